@@ -1,0 +1,35 @@
+"""stl_ray: adversarial defense by stratified convolutional sparse coding, as batch jobs on a Ray cluster.
+
+The rooms, from the top; imports go down only:
+
+    cli          `stl-ray JOB CONFIG [key=value ...]`
+    stages       the only Ray: session, shard runner, one file per job
+    report       tables, figures and the page, from stored scores
+    training     training without Ray: classifiers, the autoencoder, the whole space on one machine
+    evaluation   scores from predictions
+    attacks      one file per attack
+    defenses     one file per defense
+    models       classifiers on [0, 1] images
+    space        the stratified quasi-natural space: autoencoder, clusters, projection, layer
+    csc          the solver: convolutional sparse coding and dictionary learning
+    images       the image record: bytes <-> pixels, and the readers of every source
+    store        files, artifacts and the run protocol
+    config       one frozen model per job
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stl_ray.space import QuasiNaturalSpace, SparseTransformationLayer
+
+__version__ = "0.1.0"
+__all__ = ["QuasiNaturalSpace", "SparseTransformationLayer", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the public classes when they are first asked for: `stl-ray --help` needs no torch."""
+    if name in ("QuasiNaturalSpace", "SparseTransformationLayer"):
+        from stl_ray import space
+
+        return getattr(space, name)
+    raise AttributeError(f"module 'stl_ray' has no attribute {name!r}")

@@ -1,0 +1,66 @@
+"""The explanation of every key that a job reads, made from the models' own descriptions."""
+
+from collections.abc import Iterator
+from typing import get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from stl_ray.config.loader import section_in
+from stl_ray.config.sections import Experiment
+
+# What each job reads besides the shared keys (name, root, seed, max_quarantined, ray).
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "ingest": ("ingest",),
+    "fit": ("fit",),
+    "project": ("defenses", "stl", "project"),
+    "train": ("defenses", "train"),
+    "attack": ("attack",),
+    "evaluate": ("defenses", "stl", "attack", "evaluate"),
+    "report": ("report",),
+}
+_SHARED = ("name", "root", "seed", "max_quarantined", "ray")
+
+
+def explain_keys(job: str) -> str:
+    """Every key that a job reads: path, type, default, meaning; one key a paragraph."""
+    names = (*_SHARED, *SECTIONS[job])
+    lines = ["keys (in the YAML file, or as key=value after it):"]
+    for name in names:
+        lines += list(_lines(name, Experiment.model_fields[name]))
+    return "\n".join(lines)
+
+
+def _lines(path: str, field: FieldInfo) -> Iterator[str]:
+    section = section_in(field.annotation)
+    if section is None or field.description:
+        default = "" if field.default is PydanticUndefined or section else f" [{_show(field.default)}]"
+        required = " (required)" if field.is_required() else ""
+        yield f"  {path}: {_type(field.annotation)}{default}{required}"
+        yield f"      {field.description}"
+    if section is not None:
+        inner = f"{path}.N" if field.annotation is not section else path
+        for name, child in section.model_fields.items():
+            yield from _lines(f"{inner}.{name}", child)
+
+
+def _show(value: object) -> str:
+    if value is None:
+        return "absent"
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def _type(annotation: object) -> str:
+    if isinstance(annotation, type):
+        return "section" if issubclass(annotation, BaseModel) else annotation.__name__
+    arguments = get_args(annotation)
+    if get_origin(annotation) is dict:
+        return "mapping"
+    if section_in(annotation) is not None:
+        return "list of sections" if "tuple" in str(annotation) else "section"
+    if "Literal" in str(annotation):
+        inner = get_args(arguments[0]) if "tuple" in str(annotation) else arguments
+        names = " | ".join(str(item) for item in inner)
+        return f"list of {names}" if "tuple" in str(annotation) else names
+    return " | ".join("absent" if argument is type(None) else _type(argument) for argument in arguments) or "text"

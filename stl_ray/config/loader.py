@@ -1,0 +1,139 @@
+"""YAML file + key=value -> Experiment, with errors that name the key, what was expected, and the nearest name."""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from stl_ray.config.sections import Experiment
+from stl_ray.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 1e-3 as a string; users mean a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment in a YAML file, with `key=value` overrides such as `fit.clusters=4`.
+
+    Args:
+        path: the YAML file.
+        overrides: dotted keys and YAML values; lists take an index, such as `attack.sets.0.dissimilarity=0.1`.
+
+    Raises:
+        ConfigError: if the file or a key is wrong; it names the key's path and what was expected.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration ({error})", item=path) from error
+    try:
+        values = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not YAML ({' '.join(str(error).split())})", item=path) from error
+    if not isinstance(values, dict):
+        raise ConfigError("not a configuration", item=path, expected="keys and values", got=type(values).__name__)
+    for override in overrides:
+        _apply(values, override)
+    try:
+        # Through JSON: strict types, with lists for tuples and integers where a float is meant.
+        return Experiment.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise _explain(error, values) from error
+    except TypeError as error:
+        raise ConfigError(f"a value that is neither number, text, list nor mapping ({error})", item=path) from error
+
+
+def bundled(name: str) -> str:
+    """The path of a configuration that ships with the package.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / f"{name}.yaml").is_file():
+            return str(folder / f"{name}.yaml")
+    raise ConfigError("no such bundled configuration", item=name)
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError("not an override", item=override, expected="key=value, such as fit.clusters=4")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError("the value is not YAML", item=override) from error
+    node: Any = values
+    *parents, last = key.split(".")
+    for parent in parents:
+        if isinstance(node, list):
+            node = _item(node, parent, override)
+        else:
+            if node.get(parent) is None:
+                node[parent] = {}
+            node = node[parent]
+        if not isinstance(node, dict | list):
+            raise ConfigError("a value has no keys below it", item=override, expected="a section", got=node)
+    if isinstance(node, list):
+        _item(node, last, override)
+        node[int(last)] = value
+    else:
+        node[last] = value
+
+
+def _item(node: list[Any], index: str, override: str) -> Any:
+    if not index.isdigit() or int(index) >= len(node):
+        raise ConfigError("no such entry of the list", item=override, expected=f"0 to {len(node) - 1}", got=index)
+    return node[int(index)]
+
+
+def _explain(error: ValidationError, values: Mapping[str, Any]) -> ConfigError:
+    problems = [_problem(detail) for detail in error.errors()]
+    if len(problems) == 1:
+        message, item, expected, got = problems[0]
+        return ConfigError(message, item=item, expected=expected, got=got)
+    lines = [str(ConfigError(message, item=item, expected=e, got=g)) for message, item, e, g in problems]
+    return ConfigError(f"{len(lines)} keys are wrong:\n  " + "\n  ".join(lines))
+
+
+def _problem(detail: ErrorDetails) -> tuple[str, str, object, object]:
+    path = ".".join(str(part) for part in detail["loc"]) or "configuration"
+    if detail["type"] == "extra_forbidden":
+        known = _keys_at(detail["loc"][:-1])
+        close = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
+        expected = f"{close[0]!r}?" if close else f"one of {', '.join(sorted(known))}"
+        return "unknown key", path, expected, None
+    if detail["type"] == "missing":
+        return "missing key", path, "a value", None
+    if detail["type"] == "value_error":
+        return detail["msg"].removeprefix("Value error, "), path, None, None
+    return "wrong value", path, detail["msg"].removeprefix("Input should be "), repr(detail["input"])
+
+
+def _keys_at(location: Sequence[int | str]) -> list[str]:
+    """The keys of the section at a path of the Experiment."""
+    model: type[BaseModel] = Experiment
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            model = section_in(model.model_fields[part].annotation) or model
+    return list(model.model_fields)
+
+
+def section_in(annotation: object) -> type[BaseModel] | None:
+    """The section inside an annotation such as Source, tuple[NamedAttack, ...] or Source | None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for argument in get_args(annotation) if (found := section_in(argument))), None)

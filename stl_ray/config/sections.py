@@ -1,0 +1,242 @@
+"""One frozen model per job: every key with its type, unit, range and meaning. `--help` prints this file.
+
+A default is what a user who says nothing gets. Names of attacks, defenses and classifiers are checked against
+their registries when a job starts, not here, because the registries live above this room.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+OptionValue = bool | int | float | str
+
+
+class Section(BaseModel):
+    """Immutable, typed, and closed: an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Source(Section):
+    """Where one split of the images comes from."""
+
+    format: Literal["photographs", "folder", "cifar10", "parquet"] = Field(
+        description="photographs (bundled, no path), folder (one sub-folder per class), cifar10 (the python or the "
+        "binary batches), or parquet (ours or Hugging Face style: image struct<bytes, path>, label)"
+    )
+    path: str | None = Field(None, description="file or folder to read; none for photographs")
+    limit: int | None = Field(None, ge=1, description="take the first N images of the source; all when absent")
+
+    @model_validator(mode="after")
+    def _path_fits_format(self) -> "Source":
+        if (self.format == "photographs") != (self.path is None):
+            raise ValueError("photographs takes no path; every other format needs one")
+        return self
+
+
+class IngestConfig(Section):
+    """Image shards from files: decode, check, resize, store losslessly."""
+
+    train: Source = Field(description="the training images: the space and the classifiers see only these")
+    test: Source = Field(description="the test images: attacked and scored")
+    size: int | None = Field(
+        None,
+        ge=8,
+        le=4096,
+        description="pixels; shorter side resized to it, then the centre square; absent: as they are",
+    )
+    shard_size: int = Field(1000, ge=1, description="images per shard")
+    max_pixels: int = Field(
+        50_000_000, ge=64, description="width x height above which an image is quarantined, before it is decoded"
+    )
+
+
+class AutoencoderConfig(Section):
+    """The denoising autoencoder whose latents route images (method: section 3.2 of the paper)."""
+
+    epochs: int = Field(30, ge=1, description="most epochs to train")
+    patience: int = Field(5, ge=1, description="epochs without a better validation loss before training stops")
+    batch_size: int = Field(64, ge=2, description="images per step")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate")
+    noise: float = Field(0.15, ge=0, description="standard deviation of the Gaussian noise to remove, in [0, 1] pixels")
+    validation: float = Field(0.1, gt=0, lt=1, description="share of the training images held out for early stopping")
+
+
+class DictionaryConfig(Section):
+    """Convolutional dictionary learning, one dictionary per cluster and the universal one."""
+
+    filters: int = Field(64, ge=1, le=512, description="K, the number of filters")
+    size: int = Field(8, ge=2, le=32, description="S, the filter side in pixels")
+    lmbda: float = Field(0.2, gt=0, description="lambda, the l1 weight, for unit joint norm and [0, 1] pixels")
+    images: int = Field(200, ge=1, description="images to learn each dictionary from, drawn from its cluster by seed")
+    holdout: int = Field(32, ge=1, description="further images of the cluster on which the objective is reported")
+    iterations: int = Field(20, ge=1, description="outer iterations: sparse codes, then filters")
+
+
+class FitConfig(Section):
+    """The stratified space: autoencoder, latents, clusters, dictionaries."""
+
+    clusters: int = Field(4, ge=1, le=1000, description="M, the number of clusters (paper: 4, ImageNet 10)")
+    neighbours: int = Field(15, ge=1, description="k of the nearest-neighbour vote that routes an image")
+    pca_components: int = Field(128, ge=1, description="PCA dimensions at most; also limited by images and latents")
+    restarts: int = Field(10, ge=1, description="k-means++ restarts")
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    dictionary: DictionaryConfig = DictionaryConfig()
+
+
+class ProjectConfig(Section):
+    """Purified shards: every split through every defense."""
+
+    splits: tuple[Literal["train", "test"], ...] = Field(
+        ("train",),
+        min_length=1,
+        description="splits to purify; `train` needs train, and evaluate projects what it needs",
+    )
+
+
+class StlConfig(Section):
+    """How the Sparse Transformation Layer solves and finishes an image."""
+
+    accuracy: Literal["default", "reference", "exact"] = Field(
+        "default", description="solver tier: relative error of the projected image about 5e-3, 2e-3, or certified"
+    )
+    normalization: Literal["clip", "reference"] = Field(
+        "clip", description="clip to [0, 1], or divide by the image's maximum as the authors' script does"
+    )
+
+
+class TrainConfig(Section):
+    """Classifiers: one on the clean shards (vanilla), one on each defense's purified shards (retrained)."""
+
+    classifier: Name = Field(
+        "small_cnn", description="name in the classifier registry, such as small_cnn, vgg16_bn, resnet50"
+    )
+    weights: str | None = Field(
+        None, description="safetensors to start from; with epochs=0 the classifier is used as it is"
+    )
+    retrain: bool = Field(True, description="also train one classifier per defense on that defense's output")
+    epochs: int = Field(30, ge=0, description="passes over the training images")
+    batch_size: int = Field(64, ge=1, description="images per step over all workers")
+    learning_rate: float = Field(
+        0.05, gt=0, description="peak learning rate (SGD with Nesterov momentum, cosine decay)"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
+    weight_decay: float = Field(5e-4, ge=0, description="weight decay on weights, not on biases and norms")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing of the cross-entropy")
+    crop_padding: int = Field(4, ge=0, description="pixels of reflection padding for the random crop; 0: no crop")
+    flip: bool = Field(True, description="random horizontal flips")
+    workers: int = Field(1, ge=1, description="Ray Train workers")
+    cpus_per_worker: int = Field(1, ge=1, description="CPUs, and threads, of a worker")
+    gpu: bool = Field(False, description="one GPU per worker")
+
+    @model_validator(mode="after")
+    def _weights_fit_epochs(self) -> "TrainConfig":
+        if self.epochs == 0 and self.weights is None:
+            raise ValueError("epochs=0 needs weights to use as they are")
+        if self.batch_size < self.workers:
+            raise ValueError("batch_size is over all workers, so it must be at least their number")
+        return self
+
+
+class NamedAttack(Section):
+    """One set of adversarial images."""
+
+    name: Name = Field(description="name of the set in paths and tables")
+    attack: Name = Field(description="name in the attack registry, such as fgsm or bim")
+    dissimilarity: float = Field(gt=0, le=1, description="budget: ||x' - x|| / ||x|| of every image, in pixel space")
+    options: dict[str, OptionValue] = Field({}, description="the attack's own options, such as steps")
+
+
+class NamedDefense(Section):
+    """One defense under a name."""
+
+    name: Name = Field(description="name of the defense in paths and tables")
+    defense: Name = Field(description="name in the defense registry, such as jpeg, stl or stl_cluster")
+    options: dict[str, OptionValue] = Field({}, description="the defense's own options, such as quality")
+
+
+class AttackConfig(Section):
+    """Adversarial shards, crafted on the vanilla classifier from the clean test shards (threat tier T1a)."""
+
+    sets: tuple[NamedAttack, ...] = Field(
+        (
+            NamedAttack(name="fgsm-0.08", attack="fgsm", dissimilarity=0.08),
+            NamedAttack(name="fgsm-0.04", attack="fgsm", dissimilarity=0.04),
+            NamedAttack(name="bim-0.03", attack="bim", dissimilarity=0.03),
+        ),
+        min_length=1,
+        description="the adversarial sets to craft; dissimilarity per image, stored as 8-bit images",
+    )
+
+
+class EvaluateConfig(Section):
+    """Scores: every defense x (clean and every attack) x (vanilla, retrained), on the same images."""
+
+    gallery: int = Field(8, ge=0, le=64, description="images shown as adversarial | purified | clean")
+
+
+class ReportConfig(Section):
+    """The page."""
+
+    title: str = Field(
+        "Adversarial defense by stratified convolutional sparse coding", description="heading of the page"
+    )
+
+
+class RayConfig(Section):
+    """Where the work runs."""
+
+    address: str | None = Field(
+        None, description="Ray cluster to join; absent: RAY_ADDRESS, else a local one is started"
+    )
+    actors: int | None = Field(
+        None, ge=1, description="actors at work at once; absent: as many as the CPUs or GPUs carry"
+    )
+    cpus_per_actor: int = Field(1, ge=1, description="CPUs, and threads, of an actor")
+    gpus_per_actor: float = Field(0.0, ge=0, description="GPUs of an actor; fractions share one")
+
+
+def _unique_names(items: "tuple[NamedDefense, ...]") -> "tuple[NamedDefense, ...]":
+    names = [item.name for item in items]
+    if len(set(names)) != len(names):
+        raise ValueError(f"names must differ; got {', '.join(names)}")
+    if "none" in names:
+        raise ValueError("'none' is the undefended row, which is always there; leave it out")
+    return items
+
+
+class Experiment(Section):
+    """One experiment: the keys that all jobs share, and one section per job."""
+
+    name: Name = Field(description="name of the experiment, shown in the report")
+    root: str = Field(description="folder in which everything is written: a local or shared path, or file:// URI")
+    seed: int = Field(0, ge=0, description="the run seed; every random number derives from it and the item's id")
+    max_quarantined: float = Field(0.001, ge=0, le=1, description="share of quarantined images above which a job fails")
+    defenses: Annotated[tuple[NamedDefense, ...], AfterValidator(_unique_names)] = Field(
+        (
+            NamedDefense(name="jpeg", defense="jpeg"),
+            NamedDefense(name="stl", defense="stl"),
+            NamedDefense(name="stl_cluster", defense="stl_cluster"),
+        ),
+        description="the defenses of project, train and evaluate, in the order of the tables",
+    )
+    ray: RayConfig = RayConfig()
+    ingest: IngestConfig
+    fit: FitConfig = FitConfig()
+    stl: StlConfig = StlConfig()
+    project: ProjectConfig = ProjectConfig()
+    train: TrainConfig = TrainConfig()
+    attack: AttackConfig = AttackConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _jobs_fit_together(self) -> "Experiment":
+        if self.train.retrain and self.defenses and "train" not in self.project.splits:
+            raise ValueError("train.retrain needs project.splits to contain train")
+        names = [item.name for item in self.attack.sets]
+        if len(set(names)) != len(names) or "clean" in names:
+            raise ValueError(f"attack.sets need names that differ, and 'clean' is taken; got {', '.join(names)}")
+        return self

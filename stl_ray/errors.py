@@ -1,0 +1,119 @@
+"""The exception tree and the quarantine reasons. Imports nothing, so every room may raise from it.
+
+An error names the item it is about, what was expected and what came, as attributes and in its message.
+"""
+
+from enum import StrEnum
+
+
+class QuarantineReason(StrEnum):
+    """Why one image was set aside while the rest went on."""
+
+    MISSING_IMAGE = "missing_image"  # the record or the file has no bytes
+    UNREADABLE = "unreadable"  # corrupt, truncated or not an image
+    TOO_SMALL = "too_small"  # smaller than the smallest size that any stage can use
+    TOO_LARGE = "too_large"  # more pixels than the decompression limit
+    LABEL_OUT_OF_RANGE = "label_out_of_range"  # neither -1 nor an index of a class
+    DUPLICATE_ID = "duplicate_id"  # a second row with an id that the dataset already has
+    SOLVER_DIVERGED = "solver_diverged"  # the projection did not stay finite
+
+
+class StlRayError(Exception):
+    """Base of everything that stl_ray raises on purpose.
+
+    Args:
+        message: what went wrong, in one sentence.
+        item: the file, key, image id or shard that it is about.
+        expected: what would have been right.
+        got: what came instead.
+    """
+
+    def __init__(self, message: str, *, item: object = None, expected: object = None, got: object = None) -> None:
+        self.message = message
+        self.item = item
+        self.expected = expected
+        self.got = got
+        parts = [message if item is None else f"{item}: {message}"]
+        if expected is not None:
+            parts.append(f"expected {expected}")
+        if got is not None:
+            parts.append(f"got {got}")
+        super().__init__("; ".join(parts))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Cross process boundaries (Ray pickles exceptions) with the attributes kept."""
+        return _rebuild, (type(self), self.message, self.item, self.expected, self.got)
+
+
+def _rebuild(kind: type[StlRayError], message: str, item: object, expected: object, got: object) -> StlRayError:
+    return kind(message, item=item, expected=expected, got=got)
+
+
+class ConfigError(StlRayError):
+    """A configuration key is unknown, of the wrong type, or part of an impossible combination."""
+
+
+class InputError(StlRayError):
+    """A dataset or file that the user named cannot be used at all."""
+
+
+class ImageError(StlRayError):
+    """One image cannot be used; it is quarantined with `reason` and the others go on."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: QuarantineReason = QuarantineReason.UNREADABLE,
+        item: object = None,
+        expected: object = None,
+        got: object = None,
+    ) -> None:
+        super().__init__(message, item=item, expected=expected, got=got)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """As for the base, with the reason."""
+        return _rebuild_image_error, (self.message, self.reason, self.item, self.expected, self.got)
+
+
+def _rebuild_image_error(
+    message: str, reason: QuarantineReason, item: object, expected: object, got: object
+) -> ImageError:
+    return ImageError(message, reason=reason, item=item, expected=expected, got=got)
+
+
+class TensorError(StlRayError):
+    """A tensor has the wrong shape, type or range for the function that it was given to."""
+
+
+class DictionaryError(StlRayError):
+    """A convolutional dictionary breaks its norm convention or has the wrong shape."""
+
+
+class ArtifactError(StlRayError):
+    """A stored artifact (space, classifier, dictionary) is unreadable, altered, or of another version."""
+
+
+class StorageError(StlRayError):
+    """The storage refused a read or a write (missing, full, read-only, unsupported)."""
+
+
+class RunIdentityError(StlRayError):
+    """A run directory was made under another identity; the two are never mixed."""
+
+
+class IncompleteRunError(StlRayError):
+    """A dataset was asked for whose run has not finished, or a run ended with shards missing."""
+
+
+class AuditError(StlRayError):
+    """A dataset's bytes do not agree with its manifest."""
+
+
+class QuarantineLimitError(StlRayError):
+    """More images were quarantined than `max_quarantined` allows."""
+
+
+class TrainingError(StlRayError):
+    """Training cannot start or cannot go on (classes that do not fit, a loss that is not finite)."""

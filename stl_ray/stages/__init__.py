@@ -1,0 +1,9 @@
+"""STAGES: the only room that knows Ray.
+
+session      join or start a Ray, leave what was found running
+record       one line for each session of a job: times, counts, versions
+progress     a bar on a terminal, a line every 10 s elsewhere
+runner       plan -> Ray Data actors -> receipts -> manifest
+records      rows of image shards <-> tensors
+ingest, fit, project, train, attack, evaluate   one file per job, each with `run(experiment)`
+"""

@@ -1,0 +1,90 @@
+"""attack: clean test shards -> adversarial shards, crafted on the vanilla classifier (threat tier T1a)."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from stl_ray.attacks import make_attack
+from stl_ray.config import Experiment
+from stl_ray.images import class_names_of, image_schema, to_uint8
+from stl_ray.stages.inputs import classifier_of, dataset_of
+from stl_ray.stages.records import by_size, pixels_of, plan_parts, stored
+from stl_ray.stages.runner import PlannedRun, ShardOutput, run_shards
+from stl_ray.store import Layout, PlannedShard
+from stl_ray.store.layout import VANILLA
+
+
+def run(experiment: Experiment) -> dict[str, Any]:
+    """Craft every adversarial set; images, counted.
+
+    Raises:
+        IncompleteRunError: if the test split was not ingested.
+        ArtifactError: if there is no vanilla classifier.
+    """
+    layout = Layout(experiment.root)
+    dataset = dataset_of(experiment.root, layout.ingested("test"))
+    _, digest = classifier_of(experiment.root, VANILLA)
+    planned = [
+        PlannedRun(
+            layout.attacked(attack.name),
+            plan_parts(dataset),
+            {
+                "attack": attack.model_dump(mode="json"),
+                "seed": experiment.seed,
+                "classifier": digest,
+                "input": dataset.digest,
+            },
+        )
+        for attack in experiment.attack.sets
+    ]
+    manifests = run_shards("attack", planned, partial(AttackWork, experiment), experiment)
+    return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
+
+
+@dataclass
+class AttackWork:
+    """Attacks the images of a shard at the budget of the set."""
+
+    experiment: Experiment
+
+    def __post_init__(self) -> None:
+        layout = Layout(self.experiment.root)
+        self._victim, _ = classifier_of(self.experiment.root, VANILLA)
+        self._sets = {layout.attacked(attack.name): attack for attack in self.experiment.attack.sets}
+
+    def __call__(self, run: str, shard: PlannedShard) -> ShardOutput:
+        """One shard of an adversarial set."""
+        config = self._sets[run]
+        attack = make_attack(config.attack, config.options)
+        table = dataset_of(self.experiment.root, Layout(self.experiment.root).ingested("test")).read(shard.source)
+        ids, labels = table.column("id").to_pylist(), table.column("label").to_numpy()
+        paths = [image["path"] for image in table.column("image").to_pylist()]
+        rows: dict[int, dict[str, Any]] = {}
+        for positions, images in by_size(pixels_of(table)):
+            result = attack(
+                self._victim,
+                images,
+                torch.from_numpy(labels[positions]),
+                dissimilarity=config.dissimilarity,
+                ids=[ids[position] for position in positions],
+                seed=self.experiment.seed,
+            )
+            encoded = stored(to_uint8(result.images), [paths[position] for position in positions])
+            for index, position in enumerate(positions):
+                rows[position] = {
+                    "id": ids[position],
+                    "image": encoded[index],
+                    "label": int(labels[position]),
+                    "attack": config.name,
+                    "success": bool(result.success[index]),
+                    "status": str(result.status[index]),
+                    "dissimilarity": float(result.dissimilarity[index]),
+                    "linf": float(result.linf[index]),
+                    "queries": int(result.queries[index]),
+                    "source_pred": int(result.source_pred[index]),
+                }
+        schema = image_schema("adversarial", class_names_of(table.schema))
+        return ShardOutput(pa.Table.from_pylist([rows[position] for position in sorted(rows)], schema=schema))

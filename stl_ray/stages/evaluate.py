@@ -1,0 +1,147 @@
+"""evaluate: every defense x (clean and every attack) x (vanilla, retrained) on the same images -> scores.
+
+The verdicts are those of the deployed pipeline, classifier(q8(T(q8(x)))); how often the float pipeline would have said
+otherwise is counted beside them. Each defense's retrained classifier sees its own defense's output; for "none" it is
+the vanilla one.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from stl_ray.config import Experiment
+from stl_ray.defenses import Defense, make_defense
+from stl_ray.evaluation import PREDICTIONS_SCHEMA, score
+from stl_ray.errors import AuditError
+from stl_ray.images import quantize, to_tensor
+from stl_ray.metrics import psnr
+from stl_ray.models import predict
+from stl_ray.stages.gallery import write_gallery
+from stl_ray.stages.inputs import classifier_of, dataset_of, make_defenses
+from stl_ray.stages.records import by_size, class_names, pixels_of, plan_parts
+from stl_ray.stages.runner import PlannedRun, ShardOutput, run_shards
+from stl_ray.store import Dataset, Layout, PlannedShard, Storage
+from stl_ray.store.layout import CLEAN, VANILLA
+
+NONE = "none"
+
+
+def run(experiment: Experiment) -> dict[str, Any]:
+    """Predict every cell, score, and write scores.json and the gallery; predictions, counted.
+
+    Raises:
+        IncompleteRunError: if a job before this one is not done.
+    """
+    layout = Layout(experiment.root)
+    cells = plan(experiment)
+    run_shards("evaluate", list(cells.values()), partial(EvaluateWork, experiment), experiment)
+    predictions = {
+        cell: pa.concat_tables(Dataset.open(layout.uri(planned.folder)).tables()) for cell, planned in cells.items()
+    }
+    names = class_names(dataset_of(experiment.root, layout.ingested("test")))
+    scores = score(predictions, classifier=experiment.train.classifier, class_names=names)
+    Storage.open(experiment.root).write_json(Layout.scores, scores)
+    *_, shown = defenses_with_none(experiment).items()
+    attacked = {name: images_of(experiment, name) for name in attack_sets(experiment) if name != CLEAN}
+    write_gallery(experiment, images_of(experiment, CLEAN), attacked, *shown, predictions)
+    return {"images": sum(table.num_rows for table in predictions.values())}
+
+
+def plan(experiment: Experiment) -> dict[tuple[str, str], PlannedRun]:
+    """One run of predictions for every (defense, attack set or clean)."""
+    layout = Layout(experiment.root)
+    clean = images_of(experiment, CLEAN)
+    vanilla = classifier_of(experiment.root, VANILLA)[1]
+    cells = {}
+    for name, defense in defenses_with_none(experiment).items():
+        retrained = classifier_of(experiment.root, retrained_name(experiment, name))[1]
+        for attack_set in attack_sets(experiment):
+            dataset = images_of(experiment, attack_set)
+            identity = {
+                "defense": defense.identity(),
+                "vanilla": vanilla,
+                "retrained": retrained,
+                "input": dataset.digest,
+                "clean": clean.digest,
+            }
+            folder = layout.predictions(name, attack_set)
+            cells[name, attack_set] = PlannedRun(folder, _plan_pairs(dataset, clean), identity)
+    return cells
+
+
+def _plan_pairs(dataset: Dataset, clean: Dataset) -> list[PlannedShard]:
+    """One shard for each part of a set, with the part of the clean images that it was made from."""
+    return [
+        replace(shard, source={"images": shard.source, "clean": part})
+        for shard, part in zip(plan_parts(dataset), clean.parts, strict=True)
+    ]
+
+
+def attack_sets(experiment: Experiment) -> list[str]:
+    """`clean` and the names of the attack sets, in the order of the tables."""
+    return [CLEAN, *(attack.name for attack in experiment.attack.sets)]
+
+
+def images_of(experiment: Experiment, attack_set: str) -> Dataset:
+    """The finished dataset of an attack set, or the clean test images."""
+    layout = Layout(experiment.root)
+    folder = layout.ingested("test") if attack_set == CLEAN else layout.attacked(attack_set)
+    return dataset_of(experiment.root, folder)
+
+
+def defenses_with_none(experiment: Experiment) -> dict[str, Defense]:
+    """The undefended row, then the defenses of the experiment."""
+    return {NONE: make_defense(NONE, {}, space=None, stl=experiment.stl), **make_defenses(experiment)}
+
+
+def retrained_name(experiment: Experiment, defense: str) -> str:
+    """The classifier of the retrained setting: the defense's own, and the vanilla one without defense."""
+    return defense if defense != NONE and experiment.train.retrain else VANILLA
+
+
+@dataclass
+class EvaluateWork:
+    """Predicts the images of a shard behind a defense, with the vanilla and the retrained classifier."""
+
+    experiment: Experiment
+
+    def __post_init__(self) -> None:
+        layout = Layout(self.experiment.root)
+        root = self.experiment.root
+        self._vanilla, _ = classifier_of(root, VANILLA)
+        defenses = defenses_with_none(self.experiment)
+        self._retrained = {n: classifier_of(root, retrained_name(self.experiment, n))[0] for n in defenses}
+        self._cells = {
+            layout.predictions(name, attack_set): (name, defense, attack_set)
+            for name, defense in defenses.items()
+            for attack_set in attack_sets(self.experiment)
+        }
+
+    def __call__(self, run: str, shard: PlannedShard) -> ShardOutput:
+        """One shard of an attack set behind one defense."""
+        name, defense, attack_set = self._cells[run]
+        table = images_of(self.experiment, attack_set).read(shard.source["images"])
+        clean_table = images_of(self.experiment, CLEAN).read(shard.source["clean"])
+        ids, labels = table.column("id").to_pylist(), table.column("label").to_pylist()
+        if ids != clean_table.column("id").to_pylist():
+            raise AuditError("the set's images are not those of the clean shard", item=shard.source["images"]["file"])
+        originals = pixels_of(clean_table)
+        rows: dict[int, dict[str, Any]] = {}
+        for positions, images in by_size(pixels_of(table)):
+            purified = defense.purify(images)
+            deployed = quantize(purified.images)
+            clean = to_tensor([originals[position] for position in positions])
+            columns = {
+                "vanilla": predict(self._vanilla, deployed),
+                "retrained": predict(self._retrained[name], deployed),
+                "vanilla_float": predict(self._vanilla, purified.images),
+                "retrained_float": predict(self._retrained[name], purified.images),
+                "psnr": psnr(deployed, clean),
+                "cluster": purified.cluster,
+            }
+            for index, position in enumerate(positions):
+                row = {key: values[index].item() for key, values in columns.items()}
+                rows[position] = {"id": ids[position], "label": labels[position], **row}
+        return ShardOutput(pa.Table.from_pylist([rows[p] for p in sorted(rows)], schema=PREDICTIONS_SCHEMA))

@@ -1,0 +1,100 @@
+"""ingest: files of any kind -> image shards. Broken images are set aside with their reason; the others go on."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from stl_ray.config import Experiment, Source
+from stl_ray.errors import ImageError, InputError, QuarantineReason
+from stl_ray.images import MIN_SIDE, decode, encode_png, image_schema, resize
+from stl_ray.images.readers import RawImage, Reader, open_reader
+from stl_ray.stages.runner import PlannedRun, ShardOutput, run_shards
+from stl_ray.store import Layout, PlannedShard, QuarantinedRow
+
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
+
+
+def run(experiment: Experiment) -> dict[str, Any]:
+    """Ingest both splits; images and quarantined, counted.
+
+    Raises:
+        InputError: if a source is missing, empty or unusable, or the splits have different classes.
+    """
+    config = experiment.ingest
+    readers = {split: _open(experiment, split) for split in SPLITS}
+    names = {split: reader.class_names for split, reader in readers.items()}
+    if names["train"] != names["test"]:
+        raise InputError("the splits have different classes", item="ingest.test", expected=names["train"], got=names["test"])
+    layout = Layout(experiment.root)
+    planned = []
+    for split, reader in readers.items():
+        shards = [
+            PlannedShard(number=number, source=shard.source, rows=shard.rows, digest=shard.digest)
+            for number, shard in enumerate(reader.plan(config.shard_size))
+        ]
+        identity = {
+            "source": _source(experiment, split).model_dump(mode="json"),
+            "size": config.size,
+            "max_pixels": config.max_pixels,
+            "class_names": reader.class_names,
+        }
+        planned.append(PlannedRun(layout.ingested(split), shards, identity))
+    manifests = run_shards("ingest", planned, partial(IngestWork, experiment), experiment)
+    return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
+
+
+@dataclass
+class IngestWork:
+    """Decodes, checks, resizes and encodes the images of a shard."""
+
+    experiment: Experiment
+
+    def __post_init__(self) -> None:
+        layout = Layout(self.experiment.root)
+        self._readers = {layout.ingested(split): _open(self.experiment, split) for split in SPLITS}
+
+    def __call__(self, run: str, shard: PlannedShard) -> ShardOutput:
+        """One shard of a split."""
+        reader = self._readers[run]
+        rows, quarantine = [], []
+        for raw in reader.read(shard.source):
+            try:
+                rows.append(self._row(raw, len(reader.class_names)))
+            except ImageError as error:
+                data = raw.data if isinstance(raw.data, bytes) else None
+                quarantine.append(QuarantinedRow(raw.id, error.reason, str(error), data))
+        schema = image_schema("image", reader.class_names)
+        return ShardOutput(pa.Table.from_pylist(rows, schema=schema), quarantine)
+
+    def _row(self, raw: RawImage, classes: int) -> dict[str, Any]:
+        if raw.problem is not None:
+            raise ImageError("refused by the reader", reason=raw.problem, item=raw.id)
+        if raw.data is None:
+            raise ImageError("no bytes", reason=QuarantineReason.MISSING_IMAGE, item=raw.id)
+        if not -1 <= raw.label < classes:
+            raise ImageError(
+                "no such class", reason=QuarantineReason.LABEL_OUT_OF_RANGE, item=raw.id,
+                expected=f"-1 (unknown) to {classes - 1}", got=raw.label,
+            )  # fmt: skip
+        config = self.experiment.ingest
+        image = raw.data if isinstance(raw.data, np.ndarray) else decode(raw.data, max_pixels=config.max_pixels)
+        if config.size is not None:
+            image = resize(image, config.size)
+        if min(image.shape[:2]) < MIN_SIDE:
+            raise ImageError(
+                "too small", reason=QuarantineReason.TOO_SMALL, item=raw.id, expected=f"at least {MIN_SIDE} pixels",
+                got=f"{image.shape[1]} x {image.shape[0]}",
+            )  # fmt: skip
+        return {"id": raw.id, "image": {"bytes": encode_png(image), "path": raw.path}, "label": raw.label}
+
+
+def _source(experiment: Experiment, split: Split) -> Source:
+    return experiment.ingest.train if split == "train" else experiment.ingest.test
+
+
+def _open(experiment: Experiment, split: Split) -> Reader:
+    return open_reader(_source(experiment, split), split=split)

@@ -1,0 +1,55 @@
+"""What a job needs from the jobs before it, with an error that says which one to run."""
+
+from stl_ray.config import Experiment
+from stl_ray.defenses import Defense, make_defense, needs_space
+from stl_ray.errors import IncompleteRunError
+from stl_ray.models import Classifier, load_classifier
+from stl_ray.space import QuasiNaturalSpace
+from stl_ray.store import Dataset, Layout, Storage
+
+
+def dataset_of(root: str, folder: str) -> Dataset:
+    """The finished dataset in a folder of the experiment.
+
+    Raises:
+        IncompleteRunError: if it is not finished; the message names the job that makes it.
+    """
+    try:
+        return Dataset.open(Layout(root).uri(folder))
+    except IncompleteRunError as error:
+        message = f"there is no finished dataset; run `stl-ray {folder.partition('/')[0]}` first"
+        raise IncompleteRunError(message, item=error.item, expected=error.expected) from error
+
+
+def classifier_of(root: str, name: str) -> tuple[Classifier, str]:
+    """A trained classifier, `vanilla` or the one retrained for a defense, and its digest.
+
+    Raises:
+        IncompleteRunError: if it was not trained yet.
+        ArtifactError: if its files are unreadable.
+    """
+    folder = Layout(root).classifier(name)
+    storage = Storage.open(root).below(folder)
+    if not storage.exists("model.json"):
+        raise IncompleteRunError("there is no such classifier; run `stl-ray train` first", item=storage.root)
+    return load_classifier(str(storage.root)), str(storage.read_json("model.json")["digest"])
+
+
+def make_defenses(experiment: Experiment) -> dict[str, Defense]:
+    """The defenses of an experiment by their names in it, with the fitted space where one of them needs it.
+
+    Raises:
+        IncompleteRunError: if a defense needs the space and it was not fitted yet.
+        ArtifactError: if the space is unreadable.
+        ConfigError: if a defense or an option is unknown.
+    """
+    space = None
+    if any(needs_space(named.defense) for named in experiment.defenses):
+        folder = Storage.open(experiment.root).below(Layout.space)
+        if not folder.exists("space.json"):
+            raise IncompleteRunError("there is no space yet; run `stl-ray fit` first", item=folder.root)
+        space = QuasiNaturalSpace.load(str(folder.root))
+    return {
+        named.name: make_defense(named.defense, named.options, space=space, stl=experiment.stl)
+        for named in experiment.defenses
+    }

@@ -1,0 +1,76 @@
+"""Progress of a job: images done of all, images per second, quarantined, time left.
+
+A bar on a terminal; elsewhere one line every ten seconds and one at the end.
+"""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+LINE_EVERY_S = 10.0
+
+
+class JobProgress:
+    """Counts what is done; use as a context manager.
+
+    Args:
+        label: what is being done, such as "project".
+        total: units to do, the ones that are done already included.
+        unit: what is counted.
+        done: units that were done before.
+    """
+
+    def __init__(self, label: str, total: int, *, unit: str = "images", done: int = 0) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.done = self._before = done
+        self.quarantined = 0
+        self._note = ""
+        self._start = self._last_line = time.monotonic()
+        self._console = Console(stderr=True)
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> "JobProgress":
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn(),
+                console=self._console,
+            )  # fmt: skip
+            self._task = self._bar.add_task(self.label, total=self.total, completed=self.done, text="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        else:
+            self._print()
+
+    def advance(self, units: int, *, quarantined: int = 0, note: str = "") -> None:
+        """Count finished units; `note` is shown after them, such as the current loss."""
+        self.done += units
+        self.quarantined += quarantined
+        self._note = note or self._note
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, text=self._text())
+        elif time.monotonic() - self._last_line >= LINE_EVERY_S:
+            self._print()
+
+    def _rate(self) -> float:
+        return (self.done - self._before) / max(time.monotonic() - self._start, 1e-9)
+
+    def _text(self) -> str:
+        parts = [f"{self.done}/{self.total} {self.unit}", f"{self._rate():.1f} {self.unit}/s"]
+        if self.unit == "images":
+            parts.append(f"{self.quarantined} quarantined")
+        if self._note:
+            parts.append(self._note)
+        return ", ".join(parts)
+
+    def _print(self) -> None:
+        self._last_line = time.monotonic()
+        rate = self._rate()
+        left = f", {(self.total - self.done) / rate:.0f} s left" if rate > 0 and self.done < self.total else ""
+        print(f"{self.label}: {self._text()}{left}", file=sys.stderr, flush=True)

@@ -1,0 +1,100 @@
+"""project: image shards -> purified image shards, every split through every defense."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from stl_ray.config import Experiment
+from stl_ray.defenses import Defense
+from stl_ray.errors import QuarantineReason
+from stl_ray.images import class_names_of, image_schema, quantize, to_uint8
+from stl_ray.metrics import psnr
+from stl_ray.stages.inputs import dataset_of, make_defenses
+from stl_ray.stages.records import by_size, pixels_of, plan_parts, stored
+from stl_ray.stages.runner import PlannedRun, ShardOutput, run_shards
+from stl_ray.store import Layout, PlannedShard, QuarantinedRow
+
+TRAIN = "train"
+
+
+def run(experiment: Experiment) -> dict[str, Any]:
+    """Purify every split with every defense; images and quarantined, counted.
+
+    Raises:
+        IncompleteRunError: if a split was not ingested.
+        ArtifactError: if a defense needs the space and there is none.
+    """
+    layout = Layout(experiment.root)
+    planned = []
+    for name, defense in make_defenses(experiment).items():
+        for split in experiment.project.splits:
+            dataset = dataset_of(experiment.root, layout.ingested(split))
+            identity = {"defense": defense.identity(), "input": dataset.digest, "exclude_self": split == TRAIN}
+            planned.append(PlannedRun(layout.projected(name, split), plan_parts(dataset), identity))
+    manifests = run_shards("project", planned, partial(ProjectWork, experiment), experiment)
+    return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
+
+
+@dataclass
+class ProjectWork:
+    """Purifies the images of a shard; an image whose solve diverges is set aside."""
+
+    experiment: Experiment
+
+    def __post_init__(self) -> None:
+        layout = Layout(self.experiment.root)
+        self._inputs = {
+            layout.projected(name, split): (defense, split)
+            for name, defense in make_defenses(self.experiment).items()
+            for split in self.experiment.project.splits
+        }
+
+    def __call__(self, run: str, shard: PlannedShard) -> ShardOutput:
+        """One shard of a split through one defense."""
+        defense, split = self._inputs[run]
+        dataset = dataset_of(self.experiment.root, Layout(self.experiment.root).ingested(split))
+        return purify_table(defense, dataset.read(shard.source), exclude_self=split == TRAIN)
+
+
+def purify_table(defense: Defense, table: pa.Table, *, exclude_self: bool) -> ShardOutput:
+    """A shard of images after a defense, rounded to 8 bits, in the same order.
+
+    Args:
+        defense: the defense.
+        table: rows of image records.
+        exclude_self: whether each image stays out of its own nearest-neighbour vote (training images do).
+    """
+    ids = table.column("id").to_pylist()
+    labels = table.column("label").to_pylist()
+    originals = table.column("image").to_pylist()
+    rows: dict[int, dict[str, Any]] = {}
+    quarantine: list[QuarantinedRow] = []
+    for positions, images in by_size(pixels_of(table)):
+        names = [ids[position] for position in positions]
+        purified = defense.purify(images, exclude=names if exclude_self else None)
+        kept = [index for index, status in enumerate(purified.status) if status != "diverged"]
+        for index in sorted(set(range(len(positions))) - set(kept)):
+            original = originals[positions[index]]["bytes"]
+            message = "the solve did not stay finite"
+            quarantine.append(QuarantinedRow(names[index], QuarantineReason.SOLVER_DIVERGED, message, original))
+        if not kept:
+            continue
+        images_out = quantize(purified.images[kept])
+        ratios = psnr(images_out, images[kept])
+        encoded = stored(to_uint8(images_out), [originals[positions[index]]["path"] for index in kept])
+        for place, index in enumerate(kept):
+            position = positions[index]
+            rows[position] = {
+                "id": ids[position],
+                "image": encoded[place],
+                "label": labels[position],
+                "cluster": int(purified.cluster[index]),
+                "iterations": int(purified.iterations[index]),
+                "status": purified.status[index],
+                "sparsity": float(purified.sparsity[index]),
+                "psnr": float(ratios[place]),
+            }
+    schema = image_schema("purified", class_names_of(table.schema))
+    return ShardOutput(pa.Table.from_pylist([rows[position] for position in sorted(rows)], schema=schema), quarantine)

@@ -1,0 +1,78 @@
+"""Rows of image shards to pixels and back, and the plan of a stage that reads a finished dataset."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stl_ray.errors import IncompleteRunError, InputError
+from stl_ray.images import class_names_of, decode, encode_png, to_tensor
+from stl_ray.store import Dataset, PlannedShard
+
+# Stored images passed ingest's limit; nothing larger can be in a shard.
+STORED_PIXELS = 2**31
+
+
+def pixels_of(table: pa.Table) -> list[NDArray[np.uint8]]:
+    """The stored images of a shard, uint8 (H, W, 3) each, in order."""
+    return [decode(image["bytes"], max_pixels=STORED_PIXELS) for image in table.column("image").to_pylist()]
+
+
+def by_size(images: Sequence[NDArray[np.uint8]]) -> Iterator[tuple[list[int], Tensor]]:
+    """Batches of equal size: positions, and the images as float32 (B, 3, H, W) in [0, 1]."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for position, image in enumerate(images):
+        groups.setdefault(image.shape, []).append(position)
+    for positions in groups.values():
+        yield positions, to_tensor([images[position] for position in positions])
+
+
+def stored(images: NDArray[np.uint8], paths: Sequence[str | None]) -> list[dict[str, bytes | str | None]]:
+    """The image column of (B, H, W, 3) uint8 images: PNG bytes, and where each came from."""
+    return [{"bytes": encode_png(image), "path": path} for image, path in zip(images, paths, strict=True)]
+
+
+def plan_parts(dataset: Dataset) -> list[PlannedShard]:
+    """One shard for each part of a finished dataset."""
+    return [
+        PlannedShard(number=number, source=part, rows=part["rows"], digest=part["sha256"])
+        for number, part in enumerate(dataset.parts)
+    ]
+
+
+def class_names(dataset: Dataset) -> list[str]:
+    """The class names in a dataset's schema.
+
+    Raises:
+        IncompleteRunError: if it names none.
+    """
+    names = class_names_of(dataset.read(dataset.parts[0]).schema)
+    if not names:
+        raise IncompleteRunError("the dataset names no classes", item=dataset.storage.root)
+    return names
+
+
+def load_images(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    """All images of a dataset in memory: uint8 (N, 3, H, W), labels (N,), ids.
+
+    Raises:
+        InputError: if the images differ in size.
+    """
+    images: list[np.ndarray] = []
+    labels: list[int] = []
+    ids: list[str] = []
+    for table in dataset.tables():
+        images += pixels_of(table)
+        labels += table.column("label").to_pylist()
+        ids += table.column("id").to_pylist()
+    odd = next((index for index, image in enumerate(images) if image.shape != images[0].shape), None)
+    if odd is not None:
+        raise InputError(
+            "images of one size are needed here; set ingest.size", item=ids[odd], expected=images[0].shape[:2],
+            got=images[odd].shape[:2],
+        )  # fmt: skip
+    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    return stacked, torch.tensor(labels, dtype=torch.int64), ids

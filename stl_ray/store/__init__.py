@@ -1,0 +1,33 @@
+"""STORAGE: where an experiment's files lie and how they are published so that nothing is lost or doubled.
+
+filesystem   bytes under a root, written atomically, or created once
+layout       every path of an experiment
+artifacts    safetensors + JSON with a digest (spaces, classifiers)
+shards       Parquet tables as bytes
+runs         the run protocol: identity, plan, parts, receipts, manifest
+audit        a finished run recounted from its bytes
+datasets     reading a finished run through its manifest
+
+Knows nothing of torch or Ray.
+"""
+
+from stl_ray.store.artifacts import Artifact, load_artifact, save_artifact
+from stl_ray.store.audit import verify
+from stl_ray.store.datasets import Dataset
+from stl_ray.store.filesystem import Storage
+from stl_ray.store.layout import Layout
+from stl_ray.store.runs import PlannedShard, QuarantinedRow, Receipt, Run
+
+__all__ = [
+    "Artifact",
+    "Dataset",
+    "Layout",
+    "PlannedShard",
+    "QuarantinedRow",
+    "Receipt",
+    "Run",
+    "Storage",
+    "load_artifact",
+    "save_artifact",
+    "verify",
+]

@@ -1,0 +1,67 @@
+"""Reading a finished run: only its manifest says which parts belong to it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from stl_ray.errors import AuditError, IncompleteRunError
+from stl_ray.store.filesystem import Storage
+from stl_ray.store.runs import MANIFEST
+from stl_ray.store.shards import sha256, table_from_bytes
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The parts that a manifest names."""
+
+    storage: Storage
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: str) -> "Dataset":
+        """The dataset in a run's folder (local path or file:// URI).
+
+        Raises:
+            IncompleteRunError: if the run has no manifest yet.
+        """
+        storage = Storage.open(folder)
+        if not storage.exists(MANIFEST):
+            raise IncompleteRunError("no finished dataset here", item=storage.root, expected=f"a {MANIFEST}")
+        return cls(storage, storage.read_json(MANIFEST))
+
+    @property
+    def rows(self) -> int:
+        """Number of rows in all parts."""
+        return int(self.manifest["rows"])
+
+    @property
+    def digest(self) -> str:
+        """Digest over the parts' content, in order."""
+        return str(self.manifest["digest"])
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """File, rows, sha256 and bytes of every part, in order."""
+        return list(self.manifest["parts"])
+
+    def read(self, part: dict[str, Any]) -> pa.Table:
+        """The rows of a part, after its bytes were checked.
+
+        Raises:
+            AuditError: if the part's bytes are not those that the manifest names.
+            StorageError: if it cannot be read.
+        """
+        data = self.storage.read(part["file"])
+        if sha256(data) != part["sha256"]:
+            raise AuditError(
+                "the part was altered", item=self.storage.root / part["file"], expected=part["sha256"],
+                got=sha256(data),
+            )  # fmt: skip
+        return table_from_bytes(data, item=self.storage.root / part["file"])
+
+    def tables(self) -> Iterator[pa.Table]:
+        """All parts, one after the other."""
+        for part in self.parts:
+            yield self.read(part)

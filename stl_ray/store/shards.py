@@ -1,0 +1,35 @@
+"""A shard is one Parquet file: table to bytes and back, with the settings that make the bytes repeatable."""
+
+import hashlib
+import io
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stl_ray.errors import StorageError
+
+ROW_GROUP = 256
+
+
+def table_to_bytes(table: pa.Table) -> bytes:
+    """The Parquet bytes of a table: zstd, row groups of 256, the same bytes for the same rows."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP)
+    return sink.getvalue()
+
+
+def table_from_bytes(data: bytes, *, item: object) -> pa.Table:
+    """The table in a Parquet file.
+
+    Raises:
+        StorageError: if the bytes are not a whole Parquet file.
+    """
+    try:
+        return pq.read_table(io.BytesIO(data))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise StorageError(f"not a whole Parquet file ({error})", item=item) from error
+
+
+def sha256(data: bytes) -> str:
+    """The content digest that names parts and stands in receipts."""
+    return hashlib.sha256(data).hexdigest()

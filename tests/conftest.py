@@ -1,0 +1,35 @@
+"""Fixtures that every room's tests share: natural images that need no download, one thread, and ../shared."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real datasets beside the repository; the test skips where there is none."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the datasets of ../shared/data are not here")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def natural_images() -> torch.Tensor:
+    """(24, 3, 32, 32) float32 RGB crops in [0, 1] of three of scikit-image's photographs."""
+    from skimage import data
+
+    generator = np.random.default_rng(0)
+    crops = []
+    for photograph in (data.astronaut(), data.coffee(), data.chelsea()):
+        for _ in range(8):
+            top = generator.integers(0, photograph.shape[0] - 64)
+            left = generator.integers(0, photograph.shape[1] - 64)
+            window = photograph[top : top + 64, left : left + 64].astype(np.float32) / 255
+            crops.append(window.reshape(32, 2, 32, 2, 3).mean(axis=(1, 3)))
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()

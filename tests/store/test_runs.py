@@ -1,0 +1,151 @@
+import pyarrow as pa
+import pytest
+
+from stl_ray.errors import AuditError, IncompleteRunError, QuarantineLimitError, RunIdentityError, StorageError
+from stl_ray.store import Dataset, PlannedShard, QuarantinedRow, Run, Storage, verify
+
+PLAN = [PlannedShard(number=n, source={"start": 3 * n}, rows=3, digest=str(n)) for n in range(3)]
+
+
+def _run(folder) -> Run:
+    return Run(Storage.open(str(folder)), "stage", "name")
+
+
+def _start(run, identity=None):
+    run.start(PLAN, identity=identity or {"lmbda": 0.2}, environment={"host": "a"})
+
+
+def _table(shard, ids=None):
+    return pa.table({"id": ids or [f"{shard.number}-{row}" for row in range(3)], "value": [1, 2, 3]})
+
+
+def _publish(run, shard, table=None, quarantine=()):
+    table = _table(shard) if table is None else table
+    return run.publish(shard, table, quarantine, seconds=0.1, attempt=1, environment={})
+
+
+@pytest.fixture
+def finished(tmp_path):
+    run = _run(tmp_path)
+    _start(run)
+    for shard in PLAN:
+        _publish(run, shard)
+    run.finish(max_quarantined=0)
+    return run
+
+
+def test_roundtrip_plan_and_dataset(finished, tmp_path):
+    assert finished.plan() == PLAN
+    dataset = Dataset.open(str(tmp_path))
+    assert dataset.rows == 9
+    assert [i for table in dataset.tables() for i in table["id"].to_pylist()] == [
+        f"{n}-{row}" for n in range(3) for row in range(3)
+    ]
+    assert verify(str(tmp_path))["rows"] == 9
+
+
+def test_invariant_a_resumed_run_plans_only_what_has_no_receipt(tmp_path):
+    run = _run(tmp_path)
+    _start(run)
+    _publish(run, PLAN[1])
+    again = _run(tmp_path)
+    _start(again)
+    assert [shard.number for shard in again.pending()] == [0, 2]
+
+
+def test_invariant_the_first_receipt_wins(tmp_path):
+    run = _run(tmp_path)
+    _start(run)
+    first = _publish(run, PLAN[0])
+    late = _publish(run, PLAN[0], _table(PLAN[0], ["x", "y", "z"]))
+    assert late == first
+    for shard in PLAN[1:]:
+        _publish(run, shard)
+    run.finish(max_quarantined=0)
+    assert len(list((tmp_path / "parts").iterdir())) == 4  # the late part is there, and nobody's
+    assert verify(str(tmp_path))["rows"] == 9
+
+
+def test_invariant_the_same_rows_give_the_same_bytes(tmp_path):
+    receipts = []
+    for name in ("a", "b"):
+        run = _run(tmp_path / name)
+        _start(run)
+        receipts.append(_publish(run, PLAN[0]))
+    assert receipts[0].sha256 == receipts[1].sha256
+    assert receipts[0].part == receipts[1].part
+
+
+def test_invariant_attempts_count_under_one_driver(tmp_path):
+    run = _run(tmp_path)
+    assert [run.attempt(7, "driver-1") for _ in range(3)] == [1, 2, 3]
+    assert run.attempt(7, "driver-2") == 1
+    assert run.attempt(8, "driver-1") == 1
+
+
+def test_invariant_the_environment_is_no_identity(tmp_path):
+    _start(_run(tmp_path))
+    _run(tmp_path).start(PLAN, identity={"lmbda": 0.2}, environment={"host": "b"})
+
+
+def test_refuses_another_identity_and_shows_the_difference(tmp_path):
+    _start(_run(tmp_path), {"solver": {"lmbda": 0.2, "tier": "default"}})
+    with pytest.raises(RunIdentityError, match=r"'solver.lmbda': 0.2.*got \{'solver.lmbda': 0.3") as error:
+        _start(_run(tmp_path), {"solver": {"lmbda": 0.3, "tier": "default"}})
+    assert "tier" not in str(error.value)
+
+
+def test_refuses_another_plan(tmp_path):
+    _start(_run(tmp_path))
+    with pytest.raises(RunIdentityError, match="plan_digest"):
+        _run(tmp_path).start(PLAN[:2], identity={"lmbda": 0.2}, environment={})
+
+
+def test_refuses_lost_rows(tmp_path):
+    run = _run(tmp_path)
+    _start(run)
+    with pytest.raises(StorageError, match="rows lost or doubled; expected 3 rows; got 2 out and 0 quarantined"):
+        _publish(run, PLAN[0], _table(PLAN[0]).slice(0, 2))
+
+
+def test_refuses_to_finish_with_shards_missing(tmp_path):
+    run = _run(tmp_path)
+    _start(run)
+    _publish(run, PLAN[2])
+    with pytest.raises(IncompleteRunError, match=r"expected 3 receipts; got 1; first missing: \[0, 1\]"):
+        run.finish(max_quarantined=1)
+    with pytest.raises(IncompleteRunError, match="no finished dataset"):
+        Dataset.open(str(tmp_path))
+
+
+def test_refuses_an_id_in_two_shards(tmp_path):
+    run = _run(tmp_path)
+    _start(run)
+    for shard in PLAN:
+        _publish(run, shard, _table(shard, ["same", f"{shard.number}-1", f"{shard.number}-2"]))
+    with pytest.raises(StorageError, match="an id comes twice.*got same"):
+        run.finish(max_quarantined=0)
+
+
+def test_refuses_too_much_quarantine_then_finishes_under_another_limit(tmp_path):
+    run = _run(tmp_path)
+    _start(run)
+    for shard in PLAN:
+        row = QuarantinedRow(f"{shard.number}-2", "unreadable", "cut off", b"\xff")
+        _publish(run, shard, _table(shard).slice(0, 2), [row])
+    with pytest.raises(QuarantineLimitError, match=r"'unreadable': 3.*at most 33.00% of 9; got 3"):
+        run.finish(max_quarantined=0.33)
+    manifest = run.finish(max_quarantined=0.34)
+    assert (manifest["rows"], manifest["quarantined"], manifest["reasons"]) == (6, 3, {"unreadable": 3})
+    assert verify(str(tmp_path))["quarantined"] == 3
+
+
+def test_refuses_altered_missing_and_doubled_bytes_in_the_audit(finished, tmp_path):
+    parts = sorted((tmp_path / "parts").iterdir())
+    original = parts[1].read_bytes()
+    parts[1].write_bytes(original[:-1])
+    with pytest.raises(AuditError, match=f"{parts[1].name}: the part was altered"):
+        verify(str(tmp_path))
+    parts[1].unlink()
+    with pytest.raises(AuditError, match=f"{parts[1].name}: there is no such file"):
+        verify(str(tmp_path))
