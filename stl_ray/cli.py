@@ -119,8 +119,8 @@ def _run_stage(job: str, experiment: Experiment) -> dict[str, Any]:
 def _run_report(experiment: Experiment) -> dict[str, Any]:
     from stl_ray.report import build_report
 
-    page, *_ = build_report(experiment.root, Layout(experiment.root).uri(Layout.report), experiment.report)
-    return {"summary": f"open {page}"}
+    paths = build_report(experiment.root, Layout(experiment.root).uri(Layout.report), experiment.report)
+    return {"summary": f"open {paths.html}"}
 
 
 def _counted(counts: dict[str, Any]) -> str:
@@ -143,7 +143,9 @@ def _verify(options: argparse.Namespace) -> int:
             failures += 1
             print(f"{name}: FAILED: {error}")
         else:
-            print(f"{name}: {counts['rows']} rows in {counts['parts']} parts, {counts['quarantined']} quarantined, sound")
+            print(
+                f"{name}: {counts['rows']} rows in {counts['parts']} parts, {counts['quarantined']} quarantined, sound"
+            )
     return 1 if failures else 0
 
 

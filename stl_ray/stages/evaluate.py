@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from stl_ray.config import Experiment
 from stl_ray.defenses import Defense, make_defense
-from stl_ray.evaluation import PREDICTIONS_SCHEMA, score
 from stl_ray.errors import AuditError
+from stl_ray.evaluation import PREDICTIONS_SCHEMA, UNDEFENDED, score
 from stl_ray.images import quantize, to_tensor
 from stl_ray.metrics import psnr
 from stl_ray.models import predict
@@ -24,8 +24,6 @@ from stl_ray.stages.records import by_size, class_names, pixels_of, plan_parts
 from stl_ray.stages.runner import PlannedRun, ShardOutput, run_shards
 from stl_ray.store import Dataset, Layout, PlannedShard, Storage
 from stl_ray.store.layout import CLEAN, VANILLA
-
-NONE = "none"
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
@@ -41,7 +39,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
         cell: pa.concat_tables(Dataset.open(layout.uri(planned.folder)).tables()) for cell, planned in cells.items()
     }
     names = class_names(dataset_of(experiment.root, layout.ingested("test")))
-    scores = score(predictions, classifier=experiment.train.classifier, class_names=names)
+    settings = ("vanilla", "retrained") if experiment.train.retrain else ("vanilla",)
+    scores = score(predictions, classifier=experiment.train.classifier, class_names=names, settings=settings)
     Storage.open(experiment.root).write_json(Layout.scores, scores)
     *_, shown = defenses_with_none(experiment).items()
     attacked = {name: images_of(experiment, name) for name in attack_sets(experiment) if name != CLEAN}
@@ -93,12 +92,12 @@ def images_of(experiment: Experiment, attack_set: str) -> Dataset:
 
 def defenses_with_none(experiment: Experiment) -> dict[str, Defense]:
     """The undefended row, then the defenses of the experiment."""
-    return {NONE: make_defense(NONE, {}, space=None, stl=experiment.stl), **make_defenses(experiment)}
+    return {UNDEFENDED: make_defense(UNDEFENDED, {}, space=None, stl=experiment.stl), **make_defenses(experiment)}
 
 
 def retrained_name(experiment: Experiment, defense: str) -> str:
     """The classifier of the retrained setting: the defense's own, and the vanilla one without defense."""
-    return defense if defense != NONE and experiment.train.retrain else VANILLA
+    return defense if defense != UNDEFENDED and experiment.train.retrain else VANILLA
 
 
 @dataclass

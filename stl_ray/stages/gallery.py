@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from stl_ray.config import Experiment
 from stl_ray.defenses import Defense
+from stl_ray.evaluation import UNDEFENDED
 from stl_ray.images import decode, encode_png, quantize, to_tensor, to_uint8
-from stl_ray.stages.records import STORED_PIXELS
+from stl_ray.stages.records import STORED_PIXELS, rows_at
 from stl_ray.store import Dataset, Layout, Storage
 from stl_ray.store.shards import table_to_bytes
 
@@ -47,13 +48,13 @@ def write_gallery(
         predictions: the tables of (none, set) and (defense, set).
     """
     count = min(experiment.evaluate.gallery, clean.rows)
-    places = np.linspace(0, clean.rows - 1, count).round().astype(int) if count else []
-    originals = _rows_at(clean, places)
+    places = np.linspace(0, clean.rows - 1, count).round().astype(int).tolist()
+    originals = rows_at(clean, places)
     rows: list[dict[str, Any]] = []
     for name, dataset in attacked.items():
-        before = _column(predictions["none", name], "vanilla")
+        before = _column(predictions[UNDEFENDED, name], "vanilla")
         after = _column(predictions[defense_name, name], "retrained")
-        for row, original in zip(_rows_at(dataset, places), originals, strict=True):
+        for row, original in zip(rows_at(dataset, places), originals, strict=True):
             image = to_tensor([decode(row["image"]["bytes"], max_pixels=STORED_PIXELS)])
             purified = to_uint8(quantize(defense.purify(image).images))[0]
             rows.append(
@@ -71,17 +72,6 @@ def write_gallery(
             )
     table = pa.Table.from_pylist(rows, schema=_SCHEMA)
     Storage.open(experiment.root).write(Layout.gallery, table_to_bytes(table))
-
-
-def _rows_at(dataset: Dataset, places: Any) -> list[dict[str, Any]]:
-    """The rows at ascending places of a dataset; only the parts that hold them are read."""
-    rows, start, wanted = [], 0, [int(place) for place in places]
-    for part in dataset.parts:
-        here = [place - start for place in wanted if start <= place < start + part["rows"]]
-        if here:
-            rows += dataset.read(part).take(here).to_pylist()
-        start += part["rows"]
-    return rows
 
 
 def _column(table: pa.Table, name: str) -> dict[str, int]:

@@ -28,7 +28,9 @@ def run(experiment: Experiment) -> dict[str, Any]:
     readers = {split: _open(experiment, split) for split in SPLITS}
     names = {split: reader.class_names for split, reader in readers.items()}
     if names["train"] != names["test"]:
-        raise InputError("the splits have different classes", item="ingest.test", expected=names["train"], got=names["test"])
+        raise InputError(
+            "the splits have different classes", item="ingest.test", expected=names["train"], got=names["test"]
+        )
     layout = Layout(experiment.root)
     planned = []
     for split, reader in readers.items():

@@ -42,7 +42,9 @@ class JobProgress:
             self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
         else:
@@ -57,6 +59,10 @@ class JobProgress:
             self._bar.update(self._task, completed=self.done, text=self._text())
         elif time.monotonic() - self._last_line >= LINE_EVERY_S:
             self._print()
+
+    def complete(self) -> None:
+        """Count what was planned and turned out not to be needed, such as epochs after an early stop."""
+        self.advance(self.total - self.done)
 
     def _rate(self) -> float:
         return (self.done - self._before) / max(time.monotonic() - self._start, 1e-9)

@@ -12,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from stl_ray.config import Experiment
 from stl_ray.store import Layout, Storage
 from stl_ray.store.filesystem import canonical_json
@@ -25,6 +27,7 @@ def environment() -> dict[str, Any]:
     return {
         "machine": _processor(),
         "cpus": os.cpu_count(),
+        "gpus": torch.cuda.device_count(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _PACKAGES},
         "commit": _commit(),

@@ -1,6 +1,7 @@
 """Rows of image shards to pixels and back, and the plan of a stage that reads a finished dataset."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -76,3 +77,14 @@ def load_images(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor, list[str]
         )  # fmt: skip
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
     return stacked, torch.tensor(labels, dtype=torch.int64), ids
+
+
+def rows_at(dataset: Dataset, places: Sequence[int]) -> list[dict[str, Any]]:
+    """The rows at ascending places of a dataset; only the parts that hold them are read."""
+    rows, start, wanted = [], 0, list(places)
+    for part in dataset.parts:
+        here = [place - start for place in wanted if start <= place < start + part["rows"]]
+        if here:
+            rows += dataset.read(part).take(here).to_pylist()
+        start += part["rows"]
+    return rows

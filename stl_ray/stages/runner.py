@@ -148,9 +148,7 @@ def _actors(experiment: Experiment, shards: int) -> int:
 class _ShardActor:
     """Takes shards until there are none left."""
 
-    def __init__(
-        self, runs: dict[str, Run], make_work: Callable[[], ShardWork], threads: int, driver: str
-    ) -> None:
+    def __init__(self, runs: dict[str, Run], make_work: Callable[[], ShardWork], threads: int, driver: str) -> None:
         torch.set_num_threads(threads)
         self._runs, self._driver = runs, driver
         self._work = make_work()

@@ -18,14 +18,14 @@ from safetensors.torch import load_file, save_file
 
 from stl_ray import __version__
 from stl_ray.config import Experiment
-from stl_ray.errors import ConfigError, RunIdentityError, TrainingError
+from stl_ray.errors import ConfigError, TrainingError
 from stl_ray.models import Classifier, build_classifier, load_weights, save_classifier
 from stl_ray.stages.board import Board, watch
 from stl_ray.stages.inputs import dataset_of
 from stl_ray.stages.progress import JobProgress
 from stl_ray.stages.records import class_names, load_images
 from stl_ray.stages.session import cluster_cpus, cluster_gpus
-from stl_ray.store import Layout, Storage
+from stl_ray.store import Layout, Storage, require_same
 from stl_ray.store.filesystem import canonical_json
 from stl_ray.store.layout import VANILLA
 from stl_ray.store.shards import sha256
@@ -93,12 +93,7 @@ def _is_done(experiment: Experiment, training: Training) -> bool:
     storage = Storage.open(experiment.root).below(training.folder)
     if not storage.exists("model.json"):
         return False
-    found = storage.read_json("model.json")["meta"].get("identity")
-    if found != training.identity:
-        raise RunIdentityError(
-            "the classifier was trained otherwise; give another root, or remove the folder to train it anew",
-            item=storage.root, expected=training.identity, got=found,
-        )  # fmt: skip
+    require_same(storage.read_json("model.json")["meta"].get("identity", {}), training.identity, storage.root)
     return True
 
 
@@ -163,7 +158,15 @@ def _worker(config: dict[str, Any]) -> None:
     state, history = _resume(ray_train.get_checkpoint())
     storage = Storage.open(experiment.root).below(training.folder)
     epochs = train_classifier(
-        model, images, labels, ids, experiment.train, seed=experiment.seed, rank=rank, world_size=world_size, state=state
+        model,
+        images,
+        labels,
+        ids,
+        experiment.train,
+        seed=experiment.seed,
+        rank=rank,
+        world_size=world_size,
+        state=state,
     )
     if rank == 0 and history:
         config["board"].post.remote(len(ids) * len(history), "")
@@ -175,7 +178,9 @@ def _worker(config: dict[str, Any]) -> None:
                 save_file(metrics.state(), Path(folder) / _STATE)
                 Path(folder, _HISTORY).write_text(_lines(history), encoding="utf-8")
                 storage.write(_HISTORY, _lines(history).encode())
-                note = f"{training.name} epoch {metrics.epoch}: loss {metrics.loss:.3f}, accuracy {metrics.accuracy:.3f}"
+                note = (
+                    f"{training.name} epoch {metrics.epoch}: loss {metrics.loss:.3f}, accuracy {metrics.accuracy:.3f}"
+                )
                 config["board"].post.remote(len(ids), note)
                 checkpoint = ray_train.Checkpoint.from_directory(folder)
             ray_train.report(metrics.row(), checkpoint=checkpoint)

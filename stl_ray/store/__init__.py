@@ -3,6 +3,7 @@
 filesystem   bytes under a root, written atomically, or created once
 layout       every path of an experiment
 artifacts    safetensors + JSON with a digest (spaces, classifiers)
+identity     what may not be mixed
 shards       Parquet tables as bytes
 runs         the run protocol: identity, plan, parts, receipts, manifest
 audit        a finished run recounted from its bytes
@@ -15,6 +16,7 @@ from stl_ray.store.artifacts import Artifact, load_artifact, save_artifact
 from stl_ray.store.audit import verify
 from stl_ray.store.datasets import Dataset
 from stl_ray.store.filesystem import Storage
+from stl_ray.store.identity import require_same
 from stl_ray.store.layout import Layout
 from stl_ray.store.runs import PlannedShard, QuarantinedRow, Receipt, Run
 
@@ -28,6 +30,7 @@ __all__ = [
     "Run",
     "Storage",
     "load_artifact",
+    "require_same",
     "save_artifact",
     "verify",
 ]

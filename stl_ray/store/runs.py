@@ -20,8 +20,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from stl_ray.errors import IncompleteRunError, QuarantineLimitError, RunIdentityError, StorageError
+from stl_ray.errors import IncompleteRunError, QuarantineLimitError, StorageError
 from stl_ray.store.filesystem import Storage, canonical_json, to_json
+from stl_ray.store.identity import require_same
 from stl_ray.store.shards import sha256, table_from_bytes, table_to_bytes
 
 MANIFEST = "MANIFEST.json"
@@ -104,15 +105,7 @@ class Run:
             self.storage.write("plan.parquet", table_to_bytes(pa.Table.from_pylist(rows, schema=_PLAN_SCHEMA)))
             if self.storage.create("run.json", to_json(record)):
                 return
-        found = self.storage.read_json("run.json")["identity"]
-        wanted = json.loads(canonical_json(full))
-        if found != wanted:
-            raise RunIdentityError(
-                "the folder holds a run made otherwise; give another root, or remove the folder to make it anew",
-                item=self.storage.root,
-                expected=_difference(found, wanted),
-                got=_difference(wanted, found),
-            )
+        require_same(self.storage.read_json("run.json")["identity"], full, self.storage.root)
 
     def plan(self) -> list[PlannedShard]:
         """The planned shards, in order."""
@@ -254,19 +247,3 @@ class Run:
 
 def _plan_digest(plan: Sequence[PlannedShard]) -> str:
     return sha256(canonical_json([asdict(shard) for shard in plan]))
-
-
-def _difference(identity: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of `identity` that `other` lacks or has otherwise, with nested keys joined by dots."""
-    flat, flat_other = _flatten(identity), _flatten(other)
-    return {key: value for key, value in flat.items() if flat_other.get(key, _flatten) != value}
-
-
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            flat.update(_flatten(item, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = item
-    return flat

@@ -1,0 +1,22 @@
+"""The attacks by name: a new one is one file and one row."""
+
+from collections.abc import Mapping
+
+from stl_ray.attacks.base import Attack
+from stl_ray.attacks.bim import BasicIterative
+from stl_ray.attacks.fgsm import FastGradientSign
+from stl_ray.options import named, with_options
+
+ATTACKS: dict[str, type[Attack]] = {
+    "fgsm": FastGradientSign,
+    "bim": BasicIterative,
+}
+
+
+def make_attack(name: str, options: Mapping[str, object]) -> Attack:
+    """The attack of that name with its options.
+
+    Raises:
+        ConfigError: if the name or an option is unknown or an option has the wrong type or range.
+    """
+    return with_options(named(ATTACKS, name, kind="attack"), options, item=name)

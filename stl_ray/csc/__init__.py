@@ -1,0 +1,48 @@
+"""THE SOLVER: convolutional sparse coding in torch; no Ray, no prints.
+
+dictionary   filters, their norm convention and lambda
+operator     D x and its adjoint, the C x C solves, spectra cached per size
+prox         soft threshold and clip
+tiles        how many images are solved at once
+bands        the Tikhonov split and its adjoint
+codes        what a solve returns, its status, the accuracy tiers
+admm         the solver's iteration
+certificate  objective and duality gap in float64
+cbpdn        `solve_cbpdn`, the one entrance
+projection   low band + D z, the map T before clipping
+gradient     exact vector-Jacobian product of the projection
+learn        dictionary learning
+
+Letters, as in the papers: d filters, x and y coefficient maps, u scaled dual variable, rho penalty, lmbda the l1
+weight, s the signal (an image's high band); the suffix f marks the frequency domain.
+"""
+
+from stl_ray.csc.bands import split_bands
+from stl_ray.csc.cbpdn import METHODS, check_images, solve_cbpdn, tolerances
+from stl_ray.csc.codes import ACCURACIES, Accuracy, Codes, SolveStatus
+from stl_ray.csc.dictionary import Dictionary
+from stl_ray.csc.gradient import projection_vjp
+from stl_ray.csc.learn import LearningStep, learn_dictionary
+from stl_ray.csc.operator import operator_of
+from stl_ray.csc.projection import Reconstruction, reconstruct
+from stl_ray.csc.tiles import tile_size
+
+__all__ = [
+    "ACCURACIES",
+    "METHODS",
+    "Accuracy",
+    "Codes",
+    "Dictionary",
+    "LearningStep",
+    "Reconstruction",
+    "SolveStatus",
+    "check_images",
+    "learn_dictionary",
+    "operator_of",
+    "projection_vjp",
+    "reconstruct",
+    "solve_cbpdn",
+    "split_bands",
+    "tile_size",
+    "tolerances",
+]

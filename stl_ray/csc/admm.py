@@ -1,0 +1,95 @@
+"""CBPDN by over-relaxed ADMM in its one-array (Douglas-Rachford) form; the readable definition of the solver.
+
+    minimise over x   1/2 ||s - D x||^2 + lambda ||x||_1,    split as  F(x) + G(y),  x = y,  scaled dual u.
+
+With p = y + u the whole state is p, and everything else follows from it (t = lambda / rho):
+
+    u = clip(p, t),  y = p - u                       the prox of G, by Moreau's identity
+    w = (rho I + D D^H)^{-1} (s - D (y - u))         a C x C system at every frequency
+    x = y - u + D^H w                                the minimiser of F + rho/2 ||x - y + u||^2 (Woodbury)
+    p <- p + alpha (x - y),   x - y = D^H w - u
+
+The dual variable is rho u and s - D x = rho w, so |D^H (s - D x)| = rho |u + (x - y)| <= lambda + rho |x - y|: the
+primal residual x - y also bounds how far the optimality condition is violated, at no cost. Sources: Wohlberg 2016 (the
+splitting, in SPORCO's `cbpdn`); Eckstein and Bertsekas 1992 (the one-array form).
+"""
+
+import torch
+from torch import Tensor
+
+from stl_ray.csc.certificate import duality_gap
+from stl_ray.csc.codes import Accuracy, Codes, SolveStatus
+from stl_ray.csc.dictionary import Dictionary
+from stl_ray.csc.operator import ConvolutionOperator, operator_of
+from stl_ray.csc.prox import clip
+from stl_ray.csc.tiles import tile_size
+from stl_ray.tiling import in_tiles
+
+ALPHA = 1.9
+"""Over-relaxation."""
+
+CERTIFY_EVERY = 25
+"""Iterations between certificates, where one is asked for."""
+
+
+def solve(s: Tensor, dictionary: Dictionary, lmbda: float, accuracy: Accuracy, start: Tensor | None) -> Codes:
+    """Solve for every image on its own; arguments as for `solve_cbpdn`, already checked."""
+    # A certificate needs float64 all the way; the codes come back in the type of the signal.
+    dtype = s.dtype if accuracy.gap is None else torch.float64
+    operator = operator_of(dictionary, s.shape[-2], s.shape[-1], dtype, s.device)
+    rho = accuracy.penalty * lmbda * float(dictionary.filters.double().square().sum((1, 2, 3)).mean())
+
+    def solve_tile(s: Tensor, *start: Tensor) -> tuple[Tensor, ...]:
+        p = _initial_state(s.to(dtype), start[0].to(dtype) if start else None, operator, lmbda, rho)
+        return _iterate(p, s, operator, lmbda, rho, accuracy)
+
+    tensors = (s,) if start is None else (s, start)
+    return Codes(*in_tiles(solve_tile, *tensors, size=tile_size(s.shape[-2], s.shape[-1], s.device)))
+
+
+def step(p: Tensor, sf: Tensor, operator: ConvolutionOperator, threshold: float, rho: float) -> tuple[Tensor, Tensor]:
+    """One iteration's (y, x - y), each (B, K, H, W), from the state p and the spectrum of s."""
+    u = clip(p, threshold)
+    vf = operator.transform(torch.sub(p, u, alpha=2))
+    wf = operator.solve(rho, sf - operator.synthesize(vf))
+    residual = operator.inverse_transform(operator.correlate(wf)).sub_(u)
+    return torch.sub(p, u), residual
+
+
+def _initial_state(s: Tensor, y: Tensor | None, operator: ConvolutionOperator, lmbda: float, rho: float) -> Tensor:
+    """The state of a cold start, or y with the dual variable that its residual implies (exact at the optimum)."""
+    if y is None:
+        return s.new_zeros((s.shape[0], operator.filters.shape[0], *operator.size))
+    return y + clip(operator.adjoint(s - operator.forward(y)) / rho, lmbda / rho)
+
+
+def _iterate(
+    p: Tensor, s: Tensor, operator: ConvolutionOperator, lmbda: float, rho: float, accuracy: Accuracy
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Run until every image of the tile has stopped; an image that has stopped is frozen."""
+    threshold = lmbda / rho
+    sf = operator.transform(s.to(p.dtype))
+    stopped = torch.zeros(p.shape[0], dtype=torch.bool, device=p.device)
+    iterations = torch.zeros(p.shape[0], dtype=torch.int64, device=p.device)
+    gap = torch.full((p.shape[0],), torch.nan, dtype=torch.float64, device=p.device)
+    for iteration in range(1, accuracy.max_iterations + 1):
+        y, residual = step(p, sf, operator, threshold, rho)
+        iterations += ~stopped
+        if accuracy.gap is None:
+            largest = residual.abs().flatten(1).amax(1)
+            # The threshold is the scale of one coefficient: it lets an image with an empty code converge.
+            size = y.flatten(1).norm(dim=1) + threshold
+            stopped |= (largest <= accuracy.violation * threshold) & (
+                residual.flatten(1).norm(dim=1) <= accuracy.change * size
+            )
+        elif iteration % CERTIFY_EVERY == 0:
+            # Certify what is returned: the codes as rounded to the type of the signal.
+            gap = torch.where(stopped, gap, duality_gap(y.to(s.dtype).double(), s.double(), operator, lmbda))
+            stopped |= gap <= accuracy.gap
+        if bool(stopped.all()):
+            break
+        p.addcmul_(residual, torch.where(stopped, 0.0, ALPHA).to(p.dtype)[:, None, None, None])
+    y = (p - clip(p, threshold)).to(s.dtype)
+    status = torch.where(stopped, SolveStatus.CONVERGED, SolveStatus.MAX_ITERATIONS)
+    finite = y.flatten(1).isfinite().all(1)
+    return y, torch.where(finite, status, SolveStatus.DIVERGED), iterations, gap

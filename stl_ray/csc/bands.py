@@ -1,0 +1,67 @@
+"""The split of an image into a smooth low band and the high band that the dictionary codes.
+
+    low = argmin_l 1/2 ||l - x||^2 + weight/2 ||grad l||^2,    high = x - low
+
+(Tikhonov), solved exactly in the frequency domain on the image extended by 16 pixels of symmetric padding. The same
+filter as `sporco.signal.tikhonov_filter(x, 5, 16)`, which the authors' script uses.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+WEIGHT = 5.0
+"""Weight of the gradient term."""
+
+PADDING = 16
+"""Pixels of symmetric (edge-repeating) padding on every side."""
+
+
+def split_bands(images: Tensor) -> tuple[Tensor, Tensor]:
+    """(low, high) of images (B, C, H, W), each of that shape; low + high = images."""
+    low = _crop(_smooth(_pad(images)))
+    return low, images - low
+
+
+def low_band_adjoint(cotangent: Tensor) -> Tensor:
+    """L^T of the linear map L: images -> low, for (B, C, H, W): crop^T, the filter (symmetric), pad^T.
+
+    L itself is not self-adjoint, because padding is not the adjoint of cropping.
+    """
+    height, width = cotangent.shape[-2:]
+    smoothed = _smooth(torch.nn.functional.pad(cotangent, (PADDING,) * 4))
+    rows, columns = (_reflected(size, cotangent.device) for size in (height, width))
+    folded = smoothed.new_zeros((*smoothed.shape[:-1], width)).index_add_(-1, columns, smoothed)
+    return folded.new_zeros((*folded.shape[:-2], height, width)).index_add_(-2, rows, folded)
+
+
+def _pad(images: Tensor) -> Tensor:
+    rows, columns = (_reflected(size, images.device) for size in images.shape[-2:])
+    return images.index_select(-2, rows).index_select(-1, columns)
+
+
+def _crop(images: Tensor) -> Tensor:
+    return images[..., PADDING:-PADDING, PADDING:-PADDING]
+
+
+def _smooth(padded: Tensor) -> Tensor:
+    height, width = padded.shape[-2:]
+    response = _response(height, width, padded.dtype, padded.device)
+    smooth: Tensor = torch.fft.irfft2(torch.fft.rfft2(padded) * response, s=(height, width))
+    return smooth
+
+
+@lru_cache(maxsize=64)
+def _reflected(size: int, device: torch.device) -> Tensor:
+    """Where every pixel of the padded axis comes from; images smaller than the padding reflect repeatedly."""
+    position = torch.arange(-PADDING, size + PADDING, device=device) % (2 * size)
+    return torch.minimum(position, 2 * size - 1 - position)
+
+
+@lru_cache(maxsize=64)
+def _response(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """1 / (1 + weight (|g_rows|^2 + |g_columns|^2)), with |g|^2 = 2 - 2 cos(omega) of the difference [-1, 1]."""
+    rows = 2 - 2 * torch.cos(2 * torch.pi * torch.arange(height, dtype=torch.float64, device=device) / height)
+    columns = 2 - 2 * torch.cos(2 * torch.pi * torch.arange(width // 2 + 1, dtype=torch.float64, device=device) / width)
+    return (1 / (1 + WEIGHT * (rows[:, None] + columns))).to(dtype)

@@ -1,0 +1,115 @@
+"""A convolutional dictionary: unit-norm filters, the norm convention they keep, and the lambda they were learned at.
+
+Two conventions exist and are different sets, not a change of unit (Sun et al. 2019, Eq. 2, against the authors' files):
+`joint`, ||d_k|| = 1 over all channels together, and `per_channel`, ||d_{k,c}|| = 1 in each channel. A filter of unit
+norm in each of C channels has joint norm sqrt(C), and lambda scales with it.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stl_ray.errors import DictionaryError
+
+Norm = Literal["joint", "per_channel"]
+
+NORM_TOLERANCE = 1e-4
+"""Largest deviation of a filter's norm from 1; the authors' files keep 3e-7."""
+
+_REFERENCE_NAME = re.compile(r"^(?P<filters>\d+)_p(?P<side>\d+)_lm(?P<lmbda>\d+(\.\d+)?)\.npy$")
+
+
+@dataclass(frozen=True, eq=False)
+class Dictionary:
+    """Filters that code the high-pass part of images. Equal when their digests are.
+
+    Args:
+        filters: (K, C, S, S) float32, C in RGB order; the filter's origin is its top left corner.
+        lmbda: the l1 weight that it was learned at, for pixels in [0, 1], in the convention of `norm`.
+        norm: "joint" or "per_channel".
+
+    Raises:
+        DictionaryError: the shape, the norms or lambda are not of that form.
+    """
+
+    filters: Tensor
+    lmbda: float
+    norm: Norm = "joint"
+
+    def __post_init__(self) -> None:
+        filters = self.filters
+        if filters.dtype != torch.float32:
+            raise DictionaryError("filters of another type", expected=torch.float32, got=filters.dtype)
+        if filters.dim() != 4 or 0 in filters.shape or filters.shape[2] != filters.shape[3]:
+            raise DictionaryError("filters of another shape", expected="(K, C, S, S)", got=tuple(filters.shape))
+        if self.norm not in ("joint", "per_channel"):
+            raise DictionaryError("unknown norm convention", expected="joint or per_channel", got=self.norm)
+        if not 0 < self.lmbda < float("inf"):
+            raise DictionaryError("lambda out of range", expected="a positive number", got=self.lmbda)
+        norms = filters.double().flatten(1 if self.norm == "joint" else 2).norm(dim=-1)
+        worst = float((norms - 1).abs().max())
+        if not worst <= NORM_TOLERANCE:
+            raise DictionaryError(
+                f"filters break their {self.norm} norm convention",
+                expected=f"norms within {NORM_TOLERANCE:g} of 1",
+                got=f"a deviation of {worst:.3g}",
+            )
+
+    @classmethod
+    def from_reference(cls, path: str | Path, lmbda: float | None = None) -> Self:
+        """Import one of the authors' files: (S, S, C, K) float32, channels in BGR order, joint unit norm.
+
+        Args:
+            path: a .npy file; the authors name it K_pS_lmLAMBDA.npy.
+            lmbda: lambda it was learned at; read from the file's name when absent.
+
+        Raises:
+            DictionaryError: the file is missing, holds Python objects, or is not such an array.
+        """
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DictionaryError(f"no readable .npy array ({error})", item=path) from error
+        if not isinstance(array, np.ndarray) or array.ndim != 4 or array.dtype.kind != "f":
+            raise DictionaryError("not an array of filters", item=path, expected="(S, S, C, K), floating point")
+        if lmbda is None:
+            match = _REFERENCE_NAME.match(Path(path).name)
+            if match is None:
+                raise DictionaryError("no lambda in the file's name", item=path, expected="K_pS_lmLAMBDA.npy, or lmbda")
+            lmbda = float(match["lmbda"])
+        rgb = array.transpose(3, 2, 0, 1)[:, ::-1].astype(np.float32)
+        return cls(torch.from_numpy(np.ascontiguousarray(rgb)), lmbda)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the filters, lambda and the convention."""
+        content = hashlib.sha256(repr((tuple(self.filters.shape), self.lmbda, self.norm)).encode())
+        content.update(self.filters.detach().cpu().contiguous().numpy().astype("<f4").tobytes())
+        return content.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Dictionary) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same dictionary on another device."""
+        return replace(self, filters=self.filters.to(device))
+
+    @property
+    def channels(self) -> int:
+        """C, the number of image channels."""
+        return self.filters.shape[1]
+
+    @property
+    def side(self) -> int:
+        """S, the filters' side in pixels."""
+        return self.filters.shape[2]

@@ -1,0 +1,117 @@
+"""Convolutional dictionary learning: sparse codes for fixed filters, then filters for fixed codes, in turn.
+
+    minimise   sum_n 1/2 ||s_n - D z_n||^2 + lambda ||z_n||_1    over codes z and filters d in the constraint set
+
+The set is the one that the authors' dictionaries keep: S x S support, zero mean in each channel, unit joint norm. Each
+outer iteration codes the next quarter of the images and adds it to statistics of which it fades the older part, so that
+codes for poor early filters are forgotten; the whole is not convex. Sources: Sun et al. 2019, section 3.3 (the
+alternation); Mairal et al. 2010 (statistics of mini-batches, with fading).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stl_ray.config.sections import DictionaryConfig
+from stl_ray.csc.bands import split_bands
+from stl_ray.csc.cbpdn import check_images, solve_cbpdn
+from stl_ray.csc.certificate import objective
+from stl_ray.csc.codes import Accuracy
+from stl_ray.csc.dictionary import Dictionary
+from stl_ray.csc.filters import CodeStatistics, initial_filters, update_filters
+from stl_ray.csc.operator import operator_of
+from stl_ray.errors import TensorError
+from stl_ray.seeding import seed_of
+
+WINDOW = 64
+"""Pixels: a larger image is represented by one random window of this side of its high band."""
+
+BATCHES = 4
+"""Outer iterations in which every training image is coded once."""
+
+FADING = 0.5
+"""Weight of the older statistics after each outer iteration."""
+
+CODING = Accuracy(penalty=30, violation=1, change=0.1, max_iterations=50)
+"""Of the training codes: rough, from zero. Warm starts and tighter codes were slower and led to poorer filters."""
+
+
+@dataclass(frozen=True)
+class LearningStep:
+    """Where learning stands after one outer iteration.
+
+    Attributes:
+        iteration: from 1.
+        objective: mean over the (faded) training codes of the objective with the new filters.
+        holdout_objective: mean over the holdout, coded with the new filters to the default accuracy.
+        sparsity: share of the holdout's coefficients that are not zero.
+        psnr: dB, mean over the holdout of the projection against the image.
+        dictionary: the new filters.
+    """
+
+    iteration: int
+    objective: float
+    holdout_objective: float
+    sparsity: float
+    psnr: float
+    dictionary: Dictionary
+
+
+def learn_dictionary(
+    images: Tensor, config: DictionaryConfig, *, seed: int, name: str, holdout: Tensor
+) -> Iterator[LearningStep]:
+    """Learn a dictionary, yielding after each outer iteration; the last step holds the result.
+
+    Deterministic for one seed on one machine at one number of threads.
+
+    Args:
+        images: (N, C, H, W) in [0, 1], H and W >= S.
+        config: filters, their size, lambda, outer iterations.
+        seed: the run seed.
+        name: of the dictionary, so that two of one run draw different initial filters.
+        holdout: (n, C, h, w) in [0, 1], images that learning does not see.
+
+    Raises:
+        TensorError: images that are not finite batches, too few or too flat to fill the filters.
+    """
+    generator = torch.Generator().manual_seed(seed_of(seed, name, "dictionary"))
+    highpass, held = (_windows(batch, config.size, generator) for batch in (images, holdout))
+    filters = initial_filters(highpass, config.filters, config.size, generator)
+    batches = torch.randperm(len(highpass), generator=generator).chunk(BATCHES)
+    statistics = held_maps = None
+    for iteration in range(1, config.iterations + 1):
+        batch = highpass[batches[(iteration - 1) % len(batches)]]
+        maps = solve_cbpdn(batch, Dictionary(filters, config.lmbda), config.lmbda, accuracy=CODING).maps
+        latest = CodeStatistics.of(maps, batch)
+        statistics = latest if statistics is None else latest.joined(statistics, FADING)
+        filters = update_filters(filters, statistics)
+        dictionary = Dictionary(filters, config.lmbda)
+        held_maps = solve_cbpdn(held, dictionary, config.lmbda, start=held_maps).maps
+        operator = operator_of(dictionary, held.shape[-2], held.shape[-1], held.dtype, held.device)
+        error = (held - operator.forward(held_maps)).square().mean((1, 2, 3))
+        yield LearningStep(
+            iteration=iteration,
+            objective=statistics.objective(filters, config.lmbda),
+            holdout_objective=float(objective(held_maps, held, operator, config.lmbda).mean()),
+            sparsity=float((held_maps != 0).float().mean()),
+            psnr=float((-10 * torch.log10(error)).mean()),
+            dictionary=dictionary,
+        )
+
+
+def _windows(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """The high band of every image, or one random window of it where it is larger than WINDOW."""
+    check_images(images, images.shape[1] if images.dim() == 4 else 3)
+    height, width = images.shape[-2:]
+    if min(height, width) < side:
+        raise TensorError(
+            "the image is smaller than the filters", expected=f"sides of at least {side}", got=(height, width)
+        )
+    high = split_bands(images)[1]
+    rows, columns = min(height, WINDOW), min(width, WINDOW)
+    corners = torch.stack(
+        [torch.randint(side + 1, (len(images),), generator=generator) for side in (height - rows, width - columns)], 1
+    ).tolist()
+    return torch.stack([h[:, i : i + rows, j : j + columns] for h, (i, j) in zip(high, corners, strict=True)])

@@ -1,0 +1,41 @@
+"""JPEG compression. Source: Dziugaite et al. 2016; quality 75 as in Guo et al. 2018."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, features
+from torch import Tensor
+
+from stl_ray.defenses.base import Defense, Purified
+from stl_ray.images import decode, to_tensor, to_uint8
+
+
+@dataclass(frozen=True)
+class Jpeg(Defense):
+    """Encodes and decodes every image by libjpeg with 4:2:0 chroma subsampling.
+
+    Args:
+        quality: 1 to 100.
+    """
+
+    quality: int
+    name = "jpeg"
+
+    def identity(self) -> dict[str, Any]:
+        """See `Defense.identity`."""
+        codec = features.version("libjpeg_turbo") or features.version("jpg")
+        return {"defense": self.name, "quality": self.quality, "libjpeg": codec}
+
+    def purify(self, images: Tensor, exclude: Sequence[str] | None = None) -> Purified:
+        """See `Defense.purify`."""
+        decoded = [self._compress(image) for image in to_uint8(images)]
+        return Purified.without_solver(to_tensor(decoded).to(images.device))
+
+    def _compress(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, format="JPEG", quality=self.quality, subsampling="4:2:0")
+        return decode(buffer.getvalue(), max_pixels=image.shape[0] * image.shape[1])

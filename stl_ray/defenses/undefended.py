@@ -1,0 +1,22 @@
+"""No defense: the row that every other one is compared with."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from stl_ray.defenses.base import Defense, Purified
+
+
+class Undefended(Defense):
+    """Leaves images as they are."""
+
+    name = "none"
+
+    def identity(self) -> dict[str, Any]:
+        """See `Defense.identity`."""
+        return {"defense": self.name}
+
+    def purify(self, images: Tensor, exclude: Sequence[str] | None = None) -> Purified:
+        """See `Defense.purify`."""
+        return Purified.without_solver(images)

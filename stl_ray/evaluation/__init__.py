@@ -1,0 +1,21 @@
+"""EVALUATION: what predictions amount to. Pure functions over tables; knows no network and no image.
+
+predictions  the table of one (defense, attack set), and that all tables speak of the same images
+scores       counts, intervals, paired comparisons: the content of scores.json
+threats      the tier of knowledge under which an attack set was made
+"""
+
+from stl_ray.evaluation.predictions import PREDICTIONS_SCHEMA
+from stl_ray.evaluation.scores import UNDEFENDED, Comparison, Score, Setting, score
+from stl_ray.evaluation.threats import ThreatTier, threat_of
+
+__all__ = [
+    "PREDICTIONS_SCHEMA",
+    "UNDEFENDED",
+    "Comparison",
+    "Score",
+    "Setting",
+    "ThreatTier",
+    "score",
+    "threat_of",
+]

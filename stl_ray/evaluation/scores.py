@@ -1,0 +1,127 @@
+"""Predictions -> scores: integer counts, intervals, and each defense against none on the same images.
+
+Nothing is compared across different images, and every share is kept with the counts that it comes from.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from stl_ray.errors import InputError
+from stl_ray.evaluation.predictions import Cell, aligned
+from stl_ray.evaluation.threats import threat_of
+from stl_ray.statistics import mcnemar, paired_difference, wilson
+from stl_ray.store.layout import CLEAN
+
+UNDEFENDED = "none"
+"""The name of the row without a defense."""
+
+Setting = Literal["vanilla", "retrained"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Accuracy of a defense minus that of none on the same images."""
+
+    difference: float
+    low: float
+    high: float
+    p: float  # exact two-sided McNemar test
+
+
+@dataclass(frozen=True)
+class Score:
+    """One classifier setting behind one defense on one set of images."""
+
+    setting: Setting
+    defense: str
+    attack: str
+    threat: str
+    correct: int
+    total: int
+    accuracy: float
+    low: float  # of the 95 % Wilson interval
+    high: float
+    float_disagreements: int  # images on which the pipeline without 8-bit rounding predicts otherwise
+    psnr: float | None  # mean dB against the clean image, over the images that differ from it; None: all are equal
+    cluster_changed: float | None  # share of images in another cluster than when clean; None: there are no clusters
+    versus_none: Comparison | None  # None for the row without a defense
+
+
+def score(
+    tables: Mapping[Cell, pa.Table],
+    *,
+    classifier: str,
+    class_names: Sequence[str],
+    settings: Sequence[Setting] = ("vanilla", "retrained"),
+) -> dict[str, Any]:
+    """The content of scores.json.
+
+    Args:
+        tables: predictions (`PREDICTIONS_SCHEMA`) of every (defense, attack set), "none" and "clean" among them.
+        classifier: architecture that was scored.
+        class_names: the classes.
+        settings: which classifiers to score; ("vanilla",) where none was retrained.
+
+    Raises:
+        InputError: if a defense or an attack set lacks the row that it is compared with, or the tables do not speak
+            of the same images (see `aligned`).
+    """
+    columns = aligned(tables, len(class_names))
+    for defense, attack in columns:
+        for needed in ((UNDEFENDED, attack), (defense, CLEAN)):
+            if needed not in columns:
+                raise InputError("nothing to compare with", item="/".join((defense, attack)), expected="/".join(needed))
+    ids = next(iter(columns.values()))["id"]
+    return {
+        "format": "scores",
+        "version": 1,
+        "images": len(ids),
+        "ids_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
+        "classifier": classifier,
+        "class_names": list(class_names),
+        "chance": 1 / len(class_names),
+        "cells": [asdict(_score(columns, cell, setting)) for setting in settings for cell in columns],
+    }
+
+
+def _score(columns: Mapping[Cell, Mapping[str, np.ndarray]], cell: Cell, setting: Setting) -> Score:
+    defense, attack = cell
+    own = columns[cell]
+    right = own[setting] == own["label"]
+    interval = wilson(int(right.sum()), len(right))
+    return Score(
+        setting=setting,
+        defense=defense,
+        attack=attack,
+        threat=threat_of(attack),
+        correct=int(right.sum()),
+        total=len(right),
+        accuracy=interval.estimate,
+        low=interval.low,
+        high=interval.high,
+        float_disagreements=int((own[setting] != own[f"{setting}_float"]).sum()),
+        psnr=_mean_psnr(own["psnr"]),
+        cluster_changed=_changed(own["cluster"], columns[defense, CLEAN]["cluster"]),
+        versus_none=None if defense == UNDEFENDED else _compare(right, columns[UNDEFENDED, attack], setting),
+    )
+
+
+def _compare(right: np.ndarray, undefended: Mapping[str, np.ndarray], setting: Setting) -> Comparison:
+    other = undefended[setting] == undefended["label"]
+    only_first, only_second = int((right & ~other).sum()), int((~right & other).sum())
+    interval = paired_difference(int((right & other).sum()), only_first, only_second, int((~right & ~other).sum()))
+    return Comparison(interval.estimate, interval.low, interval.high, mcnemar(only_first, only_second))
+
+
+def _mean_psnr(psnr: np.ndarray) -> float | None:
+    differing = psnr[np.isfinite(psnr)]
+    return float(differing.mean(dtype=np.float64)) if len(differing) else None
+
+
+def _changed(cluster: np.ndarray, clean: np.ndarray) -> float | None:
+    return float((cluster != clean).mean()) if (cluster >= 0).any() else None

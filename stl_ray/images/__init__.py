@@ -1,0 +1,24 @@
+"""The image record: its schema, its bytes, its tensors, and the readers of every source of images.
+
+Stored images are uint8 RGB (H, W, 3); batches are float32 RGB (B, 3, H, W) in [0, 1]. `quantize` is the one place
+where 8-bit rounding is defined.
+"""
+
+from stl_ray.images.codec import MIN_SIDE, decode, encode_png, resize
+from stl_ray.images.schema import QUARANTINE_SCHEMA, ImageKind, class_names_of, features_of, image_schema
+from stl_ray.images.tensors import quantize, to_tensor, to_uint8
+
+__all__ = [
+    "MIN_SIDE",
+    "QUARANTINE_SCHEMA",
+    "ImageKind",
+    "class_names_of",
+    "decode",
+    "encode_png",
+    "features_of",
+    "image_schema",
+    "quantize",
+    "resize",
+    "to_tensor",
+    "to_uint8",
+]

@@ -1,0 +1,10 @@
+"""Sources of images, one file per format, behind `open_reader`: what classes there are, a plan of shards, raw images.
+
+Readers neither decode nor judge pixels. They do find what only the source can tell: an image without bytes, a label
+without a class, an id that came before.
+"""
+
+from stl_ray.images.readers.base import RawImage, Reader, SourceShard
+from stl_ray.images.readers.registry import open_reader
+
+__all__ = ["RawImage", "Reader", "SourceShard", "open_reader"]

@@ -1,0 +1,100 @@
+"""What every source of images offers: its classes, a plan of shards, and the images of one shard, one at a time.
+
+A reader is made where the driver runs, pickled to the workers, and holds nothing but paths and names: whatever
+planning found out travels in the plan. Reading is lazy, and a bad image comes out as a row with its problem, so that
+one image never takes others with it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stl_ray.errors import QuarantineReason
+
+Split = Literal["train", "test"]
+
+UNKNOWN_LABEL = -1
+"""The label of an image whose class is not known."""
+
+
+@dataclass(frozen=True)
+class SourceShard:
+    """A piece of a source that becomes one output shard.
+
+    Attributes:
+        source: what `Reader.read` needs to find it again; JSON values only.
+        rows: how many images `Reader.read` yields for it, bad ones included.
+        digest: sha256 hex of what was planned (see each reader for what it covers); it changes when the source does.
+    """
+
+    source: dict[str, Any]
+    rows: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class RawImage:
+    """One image as the source has it.
+
+    Attributes:
+        id: unique in the source and stable.
+        data: an encoded file, pixels (H, W, 3) uint8 RGB, or None where the source has no image.
+        label: index into the reader's class names, or -1; with `problem` LABEL_OUT_OF_RANGE whatever was found.
+        path: file name in the source, where there is one.
+        problem: why the image must be set aside, None for an image that may be used.
+    """
+
+    id: str
+    data: bytes | NDArray[np.uint8] | None
+    label: int
+    path: str | None = None
+    problem: QuarantineReason | None = None
+
+
+class Reader(Protocol):
+    """One split of one source."""
+
+    @property
+    def class_names(self) -> list[str]:
+        """Name of every label, in label order."""
+        ...
+
+    def plan(self, shard_size: int) -> list[SourceShard]:
+        """Cut the source into shards of at most `shard_size` images.
+
+        Raises:
+            InputError: the source holds no images, or a file of it cannot be used.
+        """
+        ...
+
+    def read(self, source: dict[str, Any]) -> Iterator[RawImage]:
+        """Yield the images of one planned shard, in order.
+
+        Args:
+            source: `SourceShard.source` of a plan of this reader.
+
+        Raises:
+            InputError: a file can no longer be read, or no longer holds what was planned.
+        """
+        ...
+
+
+def ranges(total: int, size: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of the pieces of at most `size` that `total` items make."""
+    for start in range(0, total, size):
+        yield start, min(start + size, total)
+
+
+def shard_digest(content: str, source: dict[str, Any]) -> str:
+    """The digest of a shard from what says which content the source has, and from which piece of it this is."""
+    return hashlib.sha256(json.dumps([content, source], sort_keys=True).encode()).hexdigest()
+
+
+def label_problem(label: int, classes: int) -> QuarantineReason | None:
+    """LABEL_OUT_OF_RANGE unless the label is a class or unknown."""
+    return None if UNKNOWN_LABEL <= label < classes else QuarantineReason.LABEL_OUT_OF_RANGE

@@ -1,0 +1,149 @@
+"""CIFAR-10 as its authors publish it, in the python layout (`data_batch_1`) or the binary one (`data_batch_1.bin`).
+
+Source: https://www.cs.toronto.edu/~kriz/cifar.html. A binary record is one label byte and 3072 pixel bytes (planes R,
+G, B of 32 x 32, row by row); a python batch is a pickled dict whose `data` has such rows and whose `labels` is a list.
+A pickle can run any code, so it is read by an unpickler that can rebuild NumPy arrays and nothing else.
+"""
+
+import codecs
+import hashlib
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stl_ray.errors import InputError
+from stl_ray.images.readers.base import RawImage, SourceShard, Split, label_problem, ranges, shard_digest
+
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+_BATCHES: dict[Split, tuple[str, ...]] = {
+    "train": tuple(f"data_batch_{number}" for number in range(1, 6)),
+    "test": ("test_batch",),
+}
+_PIXELS = 3 * 32 * 32
+
+Batch = tuple[NDArray[np.uint8], list[int]]
+
+
+@dataclass(frozen=True)
+class Cifar10Reader:
+    """Pixels of one split, in the published order; ids are `<batch>/<number in it>`.
+
+    Args:
+        root: the folder that holds the batches of both splits.
+        split: `train` (five batches) or `test` (one).
+        limit: images to take, all when None.
+    """
+
+    root: Path
+    split: Split
+    limit: int | None = None
+
+    @property
+    def class_names(self) -> list[str]:
+        """The ten classes."""
+        return list(CLASS_NAMES)
+
+    def plan(self, shard_size: int) -> list[SourceShard]:
+        """Ranges of a batch's images. The digest covers the bytes of the batch.
+
+        Raises:
+            InputError: a batch is missing, truncated, or not what its layout says.
+        """
+        shards: list[SourceShard] = []
+        left = self.limit
+        for batch in _BATCHES[self.split]:
+            data = _read_bytes(self._file(batch))
+            total = len(self._load(batch, data)[1])
+            content = hashlib.sha256(data).hexdigest()
+            for start, stop in ranges(total if left is None else min(total, left), shard_size):
+                source = {"batch": batch, "start": start, "stop": stop}
+                shards.append(SourceShard(source, stop - start, shard_digest(content, source)))
+            left = None if left is None else max(0, left - total)
+        if not shards:
+            raise InputError("the batches hold no images", item=self.root)
+        return shards
+
+    def read(self, source: dict[str, Any]) -> Iterator[RawImage]:
+        """Yield the images of a range of a batch.
+
+        Raises:
+            InputError: the batch can no longer be read, or has become shorter.
+        """
+        batch, start, stop = source["batch"], source["start"], source["stop"]
+        pixels, labels = self._load(batch, _read_bytes(self._file(batch)))
+        if len(labels) < stop:
+            raise InputError("the batch has become shorter", item=self._file(batch), expected=stop, got=len(labels))
+        for row in range(start, stop):
+            image = np.ascontiguousarray(pixels[row].reshape(3, 32, 32).transpose(1, 2, 0))
+            yield RawImage(f"{batch}/{row:05d}", image, labels[row], None, label_problem(labels[row], len(CLASS_NAMES)))
+
+    def _file(self, batch: str) -> Path:
+        binary = self.root / f"{batch}.bin"
+        return binary if binary.is_file() else self.root / batch
+
+    def _load(self, batch: str, data: bytes) -> Batch:
+        file = self._file(batch)
+        return _parse_binary(file, data) if file.suffix == ".bin" else _parse_python(file, data)
+
+
+def _read_bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(
+            "a batch of CIFAR-10 is missing", item=file, expected=f"{file.name} or {file.name}.bin"
+        ) from error
+
+
+def _parse_binary(file: Path, data: bytes) -> Batch:
+    if len(data) % (1 + _PIXELS):
+        expected = f"a multiple of {1 + _PIXELS} bytes"
+        raise InputError("the batch is truncated", item=file, expected=expected, got=len(data))
+    records = np.frombuffer(data, np.uint8).reshape(-1, 1 + _PIXELS)
+    return records[:, 1:], [int(label) for label in records[:, 0]]
+
+
+def _parse_python(file: Path, data: bytes) -> Batch:
+    try:
+        content = _ArrayUnpickler(BytesIO(data), encoding="bytes").load()
+        pixels, labels = np.asarray(content[b"data"]), [int(label) for label in content[b"labels"]]
+    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise InputError(f"not a readable batch of CIFAR-10 ({error})", item=file) from error
+    if pixels.dtype != np.uint8 or pixels.shape != (len(labels), _PIXELS):
+        expected = f"({len(labels)}, {_PIXELS}) uint8"
+        raise InputError("not CIFAR-10 pixels", item=file, expected=expected, got=f"{pixels.shape} {pixels.dtype}")
+    return pixels, labels
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Rebuilds NumPy arrays from pickles of Python 2 and 3, and refuses every other global name."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The one function or type that a pickled array needs, by its old and its new address."""
+        allowed = {
+            ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
+            ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+            ("numpy", "ndarray"): np.ndarray,
+            ("numpy", "dtype"): np.dtype,
+            ("_codecs", "encode"): _encode_latin1,
+        }
+        if (module, name) not in allowed:
+            raise pickle.UnpicklingError(f"{module}.{name} has no place in a CIFAR-10 batch")
+        return allowed[module, name]
+
+
+_RECONSTRUCT = np.empty(0, np.uint8).__reduce__()[0]
+
+
+def _encode_latin1(text: str, encoding: str) -> bytes:
+    """How protocol 2 pickles of Python 3 write bytes; any other codec would be code to run."""
+    if encoding not in {"latin1", b"latin1"}:
+        raise pickle.UnpicklingError(f"the codec {encoding!r} has no place in a CIFAR-10 batch")
+    return codecs.latin_1_encode(text)[0]

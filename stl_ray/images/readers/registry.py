@@ -1,0 +1,35 @@
+"""The formats of a `Source`, each with its reader."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from stl_ray.config import Source
+from stl_ray.images.readers.base import Reader, Split
+from stl_ray.images.readers.cifar10 import Cifar10Reader
+from stl_ray.images.readers.folder import FolderReader
+from stl_ray.images.readers.parquet import ParquetReader
+from stl_ray.images.readers.photographs import PhotographsReader
+from stl_ray.store import Storage
+
+_FILES: dict[str, Callable[[Path, Split, int | None], Reader]] = {
+    "folder": lambda root, split, limit: FolderReader(root, limit),
+    "cifar10": Cifar10Reader,
+    "parquet": lambda path, split, limit: ParquetReader(path, limit),
+}
+
+
+def open_reader(source: Source, *, split: Split) -> Reader:
+    """The reader of one split.
+
+    Opening touches no file: a source that is missing or empty says so when its classes or its plan are asked for.
+
+    Args:
+        source: the format, and the path of this split (of both splits for CIFAR-10, which comes as one folder).
+        split: which half of a source that holds both.
+
+    Raises:
+        StorageError: the path names a kind of storage that is not supported.
+    """
+    if source.path is None:
+        return PhotographsReader(split, source.limit)
+    return _FILES[source.format](Storage.open(source.path).root, split, source.limit)

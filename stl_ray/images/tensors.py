@@ -1,0 +1,57 @@
+"""Between stored images, uint8 (H, W, 3), and the batches of every room above: float32 (B, 3, H, W) in [0, 1]."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stl_ray.errors import TensorError
+
+
+def to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Stack B >= 1 images of one size, uint8 (H, W, 3), to float32 (B, 3, H, W) in [0, 1].
+
+    Raises:
+        TensorError: no images, sizes that differ, or another shape or type.
+    """
+    if not images:
+        raise TensorError("no images to stack", expected="at least one")
+    first = images[0].shape
+    for index, image in enumerate(images):
+        if image.shape != first or image.ndim != 3 or first[2] != 3 or image.dtype != np.uint8:
+            got = f"{image.shape} {image.dtype}"
+            raise TensorError("images of one batch are RGB of one size", item=index, expected=f"{first} uint8", got=got)
+    return _from_levels(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous().float())
+
+
+def to_uint8(images: Tensor) -> NDArray[np.uint8]:
+    """Round (B, 3, H, W) float images to stored pixels, uint8 (B, H, W, 3): clipped to [0, 1], half to even.
+
+    Raises:
+        TensorError: another shape, or a value that is not finite.
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise TensorError("not a batch of RGB images", expected="(B, 3, H, W)", got=tuple(images.shape))
+    if not torch.isfinite(images).all():
+        raise TensorError("pixels that are not finite cannot be stored", expected="[0, 1]", got="NaN or infinity")
+    stored: NDArray[np.uint8] = _levels(images.detach()).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return stored
+
+
+def quantize(images: Tensor) -> Tensor:
+    """q8: what storing as 8 bits and reading back makes of float images of any shape.
+
+    Equals `to_tensor(to_uint8(images))` bit for bit. NaN stays NaN. The gradient is zero almost everywhere.
+    """
+    return _from_levels(_levels(images))
+
+
+def _levels(images: Tensor) -> Tensor:
+    return (images.clamp(0, 1) * 255).round()
+
+
+def _from_levels(levels: Tensor) -> Tensor:
+    # The divisor lives on the device: by a host scalar, CUDA multiplies with 1/255 instead, which rounds differently.
+    return levels / torch.full((), 255, dtype=levels.dtype, device=levels.device)

@@ -1,0 +1,35 @@
+"""CLASSIFIERS: what attacks may see of one, the networks by name, and their checkpoints. Outside is always [0, 1].
+
+protocol         `Victim`: logits and their vector-Jacobian product
+classifier       `Classifier`: a backbone with its normalisation inside
+prediction       the class of every image, whatever its batch
+registry         architectures by name: small images, and all of torchvision
+small_cnn        a network that one CPU core can train
+cifar_resnet     the CIFAR ResNets of He et al.
+initialisation   random weights from a seed
+checkpoint       safetensors + JSON
+"""
+
+from stl_ray.models.checkpoint import load_classifier, load_weights, save_classifier
+from stl_ray.models.classifier import Classifier
+from stl_ray.models.initialisation import seeded
+from stl_ray.models.prediction import predict, tile_size
+from stl_ray.models.protocol import Victim
+from stl_ray.models.registry import BUILDERS, build_classifier, check_classifier
+
+load = load_classifier
+
+__all__ = [
+    "BUILDERS",
+    "Classifier",
+    "Victim",
+    "build_classifier",
+    "check_classifier",
+    "load",
+    "load_classifier",
+    "load_weights",
+    "predict",
+    "save_classifier",
+    "seeded",
+    "tile_size",
+]

@@ -1,0 +1,82 @@
+"""A classifier: a network with its normalisation inside, so that outside an image is always in [0, 1]."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from stl_ray.errors import StlRayError, TensorError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Classifier(nn.Module):
+    """A backbone behind per-channel normalisation; a `Victim` in eval mode.
+
+    Args:
+        backbone: maps normalised (B, 3, H, W) images to (B, n) logits.
+        architecture: the backbone's name in the registry.
+        class_names: the n classes, in the order of the logits.
+        mean: per-channel mean that is subtracted from images in [0, 1].
+        std: per-channel standard deviation that they are divided by.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        architecture: str,
+        class_names: Sequence[str],
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.architecture = architecture
+        self.class_names = tuple(class_names)
+        self.mean: Tensor
+        self.std: Tensor
+        # Not persistent: they are metadata of a checkpoint, and its tensors are the backbone's state dict.
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, n) of `images` (B, 3, H, W) RGB in [0, 1].
+
+        Raises:
+            TensorError: the images have another shape.
+        """
+        if images.dim() != 4 or images.shape[1] != 3:
+            raise TensorError("a classifier sees RGB batches", expected="(B, 3, H, W)", got=tuple(images.shape))
+        logits: Tensor = self.backbone((images - self.mean) / self.std)
+        return logits
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (B, n) without a graph; see `Victim`.
+
+        Raises:
+            StlRayError: the classifier is in training mode, where an answer depends on the batch.
+        """
+        self._require_eval()
+        with torch.no_grad():
+            return self(images)  # type: ignore[no-any-return]
+
+    def logits_and_vjp(self, images: Tensor, cotangent: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits (B, n) and J^T cotangent(logits) (B, 3, H, W); see `Victim`.
+
+        Raises:
+            StlRayError: the classifier is in training mode, where an answer depends on the batch.
+        """
+        self._require_eval()
+        with torch.enable_grad():
+            leaf = images.detach().requires_grad_()
+            logits = self(leaf)
+            answer = logits.detach()
+            # autograd.grad computes no weight gradients and leaves those that are there alone.
+            (product,) = torch.autograd.grad(logits, leaf, cotangent(answer))
+        return answer, product
+
+    def _require_eval(self) -> None:
+        if self.training:
+            raise StlRayError("the classifier is in training mode; call eval() first", item=self.architecture)

@@ -1,0 +1,26 @@
+"""What a classifier says of each image, whatever images stand beside it."""
+
+from torch import Tensor
+
+from stl_ray.models.protocol import Victim
+from stl_ray.tiling import in_tiles
+
+
+def tile_size(height: int, width: int) -> int:
+    """Images per tile for a network of any kind: 128 up to 90 pixels a side, 20 at 224, never under 16."""
+    return min(128, max(16, 2**20 // (height * width)))
+
+
+def predict(victim: Victim, images: Tensor) -> Tensor:
+    """The class of the largest logit of every image.
+
+    Args:
+        victim: the classifier.
+        images: (B, 3, H, W) RGB in [0, 1], B >= 1.
+
+    Returns:
+        (B,) int64; the same for an image in any batch.
+    """
+    size = tile_size(*images.shape[-2:])
+    (classes,) = in_tiles(lambda tile: (victim.logits(tile).argmax(dim=1),), images, size=size)
+    return classes

@@ -1,0 +1,35 @@
+"""What an attack may know of a classifier: its logits, and their vector-Jacobian product with respect to the image."""
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@runtime_checkable
+class Victim(Protocol):
+    """A classifier, alone or behind a defense, as attacks and scores see it.
+
+    Images are (B, 3, H, W) float32 RGB in [0, 1]. Every image is treated on its own; whoever needs the same bits
+    whatever the batch calls it in tiles of one size (`stl_ray.tiling.in_tiles`).
+    """
+
+    def logits(self, images: Tensor) -> Tensor:
+        """The logits of every class, (B, n), without a graph."""
+        ...
+
+    def logits_and_vjp(self, images: Tensor, cotangent: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits and J^T v, where J is their Jacobian by the image, and v = `cotangent(logits)`.
+
+        For the gradient of a loss, `cotangent` returns the loss's derivative by the logits (cross-entropy:
+        softmax(logits) - one_hot(labels)).
+
+        Args:
+            images: (B, 3, H, W).
+            cotangent: maps the (B, n) logits, cut off from their graph, to a (B, n) cotangent.
+
+        Returns:
+            The logits (B, n) and the product (B, 3, H, W), both without a graph. Nothing of the victim changes:
+            weights, their gradients and its mode stay as they are.
+        """
+        ...

@@ -1,0 +1,69 @@
+"""Classifiers by name: networks for small images, and every classification model of torchvision."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torchvision
+from torch import nn
+
+from stl_ray.errors import ConfigError
+from stl_ray.models.cifar_resnet import CifarResNet
+from stl_ray.models.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier
+from stl_ray.models.initialisation import seeded
+from stl_ray.models.small_cnn import small_cnn
+from stl_ray.options import named
+from stl_ray.seeding import seed_of
+
+Builder = Callable[[int], nn.Module]
+
+
+def _torchvision(name: str, **options: bool) -> Builder:
+    return lambda classes: torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
+
+
+BUILDERS: dict[str, Builder] = {
+    **{name: _torchvision(name) for name in torchvision.models.list_models(module=torchvision.models)},
+    # Without the auxiliary heads, which return a tuple in training mode.
+    "googlenet": _torchvision("googlenet", aux_logits=False, init_weights=True),
+    "inception_v3": _torchvision("inception_v3", aux_logits=False, init_weights=True),
+    "small_cnn": small_cnn,
+    "cifar_resnet20": partial(CifarResNet, 3),
+    "cifar_resnet56": partial(CifarResNet, 9),
+}
+"""Architecture -> what builds it for a number of classes."""
+
+
+def check_classifier(name: str) -> None:
+    """Refuse a name that `build_classifier` does not know.
+
+    Raises:
+        ConfigError: with the nearest name that exists.
+    """
+    named(BUILDERS, name, kind="classifier")
+
+
+def build_classifier(
+    name: str,
+    class_names: Sequence[str],
+    *,
+    seed: int,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> Classifier:
+    """An untrained classifier in training mode.
+
+    Args:
+        name: a key of `BUILDERS`.
+        class_names: the classes, in the order of the logits.
+        seed: the run seed; the initial weights depend on it and the name alone.
+        mean: per-channel mean of the normalisation, for images in [0, 1].
+        std: per-channel standard deviation of the normalisation.
+
+    Raises:
+        ConfigError: the name is unknown, or there is no class.
+    """
+    build = named(BUILDERS, name, kind="classifier")
+    if not class_names:
+        raise ConfigError("a classifier needs classes", item=name, expected="at least one", got="none")
+    backbone = seeded(lambda: build(len(class_names)), seed_of(seed, name, "initial weights"))
+    return Classifier(backbone, architecture=name, class_names=class_names, mean=mean, std=std)

@@ -1,0 +1,64 @@
+"""What a page is made of. Built once, rendered twice: as HTML and as Markdown."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph. `kind` says how it stands out: a missing input, a warning, a finding."""
+
+    text: str
+    kind: Literal["plain", "missing", "caveat", "finding"] = "plain"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table cell: the value, a smaller note after it, and whether it stands out."""
+
+    text: str
+    note: str = ""
+    strong: bool = False
+
+
+EMPTY = Cell("–")  # noqa: RUF001 - an en dash, as tables have it
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the first column names the rows. `folded`: the reader opens it."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    footnote: str = ""
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture, as PNG bytes; `name` is its file name without the extension."""
+
+    name: str
+    caption: str
+    png: bytes
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Verbatim text that the reader opens."""
+
+    caption: str
+    text: str
+
+
+Block = Text | Table | Figure | Listing
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, the anchor that the table of contents points to, and what stands below."""
+
+    anchor: str
+    title: str
+    blocks: tuple[Block, ...]

@@ -1,0 +1,142 @@
+"""The plots: accuracy with intervals, PSNR, learning curves. Records in, PNG bytes out; no global state."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
+from math import nan
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from stl_ray.report.accuracy import cells_of
+from stl_ray.report.names import SETTINGS, attack_label, classifier_label, defense_label, dictionary_label, unique
+from stl_ray.report.records import AutoencoderEpoch, DictionaryIteration, Scores, TrainingEpoch
+
+Arguments = ParamSpec("Arguments")
+
+DPI = 150
+# Okabe and Ito's palette: distinct to colour-blind eyes and in print. Markers differ as well.
+COLOURS = ("#555555", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A800")
+MARKERS = ("s", "D", "o", "^", "v", "P", "X", "*")
+STYLE: dict[Any, Any] = {
+    "font.size": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e2e2e2",
+    "grid.linewidth": 0.6,
+    "axes.titlesize": 10.0,
+    "legend.frameon": False,
+}
+
+
+def to_png(draw: Callable[Arguments, Figure], *args: Arguments.args, **kwargs: Arguments.kwargs) -> bytes:
+    """PNG bytes of the figure that `draw` makes of the arguments; the same figure gives the same bytes."""
+    with mpl.rc_context(STYLE):
+        buffer = io.BytesIO()
+        draw(*args, **kwargs).savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+        return buffer.getvalue()
+
+
+def accuracy_chart(scores: Scores, setting: str) -> Figure:
+    """Accuracy with its 95 % interval per defense and attack in one setting; dotted line: chance."""
+    cells = cells_of(scores, setting).values()
+    figure = Figure(figsize=(6.2, 3.2), layout="constrained")
+    axes = figure.subplots()
+    _dodged(axes, [(c.defense, c.attack, c.accuracy, (c.accuracy - c.low, c.high - c.accuracy)) for c in cells])
+    axes.axhline(scores.chance, color="#888888", linestyle=":", linewidth=1)
+    axes.set_ylim(0, 1.02)
+    axes.set_ylabel("accuracy")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def psnr_chart(scores: Scores) -> Figure:
+    """Mean PSNR against the clean image per defense and attack, in dB."""
+    first = next(setting for setting in SETTINGS if cells_of(scores, setting))
+    cells = cells_of(scores, first).values()
+    figure = Figure(figsize=(6.2, 3.2), layout="constrained")
+    axes = figure.subplots()
+    _dodged(axes, [(c.defense, c.attack, nan if c.psnr is None else c.psnr, None) for c in cells])
+    axes.set_ylabel("PSNR against the clean image, dB")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def _dodged(axes: Axes, points: Sequence[tuple[str, str, float, tuple[float, float] | None]]) -> None:
+    """Points (defense, attack, value, error below and above): attacks side by side, defenses beside each other."""
+    defenses, attacks = unique([point[0] for point in points]), unique([point[1] for point in points])
+    step = 0.7 / max(len(defenses), 1)
+    for number, (defense, colour, marker) in enumerate(zip(defenses, cycle(COLOURS), cycle(MARKERS), strict=False)):
+        mine = [point for point in points if point[0] == defense]
+        errors = [point[3] for point in mine if point[3] is not None]
+        axes.errorbar(
+            [attacks.index(point[1]) + (number - (len(defenses) - 1) / 2) * step for point in mine],
+            [point[2] for point in mine],
+            yerr=list(zip(*errors, strict=True)) if errors else None,
+            fmt=marker,
+            color=colour,
+            markersize=5,
+            elinewidth=1.3,
+            capsize=2.5,
+            label=defense_label(defense),
+        )
+    axes.set_xticks(range(len(attacks)), [attack_label(attack) for attack in attacks])
+    axes.set_xlim(-0.5, len(attacks) - 0.5)
+    axes.grid(visible=False, axis="x")
+
+
+def autoencoder_chart(epochs: Sequence[AutoencoderEpoch]) -> Figure:
+    """Loss and PSNR of the denoising autoencoder by epoch."""
+    figure = Figure(figsize=(8.0, 2.7), layout="constrained")
+    loss, psnr = figure.subplots(1, 2)
+    numbers = [epoch.epoch for epoch in epochs]
+    loss.plot(numbers, [epoch.train_loss for epoch in epochs], ".-", color=COLOURS[0], label="training")
+    loss.plot(numbers, [epoch.validation_loss for epoch in epochs], ".-", color=COLOURS[2], label="validation")
+    loss.legend()
+    loss.set(xlabel="epoch", ylabel="binary cross-entropy")
+    psnr.plot(numbers, [epoch.psnr for epoch in epochs], ".-", color=COLOURS[2])
+    psnr.set(xlabel="epoch", ylabel="PSNR of the denoised image, dB")
+    _count_whole_steps(loss, psnr)
+    return figure
+
+
+def dictionary_chart(dictionaries: Mapping[str, Sequence[DictionaryIteration]]) -> Figure:
+    """Objective on held-out images, sparsity and PSNR of every dictionary by iteration."""
+    figure = Figure(figsize=(9.6, 2.9), layout="constrained")
+    panels = figure.subplots(1, 3)
+    for (name, steps), colour in zip(dictionaries.items(), cycle(COLOURS), strict=False):
+        iterations = [step.iteration for step in steps]
+        curves = ([s.holdout_objective for s in steps], [s.sparsity for s in steps], [s.psnr for s in steps])
+        for axes, values in zip(panels, curves, strict=True):
+            axes.plot(iterations, values, ".-", color=colour, label=dictionary_label(name))
+    labels = ("objective on held-out images", "share of non-zero coefficients", "PSNR of the reconstruction, dB")
+    for axes, label in zip(panels, labels, strict=True):
+        axes.set(xlabel="iteration", title=label)
+    _count_whole_steps(*panels)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    return figure
+
+
+def training_chart(classifiers: Mapping[str, Sequence[TrainingEpoch]]) -> Figure:
+    """Loss and accuracy of every classifier by epoch, on its training images."""
+    figure = Figure(figsize=(8.0, 3.0), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    for (name, epochs), colour in zip(classifiers.items(), cycle(COLOURS), strict=False):
+        numbers = [epoch.epoch for epoch in epochs]
+        loss.plot(numbers, [epoch.loss for epoch in epochs], color=colour, label=classifier_label(name))
+        accuracy.plot(numbers, [epoch.accuracy for epoch in epochs], color=colour)
+    loss.set(xlabel="epoch", ylabel="training loss")
+    accuracy.set(xlabel="epoch", ylabel="training accuracy")
+    _count_whole_steps(loss, accuracy)
+    figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def _count_whole_steps(*panels: Axes) -> None:
+    for axes in panels:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))

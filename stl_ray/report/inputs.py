@@ -1,0 +1,154 @@
+"""Everything the report shows, read from an experiment's folder. What is not there yet is None or empty."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import ValidationError
+
+from stl_ray.config import Experiment
+from stl_ray.errors import ArtifactError
+from stl_ray.report.records import (
+    ClassifierRecord,
+    Curves,
+    GalleryRow,
+    Manifest,
+    Record,
+    Scores,
+    Session,
+    TrainingEpoch,
+)
+from stl_ray.store import Layout, Storage, load_artifact
+from stl_ray.store.layout import VANILLA
+from stl_ray.store.shards import table_from_bytes
+
+JOBS = ("ingest", "fit", "project", "train", "attack", "evaluate", "report")
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+@dataclass(frozen=True)
+class Dictionaries:
+    """The filters of a space: `universal` (K, C, S, S), `clusters` (M, K, C, S, S), and the space's digest."""
+
+    universal: np.ndarray[Any, Any]
+    clusters: np.ndarray[Any, Any]
+    lmbda: float | None
+    digest: str
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The experiment as far as it has come."""
+
+    experiment: Experiment | None
+    scores: Scores | None
+    gallery: tuple[GalleryRow, ...]
+    dictionaries: Dictionaries | None
+    curves: Curves | None
+    training: dict[str, tuple[TrainingEpoch, ...]]
+    classifiers: dict[str, ClassifierRecord]
+    sessions: tuple[Session, ...]
+    manifests: tuple[Manifest, ...]
+
+
+def read_inputs(root: str) -> Inputs:
+    """Read the experiment under a local path or file:// URI.
+
+    Raises:
+        ArtifactError: if a file is there but unreadable, altered, or of another version; the message names it.
+        StorageError: if the storage refuses.
+    """
+    storage, layout = Storage.open(root), Layout(root)
+    networks = sorted(storage.names("train"), key=lambda name: name != VANILLA)
+    classifiers = [name for name in networks if storage.exists(f"train/{name}/model.json")]
+    metrics = [name for name in networks if storage.exists(f"train/{name}/metrics.jsonl")]
+    return Inputs(
+        experiment=_read_experiment(storage, layout.experiment),
+        scores=_read_one(storage, layout.scores, Scores),
+        gallery=_read_gallery(storage, layout.gallery),
+        dictionaries=_read_dictionaries(storage, layout),
+        curves=_read_one(storage, layout.curves, Curves),
+        training={name: tuple(_read_lines(storage, f"train/{name}/metrics.jsonl", TrainingEpoch)) for name in metrics},
+        classifiers={name: _parse(storage, f"train/{name}/model.json", ClassifierRecord) for name in classifiers},
+        sessions=tuple(
+            session
+            for job in JOBS
+            if storage.exists(layout.job_log(job))
+            for session in _read_lines(storage, layout.job_log(job), Session)
+        ),
+        manifests=_read_manifests(storage),
+    )
+
+
+def _read_one(storage: Storage, path: str, kind: type[AnyRecord]) -> AnyRecord | None:
+    return _parse(storage, path, kind) if storage.exists(path) else None
+
+
+def _parse(storage: Storage, path: str, kind: type[AnyRecord]) -> AnyRecord:
+    return _validated(kind, storage.read(path), item=storage.root / path)
+
+
+def _read_lines(storage: Storage, path: str, kind: type[AnyRecord]) -> Iterable[AnyRecord]:
+    for number, line in enumerate(storage.read(path).splitlines(), start=1):
+        if line.strip():
+            yield _validated(kind, line, item=f"{storage.root / path} line {number}")
+
+
+def _validated(kind: type[AnyRecord], data: bytes, *, item: object) -> AnyRecord:
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        raise _unusable(error, item=item) from error
+
+
+def _unusable(error: ValidationError, *, item: object) -> ArtifactError:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return ArtifactError(
+        f"not a file that this version can read ({where or 'the whole file'}: {first['msg']})", item=item
+    )
+
+
+def _read_experiment(storage: Storage, path: str) -> Experiment | None:
+    if not storage.exists(path):
+        return None
+    try:
+        return Experiment.model_validate_json(storage.read(path))
+    except ValidationError as error:
+        raise _unusable(error, item=storage.root / path) from error
+
+
+def _read_gallery(storage: Storage, path: str) -> tuple[GalleryRow, ...]:
+    if not storage.exists(path):
+        return ()
+    rows = table_from_bytes(storage.read(path), item=storage.root / path).to_pylist()
+    try:
+        return tuple(GalleryRow.model_validate(row) for row in rows)
+    except ValidationError as error:
+        raise _unusable(error, item=storage.root / path) from error
+
+
+def _read_dictionaries(storage: Storage, layout: Layout) -> Dictionaries | None:
+    if not storage.exists(f"{layout.space}/space.json"):
+        return None
+    artifact = load_artifact(layout.uri(layout.space), "space", 1)
+    if not {"universal", "dictionaries"} <= artifact.arrays.keys():
+        raise ArtifactError(
+            "not a space", item=storage.root / layout.space, expected="arrays universal and dictionaries",
+            got=", ".join(sorted(artifact.arrays)),
+        )  # fmt: skip
+    return Dictionaries(
+        universal=artifact.arrays["universal"],
+        clusters=artifact.arrays["dictionaries"],
+        lmbda=artifact.meta.get("lmbda"),
+        digest=artifact.digest,
+    )
+
+
+def _read_manifests(storage: Storage) -> tuple[Manifest, ...]:
+    paths = [f"{stage}/{name}/MANIFEST.json" for stage in storage.names() for name in storage.names(stage)]
+    found = [_parse(storage, path, Manifest) for path in paths if storage.exists(path)]
+    order = {job: number for number, job in enumerate(JOBS)}
+    return tuple(sorted(found, key=lambda manifest: (order.get(manifest.stage, len(JOBS)), manifest.name)))

@@ -1,0 +1,45 @@
+"""How settings, defenses, attack sets and dictionaries are called on the page."""
+
+from collections.abc import Iterable
+
+from stl_ray.store.layout import CLEAN
+
+SETTINGS = {"vanilla": "Vanilla classifier", "retrained": "Retrained classifiers"}
+UNDEFENDED = "none"
+
+_DEFENSES = {UNDEFENDED: "No defense", "jpeg": "JPEG", "stl": "STL", "stl_cluster": "STL (cluster)"}
+_ATTACKS = ("fgsm", "bim")
+
+
+def defense_label(name: str) -> str:
+    """The row heading of a defense; a name of the user's own stays as it is."""
+    return _DEFENSES.get(name, name)
+
+
+def attack_label(name: str) -> str:
+    """The column heading of an attack set: clean -> Clean, fgsm-0.08 -> FGSM-0.08."""
+    if name == CLEAN:
+        return "Clean"
+    method, dash, rest = name.partition("-")
+    return f"{method.upper()}{dash}{rest}" if method in _ATTACKS else name
+
+
+def classifier_label(name: str) -> str:
+    """The legend entry of a classifier: vanilla, retrained-stl -> retrained, STL."""
+    setting, dash, defense = name.partition("-")
+    return f"{setting}, {defense_label(defense)}" if dash else name
+
+
+def dictionary_label(name: str) -> str:
+    """The legend entry of a dictionary: cluster_0 -> cluster 0."""
+    return name.replace("_", " ")
+
+
+def class_label(index: int, class_names: tuple[str, ...]) -> str:
+    """The name of a class, or its number where there is no name."""
+    return class_names[index] if 0 <= index < len(class_names) else str(index)
+
+
+def unique(names: Iterable[str]) -> tuple[str, ...]:
+    """The names in order of first appearance."""
+    return tuple(dict.fromkeys(names))

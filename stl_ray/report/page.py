@@ -1,0 +1,87 @@
+"""The page: sections to one self-contained HTML file and one Markdown file, and the figures beside them."""
+
+import re
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from stl_ray.config import ReportConfig
+from stl_ray.report.blocks import Figure, Section
+from stl_ray.report.charts import DPI
+from stl_ray.report.inputs import read_inputs
+from stl_ray.report.sections import build_sections
+from stl_ray.store import Storage
+
+HTML, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """Absolute paths of what was written."""
+
+    html: str
+    markdown: str
+    figures: tuple[str, ...]
+
+
+def build_report(root: str, out: str, config: ReportConfig) -> ReportPaths:
+    """Write the report of an experiment. The same inputs give the same bytes.
+
+    Args:
+        root: local path or file:// URI of the experiment. What it does not hold yet is said to be missing.
+        out: folder to write report.html, report.md and figures/ into.
+        config: the report section of the configuration.
+
+    Raises:
+        ArtifactError: if an input is there but unreadable, altered, or of another version.
+        StorageError: if `out` cannot be written to.
+    """
+    inputs = read_inputs(root)
+    name = inputs.experiment.name if inputs.experiment else ""
+    sections = build_sections(inputs)
+    storage = Storage.open(out)
+    figures = [block for section in sections for block in section.blocks if isinstance(block, Figure)]
+    for figure in figures:
+        storage.write(f"{FIGURES}/{figure.name}.png", figure.png)
+    for template in (HTML, MARKDOWN):
+        storage.write(template, render(template, title=config.title, name=name, sections=sections).encode())
+    return ReportPaths(
+        html=str(storage.root / HTML),
+        markdown=str(storage.root / MARKDOWN),
+        figures=tuple(str(storage.root / FIGURES / f"{figure.name}.png") for figure in figures),
+    )
+
+
+def render(template: str, *, title: str, name: str, sections: Sequence[Section]) -> str:
+    """The text of the page by the template of that file name in templates/; HTML is escaped, Markdown by `plain`."""
+    environment = Environment(
+        loader=PackageLoader("stl_ray.report"),
+        autoescape=lambda file: file is not None and file.endswith(".html"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "data_uri": _data_uri,
+        "css_width": _css_width,
+        "plain": _plain_markdown,
+        "kind": lambda block: type(block).__name__,
+    }
+    return environment.get_template(template).render(title=title, name=name, sections=sections)
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{b64encode(png).decode()}"
+
+
+def _css_width(png: bytes) -> int:
+    """The width in CSS pixels (96 per inch) at which the figures' text has one size across the page."""
+    return int.from_bytes(png[16:20], "big") * 96 // DPI
+
+
+def _plain_markdown(text: str) -> str:
+    """The text with the characters escaped that Markdown would take for markup."""
+    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", text)

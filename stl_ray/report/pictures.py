@@ -1,0 +1,106 @@
+"""The pictures: the filter atlas and the gallery. Arrays and PNG bytes in, a figure out."""
+
+import io
+from collections.abc import Sequence
+from math import ceil, sqrt
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from stl_ray.report.names import attack_label, class_label, defense_label, unique
+from stl_ray.report.records import GalleryRow
+
+MAX_CLUSTERS = 19  # panels of the atlas, beside the universal one
+COLUMNS = 8  # images beside each other in the gallery
+RIGHT, WRONG = "#00694d", "#b34700"
+
+Array = np.ndarray[Any, Any]
+
+
+def filter_mosaic(filters: Array) -> Array:
+    """Filters (K, C, S, S) as one RGB image in [0, 1], near-square, one white pixel between tiles.
+
+    Every filter is shown about mid-grey and scaled by its own largest absolute value. C is 1 or 3.
+    """
+    count, channels, side = filters.shape[:3]
+    peak = np.abs(filters).max(axis=(1, 2, 3), keepdims=True)
+    tiles = 0.5 + 0.5 * filters / np.where(peak > 0, peak, 1)
+    tiles = np.repeat(tiles, 3, axis=1) if channels == 1 else tiles
+    columns = ceil(sqrt(count))
+    rows = ceil(count / columns)
+    mosaic = np.ones((rows * (side + 1) + 1, columns * (side + 1) + 1, 3))
+    for number, tile in enumerate(tiles):
+        top, left = (1 + (side + 1) * place for place in divmod(number, columns))
+        mosaic[top : top + side, left : left + side] = tile.transpose(1, 2, 0)
+    return mosaic
+
+
+def filter_atlas(universal: Array, clusters: Array, sizes: Sequence[int]) -> Figure:
+    """The universal dictionary and up to MAX_CLUSTERS clusters' dictionaries.
+
+    Args:
+        universal: (K, C, S, S).
+        clusters: (M, K, C, S, S).
+        sizes: training images per cluster, or empty.
+    """
+    panels = [("universal", universal)]
+    for number, filters in enumerate(clusters[:MAX_CLUSTERS]):
+        size = f" ({sizes[number]} images)" if number < len(sizes) else ""
+        panels.append((f"cluster {number}{size}", filters))
+    columns = min(len(panels), 5)
+    rows = ceil(len(panels) / columns)
+    figure = Figure(figsize=(1.9 * columns, 2.15 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for place, (title, filters) in zip(axes, panels, strict=False):
+        place.imshow(filter_mosaic(filters), interpolation="nearest")
+        place.set_title(title)
+    for place in axes:
+        place.set_axis_off()
+    return figure
+
+
+def gallery(rows: Sequence[GalleryRow], class_names: tuple[str, ...]) -> Figure:
+    """One attack's images, a column each: adversarial, purified by each defense, clean; with the predicted classes.
+
+    A prediction is green with a tick where it is the true class, else orange with a cross. More than COLUMNS images
+    go on in a further strip below.
+    """
+    ids, defenses = unique(row.id for row in rows), unique(row.defense for row in rows)
+    by_key = {(row.id, row.defense): row for row in rows}
+    any_of = {row.id: row for row in rows}
+    lines = [attack_label(rows[0].attack), *map(defense_label, defenses), "Clean"]
+    columns, strips = min(len(ids), COLUMNS), ceil(len(ids) / COLUMNS)
+    figure = Figure(figsize=(1.15 * columns + 0.35, 1.34 * strips * len(lines)), layout="constrained")
+    axes = figure.subplots(strips * len(lines), columns, squeeze=False)
+    for place in axes.flat:
+        place.set_axis_off()
+    for line, heading in enumerate(lines * strips):
+        axes[line, 0].text(
+            -0.06, 0.5, heading, transform=axes[line, 0].transAxes, rotation=90, ha="right", va="center",
+            fontweight="bold",
+        )  # fmt: skip
+    for number, identifier in enumerate(ids):
+        strip, column = divmod(number, COLUMNS)
+        first, *middle, last = axes[strip * len(lines) : (strip + 1) * len(lines), column]
+        row = any_of[identifier]
+        _show(first, row.adversarial, row.pred_before, row.label, class_names)
+        for place, defense in zip(middle, defenses, strict=True):
+            if (identifier, defense) in by_key:
+                purified = by_key[identifier, defense]
+                _show(place, purified.purified, purified.pred_after, purified.label, class_names)
+        _show(last, row.clean, None, row.label, class_names)
+    return figure
+
+
+def _show(axes: Axes, png: bytes, predicted: int | None, label: int, class_names: tuple[str, ...]) -> None:
+    with Image.open(io.BytesIO(png)) as image:
+        axes.imshow(np.asarray(image.convert("RGB")), interpolation="nearest")
+    if predicted is None:
+        text, colour = class_label(label, class_names), "black"
+    else:
+        mark = "✓" if predicted == label else "✗"
+        text, colour = f"{mark} {class_label(predicted, class_names)}", RIGHT if predicted == label else WRONG
+    axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=colour)

@@ -1,0 +1,148 @@
+"""The files that the report reads, one model each: what must be in them, and nothing about how they were made."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Record(BaseModel):
+    """Immutable; keys that the report does not use are passed over."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Comparison(Record):
+    """Accuracy of a defense minus that of no defense on the same images, with its 95 % interval."""
+
+    difference: float
+    low: float
+    high: float
+    p: float = Field(description="exact two-sided McNemar test")
+
+
+class ScoreCell(Record):
+    """One classifier setting behind one defense on one set of images."""
+
+    setting: Literal["vanilla", "retrained"]
+    defense: str
+    attack: str = Field(description="`clean`, or the name of an attack set")
+    threat: str
+    correct: int = Field(ge=0)
+    total: int = Field(ge=1)
+    accuracy: float = Field(ge=0, le=1)
+    low: float
+    high: float
+    float_disagreements: int = Field(
+        description="images on which the pipeline without 8-bit rounding predicts otherwise"
+    )
+    psnr: float | None = Field(
+        description="mean dB over the images that differ from the clean one; none where all are equal"
+    )
+    cluster_changed: float | None = Field(description="share of images routed to another cluster than when clean")
+    versus_none: Comparison | None
+
+
+class Scores(Record):
+    """evaluate/scores.json."""
+
+    format: Literal["scores"]
+    version: Literal[1]
+    images: int
+    ids_sha256: str
+    classifier: str
+    class_names: tuple[str, ...]
+    chance: float
+    cells: tuple[ScoreCell, ...]
+
+
+class GalleryRow(Record):
+    """One row of evaluate/gallery.parquet; images as PNG bytes."""
+
+    id: str
+    label: int
+    attack: str
+    defense: str
+    adversarial: bytes
+    purified: bytes
+    clean: bytes
+    pred_before: int = Field(description="by the vanilla classifier on the adversarial image")
+    pred_after: int = Field(description="by the retrained classifier, if any, on the purified image")
+
+
+class AutoencoderEpoch(Record):
+    """One epoch of the autoencoder."""
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    psnr: float
+
+
+class DictionaryIteration(Record):
+    """One outer iteration of dictionary learning."""
+
+    iteration: int
+    objective: float
+    holdout_objective: float
+    sparsity: float
+    psnr: float
+
+
+class Clusters(Record):
+    """Training images per cluster."""
+
+    sizes: tuple[int, ...]
+
+
+class Curves(Record):
+    """fit/curves.json."""
+
+    autoencoder: tuple[AutoencoderEpoch, ...]
+    dictionaries: dict[str, tuple[DictionaryIteration, ...]]
+    clusters: Clusters
+
+
+class TrainingEpoch(Record):
+    """One line of train/CLASSIFIER/metrics.jsonl."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+
+
+class ClassifierRecord(Record):
+    """train/CLASSIFIER/model.json, as far as it is provenance."""
+
+    digest: str
+
+
+class Session(Record):
+    """One line of jobs/JOB.jsonl: one run of a job, whole or resumed."""
+
+    job: str
+    outcome: Literal["done", "failed"]
+    started: str
+    finished: str
+    seconds: float = Field(ge=0)
+    images: int = Field(ge=0)
+    quarantined: int = Field(ge=0)
+    cpus: int | None
+    gpus: float | None = None
+    machine: str
+    versions: dict[str, str]
+    config_digest: str
+    commit: str | None
+
+
+class Manifest(Record):
+    """STAGE/NAME/MANIFEST.json: a finished dataset."""
+
+    stage: str
+    name: str
+    rows: int
+    quarantined: int
+    reasons: dict[str, int] = {}
+    digest: str = ""

@@ -1,0 +1,194 @@
+"""The page's sections, in order, from what an experiment's folder holds. A missing input is said to be missing."""
+
+from collections.abc import Sequence
+
+from stl_ray.report import charts, pictures
+from stl_ray.report.accuracy import accuracy_table, cells_of, difference_table, paper_table, verdict
+from stl_ray.report.blocks import EMPTY, Block, Cell, Figure, Section, Table, Text
+from stl_ray.report.inputs import Inputs
+from stl_ray.report.names import SETTINGS, attack_label, defense_label, unique
+from stl_ray.report.paper import TABLES
+from stl_ray.report.provenance import provenance, quarantine, timings
+from stl_ray.report.records import ScoreCell, Scores
+
+STL_DEFENSES = ("stl", "stl_cluster")  # names in the defense registry
+
+
+def build_sections(inputs: Inputs) -> tuple[Section, ...]:
+    """Every section of the page."""
+    return (
+        Section("run", "What was run", (Text(_what_was_run(inputs)),)),
+        *(Section(setting, SETTINGS[setting], _accuracy(inputs, setting)) for setting in SETTINGS),
+        Section("reading", "How to read these numbers", _caveats(inputs)),
+        Section("gallery", "Gallery: adversarial, purified, clean", _gallery(inputs)),
+        Section("filters", "Filter atlas", _filters(inputs)),
+        Section("curves", "Learning curves", _curves(inputs)),
+        Section("psnr", "PSNR and routing", _psnr(inputs.scores)),
+        Section("timings", "Timings", timings(inputs)),
+        Section("quarantine", "Quarantine", quarantine(inputs)),
+        Section("provenance", "Provenance", provenance(inputs)),
+    )
+
+
+def _missing(path: str, job: str) -> Text:
+    return Text(f"Not here yet: {path}. The job `{job}` writes it.", kind="missing")
+
+
+def _what_was_run(inputs: Inputs) -> str:
+    experiment, scores = inputs.experiment, inputs.scores
+    if experiment is None:
+        return "The experiment's configuration (experiment.json) is not here; the sections below show what is."
+    rows = {(manifest.stage, manifest.name): manifest.rows for manifest in inputs.manifests}
+    size = f" at {experiment.ingest.size} pixels" if experiment.ingest.size else ""
+    counts = [f"{rows['ingest', split]} {split} images" for split in ("train", "test") if ("ingest", split) in rows]
+    source = f"{experiment.ingest.train.format}{size}" + (f" ({', '.join(counts)})" if counts else "")
+    dictionary = experiment.fit.dictionary
+    attacks = ", ".join(
+        f"{attack_label(item.name)} ({item.attack}, dissimilarity {item.dissimilarity:g})"
+        for item in experiment.attack.sets
+    )
+    defenses = ", ".join(defense_label(item.name) for item in experiment.defenses)
+    training = f"{experiment.train.epochs} epochs" if experiment.train.epochs else "with its given weights"
+    scored = f" All rows were scored on the same {scores.images} images." if scores else ""
+    return (
+        f"Experiment {experiment.name}, seed {experiment.seed}. Images: {source}. Space: {experiment.fit.clusters} "
+        f"clusters, dictionaries of {dictionary.filters} filters of {dictionary.size} x {dictionary.size} pixels at "
+        f"lambda {dictionary.lmbda:g}, learned from the training images. Classifier: {experiment.train.classifier}, "
+        f"{training}. Defenses: {defenses}. Attacks, crafted on the vanilla classifier and stored as 8-bit images: "
+        f"{attacks}.{scored}"
+    )
+
+
+def _accuracy(inputs: Inputs, setting: str) -> tuple[Block, ...]:
+    paper = paper_table(TABLES[setting])
+    scores = inputs.scores
+    if scores is None:
+        return (_missing("evaluate/scores.json", "evaluate"), paper)
+    if not cells_of(scores, setting):
+        return (Text("The scores hold no cell of this setting.", kind="missing"), paper)
+    figure = Figure(
+        f"accuracy-{setting}",
+        f"{SETTINGS[setting]}: accuracy with its 95 % interval; the dotted line is chance.",
+        charts.to_png(charts.accuracy_chart, scores, setting),
+    )
+    sentences = verdict(scores, setting, _stl_names(inputs))
+    return (
+        *(Text(sentence, kind="finding") for sentence in sentences),
+        accuracy_table(scores, setting),
+        paper,
+        figure,
+        difference_table(scores, setting),
+    )
+
+
+def _stl_names(inputs: Inputs) -> Sequence[str]:
+    if inputs.experiment is None:
+        return STL_DEFENSES
+    return [item.name for item in inputs.experiment.defenses if item.defense in STL_DEFENSES]
+
+
+def _caveats(inputs: Inputs) -> tuple[Block, ...]:
+    texts = []
+    experiment = inputs.experiment
+    if experiment is not None and "photographs" in {experiment.ingest.train.format, experiment.ingest.test.format}:
+        texts.append(
+            "The images are crops of ten photographs. Crops of one photograph are not independent of each other, so the "
+            "intervals, which take them to be, are too narrow as statements about photographs in general."
+        )
+    texts += [
+        "Threat tier T1a: the attacks were crafted on the vanilla classifier, without knowledge of the defense and of "
+        "the retrained classifiers, as in the paper's tables. A high accuracy in these rows is not a claim of "
+        "robustness.",
+        "Adaptive attacks, which differentiate through the defense, are not in these tables. Under BPDA "
+        "the paper itself reports STL at 0.16 and STL (cluster) at 0.19 on CIFAR-10 (Table 4), and 0.01 on ImageNet.",
+        "Images that the classifier has wrong when clean count as errors in every column. No defense in the retrained "
+        "setting is the vanilla classifier; every other row there was trained and tested on its own defense's output.",
+    ]
+    return tuple(Text(text, kind="caveat") for text in texts)
+
+
+def _gallery(inputs: Inputs) -> tuple[Block, ...]:
+    if not inputs.gallery:
+        return (_missing("evaluate/gallery.parquet", "evaluate"),)
+    class_names = inputs.scores.class_names if inputs.scores else ()
+    blocks: list[Block] = []
+    for attack in unique(row.attack for row in inputs.gallery):
+        rows = [row for row in inputs.gallery if row.attack == attack]
+        png = charts.to_png(pictures.gallery, rows, class_names)
+        caption = (
+            f"{attack_label(attack)}: adversarial, purified, clean. Under an adversarial image what the vanilla "
+            "classifier predicts, under a purified one what the retrained classifier predicts (the vanilla one where "
+            "none was retrained), under a clean one its true class."
+        )
+        blocks.append(Figure(f"gallery-{attack}", caption, png))
+    return tuple(blocks)
+
+
+def _filters(inputs: Inputs) -> tuple[Block, ...]:
+    dictionaries = inputs.dictionaries
+    if dictionaries is None:
+        return (_missing("space/space.json", "fit"),)
+    sizes = inputs.curves.clusters.sizes if inputs.curves else ()
+    count, shown = len(dictionaries.clusters), min(len(dictionaries.clusters), pictures.MAX_CLUSTERS)
+    caption = "The universal dictionary and one per cluster; every filter about mid-grey, scaled by its own peak."
+    if shown < count:
+        caption += f" The first {shown} of {count} clusters."
+    png = charts.to_png(pictures.filter_atlas, dictionaries.universal, dictionaries.clusters, sizes)
+    return (Figure("filters", caption, png),)
+
+
+def _curves(inputs: Inputs) -> tuple[Block, ...]:
+    blocks: list[Block] = []
+    curves = inputs.curves
+    if curves is None:
+        blocks.append(_missing("fit/curves.json", "fit"))
+    else:
+        if curves.autoencoder:
+            png = charts.to_png(charts.autoencoder_chart, curves.autoencoder)
+            blocks.append(
+                Figure("curves-autoencoder", "The denoising autoencoder, whose latents route the images.", png)
+            )
+        if curves.dictionaries:
+            png = charts.to_png(charts.dictionary_chart, curves.dictionaries)
+            blocks.append(Figure("curves-dictionaries", "Dictionary learning, universal and per cluster.", png))
+    if inputs.training:
+        png = charts.to_png(charts.training_chart, inputs.training)
+        blocks.append(Figure("curves-classifiers", "The classifiers, vanilla and retrained.", png))
+    else:
+        blocks.append(_missing("train/CLASSIFIER/metrics.jsonl", "train"))
+    return tuple(blocks)
+
+
+def _psnr(scores: Scores | None) -> tuple[Block, ...]:
+    if scores is None:
+        return (_missing("evaluate/scores.json", "evaluate"),)
+    blocks: list[Block] = []
+    if any(cell.psnr is not None for cell in scores.cells):
+        png = charts.to_png(charts.psnr_chart, scores)
+        blocks.append(
+            Figure(
+                "psnr",
+                "Mean PSNR of what the classifier sees against the clean image, over the images that differ from it.",
+                png,
+            )
+        )
+    rows = tuple(_measured(cell) for cell in scores.cells)
+    columns = ("Defense", "Images", "Setting", "Correct", "PSNR, dB", "Cluster changed", "Float disagrees")
+    footnote = (
+        "Cluster changed: share of images routed to another cluster than when clean. Float disagrees: images on which "
+        "the pipeline without 8-bit rounding after the defense predicts another class."
+    )
+    blocks.append(Table("Every cell of the tables", columns, rows, footnote, folded=True))
+    return tuple(blocks)
+
+
+def _measured(cell: ScoreCell) -> tuple[Cell, ...]:
+    return (
+        Cell(defense_label(cell.defense)),
+        Cell(attack_label(cell.attack)),
+        Cell(cell.setting),
+        Cell(f"{cell.correct} of {cell.total}"),
+        EMPTY if cell.psnr is None else Cell(f"{cell.psnr:.2f}"),
+        EMPTY if cell.cluster_changed is None else Cell(f"{cell.cluster_changed:.1%}"),
+        Cell(str(cell.float_disagreements)),
+    )

@@ -1,0 +1,28 @@
+"""THE STRATIFIED SPACE: which images count as natural, and the projection onto them.
+
+autoencoder  the denoising autoencoder whose latents route images
+clusters     PCA and k-means++ over latents
+router       image -> latent -> nearest neighbours' vote
+space        QuasiNaturalSpace: route, project
+storage      the space as an artifact
+layer        SparseTransformationLayer, the projection with a gradient
+"""
+
+from stl_ray.space.autoencoder import Autoencoder
+from stl_ray.space.clusters import ClusterModel, fit_clusters
+from stl_ray.space.layer import SparseTransformationLayer
+from stl_ray.space.router import Router, encode, hash_ids, thumbnails
+from stl_ray.space.space import Projection, QuasiNaturalSpace
+
+__all__ = [
+    "Autoencoder",
+    "ClusterModel",
+    "Projection",
+    "QuasiNaturalSpace",
+    "Router",
+    "SparseTransformationLayer",
+    "encode",
+    "fit_clusters",
+    "hash_ids",
+    "thumbnails",
+]

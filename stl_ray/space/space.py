@@ -1,0 +1,203 @@
+"""The stratified quasi-natural space: dictionaries, and the router that picks one of them for an image.
+
+Projecting onto it is the defense of Sun et al. 2019: T(x) = low band + D z with the dictionary of the image's stratum.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Any, Literal, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from stl_ray.csc import Accuracy, Dictionary, check_images, reconstruct, tile_size
+from stl_ray.errors import DictionaryError, TensorError
+from stl_ray.space.router import Router
+from stl_ray.space.storage import content_digest, load_parts, save_parts
+
+Normalization = Literal["clip", "reference"]
+
+RANGE_SLACK = 1e-4
+"""How far outside [0, 1] a pixel may lie, for rounding in attacks."""
+
+
+class Projection(NamedTuple):
+    """Images on the space, and how each got there.
+
+    Attributes:
+        images: (B, C, H, W) in [0, 1].
+        clusters: (B,) int64, the stratum whose dictionary was used.
+        status: (B,) int64, values of `stl_ray.csc.SolveStatus`.
+        iterations: (B,) int64.
+        sparsity: (B,) float32, share of coefficients that are not zero.
+    """
+
+    images: Tensor
+    clusters: Tensor
+    status: Tensor
+    iterations: Tensor
+    sparsity: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class QuasiNaturalSpace:
+    """A space of one stratum (no router) or of M, each with its dictionary.
+
+    Args:
+        universal_dictionary: learned on all clusters together.
+        dictionaries: one for each cluster; (universal_dictionary,) where there is no router.
+        lmbda: the l1 weight of the projection.
+        router: picks the cluster of an image.
+        resolution: pixels; side of the images it was learned from, where known.
+        provenance: JSON-able record of how it was made.
+
+    Raises:
+        DictionaryError: the dictionaries differ in shape or norm, or do not fit the router's clusters.
+    """
+
+    universal_dictionary: Dictionary
+    dictionaries: tuple[Dictionary, ...]
+    lmbda: float
+    router: Router | None = None
+    resolution: int | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        clusters = 1 if self.router is None else len(self.router.clusters.centroids)
+        if len(self.dictionaries) != clusters:
+            raise DictionaryError("one dictionary for each cluster", expected=clusters, got=len(self.dictionaries))
+        kinds = {(tuple(d.filters.shape), d.norm) for d in (self.universal_dictionary, *self.dictionaries)}
+        if len(kinds) > 1:
+            raise DictionaryError("dictionaries of one shape and norm", got=sorted(kinds))
+        if not 0 < self.lmbda < float("inf"):
+            raise DictionaryError("lambda out of range", expected="a positive number", got=self.lmbda)
+
+    @classmethod
+    def from_dictionary(cls, dictionary: Dictionary, lmbda: float | None = None) -> Self:
+        """The unclustered space of one dictionary, at the lambda it was learned at unless another is given."""
+        return cls(dictionary, (dictionary,), dictionary.lmbda if lmbda is None else lmbda)
+
+    def universal(self) -> Self:
+        """The unclustered space of the universal dictionary: the paper's "STL" beside its "STL (cluster)"."""
+        return replace(self, dictionaries=(self.universal_dictionary,), router=None)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same space with its router on another device; dictionaries follow the images by themselves."""
+        return self if self.router is None else replace(self, router=self.router.to(device))
+
+    @classmethod
+    def load(cls, uri: str) -> Self:
+        """Read a space from its folder.
+
+        Raises:
+            ArtifactError: it is missing, unreadable, altered or of another version.
+        """
+        return cls(**load_parts(uri))
+
+    def save(self, uri: str) -> str:
+        """Write the space to a folder and return the digest of the artifact."""
+        return save_parts(self, uri)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over everything that can change a projection."""
+        return content_digest(self)
+
+    def latents(self, images: Tensor) -> Tensor:
+        """PCA latents (B, p) by which images (B, 3, H, W) in [0, 1] are routed.
+
+        Raises:
+            TensorError: the space has no router.
+        """
+        if self.router is None:
+            raise TensorError("an unclustered space has no latents", expected="a space with a router")
+        return self.router.latents(images)
+
+    def route(self, images: Tensor, exclude: Sequence[str] | None = None) -> Tensor:
+        """The stratum (B,) int64 of every image (B, C, H, W) in [0, 1].
+
+        Args:
+            images: any size.
+            exclude: the images' ids; a reference image of the same id has no vote.
+        """
+        if self.router is None:
+            return torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        return self.router.vote(self.router.latents(images), exclude)
+
+    def project(
+        self,
+        images: Tensor,
+        accuracy: str | Accuracy = "default",
+        normalization: Normalization = "clip",
+        exclude: Sequence[str] | None = None,
+        clusters: Tensor | None = None,
+    ) -> Projection:
+        """Project every image on its own: the result does not depend on its batch mates.
+
+        Args:
+            images: (B, C, H, W) RGB in [0, 1], float32 or float64, H and W >= S.
+            accuracy: of the solver: "default", "reference", "exact", or tolerances of one's own.
+            normalization: "clip" to [0, 1], or "reference": divide by the image's own maximum, as the authors' script.
+            exclude: the images' ids, for images that the space was fitted on.
+            clusters: (B,) strata to use instead of routing.
+
+        Raises:
+            TensorError: the images have another shape, type or range, or an argument is not one of these.
+        """
+        self.check(images)
+        if normalization not in ("clip", "reference"):
+            raise TensorError("unknown normalization", expected="clip or reference", got=normalization)
+        clusters = self.route(images, exclude) if clusters is None else clusters
+        size = tile_size(images.shape[-2], images.shape[-1], images.device)
+        output = torch.empty_like(images)
+        status, iterations = torch.empty_like(clusters), torch.empty_like(clusters)
+        sparsity = torch.empty(len(images), device=images.device)
+        for indices, dictionary in self.strata(clusters):
+            for tile in torch.split(indices, size):
+                result = reconstruct(images[tile], dictionary, self.lmbda, accuracy)
+                output[tile] = _normalized(result.images, normalization)
+                status[tile], iterations[tile] = result.status, result.iterations
+                sparsity[tile] = result.support.float().mean((1, 2, 3))
+        return Projection(output, clusters, status, iterations, sparsity)
+
+    def strata(self, clusters: Tensor) -> list[tuple[Tensor, Dictionary]]:
+        """The indices of the images of every stratum that occurs in `clusters` (B,), with its dictionary.
+
+        Raises:
+            TensorError: a cluster that the space does not have.
+        """
+        occurring = torch.unique(clusters).tolist()
+        if occurring and not 0 <= occurring[0] <= occurring[-1] < len(self.dictionaries):
+            raise TensorError("unknown cluster", expected=f"0 to {len(self.dictionaries) - 1}", got=occurring)
+        return [((clusters == cluster).nonzero()[:, 0], self.dictionaries[cluster]) for cluster in occurring]
+
+    def check(self, images: Tensor) -> None:
+        """Refuse images that cannot be projected; warn once of a size that the space was not learned at.
+
+        Raises:
+            TensorError: with what was expected and what came.
+        """
+        check_images(images, self.universal_dictionary.channels)
+        low, high = float(images.detach().min()), float(images.detach().max())
+        if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
+            raise TensorError("pixels out of range", expected="[0, 1]", got=f"[{low:g}, {high:g}]")
+        if self.resolution is not None and tuple(images.shape[-2:]) != (self.resolution, self.resolution):
+            _warn_of_size(self.resolution, images.shape[-2], images.shape[-1])
+
+
+def _normalized(images: Tensor, normalization: Normalization) -> Tensor:
+    if normalization == "clip":
+        return images.clamp(0, 1)
+    peak = images.amax((1, 2, 3), keepdim=True)
+    # An image without a positive pixel has nothing to be divided by.
+    return (images / peak.where(peak > 0, 1)).clamp(0, 1)
+
+
+@lru_cache(maxsize=256)
+def _warn_of_size(resolution: int, height: int, width: int) -> None:
+    warnings.warn(
+        f"the space was learned at {resolution} x {resolution} pixels and projects images of {height} x {width}",
+        stacklevel=4,
+    )

@@ -1,0 +1,46 @@
+"""An identity says whatever can change a result; two results of different identity are never mixed."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stl_ray.errors import RunIdentityError
+from stl_ray.store.filesystem import canonical_json
+
+
+def require_same(found: Mapping[str, Any], wanted: Mapping[str, Any], where: Path) -> None:
+    """Refuse to go on with what was made under another identity.
+
+    Args:
+        found: the identity on record.
+        wanted: the identity asked for; compared as JSON.
+        where: the folder that it is about.
+
+    Raises:
+        RunIdentityError: with the keys that differ, nested ones joined by dots.
+    """
+    wanted = json.loads(canonical_json(wanted))
+    if found != wanted:
+        raise RunIdentityError(
+            "made with other settings or inputs before; give another root, or remove the folder to make it anew",
+            item=where,
+            expected=_difference(found, wanted),
+            got=_difference(wanted, found),
+        )
+
+
+def _difference(identity: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of `identity` that `other` lacks or has otherwise."""
+    flat, flat_other = _flatten(identity), _flatten(other)
+    return {key: value for key, value in flat.items() if key not in flat_other or flat_other[key] != value}
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            flat.update(_flatten(item, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = item
+    return flat

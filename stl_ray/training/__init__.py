@@ -1,0 +1,34 @@
+"""TRAINING: classifiers and the space's autoencoder, in plain torch; whoever distributes it wraps it from outside.
+
+classifier     one generator that trains a classifier and yields after every epoch
+autoencoder    the same for the denoising autoencoder
+space          the whole stratified space: router, dictionaries, `fit_space` on one machine
+recipe         the optimizer and the learning rate, step by step
+batches        the order of an epoch, its batches, and the part of each worker
+augmentation   random crops and flips by (seed, epoch, image id)
+labels         labels that fit the classes
+state          an interrupted training as tensors
+accuracy       the share of images that a classifier has right
+"""
+
+from stl_ray.training.accuracy import accuracy
+from stl_ray.training.augmentation import augment
+from stl_ray.training.autoencoder import AutoencoderEpoch, train_autoencoder
+from stl_ray.training.classifier import EpochMetrics, train_classifier
+from stl_ray.training.labels import validate_labels
+from stl_ray.training.space import DictionarySample, assemble, fit_router, fit_space, sample_dictionaries
+
+__all__ = [
+    "AutoencoderEpoch",
+    "DictionarySample",
+    "EpochMetrics",
+    "accuracy",
+    "assemble",
+    "augment",
+    "fit_router",
+    "fit_space",
+    "sample_dictionaries",
+    "train_autoencoder",
+    "train_classifier",
+    "validate_labels",
+]

@@ -1,0 +1,96 @@
+import pytest
+import torch
+
+from stl_ray.attacks import AttackStatus, make_attack
+from stl_ray.errors import StlRayError, TensorError
+from stl_ray.images import to_tensor, to_uint8
+from stl_ray.metrics import dissimilarity, linf
+from stl_ray.models import build_classifier, predict
+
+
+@pytest.fixture
+def arguments(images, labels):
+    ids = [f"image/{index}" for index in range(len(images))]
+    return {"images": images, "labels": labels, "dissimilarity": 0.05, "ids": ids, "seed": 1}
+
+
+def attack(victim, images, labels, **rest):
+    return make_attack("fgsm", {})(victim, images, labels, **rest)
+
+
+def test_identity_result_is_what_storing_and_measuring_again_gives(victim, images, arguments):
+    result = attack(victim, **arguments)
+    stored = to_tensor(list(to_uint8(result.images)))
+    assert torch.equal(stored, result.images)
+    torch.testing.assert_close(result.dissimilarity, dissimilarity(stored.double(), images.double()).float())
+    torch.testing.assert_close(result.linf, linf(stored, images), rtol=0, atol=1e-6)
+    assert torch.equal(result.source_pred, predict(victim, stored))
+    assert torch.equal(result.success, result.source_pred != arguments["labels"])
+    assert result.status == [AttackStatus.OK] * len(images)
+    assert result.success.any()
+
+
+def test_certificate_status_and_success_of_wrong_and_black_images(victim, images, arguments):
+    labels = (arguments["labels"] + torch.tensor([1] + [0] * 23)) % 3
+    images = images.clone()
+    images[1] = 0
+    labels[1] = int(predict(victim, images[1:2]))
+    result = attack(victim, **{**arguments, "images": images, "labels": labels})
+    assert result.status[:3] == ["already_wrong", "budget_unreachable", "ok"]
+    assert not result.success[:2].any()
+    assert float(result.dissimilarity[0]) > 0.049  # attacked all the same
+    assert float(result.dissimilarity[1]) == 0
+    assert torch.equal(result.images[1], images[1])
+
+
+def test_invariant_rounding_stream_is_the_image_ids_and_the_seeds(victim, arguments):
+    first = attack(victim, **arguments).images
+    assert not torch.equal(first, attack(victim, **{**arguments, "seed": 2}).images)
+    renamed = [f"other/{name}" for name in arguments["ids"]]
+    assert not torch.equal(first, attack(victim, **{**arguments, "ids": renamed}).images)
+
+
+@pytest.mark.parametrize(
+    ("change", "item"),
+    [
+        ({"images": torch.zeros(0, 3, 32, 32)}, "images"),
+        ({"images": torch.zeros(24, 1, 32, 32)}, "images"),
+        ({"images": torch.zeros(24, 3, 32, 32, dtype=torch.float64)}, "images"),
+        ({"images": torch.full((24, 3, 32, 32), 0.3)}, "images"),  # not on the grid
+        ({"images": torch.full((24, 3, 32, 32), 2.0)}, "images"),
+        ({"images": torch.full((24, 3, 32, 32), float("nan"))}, "images"),
+        ({"labels": torch.zeros(23, dtype=torch.int64)}, "labels"),
+        ({"labels": torch.full((24,), -1)}, "labels"),
+        ({"labels": torch.zeros(24)}, "labels"),
+        ({"ids": ["one"]}, "ids"),
+        ({"dissimilarity": 0.0}, "dissimilarity"),
+        ({"dissimilarity": float("nan")}, "dissimilarity"),
+    ],
+)
+def test_refuses_arguments_that_do_not_fit(victim, arguments, change, item):
+    with pytest.raises(TensorError) as caught:
+        attack(victim, **{**arguments, **change})
+    assert caught.value.item == item
+
+
+def test_refuses_a_label_beyond_the_classes(victim, arguments):
+    with pytest.raises(TensorError, match="0 to 2"):
+        attack(victim, **{**arguments, "labels": arguments["labels"] + 3})
+
+
+def test_refuses_a_gradient_that_is_not_finite(victim, arguments):
+    class Broken:
+        def logits(self, images):
+            return victim.logits(images)
+
+        def logits_and_vjp(self, images, cotangent):
+            logits, product = victim.logits_and_vjp(images, cotangent)
+            return logits, product * float("nan")
+
+    with pytest.raises(TensorError, match="not finite"):
+        attack(Broken(), **arguments)
+
+
+def test_refuses_a_victim_in_training_mode(arguments):
+    with pytest.raises(StlRayError, match="training mode"):
+        attack(build_classifier("small_cnn", ["a", "b"], seed=0), **arguments)

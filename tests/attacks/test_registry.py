@@ -1,0 +1,25 @@
+import pytest
+
+from stl_ray.attacks import make_attack
+from stl_ray.errors import ConfigError
+
+
+def test_identity_options_reach_the_attack():
+    assert make_attack("bim", {"steps": 3}).model_dump() == {"steps": 3, "relative_step": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "item", "expected"),
+    [
+        ("fgms", {}, "fgms", "'fgsm'?"),
+        ("zzz", {}, "zzz", "one of bim, fgsm"),
+        ("bim", {"step": 3}, "bim.step", "'steps'?"),
+        ("fgsm", {"steps": 3}, "fgsm.steps", "none, it has no options"),
+        ("bim", {"steps": "three"}, "bim.steps", "a valid integer"),
+        ("bim", {"steps": 0}, "bim.steps", "greater than or equal to 1"),
+    ],
+)
+def test_refuses_unknown_names_and_wrong_options(name, options, item, expected):
+    with pytest.raises(ConfigError) as caught:
+        make_attack(name, options)
+    assert (caught.value.item, caught.value.expected) == (item, expected)

@@ -1,0 +1,119 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stl_ray.attacks.sizing import UNDER, fit, round_down_and_fill, size_to_budget
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def random_case(seed: int, levels: int) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = generator(seed)
+    clean = torch.randint(0, levels + 1, (3, 9, 7), generator=draw).double()
+    return clean, torch.randn(3, 9, 7, generator=draw, dtype=torch.float64)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255), st.floats(1e-3, 1.0), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_certificate_stored_budget_is_never_exceeded_and_under_by_two_percent_at_most(seed, levels, rel, sign):
+    clean, direction = random_case(seed, levels)
+    sized = size_to_budget(clean, direction.sign() if sign else direction, rel, generator())
+    change, budget = sized.levels - clean, rel * clean.norm()
+    assert bool(((sized.levels >= 0) & (sized.levels <= 255) & (sized.levels == sized.levels.round())).all())
+    assert change.square().sum() <= budget**2
+    assert bool((change * direction >= 0).all())
+    if sized.reached:
+        assert change.norm() >= (1 - UNDER) * budget
+    else:  # only where the box or the grid has no room for it
+        room = torch.where(direction > 0, 255 - clean, clean)
+        assert room.norm() < budget or budget < 5
+
+
+@pytest.mark.parametrize("sign", [True, False])
+def test_identity_fit_has_the_norm_and_one_scale_for_all_that_are_free(sign):
+    clean, direction = random_case(1, 255)
+    direction = direction.sign() if sign else direction
+    room = torch.where(direction > 0, 255 - clean, clean)
+    radius = 0.6 * float(room.norm())
+    magnitude = fit(direction, room, radius)
+    assert float(magnitude.norm()) == pytest.approx(radius, rel=1e-12)
+    assert bool((magnitude <= room).all())
+    free = (magnitude < room) & (direction != 0)
+    scales = (magnitude / direction.abs())[free]
+    assert 0 < int(free.sum()) < free.numel()
+    torch.testing.assert_close(scales, scales[0].expand_as(scales), rtol=1e-12, atol=0)
+    # Those that stopped would have gone further at that scale.
+    assert bool((scales[0] * direction.abs() >= room - 1e-9)[~free].all())
+
+
+def test_agrees_fit_with_bisection():
+    clean, direction = random_case(2, 200)
+    room = torch.where(direction > 0, 255 - clean, clean)
+    radius = 0.3 * float(room.norm())
+    low, high = 0.0, 1e6
+    for _ in range(200):
+        middle = (low + high) / 2
+        short = torch.minimum(middle * direction.abs(), room).norm() < radius
+        low, high = (middle, high) if short else (low, middle)
+    torch.testing.assert_close(fit(direction, room, radius), torch.minimum(low * direction.abs(), room))
+
+
+def test_agrees_fit_takes_all_the_room_when_that_is_too_little():
+    clean, direction = random_case(3, 255)
+    direction[0] = 0
+    room = torch.where(direction > 0, 255 - clean, clean)
+    magnitude = fit(direction, room, 1e6)
+    torch.testing.assert_close(magnitude[1:], room[1:])
+    assert not magnitude[0].any()
+
+
+def test_certificate_equal_magnitudes_mix_the_two_nearest_levels():
+    magnitude = torch.full((3, 20, 20), 2.3, dtype=torch.float64)
+    radius = float(magnitude.norm())
+    whole = round_down_and_fill(magnitude, radius, generator(1))
+    assert set(whole.unique().tolist()) == {2.0, 3.0}
+    assert radius**2 - 5 < float(whole.square().sum()) <= radius**2  # not one more fits
+    other = round_down_and_fill(magnitude, radius, generator(2))
+    assert not torch.equal(whole, other)
+    assert float((whole == 3).double().mean()) == pytest.approx((2.3**2 - 4) / 5, abs=1e-3)
+
+
+def test_certificate_filling_prefers_the_largest_fraction():
+    magnitude = 3 + torch.linspace(0.05, 0.95, 200, dtype=torch.float64)
+    whole = round_down_and_fill(magnitude, float(magnitude.norm()), generator())
+    raised = whole == 4
+    assert 80 < int(raised.sum()) < 120
+    assert bool((raised.double().diff() >= 0).all())  # the upper part, and no other
+
+
+def test_certificate_filling_goes_on_with_what_still_fits():
+    magnitude = torch.tensor([2.9, 0.8, 1.0, 0.7], dtype=torch.float64)
+    # 3^2 alone does not fit under 6; of the two small ones one does, and the larger fraction wins.
+    whole = round_down_and_fill(magnitude, 6.1**0.5, generator())
+    assert whole.tolist() == [2.0, 1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("clean", "direction"),
+    [
+        (torch.zeros(3, 8, 8), torch.ones(3, 8, 8)),  # black: the budget is zero
+        (torch.full((3, 8, 8), 128.0), torch.zeros(3, 8, 8)),  # no direction
+        (torch.full((3, 8, 8), 255.0), torch.ones(3, 8, 8)),  # every pixel at the wall
+        (torch.eye(8).expand(3, 8, 8), torch.ones(3, 8, 8)),  # darker than the grid can hold
+    ],
+)
+def test_refuses_to_call_an_unreachable_budget_reached(clean, direction):
+    sized = size_to_budget(clean.double(), direction.double(), 0.1, generator())
+    assert not sized.reached
+    torch.testing.assert_close(sized.levels, clean.double())
+
+
+def test_invariant_length_of_the_direction_does_not_matter():
+    clean, direction = random_case(4, 255)
+    a = size_to_budget(clean, direction, 0.1, generator())
+    for factor in (1e-30, 2.0**20):
+        b = size_to_budget(clean, direction * factor, 0.1, generator())
+        assert float((a.levels - b.levels).abs().sum()) <= 2  # at most a rounding tie falls otherwise

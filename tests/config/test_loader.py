@@ -1,0 +1,123 @@
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from stl_ray.config import Experiment, bundled, load_experiment
+from stl_ray.config.help import SECTIONS, explain_keys
+from stl_ray.errors import ConfigError
+
+MINIMAL = {
+    "name": "test",
+    "root": "runs/test",
+    "ingest": {"train": {"format": "photographs"}, "test": {"format": "photographs"}},
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "experiment.yaml"
+    file.write_text(yaml.safe_dump(MINIMAL))
+    return str(file)
+
+
+def test_roundtrip_overrides(path):
+    experiment = load_experiment(
+        path, ["fit.clusters=7", "train.learning_rate=1e-3", "ray.actors=2", "project.splits=[train, test]"]
+    )
+    assert experiment.fit.clusters == 7
+    assert experiment.train.learning_rate == 1e-3
+    assert experiment.ray.actors == 2
+    assert experiment.project.splits == ("train", "test")
+
+
+def test_roundtrip_overrides_of_list_entries(tmp_path):
+    sets = [{"name": "a", "attack": "fgsm", "dissimilarity": 0.08}]
+    file = tmp_path / "experiment.yaml"
+    file.write_text(yaml.safe_dump({**MINIMAL, "attack": {"sets": sets}}))
+    experiment = load_experiment(str(file), ["attack.sets.0.dissimilarity=0.02"])
+    assert experiment.attack.sets[0].dissimilarity == 0.02
+    with pytest.raises(ConfigError, match=r"attack\.sets\.1\.name=b: no such entry of the list; expected 0 to 0; got 1"):
+        load_experiment(str(file), ["attack.sets.1.name=b"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("fit.cluster=4", r"fit\.cluster: unknown key; expected 'clusters'\?"),
+        ("trian.epochs=4", r"trian: unknown key; expected 'train'\?"),
+        ("ingest.train.formt=folder", r"ingest\.train\.formt: unknown key; expected 'format'\?"),
+        ("fit.autoencoder.zzz=1", r"fit\.autoencoder\.zzz: unknown key; expected one of batch_size, epochs"),
+        ("fit.clusters=four", r"fit\.clusters: wrong value; expected a valid integer; got 'four'"),
+        ("fit.clusters=2.5", r"fit\.clusters: wrong value; expected a valid integer; got 2\.5"),
+        ("fit.clusters=0", r"fit\.clusters: wrong value; expected greater than or equal to 1; got 0"),
+        ("train.flip=1", r"train\.flip: wrong value; expected a valid boolean; got 1"),
+        ("stl.accuracy=best", r"stl\.accuracy: wrong value; expected 'default', 'reference' or 'exact'; got 'best'"),
+        ("root=null", r"root: wrong value; expected a valid string; got None"),
+        ("name=a/b", r"name: wrong value; .*got 'a/b'"),
+        ("seed", r"seed: not an override; expected key=value"),
+        ("name.first=x", r"name\.first=x: a value has no keys below it; expected a section; got test"),
+        ("root=[", r"root=\[: the value is not YAML"),
+    ],
+)
+def test_refuses_a_wrong_key_by_its_path(path, override, message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        load_experiment(path, [override])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["ingest.train.path=x"], "ingest.train: photographs takes no path"),
+        (["ingest.test.format=folder"], "ingest.test: photographs takes no path; every other format needs one"),
+        (["train.epochs=0"], "train: epochs=0 needs weights"),
+        (["train.workers=9", "train.batch_size=8"], "train: batch_size is over all workers"),
+        (["project.splits=[test]"], "train.retrain needs project.splits to contain train"),
+        (["defenses=[{name: none, defense: jpeg}]"], "'none' is the undefended row"),
+        (["defenses=[{name: a, defense: jpeg}, {name: a, defense: stl}]"], "names must differ; got a, a"),
+        (["attack.sets=[{name: clean, attack: fgsm, dissimilarity: 0.1}]"], "'clean' is taken"),
+    ],
+)
+def test_refuses_impossible_combinations(path, overrides, message):
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
+        load_experiment(path, overrides)
+
+
+def test_refuses_several_wrong_keys_at_once(path):
+    with pytest.raises(ConfigError, match=r"2 keys are wrong:\n  seed: .*\n  nme: unknown key; expected 'name'\?"):
+        load_experiment(path, ["seed=-1", "nme=x"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("a: [", "not YAML"), ("- a\n- b", "expected keys and values; got list"), ("", "got NoneType")],
+)
+def test_refuses_files_that_are_no_configuration(tmp_path, content, message):
+    file = tmp_path / "experiment.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        load_experiment(str(file))
+
+
+def test_refuses_a_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot read the configuration"):
+        load_experiment(str(tmp_path / "absent.yaml"))
+
+
+def test_refuses_unknown_bundled_names():
+    with pytest.raises(ConfigError, match="no such bundled configuration"):
+        bundled("nothing")
+
+
+def _leaves(model, prefix):
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _leaves(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def test_every_key_is_explained_by_the_help_of_a_job():
+    text = "\n".join(explain_keys(job) for job in SECTIONS)
+    for path, field in _leaves(Experiment, ""):
+        assert field.description, path
+        assert f"  {path}: " in text, path

@@ -1,0 +1,150 @@
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy.stats import binomtest
+
+from stl_ray.errors import InputError
+from stl_ray.evaluation import PREDICTIONS_SCHEMA, score
+from stl_ray.statistics import paired_difference, wilson
+
+CLASSES = ["a", "b", "c"]
+
+
+def predictions(vanilla, *, retrained=None, psnr=None, cluster=None, **changes) -> pa.Table:
+    """Six images of classes a a b b c c; what is not given is as it would be without a defense."""
+    columns = {
+        "id": [f"test/{index}" for index in range(6)],
+        "label": [0, 0, 1, 1, 2, 2],
+        "vanilla": vanilla,
+        "retrained": vanilla if retrained is None else retrained,
+        "vanilla_float": vanilla,
+        "retrained_float": vanilla if retrained is None else retrained,
+        "psnr": [float("inf")] * 6 if psnr is None else psnr,
+        "cluster": [-1] * 6 if cluster is None else cluster,
+        **changes,
+    }
+    return pa.Table.from_pydict(columns, schema=PREDICTIONS_SCHEMA)
+
+
+@pytest.fixture
+def tables() -> dict[tuple[str, str], pa.Table]:
+    return {
+        ("none", "clean"): predictions([0, 0, 1, 1, 2, 0]),
+        ("none", "fgsm"): predictions([0, 1, 2, 2, 2, 0], psnr=[30.0] * 6),
+        ("stl", "clean"): predictions([0, 0, 1, 2, 2, 0], psnr=[20.0, 40.0] * 3, cluster=[0, 0, 1, 1, 0, 0]),
+        ("stl", "fgsm"): predictions(
+            [0, 0, 1, 2, 1, 0],
+            retrained=[0, 0, 1, 1, 2, 0],
+            psnr=[25.0] * 5 + [float("inf")],
+            cluster=[0, 1, 1, 1, 0, 1],
+            vanilla_float=[0, 1, 1, 1, 1, 0],
+        ),
+    }
+
+
+def cell(scores, setting, defense, attack) -> dict:
+    (found,) = (c for c in scores["cells"] if (c["setting"], c["defense"], c["attack"]) == (setting, defense, attack))
+    return found
+
+
+def test_identity_scores_by_hand(tables):
+    scores = score(tables, classifier="small_cnn", class_names=CLASSES)
+    ids = "\n".join(f"test/{index}" for index in range(6))
+    head = {key: value for key, value in scores.items() if key != "cells"}
+    assert head == {
+        "format": "scores",
+        "version": 1,
+        "images": 6,
+        "ids_sha256": hashlib.sha256(ids.encode()).hexdigest(),
+        "classifier": "small_cnn",
+        "class_names": CLASSES,
+        "chance": 1 / 3,
+    }
+    assert [(c["setting"], c["defense"], c["attack"]) for c in scores["cells"]] == [
+        (setting, *names) for setting in ("vanilla", "retrained") for names in tables
+    ]
+    interval = wilson(3, 6)
+    versus = paired_difference(both=1, only_first=2, only_second=1, neither=2)
+    assert cell(scores, "vanilla", "stl", "fgsm") == {
+        "setting": "vanilla",
+        "defense": "stl",
+        "attack": "fgsm",
+        "threat": "T1a",
+        "correct": 3,
+        "total": 6,
+        "accuracy": 0.5,
+        "low": interval.low,
+        "high": interval.high,
+        "float_disagreements": 2,
+        "psnr": 25.0,
+        "cluster_changed": pytest.approx(2 / 6),
+        "versus_none": {
+            "difference": versus.estimate,
+            "low": versus.low,
+            "high": versus.high,
+            "p": pytest.approx(binomtest(2, 3).pvalue),
+        },
+    }
+
+
+def test_identity_retrained_is_scored_on_its_own_predictions(tables):
+    scores = score(tables, classifier="small_cnn", class_names=CLASSES)
+    retrained = cell(scores, "retrained", "stl", "fgsm")
+    assert (retrained["correct"], retrained["float_disagreements"]) == (5, 0)
+    assert retrained["versus_none"]["difference"] == pytest.approx((5 - 2) / 6)
+    assert cell(scores, "retrained", "none", "fgsm")["correct"] == cell(scores, "vanilla", "none", "fgsm")["correct"]
+    only = score(tables, classifier="small_cnn", class_names=CLASSES, settings=("vanilla",))
+    assert {c["setting"] for c in only["cells"]} == {"vanilla"}
+
+
+def test_identity_what_does_not_apply_is_none(tables):
+    scores = score(tables, classifier="small_cnn", class_names=CLASSES)
+    undefended = cell(scores, "vanilla", "none", "clean")
+    assert (undefended["threat"], undefended["psnr"], undefended["cluster_changed"], undefended["versus_none"]) == (
+        "T0", None, None, None,
+    )  # fmt: skip
+    assert cell(scores, "vanilla", "stl", "clean")["psnr"] == 30.0
+    assert cell(scores, "vanilla", "stl", "clean")["cluster_changed"] == 0
+
+
+def test_invariant_order_of_rows_and_chunks(tables):
+    expected = score(tables, classifier="small_cnn", class_names=CLASSES)
+    shuffled = {}
+    for seed, (names, table) in enumerate(tables.items()):
+        order = np.random.default_rng(seed).permutation(6)
+        shuffled[names] = pa.concat_tables([table.take(order[:2]), table.take(order[2:])])
+    assert score(shuffled, classifier="small_cnn", class_names=CLASSES) == expected
+
+
+@pytest.mark.parametrize(
+    ("replacement", "message"),
+    [
+        (predictions([0] * 6, id=[f"test/{index}" for index in (0, 1, 2, 3, 4, 9)]), "different images"),
+        (predictions([0] * 6).slice(0, 5), "different images"),
+        (predictions([0] * 6, label=[0, 0, 1, 1, 2, 1]), "different images"),
+        (predictions([0] * 6, id=[f"test/{index}" for index in (0, 1, 2, 3, 4, 4)]), "twice"),
+        (predictions([0, 0, 0, 0, 0, 3]), "no such class"),
+        (predictions([0] * 6, label=[0, 0, 1, 1, 2, -1]), "no such class"),
+        (predictions([0] * 6, retrained=[0, 0, 0, 0, 0, None]), "missing"),
+        (predictions([0] * 6).slice(0, 0), "not a table"),
+        (predictions([0] * 6).drop_columns(["psnr"]), "not a table"),
+    ],
+)
+def test_refuses_tables_that_do_not_fit(tables, replacement, message):
+    with pytest.raises(InputError, match=message) as caught:
+        score({**tables, ("stl", "fgsm"): replacement}, classifier="small_cnn", class_names=CLASSES)
+    assert "stl/fgsm" in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", [("none", "fgsm"), ("stl", "clean")])
+def test_refuses_to_score_without_what_it_is_compared_with(tables, missing):
+    del tables[missing]
+    with pytest.raises(InputError, match="nothing to compare"):
+        score(tables, classifier="small_cnn", class_names=CLASSES)
+
+
+def test_refuses_no_tables():
+    with pytest.raises(InputError, match="no predictions"):
+        score({}, classifier="small_cnn", class_names=CLASSES)

@@ -1,0 +1,96 @@
+import os
+
+import numpy as np
+import pytest
+
+from stl_ray.config import Source
+from stl_ray.errors import InputError, QuarantineReason
+from stl_ray.images import decode, encode_png
+from stl_ray.images.readers import open_reader
+
+IMAGE = encode_png(np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Three classes of 3, 1 and 2 images, and files that are none."""
+    names = ["b/2.png", "b/10.PNG", "b/deep/er/x.jpeg", "a c/é ü.png", "z/1.tif", "z/0.webp"]
+    ignored = ["b/notes.txt", "b/.hidden.png", ".cache/0.png", "b/.git/1.png", "top.png", "z/2.png.part"]
+    for name in names + ignored:
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(IMAGE)
+    return tmp_path
+
+
+def reader(path, limit=None):
+    return open_reader(Source(format="folder", path=str(path), limit=limit), split="train")
+
+
+def read(folder, shard_size=1000):
+    return [image for shard in folder.plan(shard_size) for image in folder.read(shard.source)]
+
+
+def test_identity_classes_ids_and_turns(tree):
+    folder = reader(tree)
+    assert folder.class_names == ["a c", "b", "z"]
+    images = read(folder)
+    assert [(image.id, image.label) for image in images] == [
+        ("a c/é ü.png", 0),
+        ("b/10.PNG", 1),
+        ("z/0.webp", 2),
+        ("b/2.png", 1),
+        ("z/1.tif", 2),
+        ("b/deep/er/x.jpeg", 1),
+    ]
+    assert all(image.data == IMAGE and image.path == image.id and image.problem is None for image in images)
+    assert decode(images[0].data, max_pixels=1000).shape == (9, 12, 3)
+
+
+def test_invariant_shards_and_limit(tree):
+    ids = [image.id for image in read(reader(tree))]
+    assert [image.id for image in read(reader(tree), shard_size=4)] == ids
+    assert [shard.rows for shard in reader(tree).plan(4)] == [4, 2]
+    assert [image.id for image in read(reader(tree, limit=3))] == ids[:3]
+    assert [image.id for image in read(reader(f"file://{tree}"))] == ids
+
+
+def test_invariant_digest_follows_the_files(tree):
+    before = [shard.digest for shard in reader(tree).plan(4)]
+    assert before == [shard.digest for shard in reader(tree).plan(4)]
+    (tree / "b" / "deep" / "er" / "x.jpeg").write_bytes(IMAGE + b"\0")
+    after = [shard.digest for shard in reader(tree).plan(4)]
+    assert after[0] == before[0] and after[1] != before[1]
+
+
+def test_refuses_one_file_and_keeps_the_others(tree):
+    (tree / "z" / "3.png").symlink_to(tree / "nowhere.png")
+    folder = reader(tree)
+    plan = folder.plan(1000)
+    (tree / "b" / "2.png").unlink()
+    images = [image for shard in plan for image in folder.read(shard.source)]
+    assert len(images) == plan[0].rows == 7
+    assert {image.id: image.problem for image in images if image.problem} == {
+        "b/2.png": QuarantineReason.MISSING_IMAGE,
+        "z/3.png": QuarantineReason.MISSING_IMAGE,
+    }
+    assert all((image.data is None) == (image.problem is not None) for image in images)
+
+
+def test_refuses_missing_and_empty_folders(tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        reader(tmp_path / "nowhere").class_names  # noqa: B018 - asking is what raises
+    with pytest.raises(InputError, match="one sub-folder per class"):
+        reader(tmp_path).plan(10)
+    (tmp_path / "class").mkdir()
+    (tmp_path / "class" / "readme.txt").write_text("no image")
+    with pytest.raises(InputError, match="no images"):
+        reader(tmp_path).plan(10)
+
+
+def test_refuses_a_file_name_that_is_not_text(tmp_path):
+    (tmp_path / "class").mkdir()
+    with open(os.fsencode(tmp_path / "class") + b"/\xff.png", "wb"):  # noqa: PTH123 - a name that pathlib cannot type
+        pass
+    with pytest.raises(InputError, match="UTF-8"):
+        reader(tmp_path).plan(10)

@@ -1,0 +1,248 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from skimage import data
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
+from torchvision.transforms.functional import resize as torchvision_resize
+
+from stl_ray.errors import ImageError, QuarantineReason, TensorError
+from stl_ray.images import MIN_SIDE, decode, encode_png, resize
+
+MAX_PIXELS = 1_000_000
+PHOTOGRAPH = np.ascontiguousarray(data.chelsea()[60:108, 100:164])  # (48, 64, 3): height and width differ
+JPEG_TOLERANCE = 12  # mean grey levels: what chroma subsampling and CMYK do to this crop, far below a wrong picture
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def reason_of(encoded: bytes, max_pixels: int = MAX_PIXELS) -> QuarantineReason:
+    with pytest.raises(ImageError) as caught:
+        decode(encoded, max_pixels=max_pixels)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (8, 31, 3), (224, 9, 3)])
+def test_roundtrip_png(shape):
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    assert np.array_equal(decode(encode_png(image), max_pixels=MAX_PIXELS), image)
+    assert encode_png(image) == encode_png(image.copy())
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
+def test_roundtrip_lossless_formats(kind):
+    assert np.array_equal(decode(saved(Image.fromarray(PHOTOGRAPH), kind), max_pixels=MAX_PIXELS), PHOTOGRAPH)
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("JPEG", "RGB"), ("WEBP", "RGB"), ("JPEG", "CMYK"), ("TIFF", "CMYK")])
+def test_agrees_lossy_formats_and_cmyk_with_the_photograph(kind, mode):
+    image = decode(saved(Image.fromarray(PHOTOGRAPH).convert(mode), kind), max_pixels=MAX_PIXELS)
+    assert image.shape == PHOTOGRAPH.shape and image.dtype == np.uint8
+    assert np.abs(image.astype(int) - PHOTOGRAPH).mean() < JPEG_TOLERANCE
+
+
+def test_identity_grey_is_repeated():
+    grey = PHOTOGRAPH[..., 0]
+    assert np.array_equal(decode(saved(Image.fromarray(grey), "PNG"), max_pixels=MAX_PIXELS), np.stack([grey] * 3, -1))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_identity_16_bit_grey_keeps_its_high_byte(kind):
+    grey = PHOTOGRAPH[..., 0]
+    sixteen = grey.astype(np.uint16) * 257
+    assert sixteen.max() > 255
+    image = decode(saved(Image.fromarray(sixteen), kind), max_pixels=MAX_PIXELS)
+    assert np.array_equal(image, np.stack([grey] * 3, -1))
+
+
+def test_identity_16_bit_rgb_keeps_its_high_byte():
+    rows = (PHOTOGRAPH.astype(">u2") * 257).tobytes()
+    stride = PHOTOGRAPH.shape[1] * 6
+    raw = b"".join(b"\0" + rows[start : start + stride] for start in range(0, len(rows), stride))
+    encoded = png(struct.pack(">IIBBBBB", 64, 48, 16, 2, 0, 0, 0), zlib.compress(raw))
+    assert np.array_equal(decode(encoded, max_pixels=MAX_PIXELS), PHOTOGRAPH)
+
+
+def test_identity_palette_is_looked_up_and_its_transparency_dropped():
+    palette = Image.fromarray(PHOTOGRAPH).quantize(16)
+    expected = np.array(palette.convert("RGB"))
+    assert np.array_equal(decode(saved(palette, "PNG"), max_pixels=MAX_PIXELS), expected)
+    assert np.array_equal(decode(saved(palette, "GIF"), max_pixels=MAX_PIXELS), expected)
+    see_through = saved(palette, "PNG", transparency=bytes(range(16)))
+    assert np.array_equal(decode(see_through, max_pixels=MAX_PIXELS), expected)
+
+
+def test_identity_alpha_is_dropped_and_not_composited():
+    alpha = np.zeros(PHOTOGRAPH.shape[:2], np.uint8)
+    alpha[::2] = 128
+    rgba = Image.fromarray(np.dstack([PHOTOGRAPH, alpha]))
+    assert np.array_equal(decode(saved(rgba, "PNG"), max_pixels=MAX_PIXELS), PHOTOGRAPH)
+    grey_alpha = Image.merge("LA", [Image.fromarray(PHOTOGRAPH[..., 1]), Image.fromarray(alpha)])
+    assert np.array_equal(decode(saved(grey_alpha, "PNG"), max_pixels=MAX_PIXELS)[..., 2], PHOTOGRAPH[..., 1])
+
+
+# What a camera stores for each orientation, by NumPy: (rows, columns) of the upright picture -> of the file.
+STORED = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: lambda a: np.rot90(a, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_identity_exif_orientation_is_applied(orientation, kind):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.ascontiguousarray(STORED[orientation](PHOTOGRAPH))
+    assert np.array_equal(
+        decode(saved(Image.fromarray(stored), kind, exif=exif), max_pixels=MAX_PIXELS),
+        PHOTOGRAPH,
+    )
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage that is no TIFF", b"garbage"])
+def test_identity_damaged_exif_leaves_the_pixels(kind, exif):
+    encoded = saved(Image.fromarray(PHOTOGRAPH), kind, exif=exif)
+    plain = saved(Image.fromarray(PHOTOGRAPH), kind)
+    assert np.array_equal(decode(encoded, max_pixels=MAX_PIXELS), decode(plain, max_pixels=MAX_PIXELS))
+
+
+def test_refuses_no_bytes():
+    assert reason_of(b"") is QuarantineReason.MISSING_IMAGE
+
+
+@pytest.mark.parametrize("encoded", [b"not an image", b"\x89PNG\r\n\x1a\n", b"\0" * 4096, b"P3\n8 8\n255\n1 2 x"])
+def test_refuses_what_is_no_image(encoded):
+    assert reason_of(encoded) is QuarantineReason.UNREADABLE
+
+
+@pytest.mark.parametrize("kind", ["PCX", "TGA", "EPS", "ICO"])
+def test_refuses_formats_outside_the_list(kind):
+    assert reason_of(saved(Image.fromarray(PHOTOGRAPH), kind)) is QuarantineReason.UNREADABLE
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_refuses_truncated(kind, share):
+    encoded = saved(Image.fromarray(PHOTOGRAPH), kind)
+    assert reason_of(encoded[: int(share * len(encoded))]) is QuarantineReason.UNREADABLE
+
+
+def test_refuses_corrupt_png_data():
+    encoded = bytearray(encode_png(PHOTOGRAPH))
+    middle = len(encoded) // 2
+    encoded[middle : middle + 64] = bytes(64)
+    assert reason_of(bytes(encoded)) is QuarantineReason.UNREADABLE
+
+
+def test_refuses_a_png_with_a_broken_chunk_name():
+    compressed = zlib.compress(b"\0" * 48 * (1 + 64 * 3), level=0)
+    encoded = png(struct.pack(">IIBBBBB", 64, 48, 8, 2, 0, 0, 0), compressed[:100], compressed[100:])
+    assert decode(encoded, max_pixels=MAX_PIXELS).shape == (48, 64, 3)
+    head, second = encoded.rsplit(b"IDAT", 1)
+    assert reason_of(head + b"\0DAT" + second) is QuarantineReason.UNREADABLE
+
+
+@pytest.mark.parametrize("size", [(1, 1), (MIN_SIDE - 1, 100), (100, MIN_SIDE - 1)])
+def test_refuses_too_small(size):
+    assert reason_of(saved(Image.new("RGB", size), "PNG")) is QuarantineReason.TOO_SMALL
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_refuses_too_large_by_the_header_alone():
+    pixels = PHOTOGRAPH.shape[0] * PHOTOGRAPH.shape[1]
+    encoded = encode_png(PHOTOGRAPH)
+    assert decode(encoded, max_pixels=pixels).shape == PHOTOGRAPH.shape
+    assert reason_of(encoded, max_pixels=pixels - 1) is QuarantineReason.TOO_LARGE
+    # Headers that promise gigapixels over a few bytes: below and above Pillow's own limit, which may come first.
+    for side in (10_000, 60_000):
+        bomb = png(struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0), zlib.compress(b""))
+        assert reason_of(bomb) is QuarantineReason.TOO_LARGE
+
+
+@pytest.mark.parametrize("samples", [np.float32, np.int32])
+def test_refuses_samples_without_a_range(samples):
+    encoded = saved(Image.fromarray(PHOTOGRAPH[..., 0].astype(samples)), "TIFF")
+    assert reason_of(encoded) is QuarantineReason.UNREADABLE
+
+
+ENCODED = [saved(Image.fromarray(PHOTOGRAPH), kind) for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    encoded=st.sampled_from(ENCODED),
+    position=st.floats(0, 1, exclude_max=True),
+    patch=st.binary(min_size=1, max_size=8),
+)
+def test_refuses_damage_with_an_image_error_or_survives_it(encoded, position, patch):
+    start = int(position * len(encoded))
+    damaged = encoded[:start] + patch + encoded[start + len(patch) :]
+    try:
+        image = decode(damaged, max_pixels=MAX_PIXELS)
+    except ImageError:
+        return
+    assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+    assert min(image.shape[:2]) >= MIN_SIDE
+
+
+@pytest.mark.parametrize("image", [PHOTOGRAPH[..., 0], PHOTOGRAPH.astype(np.float32), PHOTOGRAPH[..., :2]])
+def test_refuses_to_encode_or_resize_other_arrays(image):
+    with pytest.raises(TensorError):
+        encode_png(image)
+    with pytest.raises(TensorError):
+        resize(image, 32)
+
+
+def test_identity_resize_to_the_shorter_side_only_crops():
+    assert np.array_equal(resize(PHOTOGRAPH, 48), PHOTOGRAPH[:, 8:56])
+    assert np.array_equal(resize(PHOTOGRAPH[:, :48], 48), PHOTOGRAPH[:, :48])
+
+
+@pytest.mark.parametrize(("shape", "size"), [((300, 450), 32), ((390, 260), 32), ((320, 480), 64), ((64, 96), 128)])
+def test_agrees_with_torchvision_resize_and_centre_crop(shape, size):
+    image = np.ascontiguousarray(data.coffee()[: shape[0], : shape[1]])
+    scaled = pil_to_tensor(torchvision_resize(to_pil_image(image), size, InterpolationMode.BILINEAR, antialias=True))
+    scaled = scaled.permute(1, 2, 0).numpy()
+    top, left = (scaled.shape[0] - size) // 2, (scaled.shape[1] - size) // 2
+    expected = scaled[top : top + size, left : left + size]
+    # Where the longer side scales to a whole number (torchvision cuts it down to one) only rounding may differ.
+    assert np.abs(resize(image, size).astype(int) - expected).max() <= 1
+
+
+def test_identity_resize_of_a_very_long_image_computes_only_the_square():
+    image = np.zeros((8, 400_000, 3), np.uint8)  # scaled as a whole, it would take 33 GB
+    image[:, 200_000 - 4 : 200_000 + 4] = 200
+    assert np.array_equal(resize(image, 224)[:, 112], np.full((224, 3), 200, np.uint8))
+
+
+def png(header: bytes, *compressed: bytes) -> bytes:
+    """A PNG file from its header fields and the pieces of its compressed rows."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + b"".join(chunk(b"IDAT", piece) for piece in compressed)
+        + chunk(b"IEND", b"")
+    )

@@ -1,0 +1,53 @@
+import io
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stl_ray.errors import QuarantineReason
+from stl_ray.images import QUARANTINE_SCHEMA, class_names_of, image_schema
+
+NAMES = ["cat", "dog"]
+COLUMNS = {
+    "image": [],
+    "purified": ["cluster", "iterations", "status", "sparsity", "psnr"],
+    "adversarial": ["attack", "success", "status", "dissimilarity", "linf", "queries", "source_pred"],
+}
+
+
+@pytest.mark.parametrize(("kind", "extra"), COLUMNS.items())
+def test_roundtrip_through_parquet_keeps_types_and_metadata(kind, extra):
+    schema = image_schema(kind, NAMES)
+    assert schema.names == ["id", "image", "label", *extra]
+    buffer = io.BytesIO()
+    pq.write_table(schema.empty_table(), buffer)
+    read = pq.read_schema(buffer)
+    assert read.equals(schema, check_metadata=True)
+    assert class_names_of(read) == NAMES
+    features = json.loads(read.metadata[b"huggingface"])["info"]["features"]
+    assert list(features) == schema.names
+    assert features["image"] == {"_type": "Image"}
+    assert features["id"] == {"dtype": "string", "_type": "Value"}
+    # Hugging Face spells these types; pyarrow prints float32 as `float`.
+    spelled = {"string", "int16", "int32", "int64", "float32", "bool"}
+    assert {feature["dtype"] for feature in features.values() if feature["_type"] == "Value"} <= spelled
+
+
+def test_identity_without_class_names_labels_are_integers():
+    schema = image_schema("image", None)
+    assert class_names_of(schema) is None
+    assert json.loads(schema.metadata[b"huggingface"])["info"]["features"]["label"]["dtype"] == "int64"
+
+
+@pytest.mark.parametrize("metadata", [b"", b"no json", b"[]", b'{"info": {"features": []}}', b'{"info": null}'])
+def test_identity_unreadable_metadata_names_no_classes(metadata):
+    assert class_names_of(pa.schema([("label", pa.int64())], metadata={"huggingface": metadata})) is None
+
+
+def test_roundtrip_quarantine_rows():
+    rows = [
+        {"id": "a", "reason": QuarantineReason.UNREADABLE, "message": "cut", "image": b"\xff\xd8"},
+        {"id": "b", "reason": QuarantineReason.MISSING_IMAGE, "message": "no bytes", "image": None},
+    ]
+    assert pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA).to_pylist() == rows

@@ -1,0 +1,39 @@
+import torch
+
+from stl_ray.models import Victim, build_classifier, predict, tile_size
+
+
+class LargestChannel:
+    """A victim that shows the batch sizes it was called with."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def logits(self, images):
+        self.sizes.append(len(images))
+        return images.mean(dim=(2, 3))
+
+    def logits_and_vjp(self, images, cotangent):
+        raise NotImplementedError
+
+
+def test_identity_predictions_are_the_largest_logits(natural_images):
+    victim = LargestChannel()
+    assert isinstance(victim, Victim)
+    many = natural_images.repeat(8, 1, 1, 1)
+    assert torch.equal(predict(victim, many), many.mean(dim=(2, 3)).argmax(dim=1))
+    assert victim.sizes == [128, 128]  # 192 images in two full tiles
+
+
+def test_invariant_alone_together_and_shuffled(natural_images):
+    classifier = build_classifier("small_cnn", [str(i) for i in range(10)], seed=3).eval()
+    together = predict(classifier, natural_images)
+    alone = torch.cat([predict(classifier, image[None]) for image in natural_images])
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
+    assert len(together.unique()) > 1
+    assert torch.equal(together, alone)
+    assert torch.equal(together[order], predict(classifier, natural_images[order]))
+
+
+def test_identity_tiles_shrink_with_the_image():
+    assert [tile_size(side, side) for side in (8, 32, 64, 128, 224, 1024)] == [128, 128, 128, 64, 20, 16]

@@ -1,0 +1,40 @@
+import io
+
+import matplotlib as mpl
+import numpy as np
+from PIL import Image
+
+from stl_ray.report.charts import DPI, accuracy_chart, psnr_chart, to_png
+
+
+def test_agrees_error_bars_span_the_intervals(measured):
+    axes = accuracy_chart(measured, "retrained").axes[0]
+    for container in axes.containers:
+        points, _, (bars,) = container.lines
+        label = {"No defense": "none", "JPEG": "jpeg", "STL": "stl", "STL (cluster)": "stl_cluster"}[
+            container.get_label()
+        ]
+        cells = [c for c in measured.cells if (c.setting, c.defense) == ("retrained", label)]
+        np.testing.assert_allclose(points.get_ydata().astype(float), [cell.accuracy for cell in cells])
+        spans = [segment[:, 1] for segment in bars.get_segments()]
+        np.testing.assert_allclose(spans, [(cell.low, cell.high) for cell in cells], atol=1e-12)
+    assert len(axes.containers) == 4
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["Clean", "FGSM-0.08", "FGSM-0.04", "BIM-0.03"]
+
+
+def test_invariant_a_missing_psnr_leaves_its_place_empty(measured):
+    axes = psnr_chart(measured).axes[0]
+    undefended = axes.containers[0].lines[0].get_ydata()
+    assert np.isnan(undefended[0])
+    assert list(undefended[1:]) == [26.0, 25.0, 24.0]
+    assert axes.get_xticklabels()[0].get_text() == "Clean"
+
+
+def test_invariant_drawing_leaves_no_trace_and_repeats_itself(measured):
+    before = dict(mpl.rcParams)
+    first, second = (to_png(psnr_chart, measured) for _ in range(2))
+    assert first == second
+    assert dict(mpl.rcParams) == before
+    width, height = psnr_chart(measured).get_size_inches()
+    with Image.open(io.BytesIO(first)) as image:
+        assert image.size == (round(width * DPI), round(height * DPI))

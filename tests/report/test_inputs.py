@@ -1,0 +1,59 @@
+import json
+
+import pytest
+
+from stl_ray.errors import ArtifactError, StlRayError
+from stl_ray.report.inputs import read_inputs
+
+
+def test_roundtrip_everything_is_read(experiment_root):
+    inputs = read_inputs(str(experiment_root))
+    assert inputs.experiment.name == "quickstart"
+    assert inputs.scores.class_names == ("astronaut", "coffee", "chelsea")
+    assert len(inputs.gallery) == 4 * 3 * 3
+    assert inputs.dictionaries.universal.shape == (64, 3, 8, 8)
+    assert inputs.dictionaries.clusters.shape == (4, 64, 3, 8, 8)
+    assert inputs.curves.clusters.sizes == (412, 388, 501, 299)
+    assert list(inputs.training) == list(inputs.classifiers) == [
+        "vanilla", "retrained-jpeg", "retrained-stl", "retrained-stl_cluster",
+    ]  # fmt: skip
+    assert [session.job for session in inputs.sessions] == ["ingest", "fit", "project", "train", "attack", "evaluate"]
+    assert [(m.stage, m.name) for m in inputs.manifests] == [
+        ("ingest", "test"), ("ingest", "train"), ("project", "stl-train"),
+    ]  # fmt: skip
+
+
+def test_roundtrip_a_file_uri_is_a_root(experiment_root):
+    assert read_inputs(experiment_root.as_uri()).scores == read_inputs(str(experiment_root)).scores
+
+
+def _change(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    ("path", "spoil"),
+    [
+        ("evaluate/scores.json", lambda path: _change(path, version=2)),
+        ("evaluate/scores.json", lambda path: _change(path, cells=[{"setting": "vanilla"}])),
+        ("evaluate/scores.json", lambda path: path.write_text(path.read_text()[:100])),
+        ("evaluate/gallery.parquet", lambda path: path.write_bytes(path.read_bytes()[:-50])),
+        ("fit/curves.json", lambda path: _change(path, autoencoder=[{"epoch": 1}])),
+        ("train/vanilla/model.json", lambda path: path.write_text("[]")),
+        ("experiment.json", lambda path: _change(path, unknown=1)),
+        ("ingest/test/MANIFEST.json", lambda path: _change(path, rows="many")),
+        ("space/space.json", lambda path: _change(path, version=2)),
+        ("space/space.safetensors", lambda path: path.write_bytes(path.read_bytes()[:-4])),
+    ],
+)
+def test_refuses_a_spoiled_file_by_its_name(experiment_root, path, spoil):
+    spoil(experiment_root / path)
+    with pytest.raises(StlRayError, match=path.split(".")[0]):
+        read_inputs(str(experiment_root))
+
+
+def test_refuses_a_broken_line_by_its_number(experiment_root):
+    path = experiment_root / "jobs" / "fit.jsonl"
+    path.write_text(path.read_text() + '{"job": "fit"\n')
+    with pytest.raises(ArtifactError, match=r"fit\.jsonl line 2"):
+        read_inputs(str(experiment_root))

@@ -1,0 +1,123 @@
+import re
+import subprocess
+import sys
+from base64 import b64decode
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from stl_ray.config import ReportConfig
+from stl_ray.errors import StorageError
+from stl_ray.report import build_report
+
+
+class Page(HTMLParser):
+    """Collects what a browser would load, the cells of every table row, and checks that tags close in order."""
+
+    VOID = ("meta", "img", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loaded: list[str] = []
+        self.rows: list[list[str]] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        assert tag not in ("script", "link", "iframe", "object")
+        if "src" in attributes:
+            self.loaded.append(attributes["src"])
+        if "href" in attributes:
+            assert attributes["href"].startswith("#")
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and ("td" in self.open or "th" in self.open):
+            self.rows[-1][-1] += data
+
+
+def build(root: Path, out: Path, title: str = "A title") -> tuple[str, str, list[Path]]:
+    paths = build_report(str(root), str(out), ReportConfig(title=title))
+    return Path(paths.html).read_text(), Path(paths.markdown).read_text(), [Path(path) for path in paths.figures]
+
+
+def test_certificate_page_needs_nothing_but_itself(experiment_root, tmp_path):
+    html, markdown, figures = build(experiment_root, tmp_path / "report")
+    assert "http:" not in html and "https:" not in html and "url(" not in html and "@import" not in html
+    loaded = Page(html).loaded
+    prefix = "data:image/png;base64,"
+    assert all(source.startswith(prefix) for source in loaded)
+    assert [b64decode(source.removeprefix(prefix)) for source in loaded] == [path.read_bytes() for path in figures]
+    assert [f"figures/{path.name}" for path in figures] == re.findall(r"!\[[^\n]*\]\(([^)]*)\)", markdown)
+    assert len(figures) == len({path.name for path in figures}) == 10
+    assert "Not here yet" not in html
+
+
+def test_agrees_accuracies_on_the_page_are_the_counts_of_the_scores(experiment_root, counts, tmp_path):
+    rows = Page(build(experiment_root, tmp_path / "report")[0]).rows
+    for setting, defenses in counts.items():
+        expected = [f"{correct / 200:.3f}" for correct in defenses["stl_cluster"]]
+        found = [[cell.split("[")[0] for cell in row[1:]] for row in rows if row[0] == "STL (cluster)"]
+        assert expected in found, setting
+
+
+def test_invariant_markdown_tables_are_rectangular(experiment_root, tmp_path):
+    markdown = build(experiment_root, tmp_path / "report")[1]
+    blocks = re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE)
+    assert len(blocks) == 12
+    for block in blocks:
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+        assert len(widths) == 1, block
+        assert set(block.splitlines()[1]) <= set("|-: ")
+
+
+def test_invariant_same_inputs_give_the_same_bytes(experiment_root, tmp_path):
+    for out in ("one", "two"):
+        build(experiment_root, tmp_path / out)
+    one, two = ({p.relative_to(tmp_path / out): p.read_bytes() for p in (tmp_path / out).rglob("*") if p.is_file()}
+                for out in ("one", "two"))  # fmt: skip
+    assert len(one) == 12
+    assert one == two
+
+
+def test_invariant_an_empty_experiment_states_what_is_missing(tmp_path):
+    html, markdown, figures = build(tmp_path / "nothing", tmp_path / "report")
+    assert figures == []
+    missing = ("experiment.json", "evaluate/scores.json", "evaluate/gallery.parquet", "space/space.json",
+               "fit/curves.json", "train/CLASSIFIER/metrics.jsonl", "jobs/JOB.jsonl", "MANIFEST.json")  # fmt: skip
+    for name in missing:
+        assert name in html and name.replace("_", r"\_") in markdown
+    # The paper's tables are the only figures on such a page.
+    assert all(
+        row[0] in ("Defense", "No defence", "MagNet", "PixelDefend", "STL", "STL (cluster)") for row in Page(html).rows
+    )
+
+
+def test_invariant_a_title_cannot_become_markup(experiment_root, tmp_path):
+    html, markdown, _ = build(experiment_root, tmp_path / "report", title="<b>|*x*")
+    assert "<b>" not in html and "&lt;b&gt;|*x*" in html
+    assert r"# \<b\>\|\*x\*" in markdown
+
+
+def test_refuses_a_folder_that_cannot_be_written_to(experiment_root, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StorageError, match="file"):
+        build_report(str(experiment_root), str(tmp_path / "file"), ReportConfig())
+
+
+def test_invariant_the_room_loads_neither_torch_nor_ray():
+    code = "import sys, stl_ray.report; print(sorted({'torch', 'ray', 'matplotlib.pyplot'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,22 @@
+import re
+
+from stl_ray.stages.progress import JobProgress
+
+
+def test_a_line_at_the_end_where_there_is_no_terminal(capsys):
+    with JobProgress("project", 100, done=40) as progress:
+        progress.advance(30, quarantined=2)
+        progress.advance(30, note="last shard")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert re.fullmatch(r"project: 100/100 images, \d+\.\d images/s, 2 quarantined, last shard", lines[0])
+
+
+def test_lines_in_between_say_what_is_left(capsys, monkeypatch):
+    monkeypatch.setattr("stl_ray.stages.progress.LINE_EVERY_S", 0.0)
+    with JobProgress("train", 10) as progress:
+        progress.advance(5)
+        progress.complete()
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert re.match(r"train: 5/10 images, .* images/s, 0 quarantined, \d+ s left", first)
+    assert last.startswith("train: 10/10 images")
