@@ -6,7 +6,8 @@ from torch import Tensor
 
 def l2_norm(images: Tensor) -> Tensor:
     """Euclidean norm of every image, (B, ...) -> (B,)."""
-    return images.flatten(1).norm(dim=1)
+    norms: Tensor = images.flatten(1).norm(dim=1)
+    return norms
 
 
 def dissimilarity(images: Tensor, reference: Tensor) -> Tensor:

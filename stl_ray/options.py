@@ -25,7 +25,7 @@ def named(table: Mapping[str, Row], name: str, *, kind: str) -> Row:
         ConfigError: if there is no such row; it gives the nearest name.
     """
     if name not in table:
-        raise ConfigError(f"unknown {kind}", item=name, expected=_nearest(name, table))
+        raise ConfigError(f"unknown {kind}", item=name, expected=nearest(name, table))
     return table[name]
 
 
@@ -49,12 +49,13 @@ def with_options(section: type[Options], options: Mapping[str, object], *, item:
 def _explain(detail: ErrorDetails, section: type[BaseModel], item: str) -> ConfigError:
     option = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
-        return ConfigError("unknown option", item=f"{item}.{option}", expected=_nearest(option, section.model_fields))
+        return ConfigError("unknown option", item=f"{item}.{option}", expected=nearest(option, section.model_fields))
     expected = detail["msg"].removeprefix("Input should be ")
     return ConfigError("wrong option", item=f"{item}.{option}", expected=expected, got=repr(detail["input"]))
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What a wrong name was probably meant to be: the nearest known one, or all of them."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"{close[0]!r}?" if close else f"one of {', '.join(known)}" if known else "none, it has no options"

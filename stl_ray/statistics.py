@@ -40,7 +40,8 @@ def mcnemar(only_first: int, only_second: int) -> float:
     for k in range(min(only_first, only_second)):
         term = term * (n - k) // (k + 1)
         tail += term
-    return min(1.0, 2 * tail / 2**n)
+    p: float = 2 * tail / 2**n
+    return min(1.0, p)
 
 
 def paired_difference(both: int, only_first: int, only_second: int, neither: int, z: float = Z95) -> Interval:
@@ -58,7 +59,7 @@ def paired_difference(both: int, only_first: int, only_second: int, neither: int
     product = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
     phi = 0.0
     if product > 0:
-        covariance = both * neither - only_first * only_second
+        covariance = float(both * neither - only_first * only_second)
         # Newcombe's continuity correction of phi when it is positive.
         covariance = max(covariance - n / 2, 0.0) if covariance > 0 else covariance
         phi = covariance / sqrt(product)

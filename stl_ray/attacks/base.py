@@ -124,7 +124,7 @@ def _cross_entropy_cotangent(labels: Tensor) -> Callable[[Tensor], Tensor]:
                 "a label is no class of the victim", expected=f"0 to {classes - 1}", got=int(labels.max())
             )
         # softmax - one_hot, with the true class as minus the sum of the others: the difference itself is lost to
-        # rounding once a probability is near 1, and a confident victim would look as if it had no gradient.
+        # rounding once a probability is near 1, and the gradient of a confident victim would point elsewhere.
         others = logits.softmax(dim=1).scatter(1, labels[:, None], 0)
         return others.scatter(1, labels[:, None], -others.sum(dim=1, keepdim=True))
 

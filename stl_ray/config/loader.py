@@ -1,6 +1,5 @@
 """YAML file + key=value -> Experiment, with errors that name the key, what was expected, and the nearest name."""
 
-import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from stl_ray.config.sections import Experiment
 from stl_ray.errors import ConfigError
+from stl_ray.options import nearest
 
 
 class _Loader(yaml.SafeLoader):
@@ -112,10 +112,7 @@ def _explain(error: ValidationError, values: Mapping[str, Any]) -> ConfigError:
 def _problem(detail: ErrorDetails) -> tuple[str, str, object, object]:
     path = ".".join(str(part) for part in detail["loc"]) or "configuration"
     if detail["type"] == "extra_forbidden":
-        known = _keys_at(detail["loc"][:-1])
-        close = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
-        expected = f"{close[0]!r}?" if close else f"one of {', '.join(sorted(known))}"
-        return "unknown key", path, expected, None
+        return "unknown key", path, nearest(str(detail["loc"][-1]), _keys_at(detail["loc"][:-1])), None
     if detail["type"] == "missing":
         return "missing key", path, "a value", None
     if detail["type"] == "value_error":

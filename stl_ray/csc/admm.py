@@ -21,12 +21,15 @@ from stl_ray.csc.certificate import duality_gap
 from stl_ray.csc.codes import Accuracy, Codes, SolveStatus
 from stl_ray.csc.dictionary import Dictionary
 from stl_ray.csc.operator import ConvolutionOperator, operator_of
-from stl_ray.csc.prox import clip
+from stl_ray.csc.prox import clip, soft_threshold
 from stl_ray.csc.tiles import tile_size
 from stl_ray.tiling import in_tiles
 
 ALPHA = 1.9
 """Over-relaxation."""
+
+CHECK_EVERY = 2
+"""Iterations between looks at the stopping rule."""
 
 CERTIFY_EVERY = 25
 """Iterations between certificates, where one is asked for."""
@@ -47,13 +50,12 @@ def solve(s: Tensor, dictionary: Dictionary, lmbda: float, accuracy: Accuracy, s
     return Codes(*in_tiles(solve_tile, *tensors, size=tile_size(s.shape[-2], s.shape[-1], s.device)))
 
 
-def step(p: Tensor, sf: Tensor, operator: ConvolutionOperator, threshold: float, rho: float) -> tuple[Tensor, Tensor]:
-    """One iteration's (y, x - y), each (B, K, H, W), from the state p and the spectrum of s."""
+def step(p: Tensor, sf: Tensor, operator: ConvolutionOperator, threshold: float, rho: float) -> Tensor:
+    """The primal residual x - y, (B, K, H, W), of one iteration from the state p and the spectrum of s."""
     u = clip(p, threshold)
     vf = operator.transform(torch.sub(p, u, alpha=2))
     wf = operator.solve(rho, sf - operator.synthesize(vf))
-    residual = operator.inverse_transform(operator.correlate(wf)).sub_(u)
-    return torch.sub(p, u), residual
+    return operator.inverse_transform(operator.correlate(wf)).sub_(u)
 
 
 def _initial_state(s: Tensor, y: Tensor | None, operator: ConvolutionOperator, lmbda: float, rho: float) -> Tensor:
@@ -70,26 +72,35 @@ def _iterate(
     threshold = lmbda / rho
     sf = operator.transform(s.to(p.dtype))
     stopped = torch.zeros(p.shape[0], dtype=torch.bool, device=p.device)
-    iterations = torch.zeros(p.shape[0], dtype=torch.int64, device=p.device)
+    iterations = torch.full((p.shape[0],), accuracy.max_iterations, device=p.device)
     gap = torch.full((p.shape[0],), torch.nan, dtype=torch.float64, device=p.device)
+    relaxation = torch.full((p.shape[0], 1, 1, 1), ALPHA, dtype=p.dtype, device=p.device)
+    interval = CHECK_EVERY if accuracy.gap is None else CERTIFY_EVERY
     for iteration in range(1, accuracy.max_iterations + 1):
-        y, residual = step(p, sf, operator, threshold, rho)
-        iterations += ~stopped
-        if accuracy.gap is None:
-            largest = residual.abs().flatten(1).amax(1)
-            # The threshold is the scale of one coefficient: it lets an image with an empty code converge.
-            size = y.flatten(1).norm(dim=1) + threshold
-            stopped |= (largest <= accuracy.violation * threshold) & (
-                residual.flatten(1).norm(dim=1) <= accuracy.change * size
-            )
-        elif iteration % CERTIFY_EVERY == 0:
-            # Certify what is returned: the codes as rounded to the type of the signal.
-            gap = torch.where(stopped, gap, duality_gap(y.to(s.dtype).double(), s.double(), operator, lmbda))
-            stopped |= gap <= accuracy.gap
-        if bool(stopped.all()):
-            break
-        p.addcmul_(residual, torch.where(stopped, 0.0, ALPHA).to(p.dtype)[:, None, None, None])
-    y = (p - clip(p, threshold)).to(s.dtype)
+        residual = step(p, sf, operator, threshold, rho)
+        if iteration % interval == 0:
+            y = soft_threshold(p, threshold)
+            if accuracy.gap is None:
+                stops = _is_small(residual, y, threshold, accuracy)
+            else:
+                # Certify what is returned: the codes as rounded to the type of the signal.
+                bound = duality_gap(y.to(s.dtype).double(), s.double(), operator, lmbda)
+                gap = torch.where(stopped, gap, bound)
+                stops = bound <= accuracy.gap
+            iterations = torch.where(stops & ~stopped, iteration, iterations)
+            stopped |= stops
+            if bool(stopped.all()):
+                break
+            relaxation[stopped] = 0
+        p.addcmul_(residual, relaxation)
+    y = soft_threshold(p, threshold).to(s.dtype)
     status = torch.where(stopped, SolveStatus.CONVERGED, SolveStatus.MAX_ITERATIONS)
-    finite = y.flatten(1).isfinite().all(1)
-    return y, torch.where(finite, status, SolveStatus.DIVERGED), iterations, gap
+    return y, torch.where(y.flatten(1).isfinite().all(1), status, SolveStatus.DIVERGED), iterations, gap
+
+
+def _is_small(residual: Tensor, y: Tensor, threshold: float, accuracy: Accuracy) -> Tensor:
+    """Whether x - y of every image meets the tolerances, (B,)."""
+    largest = residual.abs().flatten(1).amax(1)
+    # The threshold is the scale of one coefficient: it lets an image with an empty code converge.
+    size = y.flatten(1).norm(dim=1) + threshold
+    return (largest <= accuracy.violation * threshold) & (residual.flatten(1).norm(dim=1) <= accuracy.change * size)

@@ -2,8 +2,9 @@
 
     minimise over d in the constraint set   Q(d) = 1/2 sum_n ||s_n - sum_k d_k (*) z_{n,k}||^2
 
-Q depends on the codes only through A_f = sum_n conj(z_f) z_f^T and b_f = sum_n conj(z_f) s_f^T at every frequency f, so
-its gradient A d - b costs the same for one image and for a thousand. The constraint set: S x S support, zero mean in
+Q depends on the codes only through A_f = sum_n conj(z_f) z_f^T and b_f = sum_n conj(z_f) s_f^T at every frequency f, and of
+those only through correlations over lags shorter than a filter. So its gradient A d - b costs the same for one small
+image and for a thousand large ones. The constraint set: S x S support, zero mean in
 each channel, unit joint norm.
 """
 
@@ -67,12 +68,12 @@ class CodeStatistics:
     """All that the update needs to know of codes and images of one size.
 
     Attributes:
-        gram: A, (F, K, K) complex, F = H (W // 2 + 1) frequencies.
+        gram: A, (F, K, K) complex, at the F frequencies of a torus just large enough for the lags.
         cross: b, (F, K, C) complex.
         energy: sum of ||s_n||^2.
         l1: sum of ||z_n||_1.
         images: their number; a fraction where statistics were faded.
-        size: (H, W).
+        size: sides of that torus, (H, W).
     """
 
     gram: Tensor
@@ -83,8 +84,8 @@ class CodeStatistics:
     size: tuple[int, int]
 
     @classmethod
-    def of(cls, maps: Tensor, highpass: Tensor) -> Self:
-        """Statistics of codes (N, K, H, W) of images (N, C, H, W)."""
+    def of(cls, maps: Tensor, highpass: Tensor, side: int) -> Self:
+        """Statistics of codes (N, K, H, W) of images (N, C, H, W), for filters of `side` pixels."""
         size = (highpass.shape[-2], highpass.shape[-1])
         frequencies, filters, channels = size[0] * (size[1] // 2 + 1), maps.shape[1], highpass.shape[1]
         complex_type = torch.complex64 if maps.dtype == torch.float32 else torch.complex128
@@ -97,7 +98,8 @@ class CodeStatistics:
             gram.baddbmm_(zf_conj, zf.transpose(1, 2))
             cross.baddbmm_(zf_conj, sf)
         energy, l1 = float(highpass.double().square().sum()), float(maps.double().abs().sum())
-        return cls(gram, cross, energy, l1, len(maps), size)
+        (gram, torus), (cross, _) = (_short_lags(spectra, size, side) for spectra in (gram, cross))
+        return cls(gram, cross, energy, l1, len(maps), torus)
 
     def joined(self, older: Self, fading: float) -> Self:
         """These statistics plus `fading` times older ones."""
@@ -125,9 +127,28 @@ class CodeStatistics:
         return (self.energy / 2 + float(quadratic) + lmbda * self.l1) / self.images
 
     def _within_support(self, spectra: Tensor, side: int) -> Tensor:
-        maps = spectra.permute(1, 2, 0).reshape(*spectra.shape[1:], self.size[0], self.size[1] // 2 + 1)
-        spatial: Tensor = torch.fft.irfft2(maps, s=self.size)[..., :side, :side]
-        return spatial
+        return _correlations(spectra, self.size)[..., :side, :side]
+
+
+def _correlations(spectra: Tensor, size: tuple[int, int]) -> Tensor:
+    """Spectra (F, K, M) over a torus of `size` as functions of the lag, (K, M, H, W)."""
+    maps = spectra.permute(1, 2, 0).reshape(*spectra.shape[1:], size[0], size[1] // 2 + 1)
+    spatial: Tensor = torch.fft.irfft2(maps, s=size)
+    return spatial
+
+
+def _short_lags(spectra: Tensor, size: tuple[int, int], side: int) -> tuple[Tensor, tuple[int, int]]:
+    """The same spectra (F, K, M) on the smallest torus that keeps all lags within +-(side - 1), and its size."""
+    correlations = _correlations(spectra, size)
+    torus = (min(size[0], 2 * side), min(size[1], 2 * side))
+    for axis, (full, small) in zip((-2, -1), zip(size, torus, strict=True), strict=True):
+        if small < full:
+            lags = torch.arange(1 - side, side, device=spectra.device)
+            kept = correlations.index_select(axis, lags % full)
+            shape = list(kept.shape)
+            shape[axis] = small
+            correlations = kept.new_zeros(shape).index_copy_(axis, lags % small, kept)
+    return torch.fft.rfft2(correlations).flatten(2).permute(2, 0, 1).contiguous(), torus
 
 
 def update_filters(filters: Tensor, statistics: CodeStatistics) -> Tensor:

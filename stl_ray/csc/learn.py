@@ -84,7 +84,7 @@ def learn_dictionary(
     for iteration in range(1, config.iterations + 1):
         batch = highpass[batches[(iteration - 1) % len(batches)]]
         maps = solve_cbpdn(batch, Dictionary(filters, config.lmbda), config.lmbda, accuracy=CODING).maps
-        latest = CodeStatistics.of(maps, batch)
+        latest = CodeStatistics.of(maps, batch, config.size)
         statistics = latest if statistics is None else latest.joined(statistics, FADING)
         filters = update_filters(filters, statistics)
         dictionary = Dictionary(filters, config.lmbda)

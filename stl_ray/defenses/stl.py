@@ -36,9 +36,11 @@ class SparseTransformation(Defense):
         projection = self.space.project(
             images, accuracy=self.config.accuracy, normalization=self.config.normalization, exclude=exclude
         )
+        routed = self.space.router is not None
+        clusters = projection.clusters if routed else torch.full_like(projection.clusters, -1)
         return Purified(
             images=projection.images,
-            cluster=projection.clusters.to(torch.int16),
+            cluster=clusters.to(torch.int16),
             iterations=projection.iterations.to(torch.int16),
             status=[SolveStatus(status).name.lower() for status in projection.status.tolist()],
             sparsity=projection.sparsity,

@@ -5,12 +5,11 @@ where 8-bit rounding is defined.
 """
 
 from stl_ray.images.codec import MIN_SIDE, decode, encode_png, resize
-from stl_ray.images.schema import QUARANTINE_SCHEMA, ImageKind, class_names_of, features_of, image_schema
+from stl_ray.images.schema import ImageKind, class_names_of, features_of, image_schema
 from stl_ray.images.tensors import quantize, to_tensor, to_uint8
 
 __all__ = [
     "MIN_SIDE",
-    "QUARANTINE_SCHEMA",
     "ImageKind",
     "class_names_of",
     "decode",

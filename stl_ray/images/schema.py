@@ -38,16 +38,6 @@ _EXTRA: dict[ImageKind, list[pa.Field]] = {
     ],
 }
 
-QUARANTINE_SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string()),
-        pa.field("reason", pa.string()),  # a QuarantineReason
-        pa.field("message", pa.string()),
-        pa.field("image", pa.binary()),  # the original bytes, where there were any
-    ]
-)
-"""Rows of the images that were set aside."""
-
 
 def image_schema(kind: ImageKind, class_names: Sequence[str] | None) -> pa.Schema:
     """The schema of one kind of image dataset.

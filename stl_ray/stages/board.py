@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import ray
 
@@ -10,7 +11,6 @@ from stl_ray.stages.progress import JobProgress
 _POLL_S = 0.5
 
 
-@ray.remote(num_cpus=0)
 class Board:
     """Adds up posts until the driver takes them."""
 
@@ -29,7 +29,12 @@ class Board:
         return units, self._note
 
 
-def watch(board: "ray.actor.ActorHandle[Board]", progress: JobProgress, finished: Callable[[], bool]) -> None:
+def make_board() -> Any:
+    """The handle of a new board, which takes no CPU."""
+    return ray.remote(num_cpus=0)(Board).remote()
+
+
+def watch(board: Any, progress: JobProgress, finished: Callable[[], bool]) -> None:
     """Draw what is posted until `finished` says so."""
     while True:
         over = finished()

@@ -14,7 +14,7 @@ import pyarrow as pa
 from stl_ray.config import Experiment
 from stl_ray.defenses import Defense, make_defense
 from stl_ray.errors import AuditError
-from stl_ray.evaluation import PREDICTIONS_SCHEMA, UNDEFENDED, score
+from stl_ray.evaluation import PREDICTIONS_SCHEMA, UNDEFENDED, Setting, score
 from stl_ray.images import quantize, to_tensor
 from stl_ray.metrics import psnr
 from stl_ray.models import predict
@@ -39,7 +39,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         cell: pa.concat_tables(Dataset.open(layout.uri(planned.folder)).tables()) for cell, planned in cells.items()
     }
     names = class_names(dataset_of(experiment.root, layout.ingested("test")))
-    settings = ("vanilla", "retrained") if experiment.train.retrain else ("vanilla",)
+    settings: tuple[Setting, ...] = ("vanilla", "retrained") if experiment.train.retrain else ("vanilla",)
     scores = score(predictions, classifier=experiment.train.classifier, class_names=names, settings=settings)
     Storage.open(experiment.root).write_json(Layout.scores, scores)
     *_, shown = defenses_with_none(experiment).items()

@@ -4,6 +4,7 @@ First the router (autoencoder, latents, clusters) as one task, then all dictiona
 finished is kept under fit/, so that a fit that was killed goes on with what is missing.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -15,7 +16,7 @@ from stl_ray.csc import Dictionary, learn_dictionary
 from stl_ray.images import decode, to_tensor
 from stl_ray.space import Router, thumbnails
 from stl_ray.space.storage import router_arrays, router_from
-from stl_ray.stages.board import Board, watch
+from stl_ray.stages.board import make_board, watch
 from stl_ray.stages.inputs import dataset_of
 from stl_ray.stages.progress import JobProgress
 from stl_ray.stages.records import STORED_PIXELS, pixels_of, rows_at
@@ -48,11 +49,11 @@ def run(experiment: Experiment) -> dict[str, Any]:
     sizes = config.dictionary
     work = dataset.rows * config.autoencoder.epochs + (config.clusters + 1) * sizes.images * sizes.iterations
     with JobProgress("fit", work) as progress:
-        board = Board.remote()
-        _run_all([_router_task(experiment).remote(experiment, board)], board, progress)
+        board = make_board()
+        _run_all([_remote(experiment, _fit_router).remote(experiment, board)], board, progress)
         router, router_curve = _load_router(storage)
         samples = sample_dictionaries(router.clusters.labels, sizes, clusters=config.clusters, seed=experiment.seed)
-        tasks = [_dictionary_task(experiment).remote(experiment, sample, board) for sample in samples]
+        tasks = [_remote(experiment, _fit_dictionary).remote(experiment, sample, board) for sample in samples]
         _run_all(tasks, board, progress)
         progress.complete()
     dictionaries, curves = {}, {}
@@ -72,16 +73,9 @@ def _run_all(tasks: list[Any], board: Any, progress: JobProgress) -> None:
     ray.get(tasks)
 
 
-def _resources(experiment: Experiment) -> dict[str, float]:
-    return {"num_cpus": experiment.ray.cpus_per_actor, "num_gpus": experiment.ray.gpus_per_actor}
-
-
-def _router_task(experiment: Experiment) -> Any:
-    return ray.remote(**_resources(experiment))(_fit_router)
-
-
-def _dictionary_task(experiment: Experiment) -> Any:
-    return ray.remote(**_resources(experiment))(_fit_dictionary)
+def _remote(experiment: Experiment, function: Callable[..., None]) -> Any:
+    config = experiment.ray
+    return ray.remote(num_cpus=config.cpus_per_actor, num_gpus=config.gpus_per_actor)(function)
 
 
 def _fit_router(experiment: Experiment, board: Any) -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from stl_ray.config import Experiment
-from stl_ray.defenses import Defense
+from stl_ray.defenses import Defense, deployed
 from stl_ray.evaluation import UNDEFENDED
-from stl_ray.images import decode, encode_png, quantize, to_tensor, to_uint8
+from stl_ray.images import decode, encode_png, to_tensor, to_uint8
 from stl_ray.stages.records import STORED_PIXELS, rows_at
 from stl_ray.store import Dataset, Layout, Storage
 from stl_ray.store.shards import table_to_bytes
@@ -56,7 +56,7 @@ def write_gallery(
         after = _column(predictions[defense_name, name], "retrained")
         for row, original in zip(rows_at(dataset, places), originals, strict=True):
             image = to_tensor([decode(row["image"]["bytes"], max_pixels=STORED_PIXELS)])
-            purified = to_uint8(quantize(defense.purify(image).images))[0]
+            purified = to_uint8(deployed(defense, image))[0]
             rows.append(
                 {
                     "id": row["id"],

@@ -22,7 +22,7 @@ from stl_ray.config import Experiment
 from stl_ray.errors import ConfigError, IncompleteRunError, StlRayError
 from stl_ray.stages.progress import JobProgress
 from stl_ray.stages.record import environment
-from stl_ray.stages.session import cluster_cpus, cluster_gpus
+from stl_ray.stages.session import cluster_total
 from stl_ray.store import PlannedShard, QuarantinedRow, Run, Storage
 
 # A shard that takes its worker down this often under one driver is given up, and named.
@@ -106,19 +106,18 @@ def _execute(
     experiment: Experiment,
 ) -> Iterable[dict[str, Any]]:
     rows = [{"run": folder, "shard": json.dumps(asdict(shard))} for folder, shard in pending]
-    resources: dict[str, float] = {"num_cpus": experiment.ray.cpus_per_actor}
-    if experiment.ray.gpus_per_actor:
-        resources["num_gpus"] = experiment.ray.gpus_per_actor
+    config = experiment.ray
     shards = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        _ShardActor,
+        _ShardActor,  # type: ignore[arg-type]  # Ray Data takes a class whose instances are the function
         fn_constructor_kwargs={
             "runs": dict(runs),
             "make_work": make_work,
-            "threads": experiment.ray.cpus_per_actor,
+            "threads": config.cpus_per_actor,
             "driver": uuid.uuid4().hex,
         },
         compute=ActorPoolStrategy(size=_actors(experiment, len(rows))),
-        **resources,
+        num_cpus=config.cpus_per_actor,
+        num_gpus=config.gpus_per_actor or None,
     )
     summaries: Iterable[dict[str, Any]] = shards.iter_rows()
     return summaries
@@ -131,14 +130,14 @@ def _actors(experiment: Experiment, shards: int) -> int:
         ConfigError: if not even one fits, which would otherwise wait for ever.
     """
     config = experiment.ray
-    fit = cluster_cpus() // config.cpus_per_actor
+    fit = int(cluster_total("CPU")) // config.cpus_per_actor
     if config.gpus_per_actor:
-        fit = min(fit, int(cluster_gpus() / config.gpus_per_actor))
+        fit = min(fit, int(cluster_total("GPU") / config.gpus_per_actor))
     if fit < (config.actors or 1):
         raise ConfigError(
             "the cluster cannot hold that many actors",
             item="ray.actors",
-            expected=f"at most {fit}: it has {cluster_cpus()} CPUs and {cluster_gpus():g} GPUs, and an actor takes "
+            expected=f"at most {fit}: it has {cluster_total('CPU'):g} CPUs and {cluster_total('GPU'):g} GPUs, and an actor takes "
             f"{config.cpus_per_actor} CPUs and {config.gpus_per_actor:g} GPUs",
             got=config.actors or 1,
         )

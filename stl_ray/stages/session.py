@@ -49,11 +49,7 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def cluster_cpus() -> int:
-    """CPUs of the whole cluster."""
-    return int(ray.cluster_resources().get("CPU", 0))
-
-
-def cluster_gpus() -> float:
-    """GPUs of the whole cluster."""
-    return float(ray.cluster_resources().get("GPU", 0))
+def cluster_total(resource: str) -> float:
+    """How much of a resource ("CPU", "GPU") the whole cluster has."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get(resource, 0.0)

@@ -20,11 +20,11 @@ from stl_ray import __version__
 from stl_ray.config import Experiment
 from stl_ray.errors import ConfigError, TrainingError
 from stl_ray.models import Classifier, build_classifier, load_weights, save_classifier
-from stl_ray.stages.board import Board, watch
+from stl_ray.stages.board import make_board, watch
 from stl_ray.stages.inputs import dataset_of
 from stl_ray.stages.progress import JobProgress
 from stl_ray.stages.records import class_names, load_images
-from stl_ray.stages.session import cluster_cpus, cluster_gpus
+from stl_ray.stages.session import cluster_total
 from stl_ray.store import Layout, Storage, require_same
 from stl_ray.store.filesystem import canonical_json
 from stl_ray.store.layout import VANILLA
@@ -100,16 +100,16 @@ def _is_done(experiment: Experiment, training: Training) -> bool:
 def _fit_all(experiment: Experiment, pending: list[Training], progress: JobProgress) -> None:
     """Train side by side as many classifiers as the cluster carries."""
     config = experiment.train
-    at_once = cluster_cpus() // (config.workers * config.cpus_per_worker)
+    at_once = int(cluster_total("CPU")) // (config.workers * config.cpus_per_worker)
     if config.gpu:
-        at_once = min(at_once, int(cluster_gpus()) // config.workers)
+        at_once = min(at_once, int(cluster_total("GPU")) // config.workers)
     if at_once < 1:
         raise ConfigError(
             "the cluster cannot hold the workers", item="train.workers",
-            expected=f"workers x cpus_per_worker of at most {cluster_cpus()} CPUs, and {cluster_gpus():g} GPUs",
+            expected=f"workers x cpus_per_worker of at most {cluster_total('CPU'):g} CPUs, and {cluster_total('GPU'):g} GPUs",
             got=f"{config.workers} x {config.cpus_per_worker} CPUs" + (", a GPU each" if config.gpu else ""),
         )  # fmt: skip
-    board = Board.remote()
+    board = make_board()
     with ThreadPoolExecutor(min(at_once, len(pending))) as pool:
         futures: list[Future[None]] = [pool.submit(_fit, experiment, training, board) for training in pending]
         watch(board, progress, lambda: not wait(futures, timeout=0).not_done)
@@ -154,7 +154,8 @@ def _worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(experiment.train.cpus_per_worker)
     images, labels, ids = load_images(dataset_of(experiment.root, training.dataset))
     classifier = _classifier(experiment, training).to(get_device())
-    model = prepare_model(classifier) if world_size > 1 else classifier
+    # Ray wraps the classifier in DistributedDataParallel; it declares no more than a Module.
+    model: Any = prepare_model(classifier) if world_size > 1 else classifier
     state, history = _resume(ray_train.get_checkpoint())
     storage = Storage.open(experiment.root).below(training.folder)
     epochs = train_classifier(

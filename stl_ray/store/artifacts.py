@@ -41,7 +41,7 @@ def save_artifact(
         StorageError: if the folder cannot be written to.
     """
     storage = Storage.open(folder)
-    tensors = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    tensors = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
     tensors_sha256 = hashlib.sha256(tensors).hexdigest()
     digest = _digest(kind, version, tensors_sha256, meta)
     storage.write(f"{kind}.safetensors", tensors)

@@ -36,7 +36,9 @@ def test_roundtrip_overrides_of_list_entries(tmp_path):
     file.write_text(yaml.safe_dump({**MINIMAL, "attack": {"sets": sets}}))
     experiment = load_experiment(str(file), ["attack.sets.0.dissimilarity=0.02"])
     assert experiment.attack.sets[0].dissimilarity == 0.02
-    with pytest.raises(ConfigError, match=r"attack\.sets\.1\.name=b: no such entry of the list; expected 0 to 0; got 1"):
+    with pytest.raises(
+        ConfigError, match=r"attack\.sets\.1\.name=b: no such entry of the list; expected 0 to 0; got 1"
+    ):
         load_experiment(str(file), ["attack.sets.1.name=b"])
 
 

@@ -5,8 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stl_ray.errors import QuarantineReason
-from stl_ray.images import QUARANTINE_SCHEMA, class_names_of, image_schema
+from stl_ray.images import class_names_of, image_schema
 
 NAMES = ["cat", "dog"]
 COLUMNS = {
@@ -43,11 +42,3 @@ def test_identity_without_class_names_labels_are_integers():
 @pytest.mark.parametrize("metadata", [b"", b"no json", b"[]", b'{"info": {"features": []}}', b'{"info": null}'])
 def test_identity_unreadable_metadata_names_no_classes(metadata):
     assert class_names_of(pa.schema([("label", pa.int64())], metadata={"huggingface": metadata})) is None
-
-
-def test_roundtrip_quarantine_rows():
-    rows = [
-        {"id": "a", "reason": QuarantineReason.UNREADABLE, "message": "cut", "image": b"\xff\xd8"},
-        {"id": "b", "reason": QuarantineReason.MISSING_IMAGE, "message": "no bytes", "image": None},
-    ]
-    assert pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA).to_pylist() == rows

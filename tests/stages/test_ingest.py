@@ -69,7 +69,9 @@ def test_every_kind_of_image_becomes_rgb_and_broken_ones_are_set_aside(experimen
     rows, quarantine = _ingest(_folder_experiment(experiment_of, folder, max_pixels=1000))
     images = {row["id"]: decode(row["image"]["bytes"], max_pixels=1000) for row in rows}
     assert set(images) == set(sound)
-    assert {name: str(row.reason) for name, row in quarantine.items()} == {n: reason for n, (_, reason) in broken.items()}
+    assert {name: str(row.reason) for name, row in quarantine.items()} == {
+        n: reason for n, (_, reason) in broken.items()
+    }
     assert quarantine["a/truncated.jpg"].image == broken["a/truncated.jpg"][0]
     assert np.array_equal(images["a/rgb.png"], NOISE)
     assert np.array_equal(images["a/rgba.png"], NOISE)

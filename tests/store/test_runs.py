@@ -123,7 +123,7 @@ def test_refuses_an_id_in_two_shards(tmp_path):
     _start(run)
     for shard in PLAN:
         _publish(run, shard, _table(shard, ["same", f"{shard.number}-1", f"{shard.number}-2"]))
-    with pytest.raises(StorageError, match="an id comes twice.*got same"):
+    with pytest.raises(StorageError, match=r"an id comes twice.*got same"):
         run.finish(max_quarantined=0)
 
 

@@ -74,9 +74,18 @@ def test_invariant_file_folder_glob_and_limit(dataset):
     assert [shard.rows for shard in reader(dataset, limit=10).plan(100)] == [10]
 
 
+def test_invariant_shards_cut_across_the_batches_of_a_large_row_group(tmp_path):
+    write(tmp_path / "a.parquet", rows([f"{index:03d}" for index in range(200)]), rows_per_group=200)
+    images = read(reader(tmp_path), 90)
+    assert [image.id for image in images] == [f"{index:03d}" for index in range(200)]
+    assert [image.data for image in images] == [png(value) for value in range(200)]
+
+
 def test_invariant_digest_follows_the_file(dataset):
     before = {shard.source["stem"]: shard.digest for shard in reader(dataset).plan(100)}
-    write(dataset / "b.parquet", rows([f"b{index}" for index in range(7)], start=60))
+    size = (dataset / "b.parquet").stat().st_size
+    write(dataset / "b.parquet", rows([f"c{index}" for index in range(7)], start=10))
+    assert (dataset / "b.parquet").stat().st_size == size  # so that it is the footer that tells
     after = {shard.source["stem"]: shard.digest for shard in reader(dataset).plan(100)}
     assert after["a"] == before["a"] and after["b"] != before["b"]
 
@@ -155,15 +164,23 @@ def test_refuses_a_truncated_file_by_name(dataset, keep):
         reader(dataset).plan(100)
 
 
-def test_refuses_damaged_pages_by_name(tmp_path):
+@pytest.mark.parametrize("damaged", [0, 1, 2])
+def test_refuses_damaged_pages_by_name_and_reads_the_sound_row_groups(tmp_path, damaged):
     file = tmp_path / "a.parquet"
-    pq.write_table(pa.Table.from_pylist(rows("abcd"), schema=image_schema("image", NAMES)), file, compression="zstd")
-    plan = reader(file).plan(100)
+    table = pa.Table.from_pylist(rows("abcdef"), schema=image_schema("image", NAMES))
+    pq.write_table(table, file, compression="zstd", row_group_size=2)
+    parquet = reader(file)
+    plan = parquet.plan(2)
+    start = pq.read_metadata(file).row_group(damaged).column(1).dictionary_page_offset
     content = bytearray(file.read_bytes())
-    content[4:200] = bytes(196)
+    content[start : start + 60] = bytes(60)
     file.write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.parquet"):
-        list(reader(file).read(plan[0].source))
+    for number, shard in enumerate(plan):
+        if number == damaged:
+            with pytest.raises(InputError, match=r"a\.parquet"):
+                list(parquet.read(shard.source))
+        else:
+            assert len(list(parquet.read(shard.source))) == 2
 
 
 def test_refuses_a_file_that_changed_after_planning(dataset):
@@ -190,6 +207,14 @@ def test_refuses_files_that_do_not_fit_together(dataset):
     write(dataset / "c.parquet", rows("xyz"), image_schema("image", [*NAMES, "elk"]))
     with pytest.raises(InputError, match=r"c\.parquet.*first file"):
         reader(dataset).plan(10)
+
+
+def test_refuses_a_senseless_number_of_classes(tmp_path):
+    records = rows("ab")
+    records[1]["label"] = 10**6
+    write(tmp_path / "a.parquet", records, image_schema("image", None))
+    with pytest.raises(InputError, match="1000000 as"):
+        reader(tmp_path).plan(10)
 
 
 @pytest.mark.parametrize(

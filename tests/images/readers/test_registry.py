@@ -20,6 +20,10 @@ def test_identity_every_format_of_the_config_opens(tmp_path):
         assert callable(reader.plan) and callable(reader.read)
 
 
+def test_invariant_the_limit_reaches_the_photographs():
+    assert sum(shard.rows for shard in open_reader(Source(format="photographs", limit=7), split="test").plan(3)) == 7
+
+
 def test_invariant_a_reader_works_elsewhere(tmp_path, monkeypatch):
     (tmp_path / "images" / "class").mkdir(parents=True)
     (tmp_path / "images" / "class" / "0.png").write_bytes(encode_png(np.zeros((8, 8, 3), np.uint8)))
