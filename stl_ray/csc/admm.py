@@ -40,7 +40,7 @@ def solve(s: Tensor, dictionary: Dictionary, lmbda: float, accuracy: Accuracy, s
     # A certificate needs float64 all the way; the codes come back in the type of the signal.
     dtype = s.dtype if accuracy.gap is None else torch.float64
     operator = operator_of(dictionary, s.shape[-2], s.shape[-1], dtype, s.device)
-    rho = accuracy.penalty * lmbda * float(dictionary.filters.double().square().sum((1, 2, 3)).mean())
+    rho = accuracy.penalty * lmbda * float(dictionary.filters.double().square().sum((1, 2, 3)).mean().sqrt())
 
     def solve_tile(s: Tensor, *start: Tensor) -> tuple[Tensor, ...]:
         p = _initial_state(s.to(dtype), start[0].to(dtype) if start else None, operator, lmbda, rho)
@@ -103,4 +103,5 @@ def _is_small(residual: Tensor, y: Tensor, threshold: float, accuracy: Accuracy)
     largest = residual.abs().flatten(1).amax(1)
     # The threshold is the scale of one coefficient: it lets an image with an empty code converge.
     size = y.flatten(1).norm(dim=1) + threshold
-    return (largest <= accuracy.violation * threshold) & (residual.flatten(1).norm(dim=1) <= accuracy.change * size)
+    change: Tensor = residual.flatten(1).norm(dim=1) / size
+    return (largest <= accuracy.violation * threshold) & (change <= accuracy.change)

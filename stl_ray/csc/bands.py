@@ -27,7 +27,7 @@ def split_bands(images: Tensor) -> tuple[Tensor, Tensor]:
 def low_band_adjoint(cotangent: Tensor) -> Tensor:
     """L^T of the linear map L: images -> low, for (B, C, H, W): crop^T, the filter (symmetric), pad^T.
 
-    L itself is not self-adjoint, because padding is not the adjoint of cropping.
+    L itself is only nearly self-adjoint: reflection would make it so if the padding did not end.
     """
     height, width = cotangent.shape[-2:]
     smoothed = _smooth(torch.nn.functional.pad(cotangent, (PADDING,) * 4))

@@ -36,7 +36,7 @@ class Accuracy:
     """When a solve stops.
 
     Args:
-        penalty: rho / (lambda ||d||^2), the ADMM penalty in units that carry over between lambdas and norm conventions.
+        penalty: rho / (lambda ||d||), the ADMM penalty in units that carry over between lambdas and norm conventions.
         violation: the dual variable may exceed lambda by at most this share.
         change: the primal residual relative to the code, ||X - Y|| / ||Y||.
         max_iterations: the image is given up (and kept, with its status) after this many.

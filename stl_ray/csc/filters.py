@@ -2,10 +2,9 @@
 
     minimise over d in the constraint set   Q(d) = 1/2 sum_n ||s_n - sum_k d_k (*) z_{n,k}||^2
 
-Q depends on the codes only through A_f = sum_n conj(z_f) z_f^T and b_f = sum_n conj(z_f) s_f^T at every frequency f, and of
-those only through correlations over lags shorter than a filter. So its gradient A d - b costs the same for one small
-image and for a thousand large ones. The constraint set: S x S support, zero mean in
-each channel, unit joint norm.
+Q depends on the codes only through A_f = sum_n conj(z_f) z_f^T and b_f = sum_n conj(z_f) s_f^T at every frequency f,
+and of those only through correlations over lags shorter than a filter. So its gradient A d - b costs the same for one
+small image and for a thousand large ones. The constraint set: S x S support, zero mean in each channel, unit joint norm.
 """
 
 from dataclasses import dataclass, replace

@@ -48,8 +48,8 @@ def _off_the_span(v: Tensor, support: Tensor, operator: ConvolutionOperator, ste
     gradient = operator.adjoint(residual) * support
     direction = gradient
     energy = _dot(gradient, gradient)
-    # Steps beyond the accuracy of the type would only add noise, and an empty support has nothing to do.
-    floor = energy * torch.finfo(v.dtype).eps ** 2
+    # Further steps would walk along combinations of atoms that cancel, where rounding is all there is.
+    floor = _dot(v, v) * torch.finfo(v.dtype).eps
     for _ in range(steps):
         running = energy > floor
         if not bool(running.any()):

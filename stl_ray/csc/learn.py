@@ -3,7 +3,7 @@
     minimise   sum_n 1/2 ||s_n - D z_n||^2 + lambda ||z_n||_1    over codes z and filters d in the constraint set
 
 The set is the one that the authors' dictionaries keep: S x S support, zero mean in each channel, unit joint norm. Each
-outer iteration codes the next quarter of the images and adds it to statistics of which it fades the older part, so that
+outer iteration codes a part of the images and adds it to statistics of which it fades the older part, so that
 codes for poor early filters are forgotten; the whole is not convex. Sources: Sun et al. 2019, section 3.3 (the
 alternation); Mairal et al. 2010 (statistics of mini-batches, with fading).
 """
@@ -29,7 +29,10 @@ WINDOW = 64
 """Pixels: a larger image is represented by one random window of this side of its high band."""
 
 BATCHES = 4
-"""Outer iterations in which every training image is coded once."""
+"""Outer iterations in which every training image is coded once, unless that makes small batches."""
+
+SMALLEST_BATCH = 50
+"""Images that an outer iteration codes at least, where there are as many."""
 
 FADING = 0.5
 """Weight of the older statistics after each outer iteration."""
@@ -79,7 +82,8 @@ def learn_dictionary(
     generator = torch.Generator().manual_seed(seed_of(seed, name, "dictionary"))
     highpass, held = (_windows(batch, config.size, generator) for batch in (images, holdout))
     filters = initial_filters(highpass, config.filters, config.size, generator)
-    batches = torch.randperm(len(highpass), generator=generator).chunk(BATCHES)
+    parts = min(BATCHES, max(1, len(highpass) // SMALLEST_BATCH))
+    batches = torch.randperm(len(highpass), generator=generator).chunk(parts)
     statistics = held_maps = None
     for iteration in range(1, config.iterations + 1):
         batch = highpass[batches[(iteration - 1) % len(batches)]]

@@ -15,15 +15,15 @@ from stl_ray.models.classifier import Classifier
 from stl_ray.models.initialisation import seeded
 from stl_ray.models.prediction import predict, tile_size
 from stl_ray.models.protocol import Victim
-from stl_ray.models.registry import BUILDERS, build_classifier, check_classifier
+from stl_ray.models.registry import build_classifier, builders, check_classifier
 
 load = load_classifier
 
 __all__ = [
-    "BUILDERS",
     "Classifier",
     "Victim",
     "build_classifier",
+    "builders",
     "check_classifier",
     "load",
     "load_classifier",

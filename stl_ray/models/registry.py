@@ -1,9 +1,8 @@
 """Classifiers by name: networks for small images, and every classification model of torchvision."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 
-import torchvision
 from torch import nn
 
 from stl_ray.errors import ConfigError
@@ -17,20 +16,30 @@ from stl_ray.seeding import seed_of
 Builder = Callable[[int], nn.Module]
 
 
-def _torchvision(name: str, **options: bool) -> Builder:
-    return lambda classes: torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
-
-
-BUILDERS: dict[str, Builder] = {
-    **{name: _torchvision(name) for name in torchvision.models.list_models(module=torchvision.models)},
-    # Without the auxiliary heads, which return a tuple in training mode.
-    "googlenet": _torchvision("googlenet", aux_logits=False, init_weights=True),
-    "inception_v3": _torchvision("inception_v3", aux_logits=False, init_weights=True),
+OURS: dict[str, Builder] = {
     "small_cnn": small_cnn,
     "cifar_resnet20": partial(CifarResNet, 3),
     "cifar_resnet56": partial(CifarResNet, 9),
 }
-"""Architecture -> what builds it for a number of classes."""
+"""Networks for small images -> what builds them for a number of classes."""
+
+
+@cache
+def builders() -> dict[str, Builder]:
+    """Every architecture -> what builds it for a number of classes."""
+    # Imported only when asked for: it takes as long as torch itself, and networks for small images do without.
+    from torchvision import models
+
+    def torchvision_builder(name: str, **options: bool) -> Builder:
+        return lambda classes: models.get_model(name, weights=None, num_classes=classes, **options)
+
+    return {
+        **{name: torchvision_builder(name) for name in models.list_models(module=models)},
+        # Without the auxiliary heads, which return a tuple in training mode.
+        "googlenet": torchvision_builder("googlenet", aux_logits=False, init_weights=True),
+        "inception_v3": torchvision_builder("inception_v3", aux_logits=False, init_weights=True),
+        **OURS,
+    }
 
 
 def check_classifier(name: str) -> None:
@@ -39,7 +48,11 @@ def check_classifier(name: str) -> None:
     Raises:
         ConfigError: with the nearest name that exists.
     """
-    named(BUILDERS, name, kind="classifier")
+    _builder(name)
+
+
+def _builder(name: str) -> Builder:
+    return OURS[name] if name in OURS else named(builders(), name, kind="classifier")
 
 
 def build_classifier(
@@ -53,7 +66,7 @@ def build_classifier(
     """An untrained classifier in training mode.
 
     Args:
-        name: a key of `BUILDERS`.
+        name: a key of `builders()`.
         class_names: the classes, in the order of the logits.
         seed: the run seed; the initial weights depend on it and the name alone.
         mean: per-channel mean of the normalisation, for images in [0, 1].
@@ -62,7 +75,7 @@ def build_classifier(
     Raises:
         ConfigError: the name is unknown, or there is no class.
     """
-    build = named(BUILDERS, name, kind="classifier")
+    build = _builder(name)
     if not class_names:
         raise ConfigError("a classifier needs classes", item=name, expected="at least one", got="none")
     backbone = seeded(lambda: build(len(class_names)), seed_of(seed, name, "initial weights"))

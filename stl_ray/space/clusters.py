@@ -7,8 +7,6 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 from torch import Tensor
 
 from stl_ray.errors import TensorError
@@ -57,6 +55,10 @@ def fit_clusters(latents: Tensor, *, clusters: int, pca_components: int, restart
     Raises:
         TensorError: not finite, or fewer than two or than `clusters` distinct latents.
     """
+    # Imported here: only fitting needs it, and every process that projects would wait for it.
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import PCA
+
     points = latents.detach().cpu().numpy().astype(np.float64)
     if points.ndim != 2 or not np.isfinite(points).all():
         raise TensorError("latents that cannot be clustered", expected="a finite (N, d) matrix", got=points.shape)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from stl_ray.errors import ConfigError
-from stl_ray.models import BUILDERS, build_classifier, check_classifier
+from stl_ray.models import build_classifier, builders, check_classifier
 
 NAMES = ["cat", "dog", "frog"]
 
@@ -16,8 +16,15 @@ def test_identity_logits_are_one_per_class(name, natural_images):
 
 
 def test_identity_the_table_holds_what_configs_name():
-    assert {"small_cnn", "cifar_resnet20", "cifar_resnet56", "vgg16_bn", "resnet50", "convnext_tiny"} <= BUILDERS.keys()
-    assert not any("maskrcnn" in name or "deeplab" in name for name in BUILDERS)
+    assert {
+        "small_cnn",
+        "cifar_resnet20",
+        "cifar_resnet56",
+        "vgg16_bn",
+        "resnet50",
+        "convnext_tiny",
+    } <= builders().keys()
+    assert not any("maskrcnn" in name or "deeplab" in name for name in builders())
 
 
 @pytest.mark.parametrize(("name", "side"), [("googlenet", 64), ("inception_v3", 96)])

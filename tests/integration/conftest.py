@@ -1,0 +1,72 @@
+"""One local Ray for all integration tests, and one tiny experiment that goes through all seven jobs."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import ray
+import yaml
+
+from stl_ray.cli import main
+
+TINY = {
+    "name": "tiny",
+    "seed": 1,
+    "ray": {"actors": 2},
+    "ingest": {
+        "train": {"format": "photographs", "limit": 120},
+        "test": {"format": "photographs", "limit": 40},
+        "shard_size": 20,
+    },
+    "fit": {
+        "clusters": 2,
+        "neighbours": 5,
+        "autoencoder": {"epochs": 2},
+        "dictionary": {"filters": 16, "images": 16, "holdout": 8, "iterations": 2},
+    },
+    "project": {"splits": ["train", "test"]},
+    "train": {"epochs": 2, "batch_size": 32},
+    "attack": {
+        "sets": [
+            {"name": "fgsm-0.08", "attack": "fgsm", "dissimilarity": 0.08},
+            {"name": "bim-0.03", "attack": "bim", "dissimilarity": 0.03, "options": {"steps": 3}},
+        ]
+    },
+    "evaluate": {"gallery": 4},
+}
+
+
+@pytest.fixture(scope="session")
+def local_ray():
+    """A Ray of two CPUs; every job of these tests finds it running and leaves it running."""
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=200 * 1024 * 1024,
+    )
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def write_config():
+    """Writes an experiment like TINY, with other top-level keys; the path of the YAML file."""
+
+    def write(folder: Path, **keys) -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "experiment.yaml"
+        path.write_text(yaml.safe_dump({**TINY, "root": str(folder / "root"), **keys}))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny(local_ray, write_config, tmp_path_factory) -> Path:
+    """The root of the tiny experiment after all seven jobs."""
+    folder = tmp_path_factory.mktemp("tiny")
+    assert main(["quickstart", write_config(folder)]) == 0
+    return folder / "root"

@@ -1,0 +1,172 @@
+"""Drivers and workers that die, disks that refuse: nothing is lost, nothing comes twice, and failures are not success."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow as pa
+import pytest
+
+from stl_ray.cli import main
+from stl_ray.config import load_experiment
+from stl_ray.errors import ConfigError, IncompleteRunError, StorageError
+from stl_ray.stages.runner import MAX_ATTEMPTS, PlannedRun, ShardOutput, run_shards
+from stl_ray.store import Dataset, PlannedShard, verify
+
+pytestmark = pytest.mark.ray
+
+PLAN = [PlannedShard(number=n, source={"start": 10 * n}, rows=10, digest=str(n)) for n in range(6)]
+
+
+@pytest.fixture
+def prepared(tiny, tmp_path):
+    """A root that has what `project` needs of the tiny experiment, and nothing more."""
+    for folder in ("ingest", "space"):
+        shutil.copytree(tiny / folder, tmp_path / "root" / folder)
+    return tmp_path / "root"
+
+
+def _receipts(root):
+    return list((root / "project").glob("*/done/*.json"))
+
+
+def test_invariant_a_killed_driver_is_continued_to_the_same_bytes(local_ray, tiny, prepared, write_config, tmp_path):
+    config = write_config(tmp_path)
+    command = [sys.executable, "-m", "stl_ray.cli", "project", config]
+    driver = subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": local_ray}, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while len(_receipts(prepared)) < 3 and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    driver.kill()
+    driver.wait()
+    done_before = len(_receipts(prepared))
+    planned = len(list((tiny / "project").glob("*/done/*.json")))
+    assert 3 <= done_before < planned, driver.stderr.read().decode()
+    assert not list((prepared / "project").glob("*/MANIFEST.json"))
+
+    assert main(["project", config]) == 0
+    for undisturbed in sorted((tiny / "project").iterdir()):
+        continued = prepared / "project" / undisturbed.name
+        counts = verify(str(continued))
+        assert counts["digest"] == Dataset.open(str(undisturbed)).digest, undisturbed.name
+
+
+def _experiment(write_config, folder):
+    return load_experiment(write_config(folder))
+
+
+def test_invariant_a_worker_that_dies_once_costs_nothing(local_ray, write_config, tmp_path):
+    marker = tmp_path / "died"
+
+    def make_work():
+        def work(run, shard):
+            if shard.number == 2 and not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            ids = [f"id-{shard.source['start'] + row}" for row in range(shard.rows)]
+            return ShardOutput(pa.table({"id": ids}))
+
+        return work
+
+    planned = [PlannedRun("stage/name", PLAN, {})]
+    (manifest,) = run_shards("stage", planned, make_work, _experiment(write_config, tmp_path))
+    assert marker.exists()
+    assert manifest["rows"] == 60
+    root = tmp_path / "root" / "stage" / "name"
+    ids = [i for table in Dataset.open(str(root)).tables() for i in table["id"].to_pylist()]
+    assert ids == [f"id-{number}" for number in range(60)]
+
+
+def test_refuses_a_shard_that_always_kills_its_worker_and_keeps_the_others(local_ray, write_config, tmp_path):
+    def make_work():
+        def work(run, shard):
+            if shard.number == 4:
+                os.kill(os.getpid(), signal.SIGKILL)
+            ids = [f"id-{shard.source['start'] + row}" for row in range(shard.rows)]
+            return ShardOutput(pa.table({"id": ids}))
+
+        return work
+
+    planned = [PlannedRun("stage/name", PLAN, {})]
+    with pytest.raises(IncompleteRunError, match=rf"stage/name shard 4: its worker died {MAX_ATTEMPTS} times"):
+        run_shards("stage", planned, make_work, _experiment(write_config, tmp_path))
+    done = sorted((tmp_path / "root" / "stage" / "name" / "done").iterdir())
+    assert [path.stem for path in done] == ["00000", "00001", "00002", "00003", "00005"]
+
+
+def test_refuses_a_full_disk_by_shard_then_continues(local_ray, write_config, tmp_path):
+    full = tmp_path / "full"
+    full.touch()
+
+    def make_work():
+        import resource
+
+        def work(run, shard):
+            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            limit = 4096 if full.exists() and shard.number == 1 else hard
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+            ids = [f"id-{shard.source['start'] + row}" for row in range(shard.rows)]
+            return ShardOutput(pa.table({"id": ids, "payload": [os.urandom(10_000) for _ in ids]}))
+
+        return work
+
+    experiment = _experiment(write_config, tmp_path)
+    planned = [PlannedRun("stage/name", PLAN, {})]
+    with pytest.raises(IncompleteRunError, match=r"shard 1: StorageError: .*larger than this process may write"):
+        run_shards("stage", planned, make_work, experiment)
+    full.unlink()
+    (manifest,) = run_shards("stage", planned, make_work, experiment)
+    assert manifest["rows"] == 60
+
+
+def test_refuses_more_actors_than_fit(local_ray, write_config, tmp_path):
+    experiment = load_experiment(write_config(tmp_path), ["ray.actors=3"])
+    planned = [PlannedRun("stage/name", PLAN, {})]
+    with pytest.raises(ConfigError, match="the cluster cannot hold that many actors; expected at most 2"):
+        run_shards("stage", planned, lambda: None, experiment)
+
+
+@pytest.mark.parametrize("job", ["fit", "project", "train", "attack", "evaluate"])
+def test_refuses_a_job_before_its_inputs_and_names_the_missing_one(local_ray, write_config, tmp_path, capsys, job):
+    assert main([job, write_config(tmp_path)]) == 1
+    assert "run `stl-ray ingest` first" in capsys.readouterr().err or job == "project"
+
+
+def test_refuses_project_before_fit(local_ray, tiny, write_config, tmp_path, capsys):
+    shutil.copytree(tiny / "ingest", tmp_path / "root" / "ingest")
+    assert main(["project", write_config(tmp_path)]) == 1
+    assert "run `stl-ray fit` first" in capsys.readouterr().err
+
+
+def test_refuses_an_unreadable_space(local_ray, prepared, write_config, tmp_path, capsys):
+    path = prepared / "space" / "space.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert main(["project", write_config(tmp_path)]) == 1
+    assert "ArtifactError" in capsys.readouterr().err
+
+
+def test_refuses_a_root_that_cannot_be_written_to_before_any_work(write_config, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["ingest", write_config(tmp_path, root=str(tmp_path / "file" / "root"))]) == 1
+    assert "StorageError" in capsys.readouterr().err
+
+
+def test_exit_code_of_too_much_quarantine(local_ray, write_config, tmp_path, capsys):
+    for name in ("a/1.png", "a/2.png", "b/3.png"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"broken")
+    source = {"format": "folder", "path": str(tmp_path / "images")}
+    config = write_config(tmp_path, ingest={"train": source, "test": source})
+    assert main(["ingest", config]) == 1
+    assert "too many images were set aside ({'unreadable': 3})" in capsys.readouterr().err
+
+
+def test_storage_errors_cross_processes_with_their_parts():
+    import pickle
+
+    error = pickle.loads(pickle.dumps(StorageError("full", item="x", expected="space", got="none")))
+    assert (error.message, error.item, error.expected, error.got) == ("full", "x", "space", "none")

@@ -1,0 +1,122 @@
+"""The seven jobs at tiny size on a local Ray, and what they leave behind."""
+
+import json
+import re
+
+import pyarrow as pa
+import pytest
+
+from stl_ray import QuasiNaturalSpace
+from stl_ray.cli import main
+from stl_ray.statistics import wilson
+from stl_ray.store import Dataset
+
+pytestmark = pytest.mark.ray
+
+SETS = ("clean", "fgsm-0.08", "bim-0.03")
+DEFENSES = ("none", "jpeg", "stl", "stl_cluster")
+
+
+def _table(folder) -> pa.Table:
+    return pa.concat_tables(Dataset.open(str(folder)).tables())
+
+
+def test_every_dataset_is_whole(tiny, capsys):
+    assert main(["verify", str(tiny)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 3 * 2 + 2 + len(DEFENSES) * len(SETS)
+    assert all(line.endswith("0 quarantined, sound") for line in lines)
+
+
+def test_invariant_rows_keep_their_order_through_all_jobs(tiny):
+    ids = _table(tiny / "ingest" / "test")["id"].to_pylist()
+    assert ids == [f"test/{number:05d}" for number in range(40)]
+    for folder in ("project/stl_cluster-test", "attack/bim-0.03", "evaluate/stl-on-bim-0.03"):
+        assert _table(tiny / folder)["id"].to_pylist() == ids, folder
+
+
+def test_scores_are_the_counts_of_the_stored_predictions(tiny):
+    scores = json.loads((tiny / "evaluate" / "scores.json").read_text())
+    cells = {(cell["setting"], cell["defense"], cell["attack"]): cell for cell in scores["cells"]}
+    assert set(cells) == {(s, d, a) for s in ("vanilla", "retrained") for d in DEFENSES for a in SETS}
+    for (setting, defense, attack), cell in cells.items():
+        rows = _table(tiny / "evaluate" / f"{defense}-on-{attack}").to_pylist()
+        correct = sum(row[setting] == row["label"] for row in rows)
+        assert (cell["correct"], cell["total"]) == (correct, 40)
+        assert (cell["accuracy"], cell["low"], cell["high"]) == pytest.approx(wilson(correct, 40))
+        assert cell["threat"] == ("T0" if attack == "clean" else "T1a")
+    for attack in SETS:
+        without = [cells[setting, "none", attack]["correct"] for setting in ("vanilla", "retrained")]
+        assert without[0] == without[1]
+
+
+def test_attacks_are_scored_as_they_are_stored(tiny):
+    attacked = _table(tiny / "attack" / "fgsm-0.08").to_pylist()
+    predicted = {row["id"]: row["vanilla"] for row in _table(tiny / "evaluate" / "none-on-fgsm-0.08").to_pylist()}
+    assert {row["id"]: row["source_pred"] for row in attacked} == predicted
+    assert all(row["dissimilarity"] <= 0.08 for row in attacked)
+    reached = [row["dissimilarity"] for row in attacked if row["status"] != "budget_unreachable"]
+    assert len(reached) > 30
+    assert min(reached) >= 0.98 * 0.08
+
+
+def test_training_images_stay_out_of_their_own_vote(tiny):
+    identities = {
+        split: json.loads((tiny / "project" / f"stl_cluster-{split}" / "run.json").read_text())["identity"]
+        for split in ("train", "test")
+    }
+    assert identities["train"]["exclude_self"]
+    assert not identities["test"]["exclude_self"]
+
+
+def test_space_and_curves(tiny):
+    space = QuasiNaturalSpace.load(str(tiny / "space"))
+    assert len(space.dictionaries) == 2
+    assert space.resolution == 32
+    curves = json.loads((tiny / "fit" / "curves.json").read_text())
+    assert len(curves["autoencoder"]) == 2
+    assert set(curves["dictionaries"]) == {"universal", "cluster_0", "cluster_1"}
+    assert sum(curves["clusters"]["sizes"]) == 120
+
+
+def test_report_stands_alone(tiny):
+    page = (tiny / "report" / "report.html").read_text()
+    assert "not independent" in page
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+    scores = json.loads((tiny / "evaluate" / "scores.json").read_text())
+    for cell in scores["cells"]:
+        assert f"{cell['accuracy']:.3f}".lstrip("0") in page
+    assert (tiny / "report" / "report.md").is_file()
+    figures = [path.name for path in (tiny / "report" / "figures").iterdir()]
+    assert any("filters" in name for name in figures)
+    assert any("gallery" in name for name in figures)
+
+
+def test_invariant_running_everything_again_changes_nothing(tiny, write_config, tmp_path, capsys):
+    def content():
+        kept = ("ingest", "project", "attack", "space", "train", "evaluate")
+        paths = sorted(path for folder in kept for path in (tiny / folder).rglob("*") if path.is_file())
+        return {
+            str(path): path.stat().st_mtime_ns for path in paths if path.name not in ("scores.json", "gallery.parquet")
+        }
+
+    before = content()
+    config = write_config(tmp_path, root=str(tiny))
+    assert main(["quickstart", config]) == 0
+    changed = {path for path, time in content().items() if before.get(path) != time}
+    assert {path.split("/")[-1] for path in changed} <= {"space.json", "space.safetensors"}
+
+
+def test_refuses_other_settings_in_the_same_root(tiny, write_config, tmp_path, capsys):
+    config = write_config(tmp_path, root=str(tiny))
+    for job, override, key in (
+        ("ingest", "ingest.shard_size=10", "plan_digest"),
+        ("fit", "fit.clusters=3", "fit.clusters"),
+        ("project", "stl.accuracy=reference", "defense.accuracy"),
+        ("train", "train.learning_rate=0.1", "train.learning_rate"),
+        ("attack", "seed=2", "seed"),
+    ):
+        assert main([job, config, override]) == 1
+        error = capsys.readouterr().err
+        assert "RunIdentityError" in error
+        assert key in error
