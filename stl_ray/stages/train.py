@@ -5,6 +5,7 @@ workers', and would cut the split to equal parts.
 """
 
 import json
+import os
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -120,6 +121,8 @@ def _fit_all(experiment: Experiment, pending: list[Training], progress: JobProgr
 def _fit(experiment: Experiment, training: Training, board: Any) -> None:
     config = experiment.train
     storage = Storage.open(experiment.root).below(training.folder)
+    # A report waits for the controller's next look at its workers; every two seconds would stall short epochs.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"experiment": experiment, "training": training, "board": board},

@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from stl_ray.csc import ACCURACIES, Accuracy, Codes, Dictionary, SolveStatus, operator_of, solve_cbpdn, split_bands
+from stl_ray.csc import (
+    ACCURACIES,
+    Accuracy,
+    Codes,
+    Dictionary,
+    SolveStatus,
+    admm,
+    operator_of,
+    solve_cbpdn,
+    split_bands,
+)
 from stl_ray.csc.certificate import duality_gap
 from stl_ray.csc.prox import soft_threshold
 from stl_ray.errors import TensorError
@@ -105,6 +115,22 @@ def test_invariant_alone_in_a_batch_and_shuffled(
         for field in ("maps", "status", "iterations"):
             assert torch.equal(getattr(alone, field)[0], getattr(together, field)[index])
     assert torch.equal(shuffled.maps, together.maps[order])
+
+
+@pytest.mark.parametrize("tier", ["default", "exact"])
+def test_invariant_images_of_one_tile_stop_on_their_own(
+    highpass: Tensor, dictionary: Dictionary, tier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a device where a tile holds many images."""
+    signal = highpass[8:13]
+    one_by_one = solve_cbpdn(signal, dictionary, LMBDA, accuracy=tier)
+    assert len(one_by_one.iterations.unique()) > 1
+    monkeypatch.setattr(admm, "tile_size", lambda *_: 4)
+    in_tiles = solve_cbpdn(signal, dictionary, LMBDA, accuracy=tier)
+    assert torch.equal(in_tiles.iterations, one_by_one.iterations)
+    assert torch.equal(in_tiles.status, one_by_one.status)
+    torch.testing.assert_close(in_tiles.maps, one_by_one.maps, rtol=0, atol=1e-5)
+    torch.testing.assert_close(in_tiles.gap, one_by_one.gap, rtol=1e-3, atol=1e-9, equal_nan=True)
 
 
 def test_invariant_under_the_norm_convention(highpass: Tensor) -> None:

@@ -1,5 +1,6 @@
 """Drivers and workers that die, disks that refuse: nothing is lost, nothing comes twice, and failures are not success."""
 
+import json
 import os
 import shutil
 import signal
@@ -9,12 +10,16 @@ import time
 
 import pyarrow as pa
 import pytest
+import torch
 
 from stl_ray.cli import main
 from stl_ray.config import load_experiment
 from stl_ray.errors import ConfigError, IncompleteRunError, StorageError
+from stl_ray.models import build_classifier, load
+from stl_ray.stages.records import load_images
 from stl_ray.stages.runner import MAX_ATTEMPTS, PlannedRun, ShardOutput, run_shards
 from stl_ray.store import Dataset, PlannedShard, verify
+from stl_ray.training import train_classifier
 
 pytestmark = pytest.mark.ray
 
@@ -129,16 +134,47 @@ def test_refuses_more_actors_than_fit(local_ray, write_config, tmp_path):
         run_shards("stage", planned, lambda: None, experiment)
 
 
-@pytest.mark.parametrize("job", ["fit", "project", "train", "attack", "evaluate"])
-def test_refuses_a_job_before_its_inputs_and_names_the_missing_one(local_ray, write_config, tmp_path, capsys, job):
+@pytest.mark.parametrize(
+    ("job", "first"),
+    [("fit", "ingest"), ("project", "fit"), ("train", "ingest"), ("attack", "ingest"), ("evaluate", "ingest")],
+)
+def test_refuses_a_job_before_its_inputs_and_names_the_missing_one(
+    local_ray, write_config, tmp_path, capsys, job, first
+):
     assert main([job, write_config(tmp_path)]) == 1
-    assert "run `stl-ray ingest` first" in capsys.readouterr().err or job == "project"
+    assert f"run `stl-ray {first}` first" in capsys.readouterr().err
 
 
-def test_refuses_project_before_fit(local_ray, tiny, write_config, tmp_path, capsys):
-    shutil.copytree(tiny / "ingest", tmp_path / "root" / "ingest")
-    assert main(["project", write_config(tmp_path)]) == 1
-    assert "run `stl-ray fit` first" in capsys.readouterr().err
+def test_invariant_training_continues_after_its_driver_is_killed(local_ray, write_config, tmp_path):
+    config = write_config(tmp_path, train={"epochs": 30, "batch_size": 32, "retrain": False})
+    assert main(["ingest", config]) == 0
+    metrics = tmp_path / "root" / "train" / "vanilla" / "metrics.jsonl"
+    command = [sys.executable, "-m", "stl_ray.cli", "train", config]
+    driver = subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": local_ray}, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and driver.poll() is None:
+        if metrics.exists() and len(metrics.read_text().splitlines()) >= 7:
+            break
+        time.sleep(0.02)
+    driver.kill()
+    driver.wait()
+    assert not (metrics.parent / "model.json").exists(), driver.stderr.read().decode()
+    before = metrics.read_text().splitlines()
+
+    assert main(["train", config]) == 0
+    after = metrics.read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in after] == list(range(1, 31))
+    assert after[:3] == before[:3]  # kept: at most the last reports before the kill are trained again
+
+    # The undisturbed training, in this process: the same weights, bit for bit.
+    images, labels, ids = load_images(Dataset.open(str(tmp_path / "root" / "ingest" / "train")))
+    continued = load(str(metrics.parent))
+    undisturbed = build_classifier("small_cnn", continued.class_names, seed=1)
+    experiment = load_experiment(config)
+    for _ in train_classifier(undisturbed, images, labels, ids, experiment.train, seed=1):
+        pass
+    for name, tensor in undisturbed.state_dict().items():
+        assert torch.equal(tensor, continued.state_dict()[name]), name
 
 
 def test_refuses_an_unreadable_space(local_ray, prepared, write_config, tmp_path, capsys):
