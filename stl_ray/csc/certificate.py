@@ -11,8 +11,7 @@ from stl_ray.csc.operator import ConvolutionOperator
 
 def objective(maps: Tensor, highpass: Tensor, operator: ConvolutionOperator, lmbda: float) -> Tensor:
     """F of every image, (B,)."""
-    residual = highpass - operator.forward(maps)
-    return residual.square().sum((1, 2, 3)) / 2 + lmbda * maps.abs().sum((1, 2, 3))
+    return _primal(highpass - operator.forward(maps), maps, lmbda)
 
 
 def duality_gap(maps: Tensor, highpass: Tensor, operator: ConvolutionOperator, lmbda: float) -> Tensor:
@@ -25,8 +24,12 @@ def duality_gap(maps: Tensor, highpass: Tensor, operator: ConvolutionOperator, l
         lmbda: the l1 weight.
     """
     residual = highpass - operator.forward(maps)
-    primal = residual.square().sum((1, 2, 3)) / 2 + lmbda * maps.abs().sum((1, 2, 3))
+    primal = _primal(residual, maps, lmbda)
     violation = operator.adjoint(residual).abs().amax((1, 2, 3)) / lmbda
     feasible = residual / violation.clamp(min=1)[:, None, None, None]
     dual = (highpass * feasible).sum((1, 2, 3)) - feasible.square().sum((1, 2, 3)) / 2
     return (primal - dual) / primal.where(primal > 0, 1)
+
+
+def _primal(residual: Tensor, maps: Tensor, lmbda: float) -> Tensor:
+    return residual.square().sum((1, 2, 3)) / 2 + lmbda * maps.abs().sum((1, 2, 3))

@@ -52,7 +52,7 @@ class PlannedRun:
     Args:
         folder: of the run, relative to the experiment's root (see store.layout).
         plan: all its shards.
-        identity: whatever can change a byte, besides the package version and the kind of device.
+        identity: whatever can change a byte, besides the package version and the device.
     """
 
     folder: str
@@ -81,7 +81,9 @@ def run_shards(
     """
     storage = Storage.open(experiment.root)
     runs = {plan.folder: Run(storage.below(plan.folder), job, plan.folder.partition("/")[2]) for plan in planned}
-    device = "cuda" if experiment.ray.gpus_per_actor else "cpu"
+    config = experiment.ray
+    # Threads too: sums are taken in another order, which now and then moves a pixel by one grey level.
+    device = {"kind": "cuda" if config.gpus_per_actor else "cpu", "threads": config.cpus_per_actor}
     for plan in planned:
         identity = {**plan.identity, "stl_ray": __version__, "device": device}
         runs[plan.folder].start(plan.plan, identity=identity, environment=environment())
