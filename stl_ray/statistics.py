@@ -28,7 +28,10 @@ def wilson(successes: int, total: int, z: float = Z95) -> Interval:
     p = successes / total
     centre = (p + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * sqrt(p * (1 - p) / total + z * z / (4 * total * total))
-    return Interval(p, max(0.0, centre - half), min(1.0, centre + half))
+    # At the ends the limits are 0 and 1, which rounding would miss.
+    low = centre - half if successes > 0 else 0.0
+    high = centre + half if successes < total else 1.0
+    return Interval(p, low, high)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -52,3 +52,10 @@ def test_invariant_swapping_the_classifiers_mirrors_the_interval(table):
     interval, mirrored = paired_difference(*table), paired_difference(both, second, first, neither)
     assert (-mirrored.high, -mirrored.low) == pytest.approx((interval.low, interval.high), abs=1e-12)
     assert -1 - 1e-12 <= interval.low <= interval.estimate <= interval.high <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("total", range(1, 700))
+def test_invariant_the_interval_holds_its_estimate(total):
+    none, all_right = wilson(0, total), wilson(total, total)
+    assert none.low == none.estimate == 0
+    assert all_right.high == all_right.estimate == 1
