@@ -1,7 +1,7 @@
 """The explanation of every key that a job reads, made from the models' own descriptions."""
 
 from collections.abc import Iterator
-from typing import get_args, get_origin
+from typing import Annotated, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -55,6 +55,8 @@ def _type(annotation: object) -> str:
     if isinstance(annotation, type):
         return "section" if issubclass(annotation, BaseModel) else annotation.__name__
     arguments = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return _type(arguments[0])
     if get_origin(annotation) is dict:
         return "mapping"
     if section_in(annotation) is not None:

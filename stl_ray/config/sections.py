@@ -4,12 +4,22 @@ A default is what a user who says nothing gets. Names of attacks, defenses and c
 their registries when a job starts, not here, because the registries live above this room.
 """
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 OptionValue = bool | int | float | str
+
+
+def _absolute(path: str) -> str:
+    """A path that means the same file for every worker, wherever it runs; URIs stay as they are."""
+    return path if "://" in path else str(Path(path).expanduser().absolute())
+
+
+Location = Annotated[str, AfterValidator(_absolute)]
+"""A path or URI; a relative path is taken from where the command is given."""
 
 
 class Section(BaseModel):
@@ -25,7 +35,7 @@ class Source(Section):
         description="photographs (bundled, no path), folder (one sub-folder per class), cifar10 (the python or the "
         "binary batches), or parquet (ours or Hugging Face style: image struct<bytes, path>, label)"
     )
-    path: str | None = Field(None, description="file or folder to read; none for photographs")
+    path: Location | None = Field(None, description="file or folder to read; none for photographs")
     limit: int | None = Field(None, ge=1, description="take the first N images of the source; all when absent")
 
     @model_validator(mode="after")
@@ -112,7 +122,7 @@ class TrainConfig(Section):
     classifier: Name = Field(
         "small_cnn", description="name in the classifier registry, such as small_cnn, vgg16_bn, resnet50"
     )
-    weights: str | None = Field(
+    weights: Location | None = Field(
         None, description="safetensors to start from; with epochs=0 the classifier is used as it is"
     )
     retrain: bool = Field(True, description="also train one classifier per defense on that defense's output")
@@ -211,7 +221,7 @@ class Experiment(Section):
     """One experiment: the keys that all jobs share, and one section per job."""
 
     name: Name = Field(description="name of the experiment, shown in the report")
-    root: str = Field(description="folder in which everything is written: a local or shared path, or file:// URI")
+    root: Location = Field(description="folder in which everything is written: a local or shared path, or file:// URI")
     seed: int = Field(0, ge=0, description="the run seed; every random number derives from it and the item's id")
     max_quarantined: float = Field(0.001, ge=0, le=1, description="share of quarantined images above which a job fails")
     defenses: Annotated[tuple[NamedDefense, ...], AfterValidator(_unique_names)] = Field(

@@ -39,7 +39,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
             for number, shard in enumerate(reader.plan(config.shard_size))
         ]
         identity = {
-            "source": _source(experiment, split).model_dump(mode="json"),
+            # Not the path: the plan's digest says what was found there.
+            "source": _source(experiment, split).model_dump(mode="json", exclude={"path"}),
             "size": config.size,
             "max_pixels": config.max_pixels,
             "class_names": reader.class_names,

@@ -84,6 +84,15 @@ def test_refuses_impossible_combinations(path, overrides, message):
         load_experiment(path, overrides)
 
 
+def test_relative_paths_become_absolute_and_uris_stay(path, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    overrides = ["ingest.train={format: folder, path: data/train}", "train.weights=file:///w.safetensors"]
+    experiment = load_experiment(path, overrides)
+    assert experiment.root == str(tmp_path / "runs" / "test")
+    assert experiment.ingest.train.path == str(tmp_path / "data" / "train")
+    assert experiment.train.weights == "file:///w.safetensors"
+
+
 def test_refuses_several_wrong_keys_at_once(path):
     with pytest.raises(ConfigError, match=r"2 keys are wrong:\n  seed: .*\n  nme: unknown key; expected 'name'\?"):
         load_experiment(path, ["seed=-1", "nme=x"])

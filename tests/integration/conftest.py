@@ -1,5 +1,6 @@
 """One local Ray for all integration tests, and one tiny experiment that goes through all seven jobs."""
 
+import contextlib
 import logging
 from pathlib import Path
 
@@ -68,5 +69,7 @@ def write_config():
 def tiny(local_ray, write_config, tmp_path_factory) -> Path:
     """The root of the tiny experiment after all seven jobs."""
     folder = tmp_path_factory.mktemp("tiny")
-    assert main(["quickstart", write_config(folder)]) == 0
+    # A relative root, which means the same to workers that run elsewhere.
+    with contextlib.chdir(folder):
+        assert main(["quickstart", write_config(folder, root="root")]) == 0
     return folder / "root"
