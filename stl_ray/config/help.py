@@ -17,7 +17,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "project": ("defenses", "stl", "project"),
     "train": ("defenses", "train"),
     "attack": ("attack",),
-    "evaluate": ("defenses", "stl", "attack", "evaluate"),
+    "evaluate": ("defenses", "stl", "train", "attack", "evaluate"),
     "report": ("report",),
 }
 _SHARED = ("name", "root", "seed", "max_quarantined", "ray")

@@ -14,7 +14,9 @@ OptionValue = bool | int | float | str
 
 
 def _absolute(path: str) -> str:
-    """A path that means the same file for every worker, wherever it runs; URIs stay as they are."""
+    """A path that means the same file for every worker, wherever it runs; file:// URIs stay as they are."""
+    if not path or ("://" in path and not path.startswith("file:///")):
+        raise ValueError("expected a local or shared path, or a file:// URI")
     return path if "://" in path else str(Path(path).expanduser().absolute())
 
 
@@ -25,7 +27,7 @@ Location = Annotated[str, AfterValidator(_absolute)]
 class Section(BaseModel):
     """Immutable, typed, and closed: an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Source(Section):
@@ -214,6 +216,8 @@ def _unique_names(items: "tuple[NamedDefense, ...]") -> "tuple[NamedDefense, ...
         raise ValueError(f"names must differ; got {', '.join(names)}")
     if "none" in names:
         raise ValueError("'none' is the undefended row, which is always there; leave it out")
+    if "vanilla" in names:
+        raise ValueError("'vanilla' is the classifier without retraining; give the defense another name")
     return items
 
 
@@ -222,7 +226,9 @@ class Experiment(Section):
 
     name: Name = Field(description="name of the experiment, shown in the report")
     root: Location = Field(description="folder in which everything is written: a local or shared path, or file:// URI")
-    seed: int = Field(0, ge=0, description="the run seed; every random number derives from it and the item's id")
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="the run seed; every random number derives from it and the item's id"
+    )
     max_quarantined: float = Field(0.001, ge=0, le=1, description="share of quarantined images above which a job fails")
     defenses: Annotated[tuple[NamedDefense, ...], AfterValidator(_unique_names)] = Field(
         (
@@ -246,6 +252,10 @@ class Experiment(Section):
     def _jobs_fit_together(self) -> "Experiment":
         if self.train.retrain and self.defenses and "train" not in self.project.splits:
             raise ValueError("train.retrain needs project.splits to contain train")
+        if len(set(self.project.splits)) != len(self.project.splits):
+            raise ValueError("project.splits names a split twice")
+        if self.ingest.size is not None and self.fit.dictionary.size > self.ingest.size:
+            raise ValueError("fit.dictionary.size, the filter's side, is larger than ingest.size, the image's")
         names = [item.name for item in self.attack.sets]
         if len(set(names)) != len(names) or "clean" in names:
             raise ValueError(f"attack.sets need names that differ, and 'clean' is taken; got {', '.join(names)}")

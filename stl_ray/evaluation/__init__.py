@@ -5,11 +5,12 @@ scores       counts, intervals, paired comparisons: the content of scores.json
 threats      the tier of knowledge under which an attack set was made
 """
 
-from stl_ray.evaluation.predictions import PREDICTIONS_SCHEMA
+from stl_ray.evaluation.predictions import NO_VERDICT, PREDICTIONS_SCHEMA
 from stl_ray.evaluation.scores import UNDEFENDED, Comparison, Score, Setting, score
 from stl_ray.evaluation.threats import ThreatTier, threat_of
 
 __all__ = [
+    "NO_VERDICT",
     "PREDICTIONS_SCHEMA",
     "UNDEFENDED",
     "Comparison",

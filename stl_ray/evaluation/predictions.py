@@ -21,6 +21,9 @@ PREDICTIONS_SCHEMA = pa.schema(
 )
 """One row per image for one (defense, attack set)."""
 
+NO_VERDICT = -1
+"""The prediction of an image that a defense could not bring out; it is wrong whatever the label."""
+
 Cell = tuple[str, str]
 """Names of a defense and of an attack set."""
 
@@ -68,7 +71,8 @@ def _sorted_columns(table: pa.Table, item: str, classes: int) -> dict[str, np.nd
         raise InputError("an id comes twice", item=item, got=repeated[0])
     for name in ("label", "vanilla", "retrained", "vanilla_float", "retrained_float"):
         low, high = columns[name].min(), columns[name].max()
-        if low < 0 or high >= classes:
-            expected = f"classes 0 to {classes - 1}"
+        least = 0 if name == "label" else NO_VERDICT
+        if low < least or high >= classes:
+            expected = f"classes {least} to {classes - 1}"
             raise InputError("no such class", item=f"{item} {name}", expected=expected, got=f"{low} to {high}")
     return columns

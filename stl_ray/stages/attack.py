@@ -8,13 +8,15 @@ import pyarrow as pa
 import torch
 
 from stl_ray.attacks import make_attack
-from stl_ray.config import Experiment
+from stl_ray.config import Experiment, NamedAttack
 from stl_ray.images import class_names_of, image_schema, to_uint8
 from stl_ray.stages.inputs import classifier_of, dataset_of
 from stl_ray.stages.records import by_size, pixels_of, plan_parts, stored
 from stl_ray.stages.runner import PlannedRun, ShardOutput, run_shards
-from stl_ray.store import Layout, PlannedShard
+from stl_ray.stages.session import device_of
+from stl_ray.store import Dataset, Layout, PlannedShard
 from stl_ray.store.layout import VANILLA
+from stl_ray.training import validate_labels
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
@@ -22,26 +24,30 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
     Raises:
         IncompleteRunError: if the test split was not ingested.
-        ArtifactError: if there is no vanilla classifier.
+        TrainingError: if a test image has no label, without which nothing can be attacked or scored.
     """
     layout = Layout(experiment.root)
     dataset = dataset_of(experiment.root, layout.ingested("test"))
-    _, digest = classifier_of(experiment.root, VANILLA)
+    victim, digest = classifier_of(experiment.root, VANILLA)
+    for table in dataset.tables():
+        ids, labels = (table.column(name).to_pylist() for name in ("id", "label"))
+        validate_labels(torch.tensor(labels), ids, victim.class_names)
     planned = [
-        PlannedRun(
-            layout.attacked(attack.name),
-            plan_parts(dataset),
-            {
-                "attack": attack.model_dump(mode="json"),
-                "seed": experiment.seed,
-                "classifier": digest,
-                "input": dataset.digest,
-            },
-        )
+        PlannedRun(layout.attacked(attack.name), plan_parts(dataset), identity_of(experiment, attack, digest, dataset))
         for attack in experiment.attack.sets
     ]
     manifests = run_shards("attack", planned, partial(AttackWork, experiment), experiment)
     return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
+
+
+def identity_of(experiment: Experiment, attack: NamedAttack, classifier: str, dataset: Dataset) -> dict[str, Any]:
+    """What an adversarial set is made of."""
+    return {
+        "attack": attack.model_dump(mode="json"),
+        "seed": experiment.seed,
+        "classifier": classifier,
+        "input": dataset.digest,
+    }
 
 
 @dataclass
@@ -52,7 +58,8 @@ class AttackWork:
 
     def __post_init__(self) -> None:
         layout = Layout(self.experiment.root)
-        self._victim, _ = classifier_of(self.experiment.root, VANILLA)
+        self._device = device_of(self.experiment.ray)
+        self._victim, _ = classifier_of(self.experiment.root, VANILLA, self._device)
         self._sets = {layout.attacked(attack.name): attack for attack in self.experiment.attack.sets}
 
     def __call__(self, run: str, shard: PlannedShard) -> ShardOutput:
@@ -63,11 +70,11 @@ class AttackWork:
         ids, labels = table.column("id").to_pylist(), table.column("label").to_numpy()
         paths = [image["path"] for image in table.column("image").to_pylist()]
         rows: dict[int, dict[str, Any]] = {}
-        for positions, images in by_size(pixels_of(table)):
+        for positions, images in by_size(pixels_of(table), self._device):
             result = attack(
                 self._victim,
                 images,
-                torch.from_numpy(labels[positions]),
+                torch.from_numpy(labels[positions]).to(self._device),
                 dissimilarity=config.dissimilarity,
                 ids=[ids[position] for position in positions],
                 seed=self.experiment.seed,

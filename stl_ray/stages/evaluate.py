@@ -10,18 +10,22 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import torch
+from torch import Tensor
 
 from stl_ray.config import Experiment
 from stl_ray.defenses import Defense, make_defense
 from stl_ray.errors import AuditError
-from stl_ray.evaluation import PREDICTIONS_SCHEMA, UNDEFENDED, Setting, score
+from stl_ray.evaluation import NO_VERDICT, PREDICTIONS_SCHEMA, UNDEFENDED, Setting, score
 from stl_ray.images import quantize, to_tensor
 from stl_ray.metrics import psnr
-from stl_ray.models import predict
+from stl_ray.models import Victim, predict
+from stl_ray.stages.attack import identity_of as attack_identity
 from stl_ray.stages.gallery import write_gallery
-from stl_ray.stages.inputs import classifier_of, dataset_of, make_defenses
+from stl_ray.stages.inputs import classifier_of, dataset_of, make_defenses, run_of
 from stl_ray.stages.records import by_size, class_names, pixels_of, plan_parts
 from stl_ray.stages.runner import PlannedRun, ShardOutput, run_shards
+from stl_ray.stages.session import device_of
 from stl_ray.store import Dataset, Layout, PlannedShard, Storage
 from stl_ray.store.layout import CLEAN, VANILLA
 
@@ -53,6 +57,10 @@ def plan(experiment: Experiment) -> dict[tuple[str, str], PlannedRun]:
     layout = Layout(experiment.root)
     clean = images_of(experiment, CLEAN)
     vanilla = classifier_of(experiment.root, VANILLA)[1]
+    for attack in experiment.attack.sets:
+        # The set on disk must be the one that the tables will name, crafted on this classifier from these images.
+        found = run_of(experiment.root, layout.attacked(attack.name))
+        found.require(attack_identity(experiment, attack, vanilla, clean))
     cells = {}
     for name, defense in defenses_with_none(experiment).items():
         retrained = classifier_of(experiment.root, retrained_name(experiment, name))[1]
@@ -72,6 +80,11 @@ def plan(experiment: Experiment) -> dict[tuple[str, str], PlannedRun]:
 
 def _plan_pairs(dataset: Dataset, clean: Dataset) -> list[PlannedShard]:
     """One shard for each part of a set, with the part of the clean images that it was made from."""
+    if len(dataset.parts) != len(clean.parts):
+        raise AuditError(
+            "the set was not made from these clean shards; run `stl-ray attack` again", item=dataset.storage.root,
+            expected=f"{len(clean.parts)} parts", got=len(dataset.parts),
+        )  # fmt: skip
     return [
         replace(shard, source={"images": shard.source, "clean": part})
         for shard, part in zip(plan_parts(dataset), clean.parts, strict=True)
@@ -90,9 +103,10 @@ def images_of(experiment: Experiment, attack_set: str) -> Dataset:
     return dataset_of(experiment.root, folder)
 
 
-def defenses_with_none(experiment: Experiment) -> dict[str, Defense]:
+def defenses_with_none(experiment: Experiment, device: str = "cpu") -> dict[str, Defense]:
     """The undefended row, then the defenses of the experiment."""
-    return {UNDEFENDED: make_defense(UNDEFENDED, {}, space=None, stl=experiment.stl), **make_defenses(experiment)}
+    undefended = make_defense(UNDEFENDED, {}, space=None, stl=experiment.stl)
+    return {UNDEFENDED: undefended, **make_defenses(experiment, device)}
 
 
 def retrained_name(experiment: Experiment, defense: str) -> str:
@@ -109,9 +123,12 @@ class EvaluateWork:
     def __post_init__(self) -> None:
         layout = Layout(self.experiment.root)
         root = self.experiment.root
-        self._vanilla, _ = classifier_of(root, VANILLA)
-        defenses = defenses_with_none(self.experiment)
-        self._retrained = {n: classifier_of(root, retrained_name(self.experiment, n))[0] for n in defenses}
+        self._device = device_of(self.experiment.ray)
+        self._vanilla, _ = classifier_of(root, VANILLA, self._device)
+        defenses = defenses_with_none(self.experiment, self._device)
+        self._retrained = {
+            n: classifier_of(root, retrained_name(self.experiment, n), self._device)[0] for n in defenses
+        }
         self._cells = {
             layout.predictions(name, attack_set): (name, defense, attack_set)
             for name, defense in defenses.items()
@@ -128,15 +145,21 @@ class EvaluateWork:
             raise AuditError("the set's images are not those of the clean shard", item=shard.source["images"]["file"])
         originals = pixels_of(clean_table)
         rows: dict[int, dict[str, Any]] = {}
-        for positions, images in by_size(pixels_of(table)):
+        for positions, images in by_size(pixels_of(table), self._device):
             purified = defense.purify(images)
             deployed = quantize(purified.images)
-            clean = to_tensor([originals[position] for position in positions])
+            clean = to_tensor([originals[position] for position in positions]).to(self._device)
+            # An image whose solve diverged has no verdict, and so counts as wrong.
+            diverged = torch.tensor([status == "diverged" for status in purified.status], device=self._device)
+
+            def verdict(classifier: Victim, batch: Tensor, lost: Tensor = diverged) -> Tensor:
+                return predict(classifier, batch.nan_to_num()).masked_fill(lost, NO_VERDICT)
+
             columns = {
-                "vanilla": predict(self._vanilla, deployed),
-                "retrained": predict(self._retrained[name], deployed),
-                "vanilla_float": predict(self._vanilla, purified.images),
-                "retrained_float": predict(self._retrained[name], purified.images),
+                "vanilla": verdict(self._vanilla, deployed),
+                "retrained": verdict(self._retrained[name], deployed),
+                "vanilla_float": verdict(self._vanilla, purified.images),
+                "retrained_float": verdict(self._retrained[name], purified.images),
                 "psnr": psnr(deployed, clean),
                 "cluster": purified.cluster,
             }

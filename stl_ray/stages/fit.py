@@ -9,10 +9,12 @@ from typing import Any
 
 import ray
 import torch
+from ray.exceptions import RayTaskError
 
 from stl_ray import __version__
 from stl_ray.config import Experiment
 from stl_ray.csc import Dictionary, learn_dictionary
+from stl_ray.errors import StlRayError
 from stl_ray.images import decode, to_tensor
 from stl_ray.space import Router, thumbnails
 from stl_ray.space.storage import router_arrays, router_from
@@ -20,6 +22,7 @@ from stl_ray.stages.board import make_board, watch
 from stl_ray.stages.inputs import dataset_of
 from stl_ray.stages.progress import JobProgress
 from stl_ray.stages.records import STORED_PIXELS, pixels_of, rows_at
+from stl_ray.stages.session import require_places
 from stl_ray.store import Layout, Storage, load_artifact, require_same, save_artifact
 from stl_ray.store.filesystem import to_json
 from stl_ray.training import DictionarySample, assemble, fit_router, sample_dictionaries
@@ -46,6 +49,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     storage = Storage.open(experiment.root).below(Layout.fit)
     if not storage.create("identity.json", to_json(identity)):
         require_same(storage.read_json("identity.json"), identity, storage.root)
+    require_places(1, cpus=experiment.ray.cpus_per_actor, gpus=0, key="ray.cpus_per_actor")
     sizes = config.dictionary
     work = dataset.rows * config.autoencoder.epochs + (config.clusters + 1) * sizes.images * sizes.iterations
     with JobProgress("fit", work) as progress:
@@ -60,8 +64,9 @@ def run(experiment: Experiment) -> dict[str, Any]:
     for sample in samples:
         dictionaries[sample.name], curves[sample.name] = _load_dictionary(storage, sample.name)
     first = decode(rows_at(dataset, [0])[0]["image"]["bytes"], max_pixels=STORED_PIXELS)
-    space = assemble(router, dictionaries, resolution=first.shape[0], provenance=identity)
-    space.save(layout.uri(Layout.space))
+    if not Storage.open(experiment.root).exists(f"{Layout.space}/space.json"):
+        space = assemble(router, dictionaries, resolution=first.shape[0], provenance=identity)
+        space.save(layout.uri(Layout.space))
     clusters = {"sizes": router.clusters.sizes}
     record = {"autoencoder": router_curve, "dictionaries": curves, "clusters": clusters}
     Storage.open(experiment.root).write_json(Layout.curves, record)
@@ -70,12 +75,15 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
 def _run_all(tasks: list[Any], board: Any, progress: JobProgress) -> None:
     watch(board, progress, lambda: len(ray.wait(tasks, num_returns=len(tasks), timeout=0)[0]) == len(tasks))
-    ray.get(tasks)
+    try:
+        ray.get(tasks)
+    except RayTaskError as error:
+        # What went wrong, without the worker's stack, where it is an error of ours.
+        raise (error.cause if isinstance(error.cause, StlRayError) else error) from None
 
 
 def _remote(experiment: Experiment, function: Callable[..., None]) -> Any:
-    config = experiment.ray
-    return ray.remote(num_cpus=config.cpus_per_actor, num_gpus=config.gpus_per_actor)(function)
+    return ray.remote(num_cpus=experiment.ray.cpus_per_actor)(function)
 
 
 def _fit_router(experiment: Experiment, board: Any) -> None:

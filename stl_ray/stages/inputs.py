@@ -5,7 +5,7 @@ from stl_ray.defenses import Defense, make_defense, needs_space
 from stl_ray.errors import IncompleteRunError
 from stl_ray.models import Classifier, load_classifier
 from stl_ray.space import QuasiNaturalSpace
-from stl_ray.store import Dataset, Layout, Storage
+from stl_ray.store import Dataset, Layout, Run, Storage
 
 
 def dataset_of(root: str, folder: str) -> Dataset:
@@ -21,7 +21,13 @@ def dataset_of(root: str, folder: str) -> Dataset:
         raise IncompleteRunError(message, item=error.item, expected=error.expected) from error
 
 
-def classifier_of(root: str, name: str) -> tuple[Classifier, str]:
+def run_of(root: str, folder: str) -> Run:
+    """The run in a folder of the experiment, finished or not."""
+    stage, _, name = folder.partition("/")
+    return Run(Storage.open(root).below(folder), stage, name)
+
+
+def classifier_of(root: str, name: str, device: str = "cpu") -> tuple[Classifier, str]:
     """A trained classifier, `vanilla` or the one retrained for a defense, and its digest.
 
     Raises:
@@ -32,10 +38,10 @@ def classifier_of(root: str, name: str) -> tuple[Classifier, str]:
     storage = Storage.open(root).below(folder)
     if not storage.exists("model.json"):
         raise IncompleteRunError("there is no such classifier; run `stl-ray train` first", item=storage.root)
-    return load_classifier(str(storage.root)), str(storage.read_json("model.json")["digest"])
+    return load_classifier(str(storage.root)).to(device), str(storage.read_json("model.json")["digest"])
 
 
-def make_defenses(experiment: Experiment) -> dict[str, Defense]:
+def make_defenses(experiment: Experiment, device: str = "cpu") -> dict[str, Defense]:
     """The defenses of an experiment by their names in it, with the fitted space where one of them needs it.
 
     Raises:
@@ -48,7 +54,7 @@ def make_defenses(experiment: Experiment) -> dict[str, Defense]:
         folder = Storage.open(experiment.root).below(Layout.space)
         if not folder.exists("space.json"):
             raise IncompleteRunError("there is no space yet; run `stl-ray fit` first", item=folder.root)
-        space = QuasiNaturalSpace.load(str(folder.root))
+        space = QuasiNaturalSpace.load(str(folder.root)).to(device)
     return {
         named.name: make_defense(named.defense, named.options, space=space, stl=experiment.stl)
         for named in experiment.defenses

@@ -4,6 +4,7 @@ A bar on a terminal; elsewhere one line every ten seconds and one at the end.
 """
 
 import sys
+import threading
 import time
 from types import TracebackType
 
@@ -28,9 +29,10 @@ class JobProgress:
         self.done = self._before = done
         self.quarantined = 0
         self._note = ""
-        self._start = self._last_line = time.monotonic()
+        self._start = time.monotonic()
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
+        self._over = threading.Event()
 
     def __enter__(self) -> "JobProgress":
         if self._console.is_terminal:
@@ -40,11 +42,14 @@ class JobProgress:
             )  # fmt: skip
             self._task = self._bar.add_task(self.label, total=self.total, completed=self.done, text="")
             self._bar.start()
+        else:
+            threading.Thread(target=self._print_now_and_then, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over.set()
         if self._bar is not None:
             self._bar.stop()
         else:
@@ -57,8 +62,6 @@ class JobProgress:
         self._note = note or self._note
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, text=self._text())
-        elif time.monotonic() - self._last_line >= LINE_EVERY_S:
-            self._print()
 
     def complete(self) -> None:
         """Count what was planned and turned out not to be needed, such as epochs after an early stop."""
@@ -75,8 +78,12 @@ class JobProgress:
             parts.append(self._note)
         return ", ".join(parts)
 
+    def _print_now_and_then(self) -> None:
+        """By a clock of its own: a shard of large images may take minutes, and silence looks like a hang."""
+        while not self._over.wait(LINE_EVERY_S):
+            self._print()
+
     def _print(self) -> None:
-        self._last_line = time.monotonic()
         rate = self._rate()
         left = f", {(self.total - self.done) / rate:.0f} s left" if rate > 0 and self.done < self.total else ""
         print(f"{self.label}: {self._text()}{left}", file=sys.stderr, flush=True)

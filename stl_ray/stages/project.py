@@ -14,7 +14,8 @@ from stl_ray.metrics import psnr
 from stl_ray.stages.inputs import dataset_of, make_defenses
 from stl_ray.stages.records import by_size, pixels_of, plan_parts, stored
 from stl_ray.stages.runner import PlannedRun, ShardOutput, run_shards
-from stl_ray.store import Layout, PlannedShard, QuarantinedRow
+from stl_ray.stages.session import device_of
+from stl_ray.store import Dataset, Layout, PlannedShard, QuarantinedRow
 
 TRAIN = "train"
 
@@ -31,10 +32,15 @@ def run(experiment: Experiment) -> dict[str, Any]:
     for name, defense in make_defenses(experiment).items():
         for split in experiment.project.splits:
             dataset = dataset_of(experiment.root, layout.ingested(split))
-            identity = {"defense": defense.identity(), "input": dataset.digest, "exclude_self": split == TRAIN}
+            identity = identity_of(defense, dataset, split)
             planned.append(PlannedRun(layout.projected(name, split), plan_parts(dataset), identity))
     manifests = run_shards("project", planned, partial(ProjectWork, experiment), experiment)
     return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
+
+
+def identity_of(defense: Defense, dataset: Dataset, split: str) -> dict[str, Any]:
+    """What a purified split is made of."""
+    return {"defense": defense.identity(), "input": dataset.digest, "exclude_self": split == TRAIN}
 
 
 @dataclass
@@ -47,7 +53,7 @@ class ProjectWork:
         layout = Layout(self.experiment.root)
         self._inputs = {
             layout.projected(name, split): (defense, split)
-            for name, defense in make_defenses(self.experiment).items()
+            for name, defense in make_defenses(self.experiment, device_of(self.experiment.ray)).items()
             for split in self.experiment.project.splits
         }
 
@@ -55,23 +61,25 @@ class ProjectWork:
         """One shard of a split through one defense."""
         defense, split = self._inputs[run]
         dataset = dataset_of(self.experiment.root, Layout(self.experiment.root).ingested(split))
-        return purify_table(defense, dataset.read(shard.source), exclude_self=split == TRAIN)
+        table = dataset.read(shard.source)
+        return purify_table(defense, table, exclude_self=split == TRAIN, device=device_of(self.experiment.ray))
 
 
-def purify_table(defense: Defense, table: pa.Table, *, exclude_self: bool) -> ShardOutput:
+def purify_table(defense: Defense, table: pa.Table, *, exclude_self: bool, device: str) -> ShardOutput:
     """A shard of images after a defense, rounded to 8 bits, in the same order.
 
     Args:
         defense: the defense.
         table: rows of image records.
         exclude_self: whether each image stays out of its own nearest-neighbour vote (training images do).
+        device: where the defense is.
     """
     ids = table.column("id").to_pylist()
     labels = table.column("label").to_pylist()
     originals = table.column("image").to_pylist()
     rows: dict[int, dict[str, Any]] = {}
     quarantine: list[QuarantinedRow] = []
-    for positions, images in by_size(pixels_of(table)):
+    for positions, images in by_size(pixels_of(table), device):
         names = [ids[position] for position in positions]
         purified = defense.purify(images, exclude=names if exclude_self else None)
         kept = [index for index, status in enumerate(purified.status) if status != "diverged"]

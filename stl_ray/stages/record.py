@@ -47,13 +47,13 @@ def job_session(job: str, experiment: Experiment) -> Iterator[dict[str, Any]]:
     storage = Storage.open(experiment.root)
     storage.preflight()
     config = experiment.model_dump(mode="json")
-    storage.write_json(Layout.experiment, config)
     counts: dict[str, Any] = {"images": 0, "quarantined": 0}
     started, start = datetime.now(UTC), time.monotonic()
     outcome = "failed"
     try:
         yield counts
         outcome = "done"
+        storage.write_json(Layout.experiment, config)
     finally:
         line = {
             "job": job,

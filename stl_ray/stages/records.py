@@ -16,19 +16,24 @@ from stl_ray.store import Dataset, PlannedShard
 # Stored images passed ingest's limit; nothing larger can be in a shard.
 STORED_PIXELS = 2**31
 
+# Images in memory as floats at once. No image's result depends on it.
+BATCH = 64
+
 
 def pixels_of(table: pa.Table) -> list[NDArray[np.uint8]]:
     """The stored images of a shard, uint8 (H, W, 3) each, in order."""
     return [decode(image["bytes"], max_pixels=STORED_PIXELS) for image in table.column("image").to_pylist()]
 
 
-def by_size(images: Sequence[NDArray[np.uint8]]) -> Iterator[tuple[list[int], Tensor]]:
-    """Batches of equal size: positions, and the images as float32 (B, 3, H, W) in [0, 1]."""
+def by_size(images: Sequence[NDArray[np.uint8]], device: str) -> Iterator[tuple[list[int], Tensor]]:
+    """Batches of at most 64 images of one size: positions, and the images as float32 (B, 3, H, W) in [0, 1]."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for position, image in enumerate(images):
         groups.setdefault(image.shape, []).append(position)
     for positions in groups.values():
-        yield positions, to_tensor([images[position] for position in positions])
+        for start in range(0, len(positions), BATCH):
+            batch = positions[start : start + BATCH]
+            yield batch, to_tensor([images[position] for position in batch]).to(device)
 
 
 def stored(images: NDArray[np.uint8], paths: Sequence[str | None]) -> list[dict[str, bytes | str | None]]:
@@ -62,21 +67,24 @@ def load_images(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor, list[str]
     Raises:
         InputError: if the images differ in size.
     """
-    images: list[np.ndarray] = []
+    images: torch.Tensor | None = None
     labels: list[int] = []
     ids: list[str] = []
     for table in dataset.tables():
-        images += pixels_of(table)
+        for name, pixels in zip(table.column("id").to_pylist(), pixels_of(table), strict=True):
+            if images is None:
+                images = torch.empty((dataset.rows, 3, *pixels.shape[:2]), dtype=torch.uint8)
+            if pixels.shape[:2] != images.shape[2:]:
+                raise InputError(
+                    "images of one size are needed here; set ingest.size", item=name, expected=tuple(images.shape[2:]),
+                    got=pixels.shape[:2],
+                )  # fmt: skip
+            images[len(ids)] = torch.from_numpy(pixels).permute(2, 0, 1)
+            ids.append(name)
         labels += table.column("label").to_pylist()
-        ids += table.column("id").to_pylist()
-    odd = next((index for index, image in enumerate(images) if image.shape != images[0].shape), None)
-    if odd is not None:
-        raise InputError(
-            "images of one size are needed here; set ingest.size", item=ids[odd], expected=images[0].shape[:2],
-            got=images[odd].shape[:2],
-        )  # fmt: skip
-    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-    return stacked, torch.tensor(labels, dtype=torch.int64), ids
+    if images is None:
+        raise InputError("no images", item=dataset.storage.root)
+    return images, torch.tensor(labels, dtype=torch.int64), ids
 
 
 def rows_at(dataset: Dataset, places: Sequence[int]) -> list[dict[str, Any]]:

@@ -18,11 +18,11 @@ import torch
 from ray.data import ActorPoolStrategy
 
 from stl_ray import __version__
-from stl_ray.config import Experiment
-from stl_ray.errors import ConfigError, IncompleteRunError, StlRayError
+from stl_ray.config import Experiment, RayConfig
+from stl_ray.errors import ConfigError, IncompleteRunError
 from stl_ray.stages.progress import JobProgress
 from stl_ray.stages.record import environment
-from stl_ray.stages.session import cluster_total
+from stl_ray.stages.session import device_of, require_places
 from stl_ray.store import PlannedShard, QuarantinedRow, Run, Storage
 
 # A shard that takes its worker down this often under one driver is given up, and named.
@@ -83,7 +83,7 @@ def run_shards(
     runs = {plan.folder: Run(storage.below(plan.folder), job, plan.folder.partition("/")[2]) for plan in planned}
     config = experiment.ray
     # Threads too: sums are taken in another order, which now and then moves a pixel by one grey level.
-    device = {"kind": "cuda" if config.gpus_per_actor else "cpu", "threads": config.cpus_per_actor}
+    device = {"kind": device_of(config), "threads": config.cpus_per_actor}
     for plan in planned:
         identity = {**plan.identity, "stl_ray": __version__, "device": device}
         runs[plan.folder].start(plan.plan, identity=identity, environment=environment())
@@ -116,8 +116,9 @@ def _execute(
             "make_work": make_work,
             "threads": config.cpus_per_actor,
             "driver": uuid.uuid4().hex,
+            "version": __version__,
         },
-        compute=ActorPoolStrategy(size=_actors(experiment, len(rows))),
+        compute=ActorPoolStrategy(size=_actors(config, len(rows))),
         num_cpus=config.cpus_per_actor,
         num_gpus=config.gpus_per_actor or None,
     )
@@ -125,31 +126,22 @@ def _execute(
     return summaries
 
 
-def _actors(experiment: Experiment, shards: int) -> int:
-    """Actors to start: as many as asked for, or as fit; never more than there are shards.
-
-    Raises:
-        ConfigError: if not even one fits, which would otherwise wait for ever.
-    """
-    config = experiment.ray
-    fit = int(cluster_total("CPU")) // config.cpus_per_actor
-    if config.gpus_per_actor:
-        fit = min(fit, int(cluster_total("GPU") / config.gpus_per_actor))
-    if fit < (config.actors or 1):
-        raise ConfigError(
-            "the cluster cannot hold that many actors",
-            item="ray.actors",
-            expected=f"at most {fit}: it has {cluster_total('CPU'):g} CPUs and {cluster_total('GPU'):g} GPUs, and an actor takes "
-            f"{config.cpus_per_actor} CPUs and {config.gpus_per_actor:g} GPUs",
-            got=config.actors or 1,
-        )
+def _actors(config: RayConfig, shards: int) -> int:
+    """Actors to start: as many as asked for, or as fit; never more than there are shards."""
+    fit = require_places(config.actors or 1, cpus=config.cpus_per_actor, gpus=config.gpus_per_actor, key="ray.actors")
     return min(config.actors or fit, shards)
 
 
 class _ShardActor:
     """Takes shards until there are none left."""
 
-    def __init__(self, runs: dict[str, Run], make_work: Callable[[], ShardWork], threads: int, driver: str) -> None:
+    def __init__(
+        self, runs: dict[str, Run], make_work: Callable[[], ShardWork], threads: int, driver: str, version: str
+    ) -> None:
+        if version != __version__:
+            raise ConfigError(
+                "a node has another version of stl-ray", item=socket.gethostname(), expected=version, got=__version__
+            )
         torch.set_num_threads(threads)
         self._runs, self._driver = runs, driver
         self._work = make_work()
@@ -171,7 +163,7 @@ class _ShardActor:
                 attempt=attempt,
                 environment={"host": socket.gethostname(), "torch": torch.__version__},
             )
-        except StlRayError as error:
-            # A fault of this shard's data or of the storage: the other shards go on, the job ends with a failure.
+        except Exception as error:  # noqa: BLE001
+            # Whatever it is, it is this shard's: the others go on, and the job ends with a failure that names it.
             return {**summary, "error": f"{type(error).__name__}: {error}"}
         return {**summary, "rows": shard.rows, "quarantined": receipt.quarantined}

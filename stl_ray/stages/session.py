@@ -9,6 +9,7 @@ import ray
 from ray.data import DataContext
 
 from stl_ray.config import RayConfig
+from stl_ray.errors import ConfigError
 
 # Only shard rows and weights travel; images never go through the object store.
 _LOCAL_OBJECT_STORE = 512 * 1024 * 1024
@@ -18,6 +19,7 @@ _LOCAL_OBJECT_STORE = 512 * 1024 * 1024
 def ray_session(config: RayConfig) -> Iterator[None]:
     """Connect to Ray for the time of the block; a Ray that was already connected is left as it is."""
     if ray.is_initialized():
+        _prepare_ray_data()
         yield
         return
     # Every actor pool logs a line about constructor arguments as an error, which it is not (Ray issue 53727).
@@ -33,23 +35,51 @@ def ray_session(config: RayConfig) -> Iterator[None]:
             logging_level=logging.ERROR,
             object_store_memory=_LOCAL_OBJECT_STORE,
         )
-    _quiet()
+    _prepare_ray_data()
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _quiet() -> None:
+def _prepare_ray_data() -> None:
     """Our own progress speaks of images; Ray Data's speaks of blocks and operators."""
     context = DataContext.get_current()
+    # A shard is one row: of large images it may rightly take longer than Ray Data waits for a sign of progress.
+    context.execution_no_progress_timeout_s = -1
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def cluster_total(resource: str) -> float:
-    """How much of a resource ("CPU", "GPU") the whole cluster has."""
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources.get(resource, 0.0)
+def places(*, cpus: int, gpus: float = 0) -> int:
+    """How many workers of that size the cluster's nodes hold at once; a worker lies on one node."""
+    total = 0
+    for node in ray.nodes():  # type: ignore[no-untyped-call]
+        resources = node["Resources"] if node["Alive"] else {}
+        here = int(resources.get("CPU", 0)) // cpus
+        total += min(here, int(resources.get("GPU", 0) / gpus)) if gpus else here
+    return total
+
+
+def require_places(wanted: int, *, cpus: int, gpus: float, key: str) -> int:
+    """`places`, at least as many as are wanted.
+
+    Raises:
+        ConfigError: if fewer fit; Ray would otherwise wait for ever.
+    """
+    fit = places(cpus=cpus, gpus=gpus)
+    if fit < wanted:
+        raise ConfigError(
+            "the cluster cannot hold that many workers",
+            item=key,
+            expected=f"at most {fit} of {cpus} CPUs and {gpus:g} GPUs each, on one node each",
+            got=wanted,
+        )
+    return fit
+
+
+def device_of(config: RayConfig) -> str:
+    """Where the tensors of an actor live."""
+    return "cuda" if config.gpus_per_actor else "cpu"

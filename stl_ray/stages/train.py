@@ -19,13 +19,14 @@ from safetensors.torch import load_file, save_file
 
 from stl_ray import __version__
 from stl_ray.config import Experiment
-from stl_ray.errors import ConfigError, TrainingError
+from stl_ray.errors import TrainingError
 from stl_ray.models import Classifier, build_classifier, load_weights, save_classifier
 from stl_ray.stages.board import make_board, watch
-from stl_ray.stages.inputs import dataset_of
+from stl_ray.stages.inputs import dataset_of, make_defenses, run_of
 from stl_ray.stages.progress import JobProgress
+from stl_ray.stages.project import identity_of as project_identity
 from stl_ray.stages.records import class_names, load_images
-from stl_ray.stages.session import cluster_total
+from stl_ray.stages.session import require_places
 from stl_ray.store import Layout, Storage, require_same
 from stl_ray.store.filesystem import canonical_json
 from stl_ray.store.layout import VANILLA
@@ -57,6 +58,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
     Raises:
         ConfigError: if the workers do not fit on the cluster.
+        StorageError: if the given weights are not there.
         RunIdentityError: if a classifier is there that was trained otherwise.
         TrainingError: if the data cannot be trained on, or the loss is not finite.
     """
@@ -81,13 +83,31 @@ def plan(experiment: Experiment) -> list[Training]:
     datasets = {VANILLA: layout.ingested("train")}
     if experiment.train.retrain:
         datasets |= {defense.name: layout.projected(defense.name, "train") for defense in experiment.defenses}
+        clean = dataset_of(experiment.root, layout.ingested("train"))
+        for name, defense in make_defenses(experiment).items():
+            # The purified shards on disk must be those of the defense that the tables will name.
+            run_of(experiment.root, datasets[name]).require(project_identity(defense, clean, "train"))
+    weights = _weights_digest(experiment.train.weights)
     trainings = []
     for name, folder in datasets.items():
         dataset = dataset_of(experiment.root, folder)
-        config = experiment.train.model_dump(mode="json", exclude={"retrain", "cpus_per_worker"})
-        identity = {"train": config, "seed": experiment.seed, "dataset": dataset.digest, "stl_ray": __version__}
+        config = experiment.train.model_dump(mode="json", exclude={"retrain", "cpus_per_worker", "weights"})
+        identity = {
+            "train": config,
+            "weights": weights,
+            "seed": experiment.seed,
+            "dataset": dataset.digest,
+            "stl_ray": __version__,
+        }
         trainings.append(Training(name, layout.classifier(name), folder, dataset.rows, identity))
     return trainings
+
+
+def _weights_digest(path: str | None) -> str | None:
+    if path is None:
+        return None
+    folder, _, name = path.rpartition("/")
+    return sha256(Storage.open(folder).read(name))
 
 
 def _is_done(experiment: Experiment, training: Training) -> bool:
@@ -101,21 +121,18 @@ def _is_done(experiment: Experiment, training: Training) -> bool:
 def _fit_all(experiment: Experiment, pending: list[Training], progress: JobProgress) -> None:
     """Train side by side as many classifiers as the cluster carries."""
     config = experiment.train
-    at_once = int(cluster_total("CPU")) // (config.workers * config.cpus_per_worker)
-    if config.gpu:
-        at_once = min(at_once, int(cluster_total("GPU")) // config.workers)
-    if at_once < 1:
-        raise ConfigError(
-            "the cluster cannot hold the workers", item="train.workers",
-            expected=f"workers x cpus_per_worker of at most {cluster_total('CPU'):g} CPUs, and {cluster_total('GPU'):g} GPUs",
-            got=f"{config.workers} x {config.cpus_per_worker} CPUs" + (", a GPU each" if config.gpu else ""),
-        )  # fmt: skip
+    fit = require_places(config.workers, cpus=config.cpus_per_worker, gpus=1 if config.gpu else 0, key="train.workers")
+    at_once = fit // config.workers
     board = make_board()
-    with ThreadPoolExecutor(min(at_once, len(pending))) as pool:
-        futures: list[Future[None]] = [pool.submit(_fit, experiment, training, board) for training in pending]
+    pool = ThreadPoolExecutor(min(at_once, len(pending)))
+    futures: list[Future[None]] = [pool.submit(_fit, experiment, training, board) for training in pending]
+    try:
         watch(board, progress, lambda: not wait(futures, timeout=0).not_done)
-    for future in futures:
-        future.result()
+        for future in futures:
+            future.result()
+    finally:
+        # An interrupt must not wait for the trainings that run, let alone for those that are queued.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _fit(experiment: Experiment, training: Training, board: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from stl_ray.errors import AuditError, StlRayError
 from stl_ray.store.datasets import Dataset
 from stl_ray.store.runs import Run
+from stl_ray.store.shards import sha256
 
 
 def verify(folder: str) -> dict[str, Any]:
@@ -44,6 +45,12 @@ def verify(folder: str) -> dict[str, Any]:
             ids[key] += 1
             if ids[key] == 2:
                 problems.append(f"{part['file']}: id {identifier!r} comes twice")
+    for file in dataset.manifest["quarantine"]:
+        try:
+            if sha256(dataset.storage.read(file["file"])) != file["sha256"]:
+                problems.append(f"{file['file']}: altered")
+        except StlRayError as error:
+            problems.append(str(error))
     quarantined = int(dataset.manifest["quarantined"])
     planned = sum(shard.rows for shard in Run(dataset.storage, "", "").plan())
     if rows + quarantined != planned:

@@ -1,6 +1,6 @@
 """Every path of an experiment, relative to its root. Nobody else spells one.
 
-experiment.json                 the resolved configuration of the last job
+experiment.json                 the resolved configuration of the last job that ended well
 ingest/{train,test}/            clean image shards (a run)
 fit/                            learning curves and the parts of an unfinished fit
 space/                          the stratified space (an artifact)

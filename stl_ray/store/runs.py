@@ -23,7 +23,7 @@ import pyarrow as pa
 from stl_ray.errors import IncompleteRunError, QuarantineLimitError, StorageError
 from stl_ray.store.filesystem import Storage, canonical_json, to_json
 from stl_ray.store.identity import require_same
-from stl_ray.store.shards import sha256, table_from_bytes, table_to_bytes
+from stl_ray.store.shards import ids_of, sha256, table_from_bytes, table_to_bytes
 
 MANIFEST = "MANIFEST.json"
 VERSION = 1
@@ -107,10 +107,29 @@ class Run:
                 return
         require_same(self.storage.read_json("run.json")["identity"], full, self.storage.root)
 
+    def require(self, identity: Mapping[str, Any]) -> None:
+        """Check that the run was made with these entries of its identity, whatever the others are.
+
+        Raises:
+            IncompleteRunError: if there is no run.
+            RunIdentityError: with the entries that differ.
+        """
+        if not self.storage.exists("run.json"):
+            raise IncompleteRunError(f"there is no run; run `stl-ray {self.stage}` first", item=self.storage.root)
+        found = self.storage.read_json("run.json")["identity"]
+        require_same({key: found.get(key) for key in identity}, identity, self.storage.root)
+
     def plan(self) -> list[PlannedShard]:
         """The planned shards, in order."""
         table = table_from_bytes(self.storage.read("plan.parquet"), item=self.storage.root / "plan.parquet")
-        return [PlannedShard(**{**row, "source": json.loads(row["source"])}) for row in table.to_pylist()]
+        plan = [PlannedShard(**{**row, "source": json.loads(row["source"])}) for row in table.to_pylist()]
+        digest = self.storage.read_json("run.json")["identity"]["plan_digest"]
+        if _plan_digest(plan) != digest:
+            raise StorageError(
+                "the plan is not that of run.json: another driver started here at the same time; remove the folder",
+                item=self.storage.root, expected=digest, got=_plan_digest(plan),
+            )  # fmt: skip
+        return plan
 
     def receipts(self) -> dict[int, Receipt]:
         """The receipts so far, by shard number."""
@@ -151,6 +170,8 @@ class Run:
                 "rows lost or doubled", item=f"{self.name} shard {shard.number}", expected=f"{shard.rows} rows",
                 got=f"{table.num_rows} out and {len(quarantine)} quarantined",
             )  # fmt: skip
+        if table.column("id").null_count:
+            raise StorageError("a row has no id", item=f"{self.name} shard {shard.number}", expected="text")
         data = table_to_bytes(table)
         part = f"parts/part-{shard.number:05d}-{sha256(data)[:12]}.parquet"
         self.storage.write(part, data)
@@ -195,7 +216,9 @@ class Run:
             StorageError: if an id comes twice.
         """
         if self.storage.exists(MANIFEST):
-            return dict(self.storage.read_json(MANIFEST))
+            manifest = dict(self.storage.read_json(MANIFEST))
+            self._check_quarantine(manifest["rows"], manifest["quarantined"], manifest["reasons"], max_quarantined)
+            return manifest
         plan, receipts = self.plan(), self.receipts()
         missing = [shard.number for shard in plan if shard.number not in receipts]
         if missing:
@@ -208,12 +231,7 @@ class Run:
         reasons: Counter[str] = Counter()
         for receipt in done:
             reasons.update(receipt.reasons)
-        if quarantined > max_quarantined * (rows + quarantined) or rows == 0:
-            raise QuarantineLimitError(
-                f"too many images were set aside ({dict(reasons)}); see quarantine/, mend them or raise max_quarantined",
-                item=self.storage.root, expected=f"at most {max_quarantined:.2%} of {rows + quarantined}",
-                got=quarantined,
-            )  # fmt: skip
+        self._check_quarantine(rows, quarantined, reasons, max_quarantined)
         self._refuse_doubled_ids(done)
         parts = [{"file": r.part, "rows": r.rows, "sha256": r.sha256, "bytes": r.bytes} for r in done]
         manifest = {
@@ -231,11 +249,17 @@ class Run:
         self.storage.create(MANIFEST, to_json(manifest))
         return dict(self.storage.read_json(MANIFEST))
 
+    def _check_quarantine(self, rows: int, quarantined: int, reasons: Mapping[str, int], limit: float) -> None:
+        if quarantined > limit * (rows + quarantined) or rows == 0:
+            raise QuarantineLimitError(
+                f"too many images were set aside ({dict(reasons)}); see quarantine/, mend them or raise max_quarantined",
+                item=self.storage.root, expected=f"at most {limit:.2%} of {rows + quarantined}", got=quarantined,
+            )  # fmt: skip
+
     def _refuse_doubled_ids(self, receipts: Sequence[Receipt]) -> None:
         seen: set[bytes] = set()
         for receipt in receipts:
-            table = table_from_bytes(self.storage.read(receipt.part), item=receipt.part)
-            for identifier in table.column("id").to_pylist():
+            for identifier in ids_of(self.storage.root / receipt.part):
                 key = hashlib.blake2b(identifier.encode(), digest_size=16).digest()
                 if key in seen:
                     raise StorageError(

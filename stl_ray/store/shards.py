@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +29,19 @@ def table_from_bytes(data: bytes, *, item: object) -> pa.Table:
         return pq.read_table(io.BytesIO(data))
     except (pa.ArrowInvalid, OSError) as error:
         raise StorageError(f"not a whole Parquet file ({error})", item=item) from error
+
+
+def ids_of(path: Path) -> list[str]:
+    """The id column of a Parquet file, without reading its images.
+
+    Raises:
+        StorageError: if the file cannot be read.
+    """
+    try:
+        ids: list[str] = pq.read_table(path, columns=["id"]).column("id").to_pylist()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise StorageError(f"not a whole Parquet file ({error})", item=path) from error
+    return ids
 
 
 def sha256(data: bytes) -> str:

@@ -130,7 +130,9 @@ def test_refuses_a_full_disk_by_shard_then_continues(local_ray, write_config, tm
 def test_refuses_more_actors_than_fit(local_ray, write_config, tmp_path):
     experiment = load_experiment(write_config(tmp_path), ["ray.actors=3"])
     planned = [PlannedRun("stage/name", PLAN, {})]
-    with pytest.raises(ConfigError, match="the cluster cannot hold that many actors; expected at most 2"):
+    with pytest.raises(
+        ConfigError, match=r"ray\.actors: the cluster cannot hold that many workers; expected at most 2 of 1 CPUs"
+    ):
         run_shards("stage", planned, lambda: None, experiment)
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from stl_ray import QuasiNaturalSpace
 from stl_ray.cli import main
+from stl_ray.images import to_tensor
+from stl_ray.stages.records import pixels_of
 from stl_ray.statistics import wilson
 from stl_ray.store import Dataset
 
@@ -67,6 +69,11 @@ def test_training_images_stay_out_of_their_own_vote(tiny):
     }
     assert identities["train"]["exclude_self"]
     assert not identities["test"]["exclude_self"]
+    table = _table(tiny / "ingest" / "train")
+    ids, images = table["id"].to_pylist(), to_tensor(pixels_of(table))
+    space = QuasiNaturalSpace.load(str(tiny / "space"))
+    stored = _table(tiny / "project" / "stl_cluster-train")["cluster"].to_pylist()
+    assert stored == space.route(images, exclude=ids).tolist()
 
 
 def test_space_and_curves(tiny):

@@ -1,4 +1,5 @@
 import re
+import time
 
 from stl_ray.stages.progress import JobProgress
 
@@ -13,9 +14,10 @@ def test_a_line_at_the_end_where_there_is_no_terminal(capsys):
 
 
 def test_lines_in_between_say_what_is_left(capsys, monkeypatch):
-    monkeypatch.setattr("stl_ray.stages.progress.LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("stl_ray.stages.progress.LINE_EVERY_S", 0.05)
     with JobProgress("train", 10) as progress:
         progress.advance(5)
+        time.sleep(0.2)
         progress.complete()
     first, *_, last = capsys.readouterr().err.splitlines()
     assert re.match(r"train: 5/10 images, .* images/s, 0 quarantined, \d+ s left", first)

@@ -1,3 +1,5 @@
+import json
+
 import pyarrow as pa
 import pytest
 
@@ -138,6 +140,11 @@ def test_refuses_too_much_quarantine_then_finishes_under_another_limit(tmp_path)
     manifest = run.finish(max_quarantined=0.34)
     assert (manifest["rows"], manifest["quarantined"], manifest["reasons"]) == (6, 3, {"unreadable": 3})
     assert verify(str(tmp_path))["quarantined"] == 3
+    with pytest.raises(QuarantineLimitError):
+        run.finish(max_quarantined=0.33)
+    next((tmp_path / "quarantine").iterdir()).unlink()
+    with pytest.raises(AuditError, match="quarantine/.*there is no such file"):
+        verify(str(tmp_path))
 
 
 def test_refuses_altered_missing_and_doubled_bytes_in_the_audit(finished, tmp_path):
@@ -149,3 +156,32 @@ def test_refuses_altered_missing_and_doubled_bytes_in_the_audit(finished, tmp_pa
     parts[1].unlink()
     with pytest.raises(AuditError, match=f"{parts[1].name}: there is no such file"):
         verify(str(tmp_path))
+
+
+def test_refuses_rows_that_the_manifest_has_and_the_plan_does_not(finished, tmp_path):
+    manifest = json.loads((tmp_path / "MANIFEST.json").read_text())
+    manifest["parts"].append(manifest["parts"][0])
+    (tmp_path / "MANIFEST.json").write_text(json.dumps(manifest))
+    with pytest.raises(AuditError, match=r"id '0-0' comes twice.*expected 9 planned rows; got 12"):
+        verify(str(tmp_path))
+
+
+def test_refuses_a_plan_that_another_driver_wrote(finished, tmp_path):
+    other = _run(tmp_path / "other")
+    other.start(PLAN[:2], identity={}, environment={})
+    (tmp_path / "plan.parquet").write_bytes((tmp_path / "other" / "plan.parquet").read_bytes())
+    with pytest.raises(StorageError, match="the plan is not that of run.json"):
+        finished.pending()
+
+
+def test_refuses_a_row_without_an_id(tmp_path):
+    run = _run(tmp_path)
+    _start(run)
+    with pytest.raises(StorageError, match="name shard 0: a row has no id"):
+        _publish(run, PLAN[0], pa.table({"id": ["a", None, "c"]}))
+
+
+def test_refuses_to_use_a_run_that_was_made_otherwise(finished):
+    finished.require({"lmbda": 0.2})
+    with pytest.raises(RunIdentityError, match=r"expected \{'lmbda': 0\.2\}; got \{'lmbda': 0\.3\}"):
+        finished.require({"lmbda": 0.3})
