@@ -2,8 +2,6 @@
 
 import hashlib
 
-import numpy as np
-
 
 def seed_of(run_seed: int, item: str, purpose: str) -> int:
     """A 63-bit seed that depends on nothing but its arguments.
@@ -15,8 +13,3 @@ def seed_of(run_seed: int, item: str, purpose: str) -> int:
     """
     text = f"{run_seed}\x1f{item}\x1f{purpose}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
-
-
-def numpy_generator(run_seed: int, item: str, purpose: str) -> np.random.Generator:
-    """A NumPy generator seeded by `seed_of`."""
-    return np.random.default_rng(seed_of(run_seed, item, purpose))

@@ -26,6 +26,14 @@ def test_agrees_psnr_with_scikit_image(pair):
     np.testing.assert_allclose(psnr(*pair), expected, rtol=1e-5)
 
 
+def test_invariant_distances_follow_the_scale_of_the_images(pair):
+    levels = tuple((tensor * 255).round().double() for tensor in pair)
+    scaled = tuple(tensor / 255 for tensor in levels)
+    torch.testing.assert_close(dissimilarity(*levels), dissimilarity(*scaled))
+    torch.testing.assert_close(linf(*levels), 255 * linf(*scaled))
+    torch.testing.assert_close(l2_norm(levels[0]), 255 * l2_norm(scaled[0]))
+
+
 def test_identity_equal_and_black_images():
     black, white = torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8)
     assert dissimilarity(black, black).tolist() == [0]

@@ -3,7 +3,7 @@ import sys
 
 import torch
 
-from stl_ray.seeding import numpy_generator, seed_of
+from stl_ray.seeding import seed_of
 
 
 def test_identity_seed_is_fixed_for_ever():
@@ -24,8 +24,3 @@ def test_invariant_seed_does_not_depend_on_the_process():
     code = "from stl_ray.seeding import seed_of; print(seed_of(3, 'x', 'y'))"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert int(output) == seed_of(3, "x", "y")
-
-
-def test_invariant_numpy_stream_repeats():
-    first, second = (numpy_generator(1, "x", "y").standard_normal(5).tolist() for _ in range(2))
-    assert first == second != numpy_generator(1, "x", "z").standard_normal(5).tolist()

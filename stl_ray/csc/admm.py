@@ -10,8 +10,10 @@ With p = y + u the whole state is p, and everything else follows from it (t = la
     p <- p + alpha (x - y),   x - y = D^H w - u
 
 The dual variable is rho u and s - D x = rho w, so |D^H (s - D x)| = rho |u + (x - y)| <= lambda + rho |x - y|: the
-primal residual x - y also bounds how far the optimality condition is violated, at no cost. Sources: Wohlberg 2016 (the
-splitting, in SPORCO's `cbpdn`); Eckstein and Bertsekas 1992 (the one-array form).
+primal residual x - y also bounds how far x itself violates the optimality condition, at no cost. What is returned is
+y, which is sparse: its condition differs by D^H D (x - y), which that bound does not cover; `codes.ACCURACIES` says
+what was measured. Sources: Wohlberg 2016 (the splitting, in SPORCO's `cbpdn`); Eckstein and Bertsekas 1992 (the
+one-array form).
 """
 
 import torch
@@ -99,7 +101,7 @@ def _iterate(
 
 
 def _is_small(residual: Tensor, y: Tensor, threshold: float, accuracy: Accuracy) -> Tensor:
-    """Whether x - y of every image meets the tolerances, (B,)."""
+    """Whether x - y of every image meets the tolerances, (B,); a bound on the violation by x, not by y."""
     largest = residual.abs().flatten(1).amax(1)
     # The threshold is the scale of one coefficient: it lets an image with an empty code converge.
     size = y.flatten(1).norm(dim=1) + threshold

@@ -37,7 +37,8 @@ class Accuracy:
 
     Args:
         penalty: rho / (lambda ||d||), the ADMM penalty in units that carry over between lambdas and norm conventions.
-        violation: the dual variable may exceed lambda by at most this share.
+        violation: |D^T (s - D X)| may exceed lambda by at most this share. Proved for ADMM's primal iterate X; for the
+            returned codes Y, which differ from X by the primal residual, see `ACCURACIES`.
         change: the primal residual relative to the code, ||X - Y|| / ||Y||.
         max_iterations: the image is given up (and kept, with its status) after this many.
         gap: certified relative duality gap in float64 instead of the two conditions above.
@@ -55,4 +56,9 @@ ACCURACIES = {
     "reference": Accuracy(penalty=20, violation=0.1, change=3e-3, max_iterations=400),
     "exact": Accuracy(penalty=20, violation=0, change=0, max_iterations=20_000, gap=1e-5),
 }
-"""The tiers: median error of the projected image about 5e-3, 2e-3, and certified."""
+"""The tiers: median error of the projected image about 5e-3, 2e-3, and certified.
+
+Over 48 crops of 32 pixels, clean and noisy, and lambdas from half to twice the dictionary's, the returned codes
+violated the dual constraint by 8 % of lambda in the median and 41 % at worst at the default tier (at the dictionary's
+own lambda 19 %), and by 3 % and 12 % at the reference tier. The exact tier certifies the returned codes themselves.
+"""

@@ -8,6 +8,7 @@ codes for poor early filters are forgotten; the whole is not convex. Sources: Su
 alternation); Mairal et al. 2010 (statistics of mini-batches, with fading).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -40,6 +41,9 @@ FADING = 0.5
 CODING = Accuracy(penalty=30, violation=1, change=0.1, max_iterations=50)
 """Of the training codes: rough, from zero. Warm starts and tighter codes were slower and led to poorer filters."""
 
+SMALLEST_ERROR = 1e-12
+"""Mean squared error below which the PSNR stays at 120 dB: about the rounding of float32."""
+
 
 @dataclass(frozen=True)
 class LearningStep:
@@ -50,7 +54,8 @@ class LearningStep:
         objective: mean over the (faded) training codes of the objective with the new filters.
         holdout_objective: mean over the holdout, coded with the new filters to the default accuracy.
         sparsity: share of the holdout's coefficients that are not zero.
-        psnr: dB, mean over the holdout of the projection against the image.
+        psnr: dB, of the mean squared error of the (unclipped) projection over all pixels of the holdout, of which a
+            large image gives the one window that is coded; at most 120, so finite for flat images too.
         dictionary: the new filters.
     """
 
@@ -77,7 +82,8 @@ def learn_dictionary(
         holdout: (n, C, h, w) in [0, 1], images that learning does not see.
 
     Raises:
-        TensorError: images that are not finite batches, too few or too flat to fill the filters.
+        TensorError: images that are not finite batches, too few or too flat to fill the filters, or of so little
+            contrast that lambda leaves no coefficient to learn from.
     """
     generator = torch.Generator().manual_seed(seed_of(seed, name, "dictionary"))
     highpass, held = (_windows(batch, config.size, generator) for batch in (images, holdout))
@@ -90,17 +96,24 @@ def learn_dictionary(
         maps = solve_cbpdn(batch, Dictionary(filters, config.lmbda), config.lmbda, accuracy=CODING).maps
         latest = CodeStatistics.of(maps, batch, config.size)
         statistics = latest if statistics is None else latest.joined(statistics, FADING)
+        if statistics.l1 == 0:
+            raise TensorError(
+                "no coefficient of the training images survives lambda",
+                item=name,
+                expected="images with more contrast, or a smaller lambda",
+                got=f"lambda {config.lmbda:g} for {len(batch)} images",
+            )
         filters = update_filters(filters, statistics)
         dictionary = Dictionary(filters, config.lmbda)
         held_maps = solve_cbpdn(held, dictionary, config.lmbda, start=held_maps).maps
         operator = operator_of(dictionary, held.shape[-2], held.shape[-1], held.dtype, held.device)
-        error = (held - operator.forward(held_maps)).square().mean((1, 2, 3))
+        error = float((held - operator.forward(held_maps)).square().mean())
         yield LearningStep(
             iteration=iteration,
             objective=statistics.objective(filters, config.lmbda),
             holdout_objective=float(objective(held_maps, held, operator, config.lmbda).mean()),
             sparsity=float((held_maps != 0).float().mean()),
-            psnr=float((-10 * torch.log10(error)).mean()),
+            psnr=-10 * math.log10(max(error, SMALLEST_ERROR)),
             dictionary=dictionary,
         )
 

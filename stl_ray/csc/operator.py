@@ -6,13 +6,16 @@ with circular boundary at the image's size and the filters' origin at their top 
 correlation. Both are products in the frequency domain, where the suffix f says that a tensor is an `rfft2`.
 """
 
-from functools import lru_cache
+from threading import Lock
 
 import torch
 from torch import Tensor
 
 from stl_ray.csc.dictionary import Dictionary
 from stl_ray.errors import TensorError
+
+KEPT_BYTES = 2**29
+"""Bytes of operators that are kept, unless the newest alone is larger: 64 filters at 224 pixels take 78 MB."""
 
 
 class ConvolutionOperator:
@@ -32,6 +35,11 @@ class ConvolutionOperator:
         self.df = torch.fft.rfft2(filters, s=self.size).transpose(0, 1).contiguous()
         self.df_conj = self.df.conj().resolve_conj()
         self._inverses: dict[float, Tensor] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the spectra and of the inverses so far."""
+        return sum(spectra.nbytes for spectra in (self.df, self.df_conj, *self._inverses.values()))
 
     def transform(self, images: Tensor) -> Tensor:
         """(..., H, W) real -> (..., H, W//2+1) complex."""
@@ -73,11 +81,15 @@ class ConvolutionOperator:
         return (self._inverses[rho] * bf[:, None]).sum(2)
 
 
-@lru_cache(maxsize=32)
+_Key = tuple[Dictionary, int, int, torch.dtype, torch.device]
+_kept: dict[_Key, ConvolutionOperator] = {}  # by last use, the latest at the end
+_lock = Lock()
+
+
 def operator_of(
     dictionary: Dictionary, height: int, width: int, dtype: torch.dtype, device: torch.device
 ) -> ConvolutionOperator:
-    """The operator of `dictionary` at an image size; the last 32 are kept, spectra and all.
+    """The operator of `dictionary` at an image size; those used last are kept, KEPT_BYTES of them.
 
     Raises:
         TensorError: the image is smaller than the filters.
@@ -88,4 +100,13 @@ def operator_of(
             expected=f"sides of at least {dictionary.side}",
             got=f"{height} x {width}",
         )
-    return ConvolutionOperator(dictionary.filters.detach().to(device, dtype), height, width)
+    key = (dictionary, height, width, dtype, device)
+    with _lock:
+        operator = _kept.pop(key, None)
+        if operator is None:
+            operator = ConvolutionOperator(dictionary.filters.detach().to(device, dtype), height, width)
+            room = KEPT_BYTES - operator.nbytes
+            while _kept and sum(kept.nbytes for kept in _kept.values()) > room:
+                del _kept[next(iter(_kept))]
+        _kept[key] = operator
+        return operator

@@ -17,6 +17,7 @@ PREDICTIONS_SCHEMA = pa.schema(
         pa.field("retrained_float", pa.int64()),
         pa.field("psnr", pa.float32()),  # dB, of q8(T(x)) against the clean image
         pa.field("cluster", pa.int16()),  # whose dictionary was used; -1: none
+        pa.field("status", pa.string()),  # of the solve: converged, max_iterations, diverged; applied: none was needed
     ]
 )
 """One row per image for one (defense, attack set)."""

@@ -4,6 +4,7 @@ Nothing is compared across different images, and every share is kept with the co
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -49,6 +50,7 @@ class Score:
     float_disagreements: int  # images on which the pipeline without 8-bit rounding predicts otherwise
     psnr: float | None  # mean dB against the clean image, over the images that differ from it; None: all are equal
     cluster_changed: float | None  # share of images in another cluster than when clean; None: there are no clusters
+    statuses: dict[str, int]  # images by how the defense's solve ended
     versus_none: Comparison | None  # None for the row without a defense
 
 
@@ -107,6 +109,7 @@ def _score(columns: Mapping[Cell, Mapping[str, np.ndarray]], cell: Cell, setting
         float_disagreements=int((own[setting] != own[f"{setting}_float"]).sum()),
         psnr=_mean_psnr(own["psnr"]),
         cluster_changed=_changed(own["cluster"], columns[defense, CLEAN]["cluster"]),
+        statuses=dict(sorted(Counter(own["status"].tolist()).items())),
         versus_none=None if defense == UNDEFENDED else _compare(right, columns[UNDEFENDED, attack], setting),
     )
 

@@ -9,7 +9,8 @@ class ThreatTier(StrEnum):
     """Tiers from none to full knowledge; a row of one tier says nothing of a higher one."""
 
     T0 = "T0"  # clean images
-    T1A = "T1a"  # crafted on the vanilla classifier without knowledge of any defense: the paper's tables
+    # Crafted on the vanilla classifier without knowledge of any defense, as the paper's tables appear to be.
+    T1A = "T1a"
 
 
 def threat_of(attack: str) -> ThreatTier:

@@ -6,7 +6,7 @@ where 8-bit rounding is defined.
 
 from stl_ray.images.codec import MIN_SIDE, decode, encode_png, resize
 from stl_ray.images.schema import ImageKind, class_names_of, features_of, image_schema
-from stl_ray.images.tensors import quantize, to_tensor, to_uint8
+from stl_ray.images.tensors import from_uint8, quantize, to_tensor, to_uint8
 
 __all__ = [
     "MIN_SIDE",
@@ -15,6 +15,7 @@ __all__ = [
     "decode",
     "encode_png",
     "features_of",
+    "from_uint8",
     "image_schema",
     "quantize",
     "resize",

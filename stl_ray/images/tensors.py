@@ -23,7 +23,19 @@ def to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
         if image.shape != first or image.ndim != 3 or first[2] != 3 or image.dtype != np.uint8:
             got = f"{image.shape} {image.dtype}"
             raise TensorError("images of one batch are RGB of one size", item=index, expected=f"{first} uint8", got=got)
-    return _from_levels(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous().float())
+    return from_uint8(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous())
+
+
+def from_uint8(images: Tensor) -> Tensor:
+    """Stored pixels that are a tensor already, uint8 (B, 3, H, W), as float32 in [0, 1] on the same device.
+
+    Raises:
+        TensorError: another shape or type.
+    """
+    if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
+        got = f"{tuple(images.shape)} {images.dtype}"
+        raise TensorError("not a batch of stored RGB images", expected="(B, 3, H, W) torch.uint8", got=got)
+    return _from_levels(images.float())
 
 
 def to_uint8(images: Tensor) -> NDArray[np.uint8]:

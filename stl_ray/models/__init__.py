@@ -10,14 +10,13 @@ initialisation   random weights from a seed
 checkpoint       safetensors + JSON
 """
 
-from stl_ray.models.checkpoint import load_classifier, load_weights, save_classifier
+from stl_ray.models.checkpoint import load_classifier as load
+from stl_ray.models.checkpoint import load_weights, save_classifier
 from stl_ray.models.classifier import Classifier
 from stl_ray.models.initialisation import seeded
 from stl_ray.models.prediction import predict, tile_size
 from stl_ray.models.protocol import Victim
 from stl_ray.models.registry import build_classifier, builders, check_classifier
-
-load = load_classifier
 
 __all__ = [
     "Classifier",
@@ -26,7 +25,6 @@ __all__ = [
     "builders",
     "check_classifier",
     "load",
-    "load_classifier",
     "load_weights",
     "predict",
     "save_classifier",

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from stl_ray.errors import TensorError
 from stl_ray.models.protocol import Victim
 from stl_ray.tiling import in_tiles
 
@@ -20,7 +21,12 @@ def predict(victim: Victim, images: Tensor) -> Tensor:
 
     Returns:
         (B,) int64; the same for an image in any batch.
+
+    Raises:
+        TensorError: logits are not finite; of NaN the largest would be an arbitrary class.
     """
-    size = tile_size(*images.shape[-2:])
-    (classes,) = in_tiles(lambda tile: (victim.logits(tile).argmax(dim=1),), images, size=size)
-    return classes
+    (logits,) = in_tiles(lambda tile: (victim.logits(tile),), images, size=tile_size(*images.shape[-2:]))
+    lost = int((~logits.isfinite()).any(dim=1).sum())
+    if lost:
+        raise TensorError(f"the classifier's logits are not finite for {lost} of {len(images)} images")
+    return logits.argmax(dim=1)

@@ -4,6 +4,7 @@ records      the files that it reads, one model each
 inputs       reading them; what is not there yet is missing, never made up
 blocks       what a page is made of
 accuracy     the accuracy tables and the sentence that says what they show
+attacks      what the attacks did, and where they missed the budget
 paper        the paper's tables, shown beside ours
 charts       plots
 pictures     the filter atlas and the gallery

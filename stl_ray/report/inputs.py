@@ -1,4 +1,4 @@
-"""Everything the report shows, read from an experiment's folder. What is not there yet is None or empty."""
+"""Everything the report shows, read from an experiment's folder. What is not there yet is None or empty; an empty gallery is there, with no image."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Inputs:
 
     experiment: Experiment | None
     scores: Scores | None
-    gallery: tuple[GalleryRow, ...]
+    gallery: tuple[GalleryRow, ...] | None
     dictionaries: Dictionaries | None
     curves: Curves | None
     training: dict[str, tuple[TrainingEpoch, ...]]
@@ -120,9 +120,9 @@ def _read_experiment(storage: Storage, path: str) -> Experiment | None:
         raise _unusable(error, item=storage.root / path) from error
 
 
-def _read_gallery(storage: Storage, path: str) -> tuple[GalleryRow, ...]:
+def _read_gallery(storage: Storage, path: str) -> tuple[GalleryRow, ...] | None:
     if not storage.exists(path):
-        return ()
+        return None
     rows = table_from_bytes(storage.read(path), item=storage.root / path).to_pylist()
     try:
         return tuple(GalleryRow.model_validate(row) for row in rows)

@@ -15,13 +15,16 @@ class PaperTable:
     rows: tuple[tuple[str, tuple[float, ...]], ...]
 
 
+SIZE = 32
+"""Side of the images of TABLES, in pixels."""
+
 COLUMNS = ("Clean", "FGSM-0.08", "FGSM-0.04", "BIM", "DeepFool", "CW")
 
 _NO_DEFENCE = ("No defence", (0.9298, 0.5816, 0.6523, 0.1803, 0.1760, 0.0936))
 
 TABLES = {
     "retrained": PaperTable(
-        "The paper's Table 1: CIFAR-10, VGG-16, retrained",
+        "The paper's Table 1: CIFAR-10 at 32 px, VGG-16, retrained",
         (
             _NO_DEFENCE,
             ("MagNet", (0.9206, 0.7393, 0.8552, 0.7707, 0.8770, 0.8594)),
@@ -31,7 +34,7 @@ TABLES = {
         ),
     ),
     "vanilla": PaperTable(
-        "The paper's Table 5: CIFAR-10, vanilla VGG-16",
+        "The paper's Table 5: CIFAR-10 at 32 px, vanilla VGG-16",
         (
             _NO_DEFENCE,
             ("MagNet", (0.9035, 0.6145, 0.6521, 0.4312, 0.6535, 0.4845)),

@@ -39,7 +39,26 @@ class ScoreCell(Record):
         description="mean dB over the images that differ from the clean one; none where all are equal"
     )
     cluster_changed: float | None = Field(description="share of images routed to another cluster than when clean")
+    statuses: dict[str, int] = Field({}, description="images by how the defense's solve ended; older files have none")
     versus_none: Comparison | None
+
+
+class Spread(Record):
+    """The least, the mean and the largest of a measurement."""
+
+    min: float
+    mean: float
+    max: float
+
+
+class AttackSummary(Record):
+    """What one attack set achieved on the vanilla classifier."""
+
+    images: int = Field(ge=1)
+    statuses: dict[str, int] = Field(description="images that are ok, already_wrong, budget_unreachable")
+    successes: int = Field(ge=0, description="right when clean and wrong when attacked")
+    dissimilarity: Spread = Field(description="||x' - x|| / ||x|| of each image")
+    linf_max: float = Field(description="in [0, 1] pixels")
 
 
 class Scores(Record):
@@ -53,6 +72,7 @@ class Scores(Record):
     class_names: tuple[str, ...]
     chance: float
     cells: tuple[ScoreCell, ...]
+    attacks: dict[str, AttackSummary] = Field({}, description="by attack set; older files have none")
 
 
 class GalleryRow(Record):

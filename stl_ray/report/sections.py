@@ -4,14 +4,16 @@ from collections.abc import Sequence
 
 from stl_ray.report import charts, pictures
 from stl_ray.report.accuracy import accuracy_table, cells_of, difference_table, paper_table, verdict
+from stl_ray.report.attacks import attack_blocks
 from stl_ray.report.blocks import EMPTY, Block, Cell, Figure, Section, Table, Text
 from stl_ray.report.inputs import Inputs
 from stl_ray.report.names import SETTINGS, attack_label, defense_label, unique
-from stl_ray.report.paper import TABLES
+from stl_ray.report.paper import SIZE, TABLES
 from stl_ray.report.provenance import provenance, quarantine, timings
 from stl_ray.report.records import ScoreCell, Scores
 
 STL_DEFENSES = ("stl", "stl_cluster")  # names in the defense registry
+SOLVED = ("converged", "applied")  # statuses of images that a defense brought out as it should
 
 
 def build_sections(inputs: Inputs) -> tuple[Section, ...]:
@@ -19,6 +21,7 @@ def build_sections(inputs: Inputs) -> tuple[Section, ...]:
     return (
         Section("run", "What was run", (Text(_what_was_run(inputs)),)),
         *(Section(setting, SETTINGS[setting], _accuracy(inputs, setting)) for setting in SETTINGS),
+        *_attacks(inputs.scores),
         Section("reading", "How to read these numbers", _caveats(inputs)),
         Section("gallery", "Gallery: adversarial, purified, clean", _gallery(inputs)),
         Section("filters", "Filter atlas", _filters(inputs)),
@@ -60,12 +63,12 @@ def _what_was_run(inputs: Inputs) -> str:
 
 
 def _accuracy(inputs: Inputs, setting: str) -> tuple[Block, ...]:
-    paper = paper_table(TABLES[setting])
+    paper = _paper(inputs, setting)
     scores = inputs.scores
     if scores is None:
-        return (_missing("evaluate/scores.json", "evaluate"), paper)
+        return (_missing("evaluate/scores.json", "evaluate"), *paper)
     if not cells_of(scores, setting):
-        return (Text("The scores hold no cell of this setting.", kind="missing"), paper)
+        return (Text("The scores hold no cell of this setting.", kind="missing"), *paper)
     figure = Figure(
         f"accuracy-{setting}",
         f"{SETTINGS[setting]}: accuracy with its 95 % interval; the dotted line is chance.",
@@ -75,10 +78,22 @@ def _accuracy(inputs: Inputs, setting: str) -> tuple[Block, ...]:
     return (
         *(Text(sentence, kind="finding") for sentence in sentences),
         accuracy_table(scores, setting),
-        paper,
+        *paper,
         figure,
         difference_table(scores, setting),
     )
+
+
+def _paper(inputs: Inputs, setting: str) -> tuple[Table, ...]:
+    """The paper's table, unless the experiment's images are known to have another size."""
+    size = inputs.experiment.ingest.size if inputs.experiment else None
+    return (paper_table(TABLES[setting]),) if size in (None, SIZE) else ()
+
+
+def _attacks(scores: Scores | None) -> tuple[Section, ...]:
+    if scores is None or not scores.attacks:
+        return ()
+    return (Section("attacks", "What the attacks did", attack_blocks(scores)),)
 
 
 def _stl_names(inputs: Inputs) -> Sequence[str]:
@@ -97,8 +112,8 @@ def _caveats(inputs: Inputs) -> tuple[Block, ...]:
         )
     texts += [
         "Threat tier T1a: the attacks were crafted on the vanilla classifier, without knowledge of the defense and of "
-        "the retrained classifiers, as in the paper's tables. A high accuracy in these rows is not a claim of "
-        "robustness.",
+        "the retrained classifiers, as the paper's tables appear to be. A high accuracy in these rows is not a "
+        "claim of robustness.",
         "Adaptive attacks, which differentiate through the defense, are not in these tables. Under BPDA "
         "the paper itself reports STL at 0.16 and STL (cluster) at 0.19 on CIFAR-10 (Table 4), and 0.01 on ImageNet.",
         "Images that the classifier has wrong when clean count as errors in every column. No defense in the retrained "
@@ -108,8 +123,10 @@ def _caveats(inputs: Inputs) -> tuple[Block, ...]:
 
 
 def _gallery(inputs: Inputs) -> tuple[Block, ...]:
-    if not inputs.gallery:
+    if inputs.gallery is None:
         return (_missing("evaluate/gallery.parquet", "evaluate"),)
+    if not inputs.gallery:
+        return (Text("No images were asked for (evaluate.gallery: 0)."),)
     class_names = inputs.scores.class_names if inputs.scores else ()
     blocks: list[Block] = []
     for attack in unique(row.attack for row in inputs.gallery):
@@ -172,14 +189,28 @@ def _psnr(scores: Scores | None) -> tuple[Block, ...]:
                 png,
             )
         )
-    rows = tuple(_measured(cell) for cell in scores.cells)
-    columns = ("Defense", "Images", "Setting", "Correct", "PSNR, dB", "Cluster changed", "Float disagrees")
+    rows = [_measured(cell) for cell in scores.cells]
+    columns = ["Defense", "Images", "Setting", "Correct", "PSNR, dB", "Cluster changed", "Float disagrees"]
     footnote = (
         "Cluster changed: share of images routed to another cluster than when clean. Float disagrees: images on which "
         "the pipeline without 8-bit rounding after the defense predicts another class."
     )
-    blocks.append(Table("Every cell of the tables", columns, rows, footnote, folded=True))
+    unsolved = [_unsolved(cell) for cell in scores.cells]
+    if any(unsolved):
+        columns.append("Not converged")
+        rows = [(*row, Cell(text) if text else EMPTY) for row, text in zip(rows, unsolved, strict=True)]
+        footnote += (
+            " Not converged: images whose solve ended otherwise; one at its max iterations is scored as it came out, a "
+            "diverged one counts as wrong."
+        )
+    blocks.append(Table("Every cell of the tables", tuple(columns), tuple(rows), footnote, folded=True))
     return tuple(blocks)
+
+
+def _unsolved(cell: ScoreCell) -> str:
+    """How many solves ended otherwise than by convergence, and how; empty where none did."""
+    others = {status: count for status, count in cell.statuses.items() if status not in SOLVED}
+    return ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in others.items())
 
 
 def _measured(cell: ScoreCell) -> tuple[Cell, ...]:

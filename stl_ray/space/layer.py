@@ -1,6 +1,7 @@
 """The projection as a differentiable layer in front of any classifier."""
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +12,14 @@ from stl_ray.space.space import QuasiNaturalSpace
 
 Gradient = Literal["exact", "bpda", "none"]
 
+CLIP_SLACK = 1e-6
+"""How far outside [0, 1] a reconstructed pixel may lie and still pass the gradient: rounding of black and white."""
+
 
 class SparseTransformationLayer(nn.Module):
     """Projects images (B, C, H, W) in [0, 1] onto a space; the same images as `space.project(images).images`.
 
-    The stratum of an image is piecewise constant and passes no gradient.
+    The stratum of an image is piecewise constant and passes no gradient. The space follows the module to a device.
 
     Args:
         space: to project onto; it is not trained.
@@ -50,9 +54,18 @@ class SparseTransformationLayer(nn.Module):
         if self.gradient == "exact":
             self.space.check(images)
             output: Tensor = _Reconstruction.apply(images, self.space, self.accuracy, self.cg_steps)
-            return output.clamp(0, 1)
+            clipped: Tensor = _Clip.apply(output)
+            return clipped
         projected = self.space.project(images.detach(), self.accuracy).images
         return projected if self.gradient == "none" else _StraightThrough.apply(images, projected)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves the space along with the module; its numbers keep their types."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.space.router is not None:
+            # The ids are integers, which a change of type alone leaves where they are.
+            self.space = self.space.to(fn(self.space.router.reference_ids.new_empty(0)).device)
+        return self
 
     def extra_repr(self) -> str:
         """What `print` shows of the layer."""
@@ -69,6 +82,20 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
         return cotangents[0], None
+
+
+class _Clip(torch.autograd.Function):
+    """The clip to [0, 1]; a pixel on its boundary up to rounding, as black and white are, passes the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, raw: Tensor) -> Tensor:
+        ctx.save_for_backward((raw < -CLIP_SLACK) | (raw > 1 + CLIP_SLACK))
+        return raw.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Tensor:
+        (outside,) = ctx.saved_tensors
+        return cotangents[0].masked_fill(outside, 0)
 
 
 class _Reconstruction(torch.autograd.Function):

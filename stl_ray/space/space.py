@@ -141,7 +141,7 @@ class QuasiNaturalSpace:
             accuracy: of the solver: "default", "reference", "exact", or tolerances of one's own.
             normalization: "clip" to [0, 1], or "reference": divide by the image's own maximum, as the authors' script.
             exclude: the images' ids, for images that the space was fitted on.
-            clusters: (B,) strata to use instead of routing.
+            clusters: (B,) int64, strata to use instead of routing.
 
         Raises:
             TensorError: the images have another shape, type or range, or an argument is not one of these.
@@ -149,7 +149,11 @@ class QuasiNaturalSpace:
         self.check(images)
         if normalization not in ("clip", "reference"):
             raise TensorError("unknown normalization", expected="clip or reference", got=normalization)
-        clusters = self.route(images, exclude) if clusters is None else clusters
+        if clusters is None:
+            clusters = self.route(images, exclude)
+        elif clusters.shape != images.shape[:1] or clusters.dtype != torch.int64:
+            got = f"{tuple(clusters.shape)} {clusters.dtype}"
+            raise TensorError("one cluster for each image", expected=f"({len(images)},) torch.int64", got=got)
         size = tile_size(images.shape[-2], images.shape[-1], images.device)
         output = torch.empty_like(images)
         status, iterations = torch.empty_like(clusters), torch.empty_like(clusters)

@@ -16,7 +16,7 @@ from torch import Tensor
 from stl_ray.config import Experiment
 from stl_ray.defenses import Defense, make_defense
 from stl_ray.errors import AuditError
-from stl_ray.evaluation import NO_VERDICT, PREDICTIONS_SCHEMA, UNDEFENDED, Setting, score
+from stl_ray.evaluation import NO_VERDICT, PREDICTIONS_SCHEMA, UNDEFENDED, Setting, attack_summaries, score
 from stl_ray.images import quantize, to_tensor
 from stl_ray.metrics import psnr
 from stl_ray.models import Victim, predict
@@ -45,9 +45,15 @@ def run(experiment: Experiment) -> dict[str, Any]:
     names = class_names(dataset_of(experiment.root, layout.ingested("test")))
     settings: tuple[Setting, ...] = ("vanilla", "retrained") if experiment.train.retrain else ("vanilla",)
     scores = score(predictions, classifier=experiment.train.classifier, class_names=names, settings=settings)
+    attacked = {name: images_of(experiment, name) for name in attack_sets(experiment) if name != CLEAN}
+    scores["attacks"] = attack_summaries(
+        {
+            name: pa.concat_tables(table.drop_columns(["image"]) for table in dataset.tables())
+            for name, dataset in attacked.items()
+        }
+    )
     Storage.open(experiment.root).write_json(Layout.scores, scores)
     *_, shown = defenses_with_none(experiment).items()
-    attacked = {name: images_of(experiment, name) for name in attack_sets(experiment) if name != CLEAN}
     write_gallery(experiment, images_of(experiment, CLEAN), attacked, *shown, predictions)
     return {"images": sum(table.num_rows for table in predictions.values())}
 
@@ -165,5 +171,10 @@ class EvaluateWork:
             }
             for index, position in enumerate(positions):
                 row = {key: values[index].item() for key, values in columns.items()}
-                rows[position] = {"id": ids[position], "label": labels[position], **row}
+                rows[position] = {
+                    "id": ids[position],
+                    "label": labels[position],
+                    "status": purified.status[index],
+                    **row,
+                }
         return ShardOutput(pa.Table.from_pylist([rows[p] for p in sorted(rows)], schema=PREDICTIONS_SCHEMA))

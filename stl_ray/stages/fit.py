@@ -25,7 +25,7 @@ from stl_ray.stages.records import STORED_PIXELS, pixels_of, rows_at
 from stl_ray.stages.session import require_places
 from stl_ray.store import Layout, Storage, load_artifact, require_same, save_artifact
 from stl_ray.store.filesystem import to_json
-from stl_ray.training import DictionarySample, assemble, fit_router, sample_dictionaries
+from stl_ray.training import AutoencoderEpoch, DictionarySample, assemble, fit_router, run_through, sample_dictionaries
 
 _ROUTER, _DICTIONARY, _VERSION = "router", "dictionary", 1
 
@@ -96,16 +96,13 @@ def _fit_router(experiment: Experiment, board: Any) -> None:
     for table in dataset.tables():
         small += [thumbnails(to_tensor([image])) for image in pixels_of(table)]
         ids += table.column("id").to_pylist()
-    steps = fit_router(torch.cat(small), ids, experiment.fit, seed=experiment.seed)
-    curve = []
-    while True:
-        try:
-            epoch = next(steps)
-        except StopIteration as end:
-            router: Router = end.value
-            break
+    curve: list[dict[str, float]] = []
+
+    def report(epoch: AutoencoderEpoch) -> None:
         curve.append(epoch.row())
         board.post.remote(len(ids), f"autoencoder epoch {epoch.epoch}: loss {epoch.validation_loss:.4f}")
+
+    router = run_through(fit_router(torch.cat(small), ids, experiment.fit, seed=experiment.seed), report)
     record = {"neighbours": router.neighbours, "curve": curve}
     save_artifact(str(storage.root), _ROUTER, _VERSION, router_arrays(router), record)
 

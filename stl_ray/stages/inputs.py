@@ -3,7 +3,7 @@
 from stl_ray.config import Experiment
 from stl_ray.defenses import Defense, make_defense, needs_space
 from stl_ray.errors import IncompleteRunError
-from stl_ray.models import Classifier, load_classifier
+from stl_ray.models import Classifier, load
 from stl_ray.space import QuasiNaturalSpace
 from stl_ray.store import Dataset, Layout, Run, Storage
 
@@ -38,7 +38,7 @@ def classifier_of(root: str, name: str, device: str = "cpu") -> tuple[Classifier
     storage = Storage.open(root).below(folder)
     if not storage.exists("model.json"):
         raise IncompleteRunError("there is no such classifier; run `stl-ray train` first", item=storage.root)
-    return load_classifier(str(storage.root)).to(device), str(storage.read_json("model.json")["digest"])
+    return load(str(storage.root)).to(device), str(storage.read_json("model.json")["digest"])
 
 
 def make_defenses(experiment: Experiment, device: str = "cpu") -> dict[str, Defense]:

@@ -8,25 +8,23 @@ batches        the order of an epoch, its batches, and the part of each worker
 augmentation   random crops and flips by (seed, epoch, image id)
 labels         labels that fit the classes
 state          an interrupted training as tensors
-accuracy       the share of images that a classifier has right
 """
 
-from stl_ray.training.accuracy import accuracy
 from stl_ray.training.augmentation import augment
 from stl_ray.training.autoencoder import AutoencoderEpoch, train_autoencoder
 from stl_ray.training.classifier import EpochMetrics, train_classifier
 from stl_ray.training.labels import validate_labels
-from stl_ray.training.space import DictionarySample, assemble, fit_router, fit_space, sample_dictionaries
+from stl_ray.training.space import DictionarySample, assemble, fit_router, fit_space, run_through, sample_dictionaries
 
 __all__ = [
     "AutoencoderEpoch",
     "DictionarySample",
     "EpochMetrics",
-    "accuracy",
     "assemble",
     "augment",
     "fit_router",
     "fit_space",
+    "run_through",
     "sample_dictionaries",
     "train_autoencoder",
     "train_classifier",

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stl_ray.config.sections import TrainConfig
 from stl_ray.errors import TrainingError
+from stl_ray.images import from_uint8
 from stl_ray.models import Classifier
 from stl_ray.seeding import seed_of
 from stl_ray.training.augmentation import augment
@@ -104,7 +105,7 @@ def train_classifier(
             names = [ids[index] for index in mine.tolist()]
             crops = augment(images[mine], names, seed=seed, epoch=epoch, padding=config.crop_padding, flip=config.flip)
             with _random_layers(seed_of(seed, f"{epoch}/{step}/{rank}", "random layers"), device):
-                logits = model(crops.to(device).float() / 255)
+                logits = model(from_uint8(crops.to(device)))
             targets = labels[mine].to(device)
             losses = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing, reduction="none")
             _require_finite(losses, names, epoch=epoch + 1)

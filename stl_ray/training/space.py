@@ -4,9 +4,9 @@ Source: Sun et al. 2019, sections 3.1 and 3.2. Training images only: no test ima
 `fit_space` does it all on one machine; whoever distributes it runs the same steps side by side.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,23 @@ from stl_ray.training.autoencoder import AutoencoderEpoch, train_autoencoder
 from stl_ray.training.batches import permutation
 
 UNIVERSAL = "universal"
+
+SMALLEST_CLUSTER = 10
+"""Images of a cluster, at least: eight to learn its dictionary from and two to judge it by."""
+
+Step = TypeVar("Step")
+Result = TypeVar("Result")
+
+
+def run_through(steps: Generator[Step, None, Result], report: Callable[[Step], object]) -> Result:
+    """What a generator returns in the end; `report` sees every step before it."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        report(step)
 
 
 def cluster_name(cluster: int) -> str:
@@ -39,7 +56,7 @@ def fit_router(
         seed: the run seed.
 
     Raises:
-        TrainingError: if the autoencoder cannot be trained on the images.
+        TrainingError: if the autoencoder cannot be trained on the images, or a cluster is too small for a dictionary.
         TensorError: if there are too few different latents for the clusters, or too few images for k.
     """
     epoch = None
@@ -55,7 +72,20 @@ def fit_router(
         restarts=config.restarts,
         seed=seed_of(seed, "clusters", "k-means++"),
     )
+    # Here, not only where the dictionaries are sampled: a router that is returned is stored and used again.
+    _require_sizes(clusters.sizes)
     return Router(autoencoder, clusters, hash_ids(ids), config.neighbours)
+
+
+def _require_sizes(sizes: Sequence[int]) -> None:
+    small = [cluster_name(cluster) for cluster, size in enumerate(sizes) if size < SMALLEST_CLUSTER]
+    if small:
+        raise TrainingError(
+            "too few images for a dictionary; fit fewer clusters or give more images",
+            item=", ".join(small),
+            expected=f"at least {SMALLEST_CLUSTER} in each cluster",
+            got=", ".join(map(str, sizes)),
+        )
 
 
 @dataclass(frozen=True)
@@ -83,15 +113,11 @@ def sample_dictionaries(
     Raises:
         TrainingError: if a cluster has fewer than ten images.
     """
+    _require_sizes(torch.bincount(labels, minlength=clusters).tolist())
     members = {UNIVERSAL: torch.arange(len(labels))}
     members |= {cluster_name(cluster): (labels == cluster).nonzero()[:, 0] for cluster in range(clusters)}
     samples = []
     for name, indices in members.items():
-        if len(indices) < 10:
-            raise TrainingError(
-                "too few images for a dictionary; fit fewer clusters or give more images", item=name,
-                expected="at least 10", got=len(indices),
-            )  # fmt: skip
         order = indices[permutation(len(indices), seed=seed, item=name, purpose="dictionary sample")].tolist()
         held = min(config.holdout, len(order) // 5)
         samples.append(DictionarySample(name, sorted(order[held : held + config.images]), sorted(order[:held])))
@@ -134,12 +160,7 @@ def fit_space(images: Tensor, ids: Sequence[str], config: FitConfig, *, seed: in
         TensorError: if the images are of another shape or range, or too flat.
     """
     steps = fit_router(thumbnails(images), ids, config, seed=seed)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            router: Router = end.value
-            break
+    router = run_through(steps, lambda epoch: None)
     samples = sample_dictionaries(router.clusters.labels, config.dictionary, clusters=config.clusters, seed=seed)
     dictionaries = {}
     for sample in samples:

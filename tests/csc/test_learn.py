@@ -1,3 +1,4 @@
+import json
 import math
 from itertools import pairwise
 
@@ -6,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.config.sections import DictionaryConfig
-from stl_ray.csc import Dictionary, LearningStep, learn_dictionary, operator_of, solve_cbpdn, split_bands
+from stl_ray.csc import Dictionary, LearningStep, learn_dictionary, operator_of, reconstruct, solve_cbpdn, split_bands
 from stl_ray.csc.certificate import objective
 from stl_ray.errors import TensorError
 
@@ -84,6 +85,30 @@ def test_invariant_large_images_cost_a_window(natural_images: Tensor) -> None:
     (step,) = learn(large, natural_images[4:6], config)
     assert step.dictionary.filters.shape == (16, 3, 8, 8)
     assert math.isfinite(step.objective)
+
+
+def test_identity_psnr_of_the_mean_squared_error(steps: list[LearningStep], natural_images: Tensor) -> None:
+    images = natural_images[1::2]
+    projected = reconstruct(images, steps[-1].dictionary, 0.2, "reference").images
+    expected = -10 * math.log10(float((projected - images).square().mean()))
+    assert steps[-1].psnr == pytest.approx(expected, abs=0.1)
+
+
+def test_invariant_black_holdout_images_leave_a_finite_record(natural_images: Tensor) -> None:
+    config = CONFIG.model_copy(update={"iterations": 1})
+    black = torch.zeros(1, 3, 32, 32)
+    some, only = (
+        learn(natural_images[:12], holdout, config)[0] for holdout in (torch.cat([natural_images[12:14], black]), black)
+    )
+    json.dumps([some.psnr, only.psnr], allow_nan=False)
+    assert 20 < some.psnr < 60 < only.psnr
+
+
+def test_refuses_images_of_which_no_coefficient_survives_lambda(natural_images: Tensor) -> None:
+    faint = 0.3 + 0.05 * (torch.rand((40, 3, 32, 32), generator=torch.Generator().manual_seed(0)) - 0.5)
+    with pytest.raises(TensorError, match="contrast") as caught:
+        learn(faint, natural_images[4:6], CONFIG.model_copy(update={"lmbda": 1.0}), name="cluster 3")
+    assert caught.value.item == "cluster 3"
 
 
 def test_refuses_images_that_teach_nothing(natural_images: Tensor) -> None:

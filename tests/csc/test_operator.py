@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stl_ray.csc import Dictionary, operator_of
+from stl_ray.csc import operator as operator_module
 from stl_ray.csc.operator import ConvolutionOperator
 from stl_ray.errors import TensorError
 
@@ -54,6 +55,34 @@ def test_invariant_operator_is_kept(dictionary: Dictionary) -> None:
     first = operator_of(dictionary, 32, 32, torch.float32, device)
     assert operator_of(Dictionary(dictionary.filters.clone(), 0.2), 32, 32, torch.float32, device) is first
     assert operator_of(dictionary, 32, 33, torch.float32, device) is not first
+
+
+def test_invariant_what_is_kept_is_bounded_in_bytes(dictionary: Dictionary, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cpu")
+
+    def operator_at(width: int) -> ConvolutionOperator:
+        return operator_of(dictionary, 40, width, torch.float32, device)
+
+    spectra = [operator_at(width) for width in (40, 42, 44)]
+    assert all(operator_at(width) is kept for width, kept in zip((40, 42, 44), spectra, strict=True))
+    monkeypatch.setattr(operator_module, "KEPT_BYTES", spectra[1].nbytes + spectra[2].nbytes)
+    newest = operator_at(38)
+    assert operator_at(38) is newest
+    assert operator_at(44) is spectra[2]
+    assert operator_at(40) is not spectra[0]
+    # One that is larger than the bound is kept all the same, alone.
+    monkeypatch.setattr(operator_module, "KEPT_BYTES", 1)
+    large = operator_at(46)
+    assert operator_at(46) is large
+    assert operator_at(44) is not spectra[2]
+
+
+def test_identity_bytes_count_spectra_and_inverses() -> None:
+    operator = ConvolutionOperator(random(6, 3, 4, 4), 9, 10)
+    spectrum = 9 * 6 * 16
+    assert operator.nbytes == 2 * 6 * 3 * spectrum
+    operator.solve(0.5, operator.transform(random(1, 3, 9, 10)))
+    assert operator.nbytes == (2 * 6 * 3 + 3 * 3) * spectrum
 
 
 def test_refuses_images_smaller_than_the_filters(dictionary: Dictionary) -> None:

@@ -12,7 +12,7 @@ from stl_ray.statistics import paired_difference, wilson
 CLASSES = ["a", "b", "c"]
 
 
-def predictions(vanilla, *, retrained=None, psnr=None, cluster=None, **changes) -> pa.Table:
+def predictions(vanilla, *, retrained=None, psnr=None, cluster=None, status=None, **changes) -> pa.Table:
     """Six images of classes a a b b c c; what is not given is as it would be without a defense."""
     columns = {
         "id": [f"test/{index}" for index in range(6)],
@@ -23,6 +23,7 @@ def predictions(vanilla, *, retrained=None, psnr=None, cluster=None, **changes) 
         "retrained_float": vanilla if retrained is None else retrained,
         "psnr": [float("inf")] * 6 if psnr is None else psnr,
         "cluster": [-1] * 6 if cluster is None else cluster,
+        "status": ["applied"] * 6 if status is None else status,
         **changes,
     }
     return pa.Table.from_pydict(columns, schema=PREDICTIONS_SCHEMA)
@@ -39,6 +40,7 @@ def tables() -> dict[tuple[str, str], pa.Table]:
             retrained=[0, 0, 1, 1, 2, 0],
             psnr=[25.0] * 5 + [float("inf")],
             cluster=[0, 1, 1, 1, 0, 1],
+            status=["max_iterations", *["converged"] * 4, "diverged"],
             vanilla_float=[0, 1, 1, 1, 1, 0],
         ),
     }
@@ -80,6 +82,7 @@ def test_identity_scores_by_hand(tables):
         "float_disagreements": 2,
         "psnr": 25.0,
         "cluster_changed": pytest.approx(2 / 6),
+        "statuses": {"converged": 4, "diverged": 1, "max_iterations": 1},
         "versus_none": {
             "difference": versus.estimate,
             "low": versus.low,
@@ -128,6 +131,7 @@ def test_invariant_order_of_rows_and_chunks(tables):
         (predictions([0, 0, 0, 0, 0, 3]), "no such class"),
         (predictions([0] * 6, label=[0, 0, 1, 1, 2, -1]), "no such class"),
         (predictions([0] * 6, retrained=[0, 0, 0, 0, 0, None]), "missing"),
+        (predictions([0] * 6, status=[*["applied"] * 5, None]), "missing"),
         (predictions([0] * 6).slice(0, 0), "not a table"),
         (predictions([0] * 6).drop_columns(["psnr"]), "not a table"),
     ],

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from stl_ray.errors import TensorError
-from stl_ray.images import quantize, to_tensor, to_uint8
+from stl_ray.images import from_uint8, quantize, to_tensor, to_uint8
 
 LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
 
@@ -13,6 +13,13 @@ def test_roundtrip_every_level():
     assert tensor.shape == (2, 3, 16, 16) and tensor.dtype == torch.float32 and tensor.is_contiguous()
     assert tensor.min() == 0 and tensor.max() == 1
     assert np.array_equal(to_uint8(tensor), np.stack([LEVELS, LEVELS[::-1]]))
+
+
+def test_agrees_from_uint8_with_exact_division():
+    levels = torch.from_numpy(LEVELS).permute(2, 0, 1)[None]
+    images = from_uint8(levels)
+    assert torch.equal(images, (levels.double() / 255).float())
+    assert torch.equal(images, to_tensor([LEVELS]))
 
 
 def test_identity_quantize_is_storing_and_reading_back(natural_images):
@@ -42,6 +49,8 @@ def test_identity_quantize_keeps_nan_in_sight():
 def test_agrees_between_cpu_and_gpu():
     levels = (torch.arange(0, 256 * 8, dtype=torch.float32) / 8 / 255).reshape(1, 1, -1).expand(1, 3, -1)[..., None]
     assert torch.equal(quantize(levels.cuda()).cpu(), quantize(levels))
+    stored = torch.from_numpy(LEVELS).permute(2, 0, 1)[None]
+    assert torch.equal(from_uint8(stored.cuda()).cpu(), from_uint8(stored))
 
 
 @pytest.mark.parametrize(
@@ -70,3 +79,11 @@ def test_refuses_to_store_what_is_not_finite(value):
 def test_refuses_to_store_other_shapes():
     with pytest.raises(TensorError):
         to_uint8(torch.zeros(3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "images", [torch.zeros(1, 3, 8, 8), torch.zeros(3, 8, 8).byte(), torch.zeros(1, 8, 8, 3).byte()]
+)
+def test_refuses_to_read_what_is_not_stored_pixels(images):
+    with pytest.raises(TensorError, match="stored RGB"):
+        from_uint8(images)

@@ -122,6 +122,9 @@ def test_refuses_other_settings_in_the_same_root(tiny, write_config, tmp_path, c
         ("project", "stl.accuracy=reference", "defense.accuracy"),
         ("train", "train.learning_rate=0.1", "train.learning_rate"),
         ("attack", "seed=2", "seed"),
+        # What lies on disk was made otherwise than these tables would say.
+        ("train", "stl.accuracy=reference", "defense.accuracy"),
+        ("evaluate", "attack.sets.0.dissimilarity=0.05", "attack.dissimilarity"),
     ):
         assert main([job, config, override]) == 1
         error = capsys.readouterr().err

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from stl_ray import models
 from stl_ray.errors import ArtifactError, StorageError
-from stl_ray.models import build_classifier, load_classifier, load_weights, save_classifier
+from stl_ray.models import build_classifier, load_weights, save_classifier
 from stl_ray.store import load_artifact, save_artifact
 
 NAMES = ["cat", "dog"]
@@ -65,13 +65,13 @@ def test_refuses_what_is_not_safetensors(classifier, tmp_path):
 
 def test_refuses_a_missing_altered_or_unknown_classifier(classifier, tmp_path):
     with pytest.raises(ArtifactError):
-        load_classifier(str(tmp_path / "nowhere"))
+        models.load(str(tmp_path / "nowhere"))
     save_classifier(str(tmp_path), classifier, {})
     record = json.loads((tmp_path / "model.json").read_text())
     record["meta"]["class_names"] = ["dog", "cat"]
     (tmp_path / "model.json").write_text(json.dumps(record))
     with pytest.raises(ArtifactError, match="altered"):
-        load_classifier(str(tmp_path))
+        models.load(str(tmp_path))
 
 
 @pytest.mark.parametrize("architecture", ["smal_cnn", None])
@@ -79,4 +79,4 @@ def test_refuses_a_record_that_rebuilds_nothing(architecture, tmp_path):
     meta = {"class_names": NAMES, "mean": [0.0] * 3, "std": [1.0] * 3}
     save_artifact(str(tmp_path), "model", 1, {}, meta | ({"architecture": architecture} if architecture else {}))
     with pytest.raises(ArtifactError, match="not a classifier of this version"):
-        load_classifier(str(tmp_path))
+        models.load(str(tmp_path))

@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from stl_ray.errors import TensorError
 from stl_ray.models import Victim, build_classifier, predict, tile_size
 
 
@@ -37,3 +39,19 @@ def test_invariant_alone_together_and_shuffled(natural_images):
 
 def test_identity_tiles_shrink_with_the_image():
     assert [tile_size(side, side) for side in (8, 32, 64, 128, 224, 1024)] == [128, 128, 128, 64, 20, 16]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_refuses_logits_that_are_not_finite_and_counts_the_images(value, natural_images):
+    images = natural_images.clone()
+    images[[2, 7, 20], 1, 0, 0] = value  # the largest channel of three images
+    with pytest.raises(TensorError, match="not finite for 3 of 24 images"):
+        predict(LargestChannel(), images)
+
+
+def test_refuses_a_classifier_with_nan_weights(natural_images):
+    classifier = build_classifier("small_cnn", ["a", "b"], seed=0).eval()
+    with torch.no_grad():
+        classifier.backbone[-1].bias[1] = torch.nan
+    with pytest.raises(TensorError, match="not finite for 24 of 24 images"):
+        predict(classifier, natural_images)

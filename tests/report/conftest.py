@@ -49,6 +49,7 @@ def score_cell(setting: str, defense: str, attack: str, correct: int, undefended
         if (defense, attack) == ("none", "clean")
         else 27.0 + DEFENSES.index(defense) - ATTACKS.index(attack),
         "cluster_changed": 0.045 if defense == "stl_cluster" and attack != "clean" else None,
+        "statuses": {"applied" if defense in ("none", "jpeg") else "converged": IMAGES},
         "versus_none": None if defense == "none" else versus_none,
     }
 
@@ -69,6 +70,17 @@ def scores() -> dict[str, Any]:
             for defense in DEFENSES
             for column, attack in enumerate(ATTACKS)
         ],
+        "attacks": {
+            attack: {
+                "images": IMAGES,
+                "statuses": {"ok": 166, "already_wrong": 34, "budget_unreachable": 0},
+                "successes": 166 - CORRECT["vanilla"]["none"][column],
+                "dissimilarity": {"min": 0.0391, "mean": 0.0399, "max": 0.04},
+                "linf_max": 0.0627,
+            }
+            for column, attack in enumerate(ATTACKS)
+            if attack != "clean"
+        },
     }
 
 

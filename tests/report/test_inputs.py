@@ -1,5 +1,6 @@
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
 from stl_ray.errors import ArtifactError, StlRayError
@@ -57,3 +58,22 @@ def test_refuses_a_broken_line_by_its_number(experiment_root):
     path.write_text(path.read_text() + '{"job": "fit"\n')
     with pytest.raises(ArtifactError, match=r"fit\.jsonl line 2"):
         read_inputs(str(experiment_root))
+
+
+def test_roundtrip_scores_of_before_the_attacks_were_counted_are_read(experiment_root):
+    path = experiment_root / "evaluate" / "scores.json"
+    scores = json.loads(path.read_text())
+    del scores["attacks"]
+    for cell in scores["cells"]:
+        del cell["statuses"]
+    path.write_text(json.dumps(scores))
+    found = read_inputs(str(experiment_root)).scores
+    assert found.attacks == {} and all(cell.statuses == {} for cell in found.cells)
+
+
+def test_roundtrip_a_gallery_without_rows_is_there(experiment_root):
+    path = experiment_root / "evaluate" / "gallery.parquet"
+    pq.write_table(pq.read_table(path).slice(0, 0), path)
+    assert read_inputs(str(experiment_root)).gallery == ()
+    path.unlink()
+    assert read_inputs(str(experiment_root)).gallery is None

@@ -76,7 +76,7 @@ def test_agrees_accuracies_on_the_page_are_the_counts_of_the_scores(experiment_r
 def test_invariant_markdown_tables_are_rectangular(experiment_root, tmp_path):
     markdown = build(experiment_root, tmp_path / "report")[1]
     blocks = re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE)
-    assert len(blocks) == 12
+    assert len(blocks) == 13
     for block in blocks:
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
         assert len(widths) == 1, block

@@ -45,7 +45,7 @@ def test_invariant_a_partly_finished_experiment_shows_what_it_has(experiment_roo
     sections = {section.anchor: section for section in build_sections(inputs)}
     assert "evaluate/scores.json" in texts(sections["vanilla"])[0]
     tables = [block for block in sections["vanilla"].blocks if isinstance(block, Table)]
-    assert [table.caption for table in tables] == ["The paper's Table 5: CIFAR-10, vanilla VGG-16"]
+    assert [table.caption for table in tables] == ["The paper's Table 5: CIFAR-10 at 32 px, vanilla VGG-16"]
     assert texts(sections["gallery"]) == texts(sections["filters"]) == texts(sections["curves"]) == []
 
 
@@ -74,3 +74,39 @@ def test_identity_a_renamed_stl_defense_still_gets_its_verdict(inputs):
 def test_identity_the_configuration_is_listed(inputs):
     (listing,) = [b for b in section(inputs, "provenance").blocks if isinstance(b, Listing)]
     assert '"name": "quickstart"' in listing.text
+
+
+def test_identity_what_the_attacks_did_stands_under_the_accuracies(inputs):
+    anchors = [section.anchor for section in build_sections(inputs)]
+    assert anchors[anchors.index("retrained") + 1] == "attacks"
+    older = replace(inputs, scores=inputs.scores.model_copy(update={"attacks": {}}))
+    for without in (older, replace(inputs, scores=None)):
+        assert "attacks" not in [section.anchor for section in build_sections(without)]
+
+
+def test_certificate_solves_that_did_not_converge_are_counted(inputs):
+    table = section(inputs, "psnr").blocks[-1]
+    assert "Not converged" not in table.columns and "Not converged" not in table.footnote
+    first, *others = inputs.scores.cells
+    first = first.model_copy(update={"statuses": {"converged": 195, "diverged": 1, "max_iterations": 4}})
+    scores = inputs.scores.model_copy(update={"cells": (first, *others)})
+    table = section(replace(inputs, scores=scores), "psnr").blocks[-1]
+    assert table.columns[-1] == "Not converged" and "Not converged" in table.footnote
+    assert [row[-1].text for row in table.rows[:2]] == ["1 diverged, 4 max iterations", "–"]  # noqa: RUF001
+
+
+def test_identity_a_gallery_of_no_images_is_not_a_missing_one(inputs):
+    assert texts(section(replace(inputs, gallery=()), "gallery")) == ["No images were asked for (evaluate.gallery: 0)."]
+    (text,) = texts(section(replace(inputs, gallery=None), "gallery"))
+    assert text.startswith("Not here yet: evaluate/gallery.parquet")
+
+
+@pytest.mark.parametrize(("size", "shown"), [(None, 1), (32, 1), (224, 0)])
+def test_certificate_the_papers_tables_stand_only_beside_images_of_their_size(inputs, size, shown):
+    ingest = inputs.experiment.ingest.model_copy(update={"size": size})
+    inputs = replace(inputs, experiment=inputs.experiment.model_copy(update={"ingest": ingest}))
+    for setting, scores in (("vanilla", inputs.scores), ("retrained", inputs.scores), ("vanilla", None)):
+        blocks = section(replace(inputs, scores=scores), setting).blocks
+        captions = [block.caption for block in blocks if isinstance(block, Table) and "paper's" in block.caption]
+        assert len(captions) == shown
+        assert all("CIFAR-10 at 32 px" in caption and "VGG-16" in caption for caption in captions)

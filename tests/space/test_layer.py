@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stl_ray.csc import Accuracy, Dictionary
+from stl_ray.csc import Accuracy, Dictionary, reconstruct, split_bands
 from stl_ray.errors import TensorError
 from stl_ray.space import QuasiNaturalSpace, SparseTransformationLayer
+from stl_ray.space.layer import CLIP_SLACK
 
 TIGHT = Accuracy(penalty=20, violation=1e-9, change=1e-10, max_iterations=50_000)
 
@@ -27,16 +28,55 @@ def test_identity_gradcheck_of_the_exact_gradient(natural_images: Tensor) -> Non
 
 
 def test_identity_clipped_pixels_pass_no_exact_gradient(dictionaries: tuple[Dictionary, ...]) -> None:
-    white = torch.ones(1, 3, 16, 16)
-    white[0, :, 4:12, 4:12] = 0
+    images = torch.ones(1, 3, 16, 16)
+    images[0, :, 4:12, 4:12] = 0
+    raw = reconstruct(images, dictionaries[0], 0.2, "default").images
+    outside = (raw < -CLIP_SLACK) | (raw > 1 + CLIP_SLACK)
+    assert (raw[outside] < 0).any()
+    assert (raw[outside] > 1).any()
     layer = SparseTransformationLayer(QuasiNaturalSpace.from_dictionary(dictionaries[0]))
-    images = white.clone().requires_grad_()
-    output = layer(images)
-    saturated = (output == 0) | (output == 1)
-    assert saturated.any()
-    output.backward(torch.where(saturated, 1.0, 0.0))
-    assert images.grad is not None
-    assert (images.grad == 0).all()
+    images.requires_grad_()
+    (gradient,) = torch.autograd.grad(layer(images), images, outside.float())
+    assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_identity_black_and_white_pass_the_exact_gradient_of_the_low_band(
+    dictionaries: tuple[Dictionary, ...], natural_images: Tensor, value: float
+) -> None:
+    images = torch.full((1, 3, 16, 16), value, requires_grad=True)
+    layer = SparseTransformationLayer(QuasiNaturalSpace.from_dictionary(dictionaries[0]))
+    cotangent = natural_images[:1, :, :16, :16]
+    (gradient,) = torch.autograd.grad(layer(images), images, cotangent)
+    # Nothing is coded, so T is the low band there.
+    low = images.detach().clone().requires_grad_()
+    (expected,) = torch.autograd.grad(split_bands(low)[0], low, cotangent)
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_invariant_the_space_moves_with_the_module(space: QuasiNaturalSpace, natural_images: Tensor) -> None:
+    defended = nn.Sequential(SparseTransformationLayer(space))
+    defended.double()  # a type alone leaves the space as it is
+    assert torch.equal(defended(natural_images[:2]), space.project(natural_images[:2]).images)
+    defended.to("meta")
+    router = defended[0].space.router
+    tensors = (router.reference_ids, router.clusters.latents, *router.autoencoder.state_dict().values())
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert space.router is not None
+    assert space.router.reference_ids.device.type == "cpu"
+
+
+@pytest.mark.gpu
+def test_agrees_with_the_cpu_after_moving(space: QuasiNaturalSpace, natural_images: Tensor) -> None:
+    images = natural_images[:6]
+    for own in (space, space.universal()):
+        layer = SparseTransformationLayer(own).to("cuda")
+        moved = images.to("cuda").requires_grad_()
+        output = layer(moved)
+        torch.testing.assert_close(output.detach().cpu(), own.project(images).images, rtol=0, atol=1e-3)
+        output.sum().backward()
+        assert moved.grad is not None
+        assert moved.grad.abs().max() > 0
 
 
 def test_identity_bpda_is_the_identity_backwards(space: QuasiNaturalSpace, natural_images: Tensor) -> None:

@@ -122,6 +122,11 @@ def test_refuses_images_it_cannot_project(space: QuasiNaturalSpace, natural_imag
         space.project(images, normalization="max")
     with pytest.raises(TensorError, match="cluster"):
         space.project(images, clusters=torch.tensor([0, 3]))
+    for clusters in ([0], [0, 1, 2], [[0], [1]], [0.0, 1.0], [False, True]):
+        with pytest.raises(TensorError, match="cluster"):
+            space.project(images, clusters=torch.tensor(clusters))
+    with pytest.raises(TensorError, match="cluster"):
+        space.project(images, clusters=torch.tensor([0, 1], dtype=torch.int32))
     with pytest.raises(TensorError, match="accuracy"):
         space.project(images, accuracy="best")
 

@@ -143,7 +143,7 @@ def test_refuses_too_much_quarantine_then_finishes_under_another_limit(tmp_path)
     with pytest.raises(QuarantineLimitError):
         run.finish(max_quarantined=0.33)
     next((tmp_path / "quarantine").iterdir()).unlink()
-    with pytest.raises(AuditError, match="quarantine/.*there is no such file"):
+    with pytest.raises(AuditError, match=r"quarantine/.*there is no such file"):
         verify(str(tmp_path))
 
 
@@ -170,7 +170,7 @@ def test_refuses_a_plan_that_another_driver_wrote(finished, tmp_path):
     other = _run(tmp_path / "other")
     other.start(PLAN[:2], identity={}, environment={})
     (tmp_path / "plan.parquet").write_bytes((tmp_path / "other" / "plan.parquet").read_bytes())
-    with pytest.raises(StorageError, match="the plan is not that of run.json"):
+    with pytest.raises(StorageError, match=r"the plan is not that of run\.json"):
         finished.pending()
 
 

@@ -2,10 +2,8 @@ import pickle
 from typing import get_args
 
 import numpy as np
-import pytest
 
 from stl_ray.config import Source
-from stl_ray.errors import StorageError
 from stl_ray.images import encode_png
 from stl_ray.images.readers import open_reader
 
@@ -34,8 +32,3 @@ def test_invariant_a_reader_works_elsewhere(tmp_path, monkeypatch):
     elsewhere = pickle.loads(pickle.dumps(reader))
     assert [image.id for image in elsewhere.read(plan[0].source)] == ["class/0.png"]
     assert elsewhere.class_names == ["class"]
-
-
-def test_refuses_storage_that_is_not_supported():
-    with pytest.raises(StorageError, match="ftp://host/images"):
-        open_reader(Source(format="folder", path="ftp://host/images"), split="train")

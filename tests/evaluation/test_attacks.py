@@ -1,0 +1,57 @@
+import pyarrow as pa
+import pytest
+
+from stl_ray.errors import InputError
+from stl_ray.evaluation import attack_summaries
+from stl_ray.images.schema import image_schema
+
+
+def attacked(**changes) -> pa.Table:
+    """Four images; without the image column, as summaries are given them."""
+    columns = {
+        "id": [f"test/{index}" for index in range(4)],
+        "label": [0, 1, 2, 0],
+        "attack": ["fgsm"] * 4,
+        "success": [True, False, False, True],
+        "status": ["ok", "already_wrong", "budget_unreachable", "ok"],
+        "dissimilarity": [0.25, 0.25, 0.0, 0.5],
+        "linf": [0.125, 0.25, 0.0, 0.0625],
+        "queries": [1] * 4,
+        "source_pred": [1, 0, 2, 1],
+        **changes,
+    }
+    schema = image_schema("adversarial", None)
+    return pa.Table.from_pydict(columns, schema=pa.schema([schema.field(name) for name in columns]))
+
+
+def test_identity_summaries_by_hand():
+    found = attack_summaries({"fgsm": attacked(), "bim": attacked(status=["ok"] * 4, success=[False] * 4)})
+    assert list(found) == ["fgsm", "bim"]
+    assert found["fgsm"] == {
+        "images": 4,
+        "statuses": {"ok": 2, "already_wrong": 1, "budget_unreachable": 1},
+        "successes": 2,
+        "dissimilarity": {"min": 0.0, "mean": 0.25, "max": 0.5},
+        "linf_max": 0.25,
+    }
+    assert found["bim"]["statuses"] == {"ok": 4, "already_wrong": 0, "budget_unreachable": 0}
+    assert found["bim"]["successes"] == 0
+
+
+def test_invariant_order_of_rows_and_chunks():
+    table = attacked()
+    shuffled = pa.concat_tables([table.take([3, 1]), table.take([0, 2])])
+    assert attack_summaries({"fgsm": shuffled}) == attack_summaries({"fgsm": table})
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (attacked().slice(0, 0), "not an adversarial set"),
+        (attacked().drop_columns(["linf"]), "not an adversarial set.*linf"),
+        (attacked(dissimilarity=[0.1, None, 0.1, 0.1]), "fgsm dissimilarity: a measurement is missing"),
+    ],
+)
+def test_refuses_tables_that_are_no_adversarial_set(table, message):
+    with pytest.raises(InputError, match=message):
+        attack_summaries({"fgsm": table})
