@@ -64,9 +64,9 @@ def run(experiment: Experiment) -> dict[str, Any]:
     for sample in samples:
         dictionaries[sample.name], curves[sample.name] = _load_dictionary(storage, sample.name)
     first = decode(rows_at(dataset, [0])[0]["image"]["bytes"], max_pixels=STORED_PIXELS)
-    if not Storage.open(experiment.root).exists(f"{Layout.space}/space.json"):
-        space = assemble(router, dictionaries, resolution=first.shape[0], provenance=identity)
-        space.save(layout.uri(Layout.space))
+    # Always: a space that is there may be of a fit that was removed; the same fit gives the same bytes.
+    space = assemble(router, dictionaries, resolution=first.shape[0], provenance=identity)
+    space.save(layout.uri(Layout.space))
     clusters = {"sizes": router.clusters.sizes}
     record = {"autoencoder": router_curve, "dictionaries": curves, "clusters": clusters}
     Storage.open(experiment.root).write_json(Layout.curves, record)

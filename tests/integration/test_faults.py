@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from stl_ray import QuasiNaturalSpace
 from stl_ray.cli import main
 from stl_ray.config import load_experiment
 from stl_ray.errors import ConfigError, IncompleteRunError, StorageError
@@ -177,6 +178,15 @@ def test_invariant_training_continues_after_its_driver_is_killed(local_ray, writ
         pass
     for name, tensor in undisturbed.state_dict().items():
         assert torch.equal(tensor, continued.state_dict()[name]), name
+
+
+def test_invariant_a_new_fit_replaces_the_space_of_an_old_one(local_ray, write_config, tmp_path):
+    config = write_config(tmp_path)
+    assert main(["ingest", config]) == 0
+    for lmbda in (0.2, 0.1):
+        assert main(["fit", config, f"fit.dictionary.lmbda={lmbda}"]) == 0
+        assert QuasiNaturalSpace.load(str(tmp_path / "root" / "space")).lmbda == lmbda
+        shutil.rmtree(tmp_path / "root" / "fit")  # as the refusal of other settings advises
 
 
 def test_refuses_an_unreadable_space(local_ray, prepared, write_config, tmp_path, capsys):
