@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+FUZZ_SECONDS ?= 20
 
-.PHONY: quickstart test test-slow check format clean
+.PHONY: quickstart test test-slow check format native-test clean
 
 quickstart: $(STAMP)
 	$(BIN)/stl-ray quickstart $(ARGS)
@@ -26,11 +27,18 @@ format: $(STAMP)
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-$(STAMP): pyproject.toml
+# The native core by itself, fuzzed under sanitizers for FUZZ_SECONDS; needs a C++ compiler.
+native-test: $(STAMP)
+	$(BIN)/cmake -S . -B build/fuzz -G "Unix Makefiles" -DSTL_RAY_FUZZ=ON
+	$(BIN)/cmake --build build/fuzz --parallel
+	build/fuzz/fuzz $(FUZZ_SECONDS)
+
+$(STAMP): pyproject.toml CMakeLists.txt $(filter-out native/fuzz.cpp,$(wildcard native/*))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "python3 is older than 3.11; name another with PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -c 'import stl_ray.csc._native' 2>/dev/null || echo "The native core was not built: projections on the CPU will be slow. docs/installing.md says what it needs."
 	@touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) build runs

@@ -1,0 +1,107 @@
+#include "dictionary.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <stdexcept>
+
+namespace stl_ray {
+
+extern const Kernels kernels_baseline[2];
+#ifdef STL_RAY_HAS_AVX2
+extern const Kernels kernels_avx2[2];
+#endif
+#ifdef STL_RAY_HAS_AVX512
+extern const Kernels kernels_avx512[2];
+#endif
+#ifdef STL_RAY_HAS_AVX512BF16
+extern const Kernels kernels_avx512bf16[2];
+#endif
+
+namespace {
+
+struct Build {
+    const char* name;
+    const Kernels* kernels;  // for any filters, and for those of 8 x 8 x 3
+    bool runs;               // on this processor
+};
+
+const std::vector<Build>& builds() {
+    static const std::vector<Build> all = {
+#ifdef STL_RAY_HAS_AVX512BF16
+        {"avx512bf16", kernels_avx512bf16,
+         __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")},
+#endif
+#ifdef STL_RAY_HAS_AVX512
+        {"avx512", kernels_avx512,
+         __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")},
+#endif
+#ifdef STL_RAY_HAS_AVX2
+        {"avx2", kernels_avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
+#endif
+        {"baseline", kernels_baseline, true},
+    };
+    return all;
+}
+
+int rounded(int n, int to) { return (n + to - 1) / to * to; }
+
+// Round to nearest, ties to even.
+std::uint16_t bfloat16(float value) {
+    const auto bits = std::bit_cast<std::uint32_t>(value);
+    return std::uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+}  // namespace
+
+std::vector<std::string> instruction_sets() {
+    std::vector<std::string> names;
+    for (const Build& build : builds())
+        if (build.runs) names.push_back(build.name);
+    return names;
+}
+
+Dictionary::Dictionary(const float* filters, int count, int channels, int side, const std::string& instruction_set)
+    : instruction_set_(instruction_set.empty() ? instruction_sets().front() : instruction_set) {
+    if (count < 1 || channels < 1 || side < 1) throw std::invalid_argument("a dictionary without filters");
+    const auto build = std::find_if(builds().begin(), builds().end(),
+                                    [&](const Build& b) { return b.runs && instruction_set_ == b.name; });
+    if (build == builds().end())
+        throw std::invalid_argument("this build on this processor has no instruction set " + instruction_set_);
+    kernels_ = &build->kernels[side == 8 && channels == 3];
+
+    const int run = side * channels, padded = rounded(run, kernels_->vector / 2), lanes = rounded(count, kernels_->block);
+    const int pairs = (run + 1) / 2;
+    atoms_.assign(std::size_t(count) * side * padded, 0.0f);
+    transposed_.assign(std::size_t(side) * run * lanes, 0.0f);
+    coarse_.assign(std::size_t(side) * pairs * lanes * 2, 0);
+    for (int k = 0; k < count; ++k) {
+        double energy = 0;
+        for (int c = 0; c < channels; ++c)
+            for (int i = 0; i < side; ++i)
+                for (int j = 0; j < side; ++j) {
+                    const float value = *filters++;
+                    const int t = j * channels + c;
+                    atoms_[(std::size_t(k) * side + i) * padded + t] = value;
+                    transposed_[(std::size_t(i) * run + t) * lanes + k] = value;
+                    coarse_[((std::size_t(i) * pairs + t / 2) * lanes + k) * 2 + t % 2] = bfloat16(value);
+                    energy += double(value) * value;
+                }
+        energy_.push_back(float(energy));
+        largest_norm_ = std::max(largest_norm_, float(std::sqrt(energy)));
+    }
+    packed_ = {count,         channels,       side,  run, padded, pairs, lanes, atoms_.data(), energy_.data(),
+               transposed_.data(), coarse_.data()};
+}
+
+void check(const Dictionary& dictionary, int height, int width, std::span<const Atom> atoms) {
+    const Packed& d = dictionary.packed();
+    if (height < d.side || width < d.side) throw std::invalid_argument("the image is smaller than the filters");
+    for (const Atom& a : atoms)
+        if (a.filter < 0 || a.filter >= d.filters || a.row < 0 || a.row >= height || a.column < 0 || a.column >= width)
+            throw std::invalid_argument("a coefficient outside of the image");
+}
+
+}  // namespace stl_ray

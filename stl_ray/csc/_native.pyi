@@ -1,0 +1,67 @@
+"""The native core, native/module.cpp; absent where the package was installed without a compiler.
+
+Arrays are C-contiguous NumPy arrays of exactly the types given here.
+"""
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Columns: TypeAlias = tuple[
+    NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]
+]
+"""Coefficients of B images: offsets (B + 1,), those of image b lying at offsets[b] : offsets[b + 1] of filter, row,
+column and value."""
+
+def instruction_sets() -> list[str]:
+    """Those which this processor runs, the best first."""
+
+class Dictionary:
+    """Filters (K, C, S, S), packed for one instruction set; "" is the best."""
+
+    def __init__(self, filters: NDArray[np.float32], instruction_set: str = "") -> None: ...
+    @property
+    def instruction_set(self) -> str: ...
+
+def solve(
+    dictionary: Dictionary,
+    highpass: NDArray[np.float32],
+    *,
+    lmbda: float,
+    violation: float,
+    change: float,
+    max_iterations: int,
+    start: Columns | None = None,
+    threads: int = 1,
+) -> tuple[
+    NDArray[np.int64],
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.float32],
+    NDArray[np.float32],
+    NDArray[np.int64],
+    NDArray[np.int64],
+]:
+    """Codes of images (B, C, H, W), the coefficients of image b at offsets[b] : offsets[b + 1] of their columns.
+
+    Returns:
+        offsets (B + 1,), filter, row, column and value (nnz,), synthesis (B, C, H, W), status (B,), iterations (B,);
+        `start` is the first five of them.
+    """
+
+def off_the_span(
+    dictionary: Dictionary,
+    images: NDArray[np.float32],
+    atoms: Columns,
+    *,
+    steps: int,
+    tolerance: float = 0.0,
+    threads: int = 1,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The part of images (B, C, H, W) that is orthogonal to atoms, as `start` above, whatever their values.
+
+    Returns:
+        That part, and the relative residual of conjugate gradients, (B,).
+    """

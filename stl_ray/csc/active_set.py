@@ -1,0 +1,150 @@
+"""CBPDN by coordinate descent on an active set, in the native core: native/active_set.hpp tells how it goes.
+
+The fastest method on a CPU. A few of a thousand coefficients are not zero, and only they are ever stored. Every image is
+solved wholly by one thread, so no bit depends on its batch mates or on the number of threads.
+"""
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stl_ray.csc.certified import certify, finish
+from stl_ray.csc.codes import Accuracy, Codes, Descent
+from stl_ray.csc.dictionary import Dictionary
+from stl_ray.errors import TensorError
+
+if TYPE_CHECKING:
+    from stl_ray.csc._native import Columns
+
+try:
+    from stl_ray.csc import _native
+except ImportError:  # installed without a compiler
+    _native = None  # type: ignore[assignment]
+
+TIGHTENING = 0.1
+"""Factor on the tolerances where a certificate is asked for and they did not earn it."""
+
+TIGHTEST = 1e-5
+"""Violation, as a share of lambda, below which single precision has nothing left to give."""
+
+
+def available() -> bool:
+    """Whether the native core was built."""
+    return _native is not None
+
+
+def instruction_set() -> str:
+    """The instruction set that the native core uses on this processor."""
+    return _native.instruction_sets()[0]
+
+
+def solve(s: Tensor, dictionary: Dictionary, lmbda: float, accuracy: Accuracy, start: Tensor | None) -> Codes:
+    """Solve for every image on its own; arguments as for `solve_cbpdn`, already checked.
+
+    Raises:
+        TensorError: the native core is missing, or the signal is not float32 on a CPU.
+    """
+    if not available():
+        raise TensorError("the native core is not built", expected='method "admm"', got="active_set")
+    if s.dtype != torch.float32 or s.device.type != "cpu":
+        raise TensorError("a signal of another kind", expected="float32 on a CPU", got=f"{s.dtype} on {s.device}")
+    if accuracy.gap is None:
+        return descend(s, dictionary, lmbda, accuracy.descent, start)
+    return _certified(s, dictionary, lmbda, accuracy, accuracy.gap, start)
+
+
+def descend(
+    s: Tensor, dictionary: Dictionary, lmbda: float, descent: Descent, start: Tensor | None, instruction_set: str = ""
+) -> Codes:
+    """One solve, to tolerances on the coefficients.
+
+    Args:
+        s: (B, C, H, W) float32.
+        dictionary: the filters.
+        lmbda: the l1 weight.
+        descent: when to stop.
+        start: (B, K, H, W), strided or sparse.
+        instruction_set: of the native core, "" for the best.
+    """
+    offsets, filters, rows, columns, values, synthesis, status, iterations = _native.solve(
+        _packed(dictionary, instruction_set),
+        s.contiguous().numpy(),
+        lmbda=lmbda,
+        violation=descent.violation,
+        change=descent.change,
+        max_iterations=descent.max_iterations,
+        start=None if start is None else _atoms(start),
+        threads=torch.get_num_threads(),
+    )
+    images = np.repeat(np.arange(len(s)), np.diff(offsets))
+    coefficients = torch.sparse_coo_tensor(
+        torch.from_numpy(np.stack([images, filters, rows, columns])),
+        torch.from_numpy(values),
+        (len(s), len(dictionary.filters), *s.shape[2:]),
+        is_coalesced=True,  # the core sorts them
+        check_invariants=False,
+    )
+    gap = torch.full((len(s),), torch.nan, dtype=torch.float64)
+    synthesised, ended, took = (torch.from_numpy(part) for part in (synthesis, status, iterations))
+    return Codes(coefficients, synthesised, ended, took, gap)
+
+
+def off_the_span(
+    v: Tensor, support: Tensor, dictionary: Dictionary, steps: int, tolerance: float
+) -> tuple[Tensor, Tensor]:
+    """The part of images v, (B, C, H, W) float32, that is orthogonal to the atoms of `support`, as `Codes.support`.
+
+    Returns:
+        That part, and the relative residual ||A^T (v - P v)|| / ||A^T v|| of every image, (B,).
+    """
+    ones = torch.ones(support.shape[1])
+    orthogonal, residual = _native.off_the_span(
+        _packed(dictionary, ""),
+        v.contiguous().numpy(),
+        _columns(support, ones, len(v)),
+        steps=steps,
+        tolerance=tolerance,
+        threads=torch.get_num_threads(),
+    )
+    return torch.from_numpy(orthogonal), torch.from_numpy(residual)
+
+
+def _certified(
+    s: Tensor, dictionary: Dictionary, lmbda: float, accuracy: Accuracy, gap: float, start: Tensor | None
+) -> Codes:
+    """Tighten the tolerances until float64 certifies the image; what single precision cannot earn is left to ADMM."""
+    descent, pending = accuracy.descent, torch.arange(len(s))
+    pieces, order = [], []
+    spent = torch.zeros(len(s), dtype=torch.int64)
+    while len(pending):
+        codes = certify(descend(s[pending], dictionary, lmbda, descent, start), s[pending], dictionary, lmbda, gap)
+        spent[pending] += codes.iterations
+        # No image goes on because another one has to.
+        done = (codes.gap <= gap) | (descent.violation <= TIGHTEST)
+        pieces.append(codes.select(done.nonzero()[:, 0]))
+        order.append(pending[done])
+        rest = (~done).nonzero()[:, 0]
+        descent, pending, start = descent.tightened(TIGHTENING), pending[rest], codes.select(rest).coefficients
+    codes = Codes.cat(pieces).select(torch.cat(order).argsort())
+    return finish(replace(codes, iterations=spent), s, dictionary, lmbda, accuracy)
+
+
+def _columns(support: Tensor, values: Tensor, images: int) -> "Columns":
+    """What the core takes as coefficients of a batch: offsets (B + 1,), and filters, rows, columns, values (nnz,)."""
+    offsets = torch.searchsorted(support[0].contiguous(), torch.arange(images + 1))
+    filters, rows, columns = (part.numpy() for part in support[1:].int().contiguous())
+    return offsets.numpy(), filters, rows, columns, values.contiguous().numpy()
+
+
+def _atoms(coefficients: Tensor) -> "Columns":
+    sparse = coefficients if coefficients.is_sparse else coefficients.to_sparse()
+    return _columns(sparse.indices(), sparse.values(), len(sparse))
+
+
+@lru_cache(maxsize=64)
+def _packed(dictionary: Dictionary, instruction_set: str) -> "_native.Dictionary":
+    return _native.Dictionary(dictionary.filters.detach().cpu().contiguous().numpy(), instruction_set)
