@@ -261,14 +261,14 @@ def _heading(device: torch.device, given: list[str], ceilings: Ceilings) -> list
     return [
         f"# T(x) on a GPU: {name}",
         "",
-        f"{time.strftime('%Y-%m-%d')}, torch {torch.__version__}, CUDA {torch.version.cuda}, triton {triton.__version__}. "
-        f"Tier: {TIER}, lambda {LMBDA:g}.",
+        f"{time.strftime('%Y-%m-%d')}, torch {torch.__version__}, CUDA {torch.version.cuda}, "
+        f"triton {triton.__version__}. Tier: {TIER}, lambda {LMBDA:g}.",
         "",
         "    " + shlex.join(["python", "-m", "benchmarks.projection_gpu", *given]),
         "",
-        f"Measured in this run: copy {ceilings.copy / 1e12:.3g} TB/s, read and written; products of 8192 x 8192, Tflop/s: "
-        f"{rates}. A form's floor is its passes over the K maps at that bandwidth (or its products at the fp16 rate), "
-        "times the mean iterations.",
+        f"Measured in this run: copy {ceilings.copy / 1e12:.3g} TB/s, read and written; products of 8192 x 8192, "
+        f"Tflop/s: {rates}. A form's floor is its passes over the K maps at that bandwidth (or its products at the "
+        "fp16 rate), times the mean iterations.",
         "",
     ]
 

@@ -47,9 +47,9 @@ Problem random_problem(std::mt19937_64& random) {
     const bool usual = among(0, 1);
     p.side = usual ? 8 : among(1, 16);
     p.channels = usual ? 3 : among(1, 4);
-    p.filters = among(0, 3) ? among(1, 40) : among(60, 130);
-    p.height = p.side + among(0, 24);
-    p.width = p.side + among(0, 24);
+    p.filters = among(0, 5) ? among(1, 20) : among(63, 66);
+    p.height = p.side + among(0, 10);
+    p.width = p.side + among(0, 10);
     p.d.resize(std::size_t(p.filters) * p.channels * p.side * p.side);
     for (float& value : p.d) value = normal(random);
     const std::size_t length = p.d.size() / p.filters;

@@ -1,12 +1,15 @@
-"""THE SOLVER: convolutional sparse coding in torch; no Ray, no prints.
+"""THE SOLVER: convolutional sparse coding; no Ray, no prints.
 
 dictionary   filters, their norm convention and lambda
+fourier      the transform of images, the same on any number of threads
 operator     D x and its adjoint, the C x C solves, spectra cached per size
 prox         soft threshold and clip
 tiles        how many images are solved at once
 bands        the Tikhonov split and its adjoint
 codes        what a solve returns, its status, the accuracy tiers
-admm         the solver's iteration
+admm         the solver in torch, on any device and in any precision
+active_set   the solver for CPUs, in the native core
+fused        the solver for GPUs, in Triton
 certificate  objective and duality gap in float64
 cbpdn        `solve_cbpdn`, the one entrance
 projection   low band + D z, the map T before clipping
@@ -18,7 +21,7 @@ weight, s the signal (an image's high band); the suffix f marks the frequency do
 """
 
 from stl_ray.csc.bands import split_bands
-from stl_ray.csc.cbpdn import METHODS, check_images, solve_cbpdn, tolerances
+from stl_ray.csc.cbpdn import METHODS, check_images, check_method, choose_method, solve_cbpdn, tolerances
 from stl_ray.csc.codes import ACCURACIES, Accuracy, Codes, SolveStatus
 from stl_ray.csc.dictionary import Dictionary
 from stl_ray.csc.gradient import projection_vjp
@@ -37,6 +40,8 @@ __all__ = [
     "Reconstruction",
     "SolveStatus",
     "check_images",
+    "check_method",
+    "choose_method",
     "learn_dictionary",
     "operator_of",
     "projection_vjp",

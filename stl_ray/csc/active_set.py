@@ -6,7 +6,6 @@ solved wholly by one thread, so no bit depends on its batch mates or on the numb
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,9 +15,6 @@ from stl_ray.csc.certified import certify, finish
 from stl_ray.csc.codes import Accuracy, Codes, Descent
 from stl_ray.csc.dictionary import Dictionary
 from stl_ray.errors import TensorError
-
-if TYPE_CHECKING:
-    from stl_ray.csc._native import Columns
 
 try:
     from stl_ray.csc import _native
@@ -133,14 +129,14 @@ def _certified(
     return finish(replace(codes, iterations=spent), s, dictionary, lmbda, accuracy)
 
 
-def _columns(support: Tensor, values: Tensor, images: int) -> "Columns":
+def _columns(support: Tensor, values: Tensor, images: int) -> "_native.Columns":
     """What the core takes as coefficients of a batch: offsets (B + 1,), and filters, rows, columns, values (nnz,)."""
     offsets = torch.searchsorted(support[0].contiguous(), torch.arange(images + 1))
     filters, rows, columns = (part.numpy() for part in support[1:].int().contiguous())
     return offsets.numpy(), filters, rows, columns, values.contiguous().numpy()
 
 
-def _atoms(coefficients: Tensor) -> "Columns":
+def _atoms(coefficients: Tensor) -> "_native.Columns":
     sparse = coefficients if coefficients.is_sparse else coefficients.to_sparse()
     return _columns(sparse.indices(), sparse.values(), len(sparse))
 

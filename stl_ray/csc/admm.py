@@ -46,9 +46,10 @@ def solve(s: Tensor, dictionary: Dictionary, lmbda: float, accuracy: Accuracy, s
 
     def solve_tile(s: Tensor, *start: Tensor) -> tuple[Tensor, ...]:
         p = _initial_state(s.to(dtype), start[0].to(dtype) if start else None, operator, lmbda, rho)
-        return _iterate(p, s, operator, lmbda, rho, accuracy)
+        y, *rest = _iterate(p, s, operator, lmbda, rho, accuracy)
+        return y, operator.forward(y.to(dtype)).to(s.dtype), *rest
 
-    tensors = (s,) if start is None else (s, start)
+    tensors = (s,) if start is None else (s, start.to_dense())
     return Codes(*in_tiles(solve_tile, *tensors, size=tile_size(s.shape[-2], s.shape[-1], s.device)))
 
 
@@ -104,6 +105,11 @@ def _is_small(residual: Tensor, y: Tensor, threshold: float, accuracy: Accuracy)
     """Whether x - y of every image meets the tolerances, (B,); a bound on the violation by x, not by y."""
     largest = residual.abs().flatten(1).amax(1)
     # The threshold is the scale of one coefficient: it lets an image with an empty code converge.
-    size = y.flatten(1).norm(dim=1) + threshold
-    change: Tensor = residual.flatten(1).norm(dim=1) / size
+    change = _norm(residual) / (_norm(y) + threshold)
     return (largest <= accuracy.violation * threshold) & (change <= accuracy.change)
+
+
+def _norm(maps: Tensor) -> Tensor:
+    """||x|| of every image, (B,); map by map, since a sum that several threads share is not taken in one order."""
+    norms: Tensor = maps.flatten(2).norm(dim=2).norm(dim=1)
+    return norms

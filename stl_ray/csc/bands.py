@@ -11,6 +11,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from stl_ray.csc.fourier import irfft2, rfft2
+from stl_ray.csc.tiles import tile_size
+from stl_ray.tiling import in_tiles
+
 WEIGHT = 5.0
 """Weight of the gradient term."""
 
@@ -20,7 +24,8 @@ PADDING = 16
 
 def split_bands(images: Tensor) -> tuple[Tensor, Tensor]:
     """(low, high) of images (B, C, H, W), each of that shape; low + high = images."""
-    low = _crop(_smooth(_pad(images)))
+    size = tile_size(images.shape[-2], images.shape[-1], images.device)
+    (low,) = in_tiles(lambda tile: (_crop(_smooth(_pad(tile))),), images, size=size)
     return low, images - low
 
 
@@ -29,11 +34,8 @@ def low_band_adjoint(cotangent: Tensor) -> Tensor:
 
     L itself is only nearly self-adjoint: reflection would make it so if the padding did not end.
     """
-    height, width = cotangent.shape[-2:]
-    smoothed = _smooth(torch.nn.functional.pad(cotangent, (PADDING,) * 4))
-    rows, columns = (_reflected(size, cotangent.device) for size in (height, width))
-    folded = smoothed.new_zeros((*smoothed.shape[:-1], width)).index_add_(-1, columns, smoothed)
-    return folded.new_zeros((*folded.shape[:-2], height, width)).index_add_(-2, rows, folded)
+    size = tile_size(cotangent.shape[-2], cotangent.shape[-1], cotangent.device)
+    return in_tiles(lambda tile: (_pad_adjoint(_smooth(_crop_adjoint(tile))),), cotangent, size=size)[0]
 
 
 def _pad(images: Tensor) -> Tensor:
@@ -41,15 +43,25 @@ def _pad(images: Tensor) -> Tensor:
     return images.index_select(-2, rows).index_select(-1, columns)
 
 
+def _pad_adjoint(padded: Tensor) -> Tensor:
+    height, width = (side - 2 * PADDING for side in padded.shape[-2:])
+    rows, columns = (_reflected(size, padded.device) for size in (height, width))
+    folded = padded.new_zeros((*padded.shape[:-1], width)).index_add_(-1, columns, padded)
+    return folded.new_zeros((*folded.shape[:-2], height, width)).index_add_(-2, rows, folded)
+
+
 def _crop(images: Tensor) -> Tensor:
     return images[..., PADDING:-PADDING, PADDING:-PADDING]
+
+
+def _crop_adjoint(images: Tensor) -> Tensor:
+    return torch.nn.functional.pad(images, (PADDING,) * 4)
 
 
 def _smooth(padded: Tensor) -> Tensor:
     height, width = padded.shape[-2:]
     response = _response(height, width, padded.dtype, padded.device)
-    smooth: Tensor = torch.fft.irfft2(torch.fft.rfft2(padded) * response, s=(height, width))
-    return smooth
+    return irfft2(rfft2(padded) * response, (height, width))
 
 
 @lru_cache(maxsize=64)

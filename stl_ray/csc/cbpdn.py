@@ -5,18 +5,24 @@
 for images s with fixed filters d (Sun et al. 2019, Eq. 1 and section 3.3; without the low band, see `bands`).
 """
 
+import warnings
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from stl_ray.csc import admm
+from stl_ray.csc import active_set, admm, fused
 from stl_ray.csc.codes import ACCURACIES, Accuracy, Codes
 from stl_ray.csc.dictionary import Dictionary
 from stl_ray.errors import TensorError
 
-METHODS: dict[str, Callable[[Tensor, Dictionary, float, Accuracy, Tensor | None], Codes]] = {"admm": admm.solve}
-"""The methods by name. Each solves every image on its own, to the accuracy asked for."""
+METHODS: dict[str, Callable[[Tensor, Dictionary, float, Accuracy, Tensor | None], Codes]] = {
+    "active_set": active_set.solve,
+    "admm": admm.solve,
+    "fused": fused.solve,
+}
+"""The methods by name. Each solves every image on its own, to the accuracy asked for, or refuses what it cannot take."""
 
 
 def solve_cbpdn(
@@ -26,7 +32,7 @@ def solve_cbpdn(
     *,
     method: str = "auto",
     accuracy: str | Accuracy = "default",
-    start: Tensor | None = None,
+    start: Codes | Tensor | None = None,
 ) -> Codes:
     """Sparse codes of every image, which depend on nothing but that image and the arguments.
 
@@ -34,24 +40,77 @@ def solve_cbpdn(
         highpass: (B, C, H, W) float32 or float64, the high band of images in [0, 1]; H, W >= S.
         dictionary: the filters.
         lmbda: the l1 weight, in the dictionary's norm convention.
-        method: "auto" or a name of METHODS.
+        method: "auto" (see `choose_method`) or a name of METHODS.
         accuracy: "default", "reference", "exact", or tolerances of one's own.
-        start: (B, K, H, W) codes to start from, for a sequence of similar problems.
+        start: codes to start from, for a sequence of similar problems: those of an earlier solve, or (B, K, H, W)
+            coefficients, strided or sparse_coo.
 
     Raises:
         TensorError: an argument has the wrong shape, type or range, or is not finite.
     """
-    check_images(highpass, dictionary.channels)
-    shape = (highpass.shape[0], dictionary.filters.shape[0], *highpass.shape[2:])
+    check_images(highpass, dictionary.channels, dictionary.side)
     if not 0 < lmbda < float("inf"):
         raise TensorError("lambda out of range", expected="a positive number", got=lmbda)
-    if start is not None and start.shape != shape:
-        raise TensorError("start of another shape", expected=shape, got=tuple(start.shape))
-    name = "admm" if method == "auto" else method
-    if name not in METHODS:
-        raise TensorError("unknown method", expected=", ".join(("auto", *METHODS)), got=method)
+    check_method(method)
+    name = choose_method(highpass.dtype, highpass.device) if method == "auto" else method
     with torch.no_grad():
-        return METHODS[name](highpass.detach(), dictionary, lmbda, tolerances(accuracy), start)
+        s = highpass.detach().contiguous()
+        first = None if start is None else _coefficients(start, s, len(dictionary.filters))
+        return METHODS[name](s, dictionary, lmbda, tolerances(accuracy), first)
+
+
+def choose_method(dtype: torch.dtype, device: torch.device) -> str:
+    """What "auto" stands for: the fastest method for signals of this type on this device.
+
+    Warns once per process where that is slower than need be because the native core was not built.
+    """
+    if dtype != torch.float32:
+        return "admm"
+    if device.type == "cpu":
+        if active_set.available():
+            return "active_set"
+        _warn_of_missing_core()
+    elif device.type == "cuda" and fused.available():
+        return "fused"
+    return "admm"
+
+
+@cache
+def _warn_of_missing_core() -> None:
+    warnings.warn(
+        "the native core is not built: projections on the CPU run 8 to 20 times slower than they could, by ADMM; "
+        "install a C++ compiler and reinstall stl-ray",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+def _coefficients(start: Codes | Tensor, signal: Tensor, filters: int) -> Tensor:
+    """The checked coefficients of `start`, (B, K, H, W), in the signal's type and on its device.
+
+    Raises:
+        TensorError: they are of another shape or not finite.
+    """
+    coefficients = (start.coefficients if isinstance(start, Codes) else start).detach()
+    shape = (signal.shape[0], filters, *signal.shape[2:])
+    if coefficients.shape != shape:
+        raise TensorError("start of another shape", expected=shape, got=tuple(coefficients.shape))
+    if coefficients.is_sparse:
+        coefficients = coefficients.coalesce()
+    values = coefficients.values() if coefficients.is_sparse else coefficients
+    if not bool(values.isfinite().all()):
+        raise TensorError("a start that is not finite", expected="finite coefficients", got="NaN or infinity")
+    return coefficients.to(signal.device, signal.dtype)
+
+
+def check_method(method: str) -> None:
+    """Refuse what is neither "auto" nor a name of METHODS.
+
+    Raises:
+        TensorError: with the names that there are.
+    """
+    if method != "auto" and method not in METHODS:
+        raise TensorError("unknown method", expected=", ".join(("auto", *METHODS)), got=method)
 
 
 def tolerances(accuracy: str | Accuracy) -> Accuracy:
@@ -67,8 +126,8 @@ def tolerances(accuracy: str | Accuracy) -> Accuracy:
     return ACCURACIES[accuracy]
 
 
-def check_images(images: Tensor, channels: int) -> None:
-    """Refuse what is not a non-empty finite (B, channels, H, W) batch in float32 or float64.
+def check_images(images: Tensor, channels: int, side: int) -> None:
+    """Refuse what is not a non-empty finite (B, channels, H, W) batch in float32 or float64, H and W >= side.
 
     Raises:
         TensorError: with what was expected and what came.
@@ -77,5 +136,8 @@ def check_images(images: Tensor, channels: int) -> None:
         raise TensorError("images of another shape", expected=f"(B >= 1, {channels}, H, W)", got=tuple(images.shape))
     if images.dtype not in (torch.float32, torch.float64):
         raise TensorError("images of another type", expected="float32 or float64", got=images.dtype)
+    if min(images.shape[2:]) < side:
+        expected, got = f"sides of at least {side}", f"{images.shape[2]} x {images.shape[3]}"
+        raise TensorError("images smaller than the filters", expected=expected, got=got)
     if not bool(images.isfinite().all()):
         raise TensorError("images that are not finite", expected="finite pixels", got="NaN or infinity")

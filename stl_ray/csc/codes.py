@@ -1,9 +1,11 @@
 """What a solve returns and how exact it was asked to be; the types that every method shares."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Self
 
+import torch
 from torch import Tensor
 
 
@@ -15,20 +17,81 @@ class SolveStatus(IntEnum):
     DIVERGED = 2  # not finite
 
 
-class Codes(NamedTuple):
-    """Sparse coefficient maps of a batch, and how well each image was solved.
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Sparse codes of a batch, what they synthesise, and how well each image was solved.
 
     Attributes:
-        maps: (B, K, H, W), exact zeros off the support.
+        coefficients: (B, K, H, W), torch.sparse_coo (coalesced) where the method makes them so, else strided, with
+            exact zeros off the support.
+        synthesis: (B, C, H, W) D z, the coded high band, in the type of the signal.
         status: (B,) int64, values of SolveStatus.
         iterations: (B,) int64.
         gap: (B,) float64, certified relative duality gap; NaN where the accuracy asks for no certificate.
     """
 
-    maps: Tensor
+    coefficients: Tensor
+    synthesis: Tensor
     status: Tensor
     iterations: Tensor
     gap: Tensor
+
+    @property
+    def maps(self) -> Tensor:
+        """The coefficients as a strided (B, K, H, W) tensor, whatever they are kept as."""
+        return self.coefficients.to_dense() if self.coefficients.is_sparse else self.coefficients
+
+    @property
+    def support(self) -> Tensor:
+        """Where the coefficients are not zero: (4, n) int64 of image, filter, row, column, in that order of sorting."""
+        if not self.coefficients.is_sparse:
+            return self.coefficients.nonzero().T
+        return self.coefficients.indices()[:, self.coefficients.values() != 0]
+
+    @property
+    def sparsity(self) -> Tensor:
+        """The share of every image's coefficients that are not zero, (B,) float32."""
+        count, filters, height, width = self.coefficients.shape
+        return torch.bincount(self.support[0], minlength=count) / (filters * height * width)
+
+    def sparse(self) -> Self:
+        """The same with sparse coefficients: a few per cent of the memory."""
+        return self if self.coefficients.is_sparse else replace(self, coefficients=self.coefficients.to_sparse())
+
+    def select(self, images: Tensor) -> "Codes":
+        """The codes of the images with these indices (b,), in their order."""
+        return Codes(*(_coalesced(part.index_select(0, images)) for part in self._parts()))
+
+    @classmethod
+    def cat(cls, pieces: Sequence[Self]) -> "Codes":
+        """The codes of several batches as one; all sparse or all strided."""
+        return cls(*(_coalesced(torch.cat(p)) for p in zip(*(piece._parts() for piece in pieces), strict=True)))
+
+    def _parts(self) -> tuple[Tensor, ...]:
+        return self.coefficients, self.synthesis, self.status, self.iterations, self.gap
+
+
+def _coalesced(part: Tensor) -> Tensor:
+    return part.coalesce() if part.is_sparse else part
+
+
+@dataclass(frozen=True)
+class Descent:
+    """When coordinate descent stops, on what it returns.
+
+    Args:
+        violation: |D^T (s - D Z)| may exceed lambda by at most this share where Z is zero.
+        change: the largest change of a coefficient in the last sweep, in lambdas.
+        max_iterations: of screening and sweeps.
+    """
+
+    violation: float = 0.05
+    change: float = 0.1
+    max_iterations: int = 500
+
+    def tightened(self, factor: float) -> "Descent":
+        """Both tolerances times `factor`."""
+        return replace(self, violation=self.violation * factor, change=self.change * factor)
 
 
 @dataclass(frozen=True)
@@ -49,12 +112,13 @@ class Accuracy:
     change: float
     max_iterations: int
     gap: float | None = None
+    descent: Descent = Descent()
 
 
 ACCURACIES = {
     "default": Accuracy(penalty=30, violation=0.2, change=1e-2, max_iterations=200),
-    "reference": Accuracy(penalty=20, violation=0.1, change=3e-3, max_iterations=400),
-    "exact": Accuracy(penalty=20, violation=0, change=0, max_iterations=20_000, gap=1e-5),
+    "reference": Accuracy(penalty=20, violation=0.1, change=3e-3, max_iterations=400, descent=Descent(0.01, 0.03)),
+    "exact": Accuracy(penalty=20, violation=0, change=0, max_iterations=20_000, gap=1e-5, descent=Descent(1e-3, 1e-3)),
 }
 """The tiers: median error of the projected image about 5e-3, 2e-3, and certified.
 

@@ -18,11 +18,9 @@ from torch import Tensor
 from stl_ray.config.sections import DictionaryConfig
 from stl_ray.csc.bands import split_bands
 from stl_ray.csc.cbpdn import check_images, solve_cbpdn
-from stl_ray.csc.certificate import objective
 from stl_ray.csc.codes import Accuracy
 from stl_ray.csc.dictionary import Dictionary
 from stl_ray.csc.filters import CodeStatistics, initial_filters, update_filters
-from stl_ray.csc.operator import operator_of
 from stl_ray.errors import TensorError
 from stl_ray.seeding import seed_of
 
@@ -90,7 +88,7 @@ def learn_dictionary(
     filters = initial_filters(highpass, config.filters, config.size, generator)
     parts = min(BATCHES, max(1, len(highpass) // SMALLEST_BATCH))
     batches = torch.randperm(len(highpass), generator=generator).chunk(parts)
-    statistics = held_maps = None
+    statistics = held_codes = None
     for iteration in range(1, config.iterations + 1):
         batch = highpass[batches[(iteration - 1) % len(batches)]]
         maps = solve_cbpdn(batch, Dictionary(filters, config.lmbda), config.lmbda, accuracy=CODING).maps
@@ -105,14 +103,14 @@ def learn_dictionary(
             )
         filters = update_filters(filters, statistics)
         dictionary = Dictionary(filters, config.lmbda)
-        held_maps = solve_cbpdn(held, dictionary, config.lmbda, start=held_maps).maps
-        operator = operator_of(dictionary, held.shape[-2], held.shape[-1], held.dtype, held.device)
-        error = float((held - operator.forward(held_maps)).square().mean())
+        held_codes = solve_cbpdn(held, dictionary, config.lmbda, start=held_codes)
+        error = float((held - held_codes.synthesis).square().mean())
+        l1 = float(held_codes.coefficients.abs().sum())
         yield LearningStep(
             iteration=iteration,
             objective=statistics.objective(filters, config.lmbda),
-            holdout_objective=float(objective(held_maps, held, operator, config.lmbda).mean()),
-            sparsity=float((held_maps != 0).float().mean()),
+            holdout_objective=error * held[0].numel() / 2 + config.lmbda * l1 / len(held),
+            sparsity=float(held_codes.sparsity.mean()),
             psnr=-10 * math.log10(max(error, SMALLEST_ERROR)),
             dictionary=dictionary,
         )
@@ -120,12 +118,8 @@ def learn_dictionary(
 
 def _windows(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
     """The high band of every image, or one random window of it where it is larger than WINDOW."""
-    check_images(images, images.shape[1] if images.dim() == 4 else 3)
+    check_images(images, images.shape[1] if images.dim() == 4 else 3, side)
     height, width = images.shape[-2:]
-    if min(height, width) < side:
-        raise TensorError(
-            "the image is smaller than the filters", expected=f"sides of at least {side}", got=(height, width)
-        )
     high = split_bands(images)[1]
     rows, columns = min(height, WINDOW), min(width, WINDOW)
     corners = torch.stack(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.csc.dictionary import Dictionary
+from stl_ray.csc.fourier import irfft2, rfft2
 from stl_ray.errors import TensorError
 
 KEPT_BYTES = 2**29
@@ -30,9 +31,11 @@ class ConvolutionOperator:
     def __init__(self, filters: Tensor, height: int, width: int) -> None:
         self.size = (height, width)
         self.filters = filters
-        # (C, K, H, W//2+1): one channel's spectra lie together, for the products below. The conjugate is stored
-        # because a lazy one is resolved again at every product.
-        self.df = torch.fft.rfft2(filters, s=self.size).transpose(0, 1).contiguous()
+        # (C, K, H, W//2+1): one channel's spectra lie together, in the strides in which `rfft2` returns those of maps,
+        # for the products below. The conjugate is stored because a lazy one is resolved again at every product.
+        side = filters.shape[-1]
+        padded = torch.nn.functional.pad(filters.transpose(0, 1), (0, width - side, 0, height - side))
+        self.df = rfft2(padded)
         self.df_conj = self.df.conj().resolve_conj()
         self._inverses: dict[float, Tensor] = {}
 
@@ -43,13 +46,11 @@ class ConvolutionOperator:
 
     def transform(self, images: Tensor) -> Tensor:
         """(..., H, W) real -> (..., H, W//2+1) complex."""
-        spectra: Tensor = torch.fft.rfft2(images)
-        return spectra
+        return rfft2(images)
 
     def inverse_transform(self, spectra: Tensor) -> Tensor:
         """(..., H, W//2+1) complex -> (..., H, W) real."""
-        images: Tensor = torch.fft.irfft2(spectra, s=self.size)
-        return images
+        return irfft2(spectra, self.size)
 
     def synthesize(self, xf: Tensor) -> Tensor:
         """D in the frequency domain: maps (B, K, ...) -> channels (B, C, ...)."""
@@ -96,7 +97,7 @@ def operator_of(
     """
     if min(height, width) < dictionary.side:
         raise TensorError(
-            "the image is smaller than the filters",
+            "images smaller than the filters",
             expected=f"sides of at least {dictionary.side}",
             got=f"{height} x {width}",
         )

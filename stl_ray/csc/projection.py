@@ -10,11 +10,11 @@ from torch import Tensor
 
 from stl_ray.csc.bands import split_bands
 from stl_ray.csc.cbpdn import check_images, solve_cbpdn
-from stl_ray.csc.codes import Accuracy
+from stl_ray.csc.codes import Accuracy, Codes
 from stl_ray.csc.dictionary import Dictionary
-from stl_ray.csc.operator import operator_of
-from stl_ray.csc.tiles import tile_size
-from stl_ray.tiling import in_tiles
+
+PIXELS_AT_ONCE = 2**20
+"""Pixels of images that are solved together: enough to share among threads; 64 dense maps of them take 256 MB."""
 
 
 class Reconstruction(NamedTuple):
@@ -22,33 +22,35 @@ class Reconstruction(NamedTuple):
 
     Attributes:
         images: (B, C, H, W), about [0, 1] but not clipped.
-        support: (B, K, H, W) bool, where the codes are not zero.
-        status: (B,) int64, values of SolveStatus.
-        iterations: (B,) int64.
+        codes: of the high band, with sparse coefficients.
     """
 
     images: Tensor
-    support: Tensor
-    status: Tensor
-    iterations: Tensor
+    codes: Codes
 
 
 @torch.no_grad()
-def reconstruct(images: Tensor, dictionary: Dictionary, lmbda: float, accuracy: str | Accuracy) -> Reconstruction:
+def reconstruct(
+    images: Tensor,
+    dictionary: Dictionary,
+    lmbda: float,
+    *,
+    method: str = "auto",
+    accuracy: str | Accuracy = "default",
+    start: Codes | None = None,
+) -> Reconstruction:
     """T(images) for images (B, C, H, W) in [0, 1], float32 or float64, each on its own.
 
-    Takes the memory of (B, K, H, W) maps, so pass few large images at a time.
-
     Raises:
-        TensorError: as `solve_cbpdn`.
+        TensorError: as `solve_cbpdn`, whose arguments these are.
     """
-    check_images(images, dictionary.channels)
-    operator = operator_of(dictionary, images.shape[-2], images.shape[-1], images.dtype, images.device)
-
-    def reconstruct_tile(tile: Tensor) -> tuple[Tensor, ...]:
-        low, high = split_bands(tile)
-        codes = solve_cbpdn(high, dictionary, lmbda, accuracy=accuracy)
-        return low + operator.forward(codes.maps), codes.maps != 0, codes.status, codes.iterations
-
-    size = tile_size(images.shape[-2], images.shape[-1], images.device)
-    return Reconstruction(*in_tiles(reconstruct_tile, images, size=size))
+    check_images(images, dictionary.channels, dictionary.side)
+    size = max(1, PIXELS_AT_ONCE // (images.shape[-2] * images.shape[-1]))
+    projected, codes = [], []
+    for indices in torch.split(torch.arange(len(images), device=images.device), size):
+        low, high = split_bands(images[indices])
+        first = start.select(indices) if start is not None and len(images) > size else start
+        part = solve_cbpdn(high, dictionary, lmbda, method=method, accuracy=accuracy, start=first)
+        projected.append(low + part.synthesis)
+        codes.append(part.sparse())
+    return Reconstruction(torch.cat(projected), Codes.cat(codes))

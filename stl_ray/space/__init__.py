@@ -6,6 +6,7 @@ router       image -> latent -> nearest neighbours' vote
 space        QuasiNaturalSpace: route, project
 storage      the space as an artifact
 layer        SparseTransformationLayer, the projection with a gradient
+opaque       the layer for torch.compile
 """
 
 from stl_ray.space.autoencoder import Autoencoder

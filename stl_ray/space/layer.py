@@ -1,14 +1,15 @@
 """The projection as a differentiable layer in front of any classifier."""
 
 from collections.abc import Callable
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from stl_ray.csc import Accuracy, projection_vjp, reconstruct, tolerances
+from stl_ray.csc import Accuracy, Codes, SolveStatus, check_method, projection_vjp, tolerances
 from stl_ray.errors import TensorError
-from stl_ray.space.space import QuasiNaturalSpace
+from stl_ray.space.space import Normalization, QuasiNaturalSpace, check_normalization, divided
 
 Gradient = Literal["exact", "bpda", "none"]
 
@@ -19,17 +20,32 @@ CLIP_SLACK = 1e-6
 class SparseTransformationLayer(nn.Module):
     """Projects images (B, C, H, W) in [0, 1] onto a space; the same images as `space.project(images).images`.
 
-    The stratum of an image is piecewise constant and passes no gradient. The space follows the module to a device.
+    The stratum of an image is piecewise constant and passes no gradient. The space follows the module to a device. There
+    are no parameters, and the state_dict is empty.
+
+    Types: float32 and float64 images are projected in their own type, whatever autocast says; float16 and bfloat16 ones
+    in float32, and come back in theirs; anything else (uint8) is refused. The output is contiguous in any memory format
+    of the input. `torch.compile` runs the layer as it is, between the graphs around it (of an nn.Sequential it then compiles
+    the other modules one by one).
 
     Args:
         space: to project onto; it is not trained.
-        gradient: "exact" (of the solved projection and its clipping, by conjugate gradients on the support), "bpda"
+        gradient: "exact" (of the solved projection and its normalisation, by conjugate gradients on the support), "bpda"
             (the identity, as in backward pass differentiable approximation, Athalye et al. 2018), or "none".
         accuracy: of the solver.
-        cg_steps: conjugate gradient steps of the exact gradient.
+        cg_steps: conjugate gradient steps of the exact gradient, at most.
+        cg_tolerance: relative residual at which they stop.
+        method: of the solver: "auto" or a name of `stl_ray.csc.METHODS`.
+        normalization: as for `space.project`.
+        warm_start: start every solve from the codes of the previous call, where that had images of the same shape: for
+            attacks, which project one batch again and again. Its results depend on the calls before (within the
+            accuracy), so verdicts are for a layer without it, or after `forget`.
+
+    Attributes:
+        cg_residual: relative residuals (B,) of the latest backward pass, as `projection_vjp` returns them; None before.
 
     Raises:
-        TensorError: an unknown gradient or accuracy, or no steps.
+        TensorError: an unknown gradient, accuracy, method or normalization, or no steps.
     """
 
     def __init__(
@@ -38,26 +54,76 @@ class SparseTransformationLayer(nn.Module):
         gradient: Gradient = "exact",
         accuracy: str | Accuracy = "default",
         cg_steps: int = 30,
+        *,
+        cg_tolerance: float = 0.0,
+        method: str = "auto",
+        normalization: Normalization = "clip",
+        warm_start: bool = False,
     ) -> None:
         super().__init__()
         if gradient not in ("exact", "bpda", "none"):
             raise TensorError("unknown gradient", expected="exact, bpda or none", got=gradient)
         if cg_steps < 1:
             raise TensorError("conjugate gradient steps out of range", expected="at least 1", got=cg_steps)
+        check_normalization(normalization)
+        check_method(method)
         self.space = space
         self.gradient = gradient
         self.accuracy = tolerances(accuracy)
         self.cg_steps = cg_steps
+        self.cg_tolerance = cg_tolerance
+        self.method = method
+        self.normalization = normalization
+        self.warm_start = warm_start
+        self.cg_residual: Tensor | None = None
+        self._codes: Codes | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """The projected images, (B, C, H, W) in [0, 1]."""
-        if self.gradient == "exact":
-            self.space.check(images)
-            output: Tensor = _Reconstruction.apply(images, self.space, self.accuracy, self.cg_steps)
-            clipped: Tensor = _Clip.apply(output)
-            return clipped
-        projected = self.space.project(images.detach(), self.accuracy).images
-        return projected if self.gradient == "none" else _StraightThrough.apply(images, projected)
+        if torch.compiler.is_compiling():
+            from stl_ray.space.opaque import projected  # loads the compiler, which takes a second
+
+            return cast(Tensor, projected(self, images))
+        return self.project(images)
+
+    def project(self, images: Tensor) -> Tensor:
+        """What `forward` returns, and what is not traced of it."""
+        with torch.autocast(images.device.type, enabled=False):
+            space = self._space_on(images.device)
+            own = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
+            if self.gradient == "exact":
+                space.check(own)
+                output: Tensor = _Clip.apply(divided(_Reconstruction.apply(own, space, self), self.normalization))
+            else:
+                start = self._start(own)
+                projection = space.project(
+                    own.detach(), self.accuracy, self.normalization, method=self.method, start=start
+                )
+                self._keep(projection.codes)
+                output = projection.images
+                if self.gradient == "bpda":
+                    output = _StraightThrough.apply(own, output)
+            return output.to(images.dtype)
+
+    def forget(self) -> None:
+        """Let the next solve start cold."""
+        self._codes = None
+
+    def _space_on(self, device: torch.device) -> QuasiNaturalSpace:
+        """The space on the images' device, where it is unless this is a replica of DataParallel's."""
+        router = self.space.router
+        return self.space if router is None or router.reference_ids.device == device else self.space.to(device)
+
+    def _start(self, images: Tensor) -> Codes | None:
+        """The codes of the previous call, where they fit images (B, C, H, W)."""
+        codes = self._codes
+        fits = codes is not None and codes.synthesis.shape == images.shape and codes.synthesis.device == images.device
+        return codes if fits else None
+
+    def _keep(self, codes: Codes) -> None:
+        """Keep what the next call may start from; codes that are not finite are no start."""
+        if self.warm_start:
+            self._codes = codes if bool((codes.status != SolveStatus.DIVERGED).all()) else None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves the space along with the module; its numbers keep their types."""
@@ -99,24 +165,36 @@ class _Clip(torch.autograd.Function):
 
 
 class _Reconstruction(torch.autograd.Function):
-    """T before clipping, with its exact vector-Jacobian product."""
+    """T before normalisation, with its exact vector-Jacobian product."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, space: QuasiNaturalSpace, accuracy: Accuracy, cg_steps: int) -> Tensor:
-        output = torch.empty_like(images)
-        ctx.strata, ctx.cg_steps = [], cg_steps
-        supports = []
-        for indices, dictionary in space.strata(space.route(images)):
-            result = reconstruct(images[indices], dictionary, space.lmbda, accuracy)
-            output[indices] = result.images
-            supports.append(result.support)
-            ctx.strata.append((indices, dictionary))
-        ctx.save_for_backward(*supports)
-        return output
+    def forward(ctx: Any, images: Tensor, space: QuasiNaturalSpace, layer: SparseTransformationLayer) -> Tensor:
+        clusters = space.route(images)
+        raw, codes = space.reconstruct(images, clusters, layer.accuracy, layer.method, layer._start(images))
+        layer._keep(codes)
+        if images.requires_grad:
+            ctx.layer, ctx.strata = layer, space.strata(clusters)
+            ctx.save_for_backward(codes.support)
+        return raw
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None, None]:
-        gradient = torch.empty_like(cotangents[0])
-        for (indices, dictionary), support in zip(ctx.strata, ctx.saved_tensors, strict=True):
-            gradient[indices] = projection_vjp(cotangents[0][indices], support, dictionary, ctx.cg_steps)
-        return gradient, None, None, None
+    @once_differentiable
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None]:
+        (support,), (v,) = ctx.saved_tensors, cotangents
+        layer: SparseTransformationLayer = ctx.layer
+        gradient = torch.empty_like(v)
+        residual = v.new_empty(len(v))
+        for indices, dictionary in ctx.strata:
+            own = support if len(ctx.strata) == 1 else _of_images(support, indices, len(v))
+            gradient[indices], residual[indices] = projection_vjp(
+                v[indices], own, dictionary, layer.cg_steps, layer.cg_tolerance
+            )
+        layer.cg_residual = residual
+        return gradient, None, None
+
+
+def _of_images(support: Tensor, indices: Tensor, count: int) -> Tensor:
+    """The part (4, m) of a support (4, n) that lies in the images of these (sorted) indices, renumbered from 0."""
+    number = support.new_full((count,), -1).index_copy_(0, indices, torch.arange(len(indices), device=support.device))
+    image = number[support[0]]
+    return torch.cat([image[None], support[1:]])[:, image >= 0]

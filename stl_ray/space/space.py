@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from stl_ray.csc import Accuracy, Dictionary, check_images, reconstruct, tile_size
+from stl_ray.csc import Accuracy, Codes, Dictionary, Reconstruction, check_images, reconstruct
 from stl_ray.errors import DictionaryError, TensorError
 from stl_ray.space.router import Router
 from stl_ray.space.storage import content_digest, load_parts, save_parts
@@ -29,16 +29,27 @@ class Projection(NamedTuple):
     Attributes:
         images: (B, C, H, W) in [0, 1].
         clusters: (B,) int64, the stratum whose dictionary was used.
-        status: (B,) int64, values of `stl_ray.csc.SolveStatus`.
-        iterations: (B,) int64.
-        sparsity: (B,) float32, share of coefficients that are not zero.
+        codes: of the high band, with sparse coefficients.
     """
 
     images: Tensor
     clusters: Tensor
-    status: Tensor
-    iterations: Tensor
-    sparsity: Tensor
+    codes: Codes
+
+    @property
+    def status(self) -> Tensor:
+        """How every solve ended, (B,) int64, values of `stl_ray.csc.SolveStatus`."""
+        return self.codes.status
+
+    @property
+    def iterations(self) -> Tensor:
+        """Of every solve, (B,) int64."""
+        return self.codes.iterations
+
+    @property
+    def sparsity(self) -> Tensor:
+        """Share of every image's coefficients that are not zero, (B,) float32."""
+        return self.codes.sparsity
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +144,10 @@ class QuasiNaturalSpace:
         normalization: Normalization = "clip",
         exclude: Sequence[str] | None = None,
         clusters: Tensor | None = None,
+        method: str = "auto",
+        start: Codes | None = None,
     ) -> Projection:
-        """Project every image on its own: the result does not depend on its batch mates.
+        """Project every image on its own: the result does not depend on its batch mates, nor on autocast.
 
         Args:
             images: (B, C, H, W) RGB in [0, 1], float32 or float64, H and W >= S.
@@ -142,29 +155,51 @@ class QuasiNaturalSpace:
             normalization: "clip" to [0, 1], or "reference": divide by the image's own maximum, as the authors' script.
             exclude: the images' ids, for images that the space was fitted on.
             clusters: (B,) int64, strata to use instead of routing.
+            method: of the solver: "auto" or a name of `stl_ray.csc.METHODS`.
+            start: codes of an earlier projection of similar images, to start from: for attacks and videos. The result
+                then depends on them within the accuracy, so what is stored or scored starts without.
 
         Raises:
             TensorError: the images have another shape, type or range, or an argument is not one of these.
         """
         self.check(images)
-        if normalization not in ("clip", "reference"):
-            raise TensorError("unknown normalization", expected="clip or reference", got=normalization)
-        if clusters is None:
-            clusters = self.route(images, exclude)
-        elif clusters.shape != images.shape[:1] or clusters.dtype != torch.int64:
+        check_normalization(normalization)
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            if clusters is None:
+                clusters = self.route(images, exclude)
+            raw, codes = self.reconstruct(images, clusters, accuracy, method, start)
+            return Projection(divided(raw, normalization).clamp(0, 1), clusters, codes)
+
+    def reconstruct(
+        self, images: Tensor, clusters: Tensor, accuracy: str | Accuracy, method: str, start: Codes | None
+    ) -> Reconstruction:
+        """T before normalisation, every image by the dictionary of its cluster; arguments as for `project`.
+
+        Raises:
+            TensorError: an argument is not one of those.
+        """
+        if clusters.shape != images.shape[:1] or clusters.dtype != torch.int64:
             got = f"{tuple(clusters.shape)} {clusters.dtype}"
             raise TensorError("one cluster for each image", expected=f"({len(images)},) torch.int64", got=got)
-        size = tile_size(images.shape[-2], images.shape[-1], images.device)
-        output = torch.empty_like(images)
-        status, iterations = torch.empty_like(clusters), torch.empty_like(clusters)
-        sparsity = torch.empty(len(images), device=images.device)
-        for indices, dictionary in self.strata(clusters):
-            for tile in torch.split(indices, size):
-                result = reconstruct(images[tile], dictionary, self.lmbda, accuracy)
-                output[tile] = _normalized(result.images, normalization)
-                status[tile], iterations[tile] = result.status, result.iterations
-                sparsity[tile] = result.support.float().mean((1, 2, 3))
-        return Projection(output, clusters, status, iterations, sparsity)
+        if start is not None and len(start.coefficients) != len(images):
+            raise TensorError("start of another shape", expected=len(images), got=len(start.coefficients))
+        strata = self.strata(clusters)
+        pieces = [
+            reconstruct(
+                images[indices],
+                dictionary,
+                self.lmbda,
+                method=method,
+                accuracy=accuracy,
+                start=None if start is None else start.select(indices),
+            )
+            for indices, dictionary in strata
+        ]
+        if len(pieces) == 1:
+            return pieces[0]
+        order = torch.cat([indices for indices, _ in strata]).argsort()
+        raw = torch.cat([piece.images for piece in pieces]).index_select(0, order)
+        return Reconstruction(raw, Codes.cat([piece.codes for piece in pieces]).select(order))
 
     def strata(self, clusters: Tensor) -> list[tuple[Tensor, Dictionary]]:
         """The indices of the images of every stratum that occurs in `clusters` (B,), with its dictionary.
@@ -183,7 +218,7 @@ class QuasiNaturalSpace:
         Raises:
             TensorError: with what was expected and what came.
         """
-        check_images(images, self.universal_dictionary.channels)
+        check_images(images, self.universal_dictionary.channels, self.universal_dictionary.side)
         low, high = float(images.detach().min()), float(images.detach().max())
         if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
             raise TensorError("pixels out of range", expected="[0, 1]", got=f"[{low:g}, {high:g}]")
@@ -191,12 +226,23 @@ class QuasiNaturalSpace:
             _warn_of_size(self.resolution, images.shape[-2], images.shape[-1])
 
 
-def _normalized(images: Tensor, normalization: Normalization) -> Tensor:
+def check_normalization(normalization: Normalization) -> None:
+    """Refuse what is none.
+
+    Raises:
+        TensorError: there is no such normalisation.
+    """
+    if normalization not in ("clip", "reference"):
+        raise TensorError("unknown normalization", expected="clip or reference", got=normalization)
+
+
+def divided(images: Tensor, normalization: Normalization) -> Tensor:
+    """What `normalization` does before the clip to [0, 1]: "reference" divides every image by its maximum."""
     if normalization == "clip":
-        return images.clamp(0, 1)
+        return images
     peak = images.amax((1, 2, 3), keepdim=True)
     # An image without a positive pixel has nothing to be divided by.
-    return (images / peak.where(peak > 0, 1)).clamp(0, 1)
+    return images / peak.where(peak > 0, 1)
 
 
 @lru_cache(maxsize=256)

@@ -107,11 +107,11 @@ def test_invariant_alone_in_a_batch_and_shuffled(
     highpass: Tensor, dictionary: Dictionary, size: tuple[int, int]
 ) -> None:
     signal = highpass[:7, :, : size[0], : size[1]]
-    together = solve_cbpdn(signal, dictionary, LMBDA)
+    together = solve_cbpdn(signal, dictionary, LMBDA, method="admm")
     order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
-    shuffled = solve_cbpdn(signal[order], dictionary, LMBDA)
+    shuffled = solve_cbpdn(signal[order], dictionary, LMBDA, method="admm")
     for index in range(7):
-        alone = solve_cbpdn(signal[index : index + 1], dictionary, LMBDA)
+        alone = solve_cbpdn(signal[index : index + 1], dictionary, LMBDA, method="admm")
         for field in ("maps", "status", "iterations"):
             assert torch.equal(getattr(alone, field)[0], getattr(together, field)[index])
     assert torch.equal(shuffled.maps, together.maps[order])
@@ -123,10 +123,10 @@ def test_invariant_images_of_one_tile_stop_on_their_own(
 ) -> None:
     """As on a device where a tile holds many images."""
     signal = highpass[8:13]
-    one_by_one = solve_cbpdn(signal, dictionary, LMBDA, accuracy=tier)
+    one_by_one = solve_cbpdn(signal, dictionary, LMBDA, accuracy=tier, method="admm")
     assert len(one_by_one.iterations.unique()) > 1
     monkeypatch.setattr(admm, "tile_size", lambda *_: 4)
-    in_tiles = solve_cbpdn(signal, dictionary, LMBDA, accuracy=tier)
+    in_tiles = solve_cbpdn(signal, dictionary, LMBDA, accuracy=tier, method="admm")
     assert torch.equal(in_tiles.iterations, one_by_one.iterations)
     assert torch.equal(in_tiles.status, one_by_one.status)
     torch.testing.assert_close(in_tiles.maps, one_by_one.maps, rtol=0, atol=1e-5)
@@ -138,30 +138,30 @@ def test_invariant_under_the_norm_convention(highpass: Tensor) -> None:
     per_channel = Dictionary(filters / filters.flatten(2).norm(dim=2)[:, :, None, None], LMBDA, "per_channel")
     joint = Dictionary(per_channel.filters / math.sqrt(3), LMBDA)
     signal = highpass[:2]
-    left = solve_cbpdn(signal, joint, LMBDA)
-    right = solve_cbpdn(signal, per_channel, LMBDA * math.sqrt(3))
+    left = solve_cbpdn(signal, joint, LMBDA, method="admm")
+    right = solve_cbpdn(signal, per_channel, LMBDA * math.sqrt(3), method="admm")
     assert torch.equal(left.iterations, right.iterations)
     torch.testing.assert_close(left.maps, right.maps * math.sqrt(3), rtol=1e-3, atol=1e-5)
 
 
 def test_invariant_double_precision_solves_the_same_problem(highpass: Tensor, dictionary: Dictionary) -> None:
-    single = solve_cbpdn(highpass[:2], dictionary, LMBDA)
-    double = solve_cbpdn(highpass[:2].double(), dictionary, LMBDA)
+    single = solve_cbpdn(highpass[:2], dictionary, LMBDA, method="admm")
+    double = solve_cbpdn(highpass[:2].double(), dictionary, LMBDA, method="admm")
     assert double.maps.dtype == torch.float64
     torch.testing.assert_close(single.maps.double(), double.maps, rtol=0, atol=2e-4)
 
 
 def test_invariant_a_warm_start_ends_at_the_same_place_sooner(highpass: Tensor, dictionary: Dictionary) -> None:
     signal, nearby = highpass[:4], highpass[:4] * 1.01
-    cold = solve_cbpdn(nearby, dictionary, LMBDA, accuracy="reference")
-    start = solve_cbpdn(signal, dictionary, LMBDA, accuracy="reference").maps
-    warm = solve_cbpdn(nearby, dictionary, LMBDA, accuracy="reference", start=start)
+    cold = solve_cbpdn(nearby, dictionary, LMBDA, accuracy="reference", method="admm")
+    start = solve_cbpdn(signal, dictionary, LMBDA, accuracy="reference", method="admm").maps
+    warm = solve_cbpdn(nearby, dictionary, LMBDA, accuracy="reference", start=start, method="admm")
     assert (warm.iterations < 0.8 * cold.iterations).all()
     operator = operator_of(dictionary, 32, 32, torch.float32, CPU)
     error = (operator.forward(warm.maps) - operator.forward(cold.maps)).flatten(1).norm(dim=1)
     assert (error <= 0.05 * operator.forward(cold.maps).flatten(1).norm(dim=1)).all()
     settled = solve_cbpdn(signal, dictionary, LMBDA, accuracy="exact", start=solve_cbpdn(
-        signal, dictionary, LMBDA, accuracy="exact").maps)  # fmt: skip
+        signal, dictionary, LMBDA, accuracy="exact").maps, method="admm")  # fmt: skip
     assert settled.iterations.max() == 25
 
 
@@ -177,7 +177,7 @@ def test_invariant_flat_black_and_almost_flat_images(dictionary: Dictionary, tie
 
 def test_invariant_status_of_an_image_that_ran_out_of_iterations(highpass: Tensor, dictionary: Dictionary) -> None:
     signal = torch.cat([highpass[:1], torch.zeros_like(highpass[:1])])
-    codes = solve_cbpdn(signal, dictionary, LMBDA, accuracy=Accuracy(30, 0.2, 1e-2, 6))
+    codes = solve_cbpdn(signal, dictionary, LMBDA, accuracy=Accuracy(30, 0.2, 1e-2, 6), method="admm")
     assert codes.status.tolist() == [SolveStatus.MAX_ITERATIONS, SolveStatus.CONVERGED]
     assert codes.iterations.tolist() == [6, 2]
 
@@ -185,8 +185,8 @@ def test_invariant_status_of_an_image_that_ran_out_of_iterations(highpass: Tenso
 def test_invariant_a_diverging_image_leaves_its_batch_mates_alone(highpass: Tensor, dictionary: Dictionary) -> None:
     signal = highpass[:3].clone()
     signal[1] *= 1e38
-    codes = solve_cbpdn(signal, dictionary, LMBDA)
-    expected = solve_cbpdn(highpass[:3], dictionary, LMBDA)
+    codes = solve_cbpdn(signal, dictionary, LMBDA, method="admm")
+    expected = solve_cbpdn(highpass[:3], dictionary, LMBDA, method="admm")
     assert codes.status.tolist() == [SolveStatus.CONVERGED, SolveStatus.DIVERGED, SolveStatus.CONVERGED]
     assert torch.equal(codes.maps[::2], expected.maps[::2])
 

@@ -89,7 +89,7 @@ def test_invariant_large_images_cost_a_window(natural_images: Tensor) -> None:
 
 def test_identity_psnr_of_the_mean_squared_error(steps: list[LearningStep], natural_images: Tensor) -> None:
     images = natural_images[1::2]
-    projected = reconstruct(images, steps[-1].dictionary, 0.2, "reference").images
+    projected = reconstruct(images, steps[-1].dictionary, 0.2, accuracy="reference").images
     expected = -10 * math.log10(float((projected - images).square().mean()))
     assert steps[-1].psnr == pytest.approx(expected, abs=0.1)
 

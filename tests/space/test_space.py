@@ -11,6 +11,8 @@ from stl_ray.csc import Dictionary, SolveStatus, reconstruct
 from stl_ray.errors import DictionaryError, TensorError
 from stl_ray.space import QuasiNaturalSpace
 
+FIELDS = ("images", "clusters", "status", "iterations", "sparsity")
+
 
 def test_agrees_with_one_solve_per_image_by_its_own_dictionary(
     space: QuasiNaturalSpace, natural_images: Tensor
@@ -21,10 +23,10 @@ def test_agrees_with_one_solve_per_image_by_its_own_dictionary(
     assert torch.equal(result.clusters, clusters)
     assert len(clusters.unique()) > 1
     for index, cluster in enumerate(clusters.tolist()):
-        alone = reconstruct(images[index : index + 1], space.dictionaries[cluster], 0.2, "default")
+        alone = reconstruct(images[index : index + 1], space.dictionaries[cluster], 0.2)
         assert torch.equal(result.images[index], alone.images[0].clamp(0, 1))
-        assert result.iterations[index] == alone.iterations[0]
-        assert result.sparsity[index] == pytest.approx(float(alone.support.float().mean()))
+        assert result.iterations[index] == alone.codes.iterations[0]
+        assert result.sparsity[index] == pytest.approx(float((alone.codes.maps != 0).float().mean()))
     assert (result.status == SolveStatus.CONVERGED).all()
 
 
@@ -37,16 +39,16 @@ def test_invariant_alone_in_a_batch_and_shuffled(
     together = space.project(images, exclude=names)
     order = torch.tensor([5, 2, 7, 0, 3, 1, 6, 4])
     shuffled = space.project(images[order], exclude=[names[index] for index in order])
-    for field, value in together._asdict().items():
+    alone = [space.project(images[index : index + 1], exclude=names[index : index + 1]) for index in range(8)]
+    for field in FIELDS:
+        value = getattr(together, field)
         assert torch.equal(getattr(shuffled, field), value[order])
-        for index in range(8):
-            alone = space.project(images[index : index + 1], exclude=names[index : index + 1])
-            assert torch.equal(getattr(alone, field)[0], value[index])
+        assert torch.equal(torch.cat([getattr(one, field) for one in alone]), value)
 
 
 def test_invariant_images_end_up_in_range(space: QuasiNaturalSpace, natural_images: Tensor) -> None:
     hard = (natural_images > natural_images.mean()).float()[:4]
-    raw = reconstruct(hard, space.universal_dictionary, 0.2, "default").images
+    raw = reconstruct(hard, space.universal_dictionary, 0.2).images
     assert raw.min() < 0
     assert raw.max() > 1
     for normalization in ("clip", "reference"):
@@ -58,7 +60,7 @@ def test_invariant_images_end_up_in_range(space: QuasiNaturalSpace, natural_imag
 def test_agrees_with_the_reference_normalization(dictionaries: tuple[Dictionary, ...], natural_images: Tensor) -> None:
     space = QuasiNaturalSpace.from_dictionary(dictionaries[0])
     images = torch.cat([natural_images[:2] * 0.5, torch.zeros(1, 3, 32, 32)])
-    raw = reconstruct(images, dictionaries[0], 0.2, "default").images
+    raw = reconstruct(images, dictionaries[0], 0.2).images
     projected = space.project(images, normalization="reference").images
     torch.testing.assert_close(projected[:2], (raw[:2] / raw[:2].amax((1, 2, 3), keepdim=True)).clamp(0))
     assert projected[:2].amax((1, 2, 3)).tolist() == [1, 1]
