@@ -48,7 +48,7 @@ class Form:
 
     Attributes:
         name: of the form.
-        units: passes over the K float32 maps in one iteration, as `stl_ray.csc.fused_forms` counts them.
+        units: passes over the K float32 maps in one iteration, as `stl_ray.csc.fused.forms` counts them.
         products: whether D and its adjoint are matrix products.
     """
 
@@ -122,7 +122,11 @@ def _section(size: int, options: argparse.Namespace, device: torch.device, ceili
     some = images.pixels.to(device)
     batch_size = options.count if options.smoke else images_at_once(size, size, device)
     batch = some.repeat(-(-batch_size // len(some)), 1, 1, 1)[:batch_size]
-    accuracy = replace(ACCURACIES[TIER], max_iterations=2) if options.smoke else ACCURACIES[TIER]
+    accuracy = (
+        replace(ACCURACIES[TIER], splitting=replace(ACCURACIES[TIER].splitting, max_iterations=2))
+        if options.smoke
+        else ACCURACIES[TIER]
+    )
     # Also compiles what the turns run.
     allocated = {
         form.name: _allocated(lambda form=form: _project(form, images, batch, accuracy), device) for form in FORMS

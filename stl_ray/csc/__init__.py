@@ -11,6 +11,7 @@ admm         the solver in torch, on any device and in any precision
 active_set   the solver for CPUs, in the native core
 fused        the solver for GPUs, in Triton
 certificate  objective and duality gap in float64
+certified    the exact tier of methods in single precision
 cbpdn        `solve_cbpdn`, the one entrance
 projection   low band + D z, the map T before clipping
 gradient     exact vector-Jacobian product of the projection
@@ -22,7 +23,7 @@ weight, s the signal (an image's high band); the suffix f marks the frequency do
 
 from stl_ray.csc.bands import split_bands
 from stl_ray.csc.cbpdn import METHODS, check_images, check_method, choose_method, solve_cbpdn, tolerances
-from stl_ray.csc.codes import ACCURACIES, Accuracy, Codes, SolveStatus
+from stl_ray.csc.codes import ACCURACIES, Accuracy, Codes, Descent, SolveStatus, Splitting
 from stl_ray.csc.dictionary import Dictionary
 from stl_ray.csc.gradient import projection_vjp
 from stl_ray.csc.learn import LearningStep, learn_dictionary
@@ -35,10 +36,12 @@ __all__ = [
     "METHODS",
     "Accuracy",
     "Codes",
+    "Descent",
     "Dictionary",
     "LearningStep",
     "Reconstruction",
     "SolveStatus",
+    "Splitting",
     "check_images",
     "check_method",
     "choose_method",

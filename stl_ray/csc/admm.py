@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.csc.certificate import duality_gap
-from stl_ray.csc.codes import Accuracy, Codes, SolveStatus
+from stl_ray.csc.codes import Accuracy, Codes, SolveStatus, Splitting
 from stl_ray.csc.dictionary import Dictionary
 from stl_ray.csc.operator import ConvolutionOperator, operator_of
 from stl_ray.csc.prox import clip, soft_threshold
@@ -42,15 +42,20 @@ def solve(s: Tensor, dictionary: Dictionary, lmbda: float, accuracy: Accuracy, s
     # A certificate needs float64 all the way; the codes come back in the type of the signal.
     dtype = s.dtype if accuracy.gap is None else torch.float64
     operator = operator_of(dictionary, s.shape[-2], s.shape[-1], dtype, s.device)
-    rho = accuracy.penalty * lmbda * float(dictionary.filters.double().square().sum((1, 2, 3)).mean().sqrt())
+    rho = penalty(dictionary, lmbda, accuracy.splitting)
 
     def solve_tile(s: Tensor, *start: Tensor) -> tuple[Tensor, ...]:
-        p = _initial_state(s.to(dtype), start[0].to(dtype) if start else None, operator, lmbda, rho)
+        p = initial_state(s.to(dtype), start[0].to(dtype) if start else None, operator, lmbda, rho)
         y, *rest = _iterate(p, s, operator, lmbda, rho, accuracy)
         return y, operator.forward(y.to(dtype)).to(s.dtype), *rest
 
     tensors = (s,) if start is None else (s, start.to_dense())
     return Codes(*in_tiles(solve_tile, *tensors, size=tile_size(s.shape[-2], s.shape[-1], s.device)))
+
+
+def penalty(dictionary: Dictionary, lmbda: float, splitting: Splitting) -> float:
+    """rho, in the units of the dictionary's filters."""
+    return splitting.penalty * lmbda * float(dictionary.filters.double().square().sum((1, 2, 3)).mean().sqrt())
 
 
 def step(p: Tensor, sf: Tensor, operator: ConvolutionOperator, threshold: float, rho: float) -> Tensor:
@@ -61,7 +66,7 @@ def step(p: Tensor, sf: Tensor, operator: ConvolutionOperator, threshold: float,
     return operator.inverse_transform(operator.correlate(wf)).sub_(u)
 
 
-def _initial_state(s: Tensor, y: Tensor | None, operator: ConvolutionOperator, lmbda: float, rho: float) -> Tensor:
+def initial_state(s: Tensor, y: Tensor | None, operator: ConvolutionOperator, lmbda: float, rho: float) -> Tensor:
     """The state of a cold start, or y with the dual variable that its residual implies (exact at the optimum)."""
     if y is None:
         return s.new_zeros((s.shape[0], operator.filters.shape[0], *operator.size))
@@ -75,16 +80,16 @@ def _iterate(
     threshold = lmbda / rho
     sf = operator.transform(s.to(p.dtype))
     stopped = torch.zeros(p.shape[0], dtype=torch.bool, device=p.device)
-    iterations = torch.full((p.shape[0],), accuracy.max_iterations, device=p.device)
+    iterations = torch.full((p.shape[0],), accuracy.splitting.max_iterations, device=p.device)
     gap = torch.full((p.shape[0],), torch.nan, dtype=torch.float64, device=p.device)
     relaxation = torch.full((p.shape[0], 1, 1, 1), ALPHA, dtype=p.dtype, device=p.device)
     interval = CHECK_EVERY if accuracy.gap is None else CERTIFY_EVERY
-    for iteration in range(1, accuracy.max_iterations + 1):
+    for iteration in range(1, accuracy.splitting.max_iterations + 1):
         residual = step(p, sf, operator, threshold, rho)
         if iteration % interval == 0:
             y = soft_threshold(p, threshold)
             if accuracy.gap is None:
-                stops = _is_small(residual, y, threshold, accuracy)
+                stops = _is_small(residual, y, threshold, accuracy.splitting)
             else:
                 # Certify what is returned: the codes as rounded to the type of the signal.
                 bound = duality_gap(y.to(s.dtype).double(), s.double(), operator, lmbda)
@@ -101,12 +106,12 @@ def _iterate(
     return y, torch.where(y.flatten(1).isfinite().all(1), status, SolveStatus.DIVERGED), iterations, gap
 
 
-def _is_small(residual: Tensor, y: Tensor, threshold: float, accuracy: Accuracy) -> Tensor:
+def _is_small(residual: Tensor, y: Tensor, threshold: float, splitting: Splitting) -> Tensor:
     """Whether x - y of every image meets the tolerances, (B,); a bound on the violation by x, not by y."""
     largest = residual.abs().flatten(1).amax(1)
     # The threshold is the scale of one coefficient: it lets an image with an empty code converge.
     change = _norm(residual) / (_norm(y) + threshold)
-    return (largest <= accuracy.violation * threshold) & (change <= accuracy.change)
+    return (largest <= splitting.violation * threshold) & (change <= splitting.change)
 
 
 def _norm(maps: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from stl_ray.config.sections import DictionaryConfig
 from stl_ray.csc.bands import split_bands
 from stl_ray.csc.cbpdn import check_images, solve_cbpdn
-from stl_ray.csc.codes import Accuracy
+from stl_ray.csc.codes import Accuracy, Descent, Splitting
 from stl_ray.csc.dictionary import Dictionary
 from stl_ray.csc.filters import CodeStatistics, initial_filters, update_filters
 from stl_ray.errors import TensorError
@@ -36,7 +36,7 @@ SMALLEST_BATCH = 50
 FADING = 0.5
 """Weight of the older statistics after each outer iteration."""
 
-CODING = Accuracy(penalty=30, violation=1, change=0.1, max_iterations=50)
+CODING = Accuracy(Splitting(30, 1, 0.1, 50), Descent(0.2, 0.3, 50))
 """Of the training codes: rough, from zero. Warm starts and tighter codes were slower and led to poorer filters."""
 
 SMALLEST_ERROR = 1e-12

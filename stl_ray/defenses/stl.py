@@ -34,7 +34,11 @@ class SparseTransformation(Defense):
     def purify(self, images: Tensor, exclude: Sequence[str] | None = None) -> Purified:
         """See `Defense.purify`."""
         projection = self.space.project(
-            images, accuracy=self.config.accuracy, normalization=self.config.normalization, exclude=exclude
+            images,
+            accuracy=self.config.accuracy,
+            method=self.config.method,
+            normalization=self.config.normalization,
+            exclude=exclude,
         )
         routed = self.space.router is not None
         clusters = projection.clusters if routed else torch.full_like(projection.clusters, -1)

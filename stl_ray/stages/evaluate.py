@@ -22,7 +22,7 @@ from stl_ray.metrics import psnr
 from stl_ray.models import Victim, predict
 from stl_ray.stages.attack import identity_of as attack_identity
 from stl_ray.stages.gallery import write_gallery
-from stl_ray.stages.inputs import classifier_of, dataset_of, make_defenses, run_of
+from stl_ray.stages.inputs import classifier_of, dataset_of, make_defenses, run_of, with_solver
 from stl_ray.stages.records import by_size, class_names, pixels_of, plan_parts
 from stl_ray.stages.runner import PlannedRun, ShardOutput, run_shards
 from stl_ray.stages.session import device_of
@@ -36,6 +36,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     Raises:
         IncompleteRunError: if a job before this one is not done.
     """
+    experiment = with_solver(experiment)
     layout = Layout(experiment.root)
     cells = plan(experiment)
     run_shards("evaluate", list(cells.values()), partial(EvaluateWork, experiment), experiment)

@@ -1,10 +1,14 @@
 """What a job needs from the jobs before it, with an error that says which one to run."""
 
+import torch
+
 from stl_ray.config import Experiment
+from stl_ray.csc import choose_method
 from stl_ray.defenses import Defense, make_defense, needs_space
 from stl_ray.errors import IncompleteRunError
 from stl_ray.models import Classifier, load
 from stl_ray.space import QuasiNaturalSpace
+from stl_ray.stages.session import device_of
 from stl_ray.store import Dataset, Layout, Run, Storage
 
 
@@ -39,6 +43,18 @@ def classifier_of(root: str, name: str, device: str = "cpu") -> tuple[Classifier
     if not storage.exists("model.json"):
         raise IncompleteRunError("there is no such classifier; run `stl-ray train` first", item=storage.root)
     return load(str(storage.root)).to(device), str(storage.read_json("model.json")["digest"])
+
+
+def with_solver(experiment: Experiment) -> Experiment:
+    """The experiment with `stl.method: auto` settled, so that all nodes use one method and identities name it."""
+    if experiment.stl.method != "auto":
+        return experiment
+    device = device_of(experiment.ray)
+    if device == "cuda" and not torch.cuda.is_available():
+        method = "fused"  # the nodes that have the GPUs refuse it by name where they lack Triton
+    else:
+        method = choose_method(torch.float32, torch.device(device))
+    return experiment.model_copy(update={"stl": experiment.stl.model_copy(update={"method": method})})
 
 
 def make_defenses(experiment: Experiment, device: str = "cpu") -> dict[str, Defense]:

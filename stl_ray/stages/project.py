@@ -11,7 +11,7 @@ from stl_ray.defenses import Defense
 from stl_ray.errors import QuarantineReason
 from stl_ray.images import class_names_of, image_schema, quantize, to_uint8
 from stl_ray.metrics import psnr
-from stl_ray.stages.inputs import dataset_of, make_defenses
+from stl_ray.stages.inputs import dataset_of, make_defenses, with_solver
 from stl_ray.stages.records import by_size, pixels_of, plan_parts, stored
 from stl_ray.stages.runner import PlannedRun, ShardOutput, run_shards
 from stl_ray.stages.session import device_of
@@ -27,6 +27,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         IncompleteRunError: if a split was not ingested.
         ArtifactError: if a defense needs the space and there is none.
     """
+    experiment = with_solver(experiment)
     layout = Layout(experiment.root)
     planned = []
     for name, defense in make_defenses(experiment).items():

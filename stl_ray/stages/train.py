@@ -22,7 +22,7 @@ from stl_ray.config import Experiment
 from stl_ray.errors import TrainingError
 from stl_ray.models import Classifier, build_classifier, load_weights, save_classifier
 from stl_ray.stages.board import make_board, watch
-from stl_ray.stages.inputs import dataset_of, make_defenses, run_of
+from stl_ray.stages.inputs import dataset_of, make_defenses, run_of, with_solver
 from stl_ray.stages.progress import JobProgress
 from stl_ray.stages.project import identity_of as project_identity
 from stl_ray.stages.records import class_names, load_images
@@ -62,6 +62,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         RunIdentityError: if a classifier is there that was trained otherwise.
         TrainingError: if the data cannot be trained on, or the loss is not finite.
     """
+    experiment = with_solver(experiment)
     trainings = plan(experiment)
     config = experiment.train
     pending = [training for training in trainings if not _is_done(experiment, training)]

@@ -5,7 +5,6 @@
 
 import math
 import os
-from dataclasses import replace
 
 import pytest
 import torch
@@ -17,14 +16,13 @@ from stl_ray.csc import (
     Codes,
     Dictionary,
     SolveStatus,
+    Splitting,
     fused,
-    fused_forms,
-    fused_image_kernels,
-    fused_map_kernels,
     operator_of,
     solve_cbpdn,
 )
 from stl_ray.csc.certificate import duality_gap
+from stl_ray.csc.fused import forms, image_kernels, map_kernels
 from stl_ray.csc.prox import clip, soft_threshold
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -36,7 +34,8 @@ LMBDA = 0.2
 SHAPES = [(2, 5, 3, 3, 12, 10), (1, 16, 1, 4, 9, 13), (1, 7, 2, 5, 16, 16), (1, 4, 4, 6, 6, 6), (1, 70, 1, 3, 7, 5)]
 # The problem that is solved whole.
 SOLVED = (3, 5, 3, 3, 12, 10)
-LOOSE = Accuracy(penalty=30, violation=0.5, change=5e-2, max_iterations=40)
+DESCENT = ACCURACIES["default"].descent
+LOOSE = Accuracy(Splitting(30, 0.5, 5e-2, 40), DESCENT)
 TF32 = 2e-3  # of a float32 product on a GPU, relative to its largest value; the interpreter does not round
 if not INTERPRETED:
     SHAPES += [(3, 64, 3, 8, side, side) for side in (32, 64, 128, 224)] + [(2, 100, 3, 16, 225, 33)]
@@ -60,7 +59,7 @@ def random_state(signal: Tensor, dictionary: Dictionary) -> Tensor:
 
 def last(maps: Tensor, dictionary: Dictionary) -> Tensor:
     """(B, K, H, W) -> (B, H W, K')."""
-    padding = fused_map_kernels.padded_filters(len(dictionary.filters)) - maps.shape[1]
+    padding = map_kernels.padded_filters(len(dictionary.filters)) - maps.shape[1]
     return torch.nn.functional.pad(maps.flatten(2).transpose(1, 2), (0, padding)).contiguous()
 
 
@@ -81,7 +80,7 @@ def test_update_is_the_pointwise_part_of_an_iteration(shape: tuple[int, ...]) ->
     u = clip(p, 0.1)
     following = p + 1.9 * (x - u)
     v, out = x.clone(), torch.full_like(p, torch.nan)
-    norms = fused_map_kernels.update(p, v, out, torch.full((len(p),), 1.9, device=DEVICE), 0.1)
+    norms = map_kernels.update(p, v, out, torch.full((len(p),), 1.9, device=DEVICE), 0.1)
     torch.testing.assert_close(out, following)
     torch.testing.assert_close(v, following - 2 * clip(following, 0.1))
     torch.testing.assert_close(put_together(norms), expected_norms(x - u, p - u))
@@ -98,8 +97,8 @@ def test_correlation_is_the_adjoint_and_updates_p(shape: tuple[int, ...], dtype:
     following = p + 1.9 * (x - u)
     before = last(p, dictionary)
     after, y = torch.full_like(before, torch.nan), torch.full_like(before, torch.nan, dtype=dtype)
-    norms = fused_map_kernels.correlate_and_update(
-        signal, fused_map_kernels.by_taps(filters, dtype), shape[3], before, after, y,
+    norms = map_kernels.correlate_and_update(
+        signal, map_kernels.by_taps(filters, dtype), shape[3], before, after, y,
         torch.full((len(p),), 1.9, device=DEVICE), 0.1,
     )  # fmt: skip
     rounding = 1e-5 if dtype == torch.float32 and INTERPRETED else 2 * TF32
@@ -115,15 +114,15 @@ def test_rows_collected_are_the_synthesis(shape: tuple[int, ...], dtype: torch.d
     images, _, channels, side, height, width = shape
     maps = random_state(signal, dictionary)
     b = operator_of(dictionary, height, width, torch.float32, DEVICE).forward(maps)
-    columns = fused_map_kernels.by_columns(dictionary.filters.to(DEVICE), dtype)
+    columns = map_kernels.by_columns(dictionary.filters.to(DEVICE), dtype)
     rows = torch.full((images, side * channels, height * width), torch.nan, device=DEVICE)
     relaxations = torch.full((images,), 1.9, device=DEVICE)
     y = last(maps, dictionary).to(dtype)
     precision = "tf32x3" if dtype == torch.float32 else "tf32"
-    fused_map_kernels.synthesize_rows(y, columns, channels, width, rows, relaxations, precision)
+    map_kernels.synthesize_rows(y, columns, channels, width, rows, relaxations, precision)
     tracked, w = torch.rand_like(signal), torch.rand_like(signal)
     carried, rhs = tracked.clone(), torch.full_like(signal, torch.nan)
-    fused_image_kernels.collect(rows, signal, w, carried, rhs, relaxations, 6.0)
+    image_kernels.collect(rows, signal, w, carried, rhs, relaxations, 6.0)
     of_p = tracked - 1.9 * 6 * w
     rounding = 1e-5 if dtype == torch.float32 else 2 * TF32
     torch.testing.assert_close(rhs, signal - 2 * b + of_p, rtol=rounding, atol=10 * rounding)
@@ -134,9 +133,9 @@ def test_rows_collected_are_the_synthesis(shape: tuple[int, ...], dtype: torch.d
 def test_solve_frequencies_is_that_of_the_operator(shape: tuple[int, ...]) -> None:
     signal, dictionary = random_problem(shape)
     operator = operator_of(dictionary, *shape[4:], torch.float32, DEVICE)
-    plan = fused_forms._plan(dictionary, *shape[4:], 6.0, DEVICE, torch.float16)
+    plan = forms._plan(dictionary, *shape[4:], 6.0, DEVICE, torch.float16)
     bf = operator.transform(signal)
-    ours = fused_image_kernels.solve_frequencies(bf, plan.inverse, torch.ones(len(signal), device=DEVICE))
+    ours = image_kernels.solve_frequencies(bf, plan.inverse, torch.ones(len(signal), device=DEVICE))
     torch.testing.assert_close(ours, operator.solve(6.0, bf), rtol=1e-5, atol=1e-5)
 
 
@@ -146,12 +145,12 @@ def test_images_at_rest_are_left_alone() -> None:
     before = last(random_state(signal, dictionary), dictionary)
     after, y = torch.zeros_like(before), torch.zeros_like(before)
     relaxations = torch.tensor([0, 1.9, 0], device=DEVICE)
-    taps, columns = fused_map_kernels.by_taps(filters, torch.float32), fused_map_kernels.by_columns(filters, y.dtype)
-    fused_map_kernels.correlate_and_update(signal, taps, 3, before, after, y, relaxations, 0.1)
+    taps, columns = map_kernels.by_taps(filters, torch.float32), map_kernels.by_columns(filters, y.dtype)
+    map_kernels.correlate_and_update(signal, taps, 3, before, after, y, relaxations, 0.1)
     rows = torch.zeros((3, 9, 120), device=DEVICE)
-    fused_map_kernels.synthesize_rows(before, columns, 3, 10, rows, relaxations)
+    map_kernels.synthesize_rows(before, columns, 3, 10, rows, relaxations)
     x, out = torch.ones_like(before), torch.zeros_like(before)
-    fused_map_kernels.update(before, x, out, relaxations, 0.1)
+    map_kernels.update(before, x, out, relaxations, 0.1)
     for written in (after, y, rows, out, x - 1):
         assert (written[::2] == 0).all()
         assert (written[1] != 0).any()
@@ -167,7 +166,7 @@ def same(left: Codes, right: Codes, index: int | Tensor) -> None:
 def test_solves_as_admm_does(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The spatial form with operands in float32, so that nothing but the order of sums differs."""
     signal, dictionary = random_problem(SOLVED)
-    monkeypatch.setattr(fused_forms.Spatial, "operands", torch.float32)
+    monkeypatch.setattr(forms.Spatial, "operands", torch.float32)
     ours = fused.solve_in_form(form, signal, dictionary, LMBDA, LOOSE, None)
     theirs = solve_cbpdn(signal, dictionary, LMBDA, method="admm", accuracy=LOOSE)
     assert len(theirs.iterations.unique()) > 1
@@ -205,7 +204,7 @@ def test_invariant_alone_in_a_batch_and_shuffled(form: str) -> None:
 
 def test_invariant_a_warm_start_ends_at_the_same_place_sooner() -> None:
     signal, dictionary = random_problem(SOLVED)
-    accuracy = Accuracy(penalty=30, violation=0.2, change=1e-2, max_iterations=60)
+    accuracy = Accuracy(Splitting(30, 0.2, 1e-2, 60), DESCENT)
     cold = fused.solve(signal, dictionary, LMBDA, accuracy, None)
     start = solve_cbpdn(signal * 1.01, dictionary, LMBDA, method="admm", accuracy="reference").sparse().coefficients
     warm = fused.solve(signal, dictionary, LMBDA, accuracy, start)
@@ -219,7 +218,7 @@ def test_invariant_a_warm_start_ends_at_the_same_place_sooner() -> None:
 def test_exact_tier_holds_the_duality_gap(admm_finishes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     signal, dictionary = random_problem(SOLVED)
     if admm_finishes:
-        monkeypatch.setattr(fused, "FLOAT32_LIMIT", LOOSE)
+        monkeypatch.setattr(fused.solver, "FLOAT32_ITERATIONS", 10)
     codes = solve_cbpdn(signal, dictionary, LMBDA, method="fused", accuracy="exact")
     operator = operator_of(dictionary, *SOLVED[4:], torch.float64, DEVICE)
     gap = duality_gap(codes.maps.double(), signal.double(), operator, LMBDA)
@@ -236,7 +235,7 @@ def test_exact_tier_holds_the_duality_gap(admm_finishes: bool, monkeypatch: pyte
 def test_status_of_an_image_that_ran_out_of_iterations(limit: int) -> None:
     signal, dictionary = random_problem((1, *SOLVED[1:]))
     signal = torch.cat([signal, torch.zeros_like(signal)])
-    accuracy = Accuracy(30, 0.2, 1e-2, limit)
+    accuracy = Accuracy(Splitting(30, 0.2, 1e-2, limit), DESCENT)
     for form in ("pointwise", "spatial"):
         codes = fused.solve_in_form(form, signal, dictionary, LMBDA, accuracy, None)
         assert codes.status.tolist() == [SolveStatus.MAX_ITERATIONS, SolveStatus.CONVERGED]
@@ -249,7 +248,7 @@ def test_status_of_an_image_that_ran_out_of_iterations(limit: int) -> None:
 def test_a_diverging_image_leaves_its_batch_mates_alone() -> None:
     signal, dictionary = random_problem((2, *SOLVED[1:]))
     signal[0] *= 1e38
-    accuracy = replace(LOOSE, max_iterations=20)
+    accuracy = Accuracy(Splitting(30, 0.5, 5e-2, 20), DESCENT)
     codes = fused.solve(signal, dictionary, LMBDA, accuracy, None)
     expected = fused.solve(signal[1:], dictionary, LMBDA, accuracy, None)
     assert codes.status.tolist() == [SolveStatus.DIVERGED, SolveStatus.CONVERGED]
@@ -266,6 +265,8 @@ def test_sizes_of_a_gpu(side: int, tier: str) -> None:
     same(solve_cbpdn(signal[2:4], dictionary, LMBDA, accuracy=tier), codes, slice(2, 4))
     theirs = solve_cbpdn(signal, dictionary, LMBDA, method="admm", accuracy=tier)
     assert torch.equal(codes.status, theirs.status)
-    assert (codes.iterations - theirs.iterations).abs().max() <= math.ceil(0.1 * ACCURACIES[tier].max_iterations)
+    assert (codes.iterations - theirs.iterations).abs().max() <= math.ceil(
+        0.1 * ACCURACIES[tier].splitting.max_iterations
+    )
     error = (codes.synthesis - theirs.synthesis).flatten(1).norm(dim=1)
     assert (error <= 2e-2 * theirs.synthesis.flatten(1).norm(dim=1)).all()

@@ -8,8 +8,10 @@ from stl_ray.csc import (
     ACCURACIES,
     Accuracy,
     Codes,
+    Descent,
     Dictionary,
     SolveStatus,
+    Splitting,
     admm,
     operator_of,
     solve_cbpdn,
@@ -177,7 +179,9 @@ def test_invariant_flat_black_and_almost_flat_images(dictionary: Dictionary, tie
 
 def test_invariant_status_of_an_image_that_ran_out_of_iterations(highpass: Tensor, dictionary: Dictionary) -> None:
     signal = torch.cat([highpass[:1], torch.zeros_like(highpass[:1])])
-    codes = solve_cbpdn(signal, dictionary, LMBDA, accuracy=Accuracy(30, 0.2, 1e-2, 6), method="admm")
+    codes = solve_cbpdn(
+        signal, dictionary, LMBDA, accuracy=Accuracy(Splitting(30, 0.2, 1e-2, 6), Descent(0.05, 0.1, 6)), method="admm"
+    )
     assert codes.status.tolist() == [SolveStatus.MAX_ITERATIONS, SolveStatus.CONVERGED]
     assert codes.iterations.tolist() == [6, 2]
 

@@ -35,7 +35,7 @@ def test_kernels_compile_for_hopper(filters: int) -> None:
     triton = pytest.importorskip("triton")
     from triton.backends.compiler import GPUTarget
 
-    from stl_ray.csc import fused_map_kernels as kernels
+    from stl_ray.csc.fused import map_kernels as kernels
 
     def compiled(kernel: object, constants: dict[str, object], types: dict[str, str], **options: int) -> str:
         names = kernel.arg_names  # type: ignore[attr-defined]

@@ -5,7 +5,9 @@ from torch import Tensor
 from stl_ray.csc import (
     Accuracy,
     Codes,
+    Descent,
     Dictionary,
+    Splitting,
     active_set,
     admm,
     operator_of,
@@ -18,7 +20,7 @@ from stl_ray.csc.prox import soft_threshold
 
 LMBDA = 0.2
 
-TIGHT = Accuracy(penalty=20, violation=1e-9, change=1e-10, max_iterations=50_000)
+TIGHT = Accuracy(Splitting(20, 1e-9, 1e-10, 50_000), Descent(1e-6, 1e-6, 5000))
 
 
 def _images(small: tuple[Tensor, Dictionary]) -> Tensor:

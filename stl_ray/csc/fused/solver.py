@@ -1,13 +1,13 @@
 """CBPDN on a GPU: the iteration of `admm` in Triton kernels, with its stopping rule and statuses for every image.
 
-`fused_forms` has two forms of an iteration and says what each moves and computes. Tiers that stop by tolerance use the
+`forms` has two forms of an iteration and says what each moves and computes. Tiers that stop by tolerance use the
 spatial one, whose products take rounded operands. The exact tier uses the float32 pointwise one: iterated as far as
 float32 carries, certified in float64, and left to `admm` in float64 where the certificate is not met.
 """
 
 import os
 from contextlib import nullcontext
-from dataclasses import fields, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -15,22 +15,21 @@ import torch
 from torch import Tensor
 
 from stl_ray.csc import admm
-from stl_ray.csc.certificate import duality_gap
-from stl_ray.csc.codes import Accuracy, Codes, SolveStatus
+from stl_ray.csc.certified import certify, finish
+from stl_ray.csc.codes import Accuracy, Codes, SolveStatus, Splitting
 from stl_ray.csc.dictionary import Dictionary
 from stl_ray.csc.operator import operator_of
-from stl_ray.csc.tiles import tile_size
 from stl_ray.errors import TensorError
 from stl_ray.tiling import in_tiles
 
 if TYPE_CHECKING:
-    from stl_ray.csc.fused_forms import Form
+    from stl_ray.csc.fused.forms import Form
 
 TILE_PIXELS = 2**20
 """Pixels solved together: a pass over their K maps, 256 MB for K = 64, outlasts what it takes to launch one."""
 
-FLOAT32_LIMIT = Accuracy(penalty=20, violation=1e-4, change=1e-5, max_iterations=2000)
-"""Where the exact tier stops iterating in float32."""
+FLOAT32_ITERATIONS = 2000
+"""Of the exact tier in float32, at most."""
 
 
 def available() -> bool:
@@ -63,18 +62,18 @@ def solve(s: Tensor, dictionary: Dictionary, lmbda: float, accuracy: Accuracy, s
 def solve_in_form(
     form: str, s: Tensor, dictionary: Dictionary, lmbda: float, accuracy: Accuracy, start: Tensor | None
 ) -> Codes:
-    """`solve` in the form of that name in `fused_forms.FORMS`, without a certificate."""
+    """`solve` in the form of that name in `forms.FORMS`, without a certificate."""
     _check(s)
     # Not before it is known to be there; and not at all in a process that never solves on a GPU.
-    from stl_ray.csc.fused_forms import FORMS, Problem
+    from stl_ray.csc.fused.forms import FORMS, Problem
 
-    rho = _penalty(dictionary, lmbda, accuracy)
+    rho = admm.penalty(dictionary, lmbda, accuracy.splitting)
 
     def solve_tile(s: Tensor, *start: Tensor) -> tuple[Tensor, ...]:
         p = None
         if start:
             operator = operator_of(dictionary, s.shape[-2], s.shape[-1], s.dtype, s.device)
-            p = admm._initial_state(s, start[0], operator, lmbda, rho)
+            p = admm.initial_state(s, start[0], operator, lmbda, rho)
         return _iterate(FORMS[form](Problem(s, dictionary, lmbda, rho), p), len(s), s.device, lmbda / rho, accuracy)
 
     tensors = (s,) if start is None else (s, start.to_dense())
@@ -89,12 +88,12 @@ def _iterate(
 ) -> tuple[Tensor, ...]:
     """Run until every image of the tile has stopped; the fields of `Codes`."""
     stopped = torch.zeros(images, dtype=torch.bool, device=device)
-    iterations = torch.full((images,), accuracy.max_iterations, device=device)
+    iterations = torch.full((images,), accuracy.splitting.max_iterations, device=device)
     relaxations = torch.full((images,), admm.ALPHA, dtype=torch.float32, device=device)
-    for iteration in range(1, accuracy.max_iterations + 1):
+    for iteration in range(1, accuracy.splitting.max_iterations + 1):
         norms = form.step(relaxations)
         if iteration % admm.CHECK_EVERY == 0:
-            stops = _are_small(norms, threshold, accuracy)
+            stops = _are_small(norms, threshold, accuracy.splitting)
             iterations = torch.where(stops & ~stopped, iteration, iterations)
             stopped |= stops
             if bool(stopped.all()):
@@ -106,42 +105,23 @@ def _iterate(
     return maps, synthesis, status, iterations, torch.full((images,), torch.nan, dtype=torch.float64, device=device)
 
 
-def _are_small(norms: Tensor, threshold: float, accuracy: Accuracy) -> Tensor:
+def _are_small(norms: Tensor, threshold: float, splitting: Splitting) -> Tensor:
     """`admm`'s rule on the partial norms (B, blocks, 3) of max |r|, r^2 and y^2: (B,)."""
     largest = norms[..., 0].amax(1)
     residual, size = norms[..., 1:].sum(1).sqrt().unbind(1)
-    return (largest <= accuracy.violation * threshold) & (residual <= accuracy.change * (size + threshold))
+    return (largest <= splitting.violation * threshold) & (residual <= splitting.change * (size + threshold))
 
 
 def _solve_exactly(s: Tensor, dictionary: Dictionary, lmbda: float, accuracy: Accuracy, start: Tensor | None) -> Codes:
     """As far as float32 carries, a certificate in float64, and `admm` in float64 from there where it is not met."""
     assert accuracy.gap is not None
-    limit = min(FLOAT32_LIMIT.max_iterations, accuracy.max_iterations // 2)
-    tolerances = replace(FLOAT32_LIMIT, penalty=accuracy.penalty, max_iterations=limit)
-    codes = solve_in_form("pointwise", s, dictionary, lmbda, tolerances, start)
-    operator = operator_of(dictionary, s.shape[-2], s.shape[-1], torch.float64, s.device)
-
-    def certify(maps: Tensor, s: Tensor) -> tuple[Tensor]:
-        return (duality_gap(maps.double(), s.double(), operator, lmbda),)
-
-    (gap,) = in_tiles(certify, codes.maps, s, size=tile_size(s.shape[-2], s.shape[-1], s.device))
-    certified = gap <= accuracy.gap
-    codes = replace(codes, status=torch.where(certified, SolveStatus.CONVERGED, codes.status), gap=gap)
-    if bool(certified.all()):
-        return codes
-    # A start that is not finite helps nobody.
-    maps = codes.maps[~certified].nan_to_num(0, 0, 0)
-    rest = replace(accuracy, max_iterations=accuracy.max_iterations - limit)
-    finished = admm.solve(s[~certified], dictionary, lmbda, rest, maps)
-    finished = replace(finished, iterations=finished.iterations + codes.iterations[~certified])
-    for field in fields(Codes):
-        getattr(codes, field.name)[~certified] = getattr(finished, field.name)
-    return codes
-
-
-def _penalty(dictionary: Dictionary, lmbda: float, accuracy: Accuracy) -> float:
-    """rho, as in `admm.solve`."""
-    return accuracy.penalty * lmbda * float(dictionary.filters.double().square().sum((1, 2, 3)).mean().sqrt())
+    limited = replace(
+        accuracy.splitting, max_iterations=min(FLOAT32_ITERATIONS, accuracy.splitting.max_iterations // 2)
+    )
+    first = replace(accuracy, splitting=limited, gap=None)
+    codes = certify(solve_in_form("pointwise", s, dictionary, lmbda, first, start), s, dictionary, lmbda, accuracy.gap)
+    rest = replace(accuracy.splitting, max_iterations=accuracy.splitting.max_iterations - limited.max_iterations)
+    return finish(codes, s, dictionary, lmbda, replace(accuracy, splitting=rest))
 
 
 def _interpreted() -> bool:

@@ -1,4 +1,4 @@
-"""Triton kernels of the `fused` method that touch images of C channels only; `fused_map_kernels` has the larger ones.
+"""Triton kernels of the `fused` method that touch images of C channels only; `map_kernels` has the larger ones.
 
 What is said there of blocks, relaxations and Triton's interpreter holds here.
 """

@@ -1,4 +1,4 @@
-"""Triton kernels of the `fused` method that touch the K maps, and what launches them; `fused_forms` puts them together.
+"""Triton kernels of the `fused` method that touch the K maps, and what launches them; `forms` puts them together.
 
 Maps lie as (B, H W, K') with the filter last and K' = K padded by zero filters, so that a tile of pixels by filters is
 both a block of memory and an operand of a matrix product. No kernel uses atomics, no block of the grid belongs to two
@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from stl_ray.csc.fused_image_kernels import wrap
+from stl_ray.csc.fused.image_kernels import wrap
 
 FLAT = 4096
 """Coefficients of one block of the pointwise kernel."""

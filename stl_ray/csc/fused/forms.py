@@ -32,9 +32,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stl_ray.csc import fused_image_kernels as on_images
-from stl_ray.csc import fused_map_kernels as on_maps
 from stl_ray.csc.dictionary import Dictionary
+from stl_ray.csc.fused import image_kernels as on_images
+from stl_ray.csc.fused import map_kernels as on_maps
 from stl_ray.csc.operator import ConvolutionOperator, operator_of
 from stl_ray.csc.prox import clip, soft_threshold
 
@@ -78,7 +78,7 @@ class Form:
         self._steps = 0
 
     def step(self, relaxations: Tensor) -> Tensor:
-        """Move p by `relaxations` (B,) times the primal residual; the norms that `fused_map_kernels.update` returns."""
+        """Move p by `relaxations` (B,) times the primal residual; the norms that `map_kernels.update` returns."""
         before, after = self._states if self._steps % 2 == 0 else self._states[::-1]
         self._steps += 1
         return self._advance(before, after, relaxations)
