@@ -9,11 +9,11 @@
 namespace stl_ray {
 namespace {
 
-constexpr int SWEEPS = 4;            // at most, between screenings
+constexpr int SWEEPS = 3;            // at most, between screenings
 constexpr int STREAMS = 8;           // of a sweep: neighbours in its order lie far apart, so that they overlap in time
-constexpr int PICKY_ITERATIONS = 3;  // that activate local maxima only
+constexpr int PICKY_ITERATIONS = 5;  // that activate local maxima only
 constexpr float HOPE = 0.3f;         // share of the bound on a correlation's move that is expected while searching
-constexpr float LEAST = 0.2f;        // changes under this share of the tolerance are not made
+constexpr float LEAST = 0.15f;        // changes under this share of the tolerance are not made
 
 constexpr float UNKNOWN = std::numeric_limits<float>::infinity();
 

@@ -90,10 +90,21 @@ Dictionary::Dictionary(const float* filters, int count, int channels, int side, 
                     energy += double(value) * value;
                 }
         energy_.push_back(float(energy));
+        inverse_energy_.push_back(float(1 / energy));
         largest_norm_ = std::max(largest_norm_, float(std::sqrt(energy)));
     }
-    packed_ = {count,         channels,       side,  run, padded, pairs, lanes, atoms_.data(), energy_.data(),
-               transposed_.data(), coarse_.data()};
+    packed_ = {.filters = count,
+               .channels = channels,
+               .side = side,
+               .run = run,
+               .padded = padded,
+               .pairs = pairs,
+               .lanes = lanes,
+               .atoms = atoms_.data(),
+               .energy = energy_.data(),
+               .inverse_energy = inverse_energy_.data(),
+               .transposed = transposed_.data(),
+               .coarse = coarse_.data()};
 }
 
 void check(const Dictionary& dictionary, int height, int width, std::span<const Atom> atoms) {

@@ -42,7 +42,7 @@ class Dictionary {
     const Kernels* kernels_;
     std::vector<float, Aligned<float>> atoms_, transposed_;
     std::vector<std::uint16_t, Aligned<std::uint16_t>> coarse_;
-    std::vector<float> energy_;
+    std::vector<float> energy_, inverse_energy_;
     Packed packed_{};
     float largest_norm_ = 0;
 };

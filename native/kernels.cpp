@@ -61,11 +61,10 @@ float sweep(const Packed& d, const Plane& residual, Atom* atoms, const std::int3
     float most = 0;
     for (std::int32_t n = 0; n < count; ++n) {
         Atom& a = atoms[order[n]];
-        const float energy = d.energy[a.filter];
-        const float c = correlation<SIDE, PADDED>(d, residual, a) + a.value * energy;
-        const float excess = (c < 0 ? -c : c) - lambda;
-        const float value = excess > 0 ? __builtin_copysignf(excess, c) / energy : 0.0f;
-        const float change = value - a.value, size = change < 0 ? -change : change;
+        const float c = correlation<SIDE, PADDED>(d, residual, a) + a.value * d.energy[a.filter];
+        const float excess = __builtin_fabsf(c) - lambda;
+        const float value = excess > 0 ? __builtin_copysignf(excess, c) * d.inverse_energy[a.filter] : 0.0f;
+        const float change = value - a.value, size = __builtin_fabsf(change);
         if (size > most) most = size;
         changed[order[n]] = size > least || (value == 0 && size > 0);
         if (changed[order[n]]) {

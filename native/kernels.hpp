@@ -30,6 +30,7 @@ struct Packed {
     std::int32_t lanes;           // filters in whole screening blocks
     const float* atoms;           // (filters, side, padded): for coordinate descent
     const float* energy;          // (filters): squared norms
+    const float* inverse_energy;  // (filters)
     const float* transposed;      // (side, run, lanes): for screening
     const std::uint16_t* coarse;  // (side, pairs, lanes, 2), bfloat16: for coarse screening
 };

@@ -41,11 +41,17 @@ inline float sum(Vec v) {
     else return sum<DISTANCE / 2>(v + swapped<DISTANCE>(v, std::make_integer_sequence<int, V>()));
 }
 
-inline Vec widened(Half v) {
-    float lanes[V] = {};
-    store_half(lanes, v);
-    return load(lanes);
+// Zeros above v.
+template <int... I>
+inline Vec widened(Half v, std::integer_sequence<int, I...>) {
+#if __has_builtin(__builtin_shufflevector)
+    return __builtin_shufflevector(v, Half{}, I...);
+#else
+    return Vec{(I < V / 2 ? v[I % (V / 2)] : 0.0f)...};
+#endif
 }
+
+inline Vec widened(Half v) { return widened(v, std::make_integer_sequence<int, V>()); }
 
 template <int DISTANCE = V / 2>
 inline float largest(Vec v) {

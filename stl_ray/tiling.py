@@ -29,4 +29,4 @@ def in_tiles(function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor, size
         if real < size:
             tile = [torch.cat([t, t.new_zeros((size - real, *t.shape[1:]))]) for t in tile]
         pieces.append(tuple(output[:real] for output in function(*tile)))
-    return tuple(torch.cat(outputs) for outputs in zip(*pieces, strict=True))
+    return pieces[0] if len(pieces) == 1 else tuple(torch.cat(outputs) for outputs in zip(*pieces, strict=True))

@@ -6,6 +6,7 @@
 filter as `sporco.signal.tikhonov_filter(x, 5, 16)`, which the authors' script uses.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -22,10 +23,13 @@ PADDING = 16
 """Pixels of symmetric (edge-repeating) padding on every side."""
 
 
+PIXELS_AT_ONCE = 2**14
+"""Of images on a CPU that are split together."""
+
+
 def split_bands(images: Tensor) -> tuple[Tensor, Tensor]:
     """(low, high) of images (B, C, H, W), each of that shape; low + high = images."""
-    size = tile_size(images.shape[-2], images.shape[-1], images.device)
-    (low,) = in_tiles(lambda tile: (_crop(_smooth(_pad(tile))),), images, size=size)
+    low = _by_parts(lambda part: _crop(_smooth(_pad(part))), images)
     return low, images - low
 
 
@@ -34,8 +38,17 @@ def low_band_adjoint(cotangent: Tensor) -> Tensor:
 
     L itself is only nearly self-adjoint: reflection would make it so if the padding did not end.
     """
-    size = tile_size(cotangent.shape[-2], cotangent.shape[-1], cotangent.device)
-    return in_tiles(lambda tile: (_pad_adjoint(_smooth(_crop_adjoint(tile))),), cotangent, size=size)[0]
+    return _by_parts(lambda part: _pad_adjoint(_smooth(_crop_adjoint(part))), cotangent)
+
+
+def _by_parts(function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    if images.device.type == "cpu":
+        # Transforms on a CPU do not depend on the batch, so that no part need be filled up; small ones stay in caches.
+        size = max(1, PIXELS_AT_ONCE // (images.shape[-2] * images.shape[-1]))
+        parts = [function(part) for part in torch.split(images, size)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+    size = tile_size(images.shape[-2], images.shape[-1], images.device)
+    return in_tiles(lambda tile: (function(tile),), images, size=size)[0]
 
 
 def _pad(images: Tensor) -> Tensor:

@@ -65,6 +65,8 @@ class Codes:
     @classmethod
     def cat(cls, pieces: Sequence[Self]) -> "Codes":
         """The codes of several batches as one; all sparse or all strided."""
+        if len(pieces) == 1:
+            return pieces[0]
         return cls(*(_coalesced(torch.cat(p)) for p in zip(*(piece._parts() for piece in pieces), strict=True)))
 
     def _parts(self) -> tuple[Tensor, ...]:

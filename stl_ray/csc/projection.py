@@ -47,10 +47,13 @@ def reconstruct(
     check_images(images, dictionary.channels, dictionary.side)
     size = max(1, PIXELS_AT_ONCE // (images.shape[-2] * images.shape[-1]))
     projected, codes = [], []
-    for indices in torch.split(torch.arange(len(images), device=images.device), size):
-        low, high = split_bands(images[indices])
-        first = start.select(indices) if start is not None and len(images) > size else start
+    for begin in range(0, len(images), size):
+        low, high = split_bands(images[begin : begin + size])
+        first = start
+        if start is not None and len(images) > size:
+            first = start.select(torch.arange(len(images), device=images.device)[begin : begin + size])
         part = solve_cbpdn(high, dictionary, lmbda, method=method, accuracy=accuracy, start=first)
         projected.append(low + part.synthesis)
         codes.append(part.sparse())
-    return Reconstruction(torch.cat(projected), Codes.cat(codes))
+    whole = projected[0] if len(projected) == 1 else torch.cat(projected)
+    return Reconstruction(whole, Codes.cat(codes))
