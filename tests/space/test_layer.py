@@ -326,7 +326,7 @@ def test_agrees_with_one_process_when_two_share_the_batch(
         slack = 1e-3 * float(whole.grad.abs().max())
         torch.testing.assert_close(own / 2, whole.grad[rank::2], rtol=0, atol=slack)
         for theirs, ours in zip(parameters, model.parameters(), strict=True):
-            torch.testing.assert_close(theirs, ours.grad, rtol=1e-5, atol=1e-7)
+            torch.testing.assert_close(theirs, ours.grad, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("gradient", ["exact", "none"])
