@@ -6,7 +6,6 @@ Run it from the repository's root on an idle machine; `--help` says the rest.
 """
 
 import argparse
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from benchmarks.contestants import contestants
 from benchmarks.images import LMBDA, default_data, load_images
 from benchmarks.measure import Progress, measure_errors, measure_times
 from benchmarks.resources import measure_memory, measure_parallel
-from benchmarks.tables import Result, report
+from benchmarks.tables import Result, command_line, report
 
 PEER_IMAGES = {128: 24, 224: 12}
 """Images that SPORCO gets to see at sizes at which it takes seconds for one."""
@@ -53,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     progress, start = Progress(), time.monotonic()
     results = [_measure(size, options, progress) for size in options.sizes]
-    page = report(results, _command(given), time.monotonic() - start)
+    page = report(results, command_line("benchmarks.projection", given), time.monotonic() - start)
     print(page)
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -79,11 +78,6 @@ def _measure(size: int, options: argparse.Namespace, progress: Progress) -> Resu
     progress.tell(f"{size} px: memory", now=not options.quick)
     memory = [measure_memory(m.method, m.tier, images.pixels, images.dictionary, LMBDA) for m in methods]
     return Result(size, images, methods, records, optima, parallel, memory)
-
-
-def _command(given: list[str]) -> str:
-    """The command line without the folders of this machine."""
-    return shlex.join(["python", "-m", "benchmarks.projection", *(Path(a).name if "/" in a else a for a in given)])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,7 +7,6 @@ Run it from the repository's root on an idle GPU; `--help` says the rest. It nee
 
 import argparse
 import os
-import shlex
 import statistics
 import sys
 import time
@@ -20,6 +19,7 @@ import torch.version
 from torch import Tensor
 
 from benchmarks.images import LMBDA, Images, default_data, load_images
+from benchmarks.tables import command_line
 from stl_ray.csc import ACCURACIES, Accuracy, Codes, solve_cbpdn, split_bands
 from stl_ray.csc.admm import solve as solve_by_admm
 from stl_ray.csc.fused import images_at_once, solve_in_form
@@ -268,7 +268,7 @@ def _heading(device: torch.device, given: list[str], ceilings: Ceilings) -> list
         f"{time.strftime('%Y-%m-%d')}, torch {torch.__version__}, CUDA {torch.version.cuda}, "
         f"triton {triton.__version__}. Tier: {TIER}, lambda {LMBDA:g}.",
         "",
-        "    " + shlex.join(["python", "-m", "benchmarks.projection_gpu", *given]),
+        "    " + command_line("benchmarks.projection_gpu", given),
         "",
         f"Measured in this run: copy {ceilings.copy / 1e12:.3g} TB/s, read and written; products of 8192 x 8192, "
         f"Tflop/s: {rates}. A form's floor is its passes over the K maps at that bandwidth (or its products at the "

@@ -1,6 +1,7 @@
 """The measurements as Markdown."""
 
 import platform
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -36,6 +37,11 @@ class Result:
     optima: Sequence[Optimum]
     parallel: Mapping[str, Parallel]
     memory: Sequence[Memory]
+
+
+def command_line(module: str, given: list[str]) -> str:
+    """The command line without the folders of this machine."""
+    return shlex.join(["python", "-m", module, *(Path(a).name if "/" in a else a for a in given)])
 
 
 def report(results: Sequence[Result], command: str, seconds: float) -> str:

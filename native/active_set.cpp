@@ -1,6 +1,7 @@
 #include "active_set.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <tuple>
 
@@ -79,8 +80,12 @@ class Solver {
         Solution solution{{}, Status::max_iterations, settings_.max_iterations};
         float change = UNKNOWN;
         for (int iteration = 1; iteration <= settings_.max_iterations; ++iteration) {
-            const bool found = search(iteration > 1 ? HOPE : 1.0f, iteration <= PICKY_ITERATIONS) || certify();
+            bool found = search(iteration > 1 ? HOPE : 1.0f, iteration <= PICKY_ITERATIONS) || certify();
             if (atoms_.empty()) change = 0;
+            if (!found && change <= settings_.change * settings_.lambda) {
+                refresh(highpass);
+                found = certify();
+            }
             if (!found && change <= settings_.change * settings_.lambda) {
                 solution.status = Status::converged;
                 solution.iterations = iteration;
@@ -88,11 +93,12 @@ class Solver {
             }
             activate();
             change = descend();
+            if (!std::isfinite(change)) break;  // overflow
         }
-        Image& image = zero_;
+        Image& image = zero_;  // needed no more
         kernels_.add_atoms(d_, image.plane(), atoms_.data(), int(atoms_.size()), 1.0f);
         image.write(synthesis);
-        if (!image.finite()) solution.status = Status::diverged;
+        if (!image.finite() || !residual_.finite() || std::isinf(change)) solution.status = Status::diverged;
         std::sort(atoms_.begin(), atoms_.end(), [](const Atom& a, const Atom& b) {
             return std::tie(a.filter, a.row, a.column) < std::tie(b.filter, b.row, b.column);
         });
@@ -120,6 +126,15 @@ class Solver {
                                scratch_.data());
     }
 
+    // The residual anew: rounding has gathered in it, the more the larger the start was.
+    void refresh(const float* highpass) {
+        previous_.copy(residual_);
+        residual_.read(highpass);
+        kernels_.add_atoms(d_, residual_.plane(), atoms_.data(), int(atoms_.size()), -1.0f);
+        kernels_.add_distances(residual_.plane(), previous_.plane(), dictionary_.largest_norm(), moved_.data(),
+                               scratch_.data());
+    }
+
     // Whether violators were found in reduced precision, where `share` of the bound on what has moved allows for any.
     bool search(float share, bool picky) {
         choose(moved_, share);
@@ -127,7 +142,7 @@ class Solver {
         look(kernels_.screen_coarsely);
         std::erase_if(positions_, [&](int p) { return largest_[p] <= limit_ || (picky && overshadowed(p)); });
         // What is within rounding of the limit must not come back for ever.
-        if (!picky) look(kernels_.screen);
+        if (!picky && kernels_.coarse_error > 0) look(kernels_.screen);
         return collect();
     }
 
@@ -138,7 +153,7 @@ class Solver {
         bound_ = moved_;
         kernels_.add_distances(residual_.plane(), zero_.plane(), kernels_.coarse_error * dictionary_.largest_norm(),
                                bound_.data(), scratch_.data());
-        choose(bound_, 1.0f);
+        choose(bound_, 1.0f + kernels_.coarse_error);  // the error was made before the residual moved
         look(kernels_.screen);
         return collect();
     }

@@ -4,12 +4,13 @@
 //
 // for one image s. Few coefficients are not zero, so the residual r = s - D x is what is kept, not the K maps. In turn,
 //
-//   screen  correlate the filters with the residual, d_k^T r, and activate those that violate |d_k^T r| <= lambda;
+//   screen  correlate the filters with the residual, d_k^T r, and activate at each position the one that violates
+//           |d_k^T r| <= lambda the most (in the first rounds, at local maxima only);
 //   sweep   minimise exactly over one active coefficient after another.
 //
 // A position is screened again only when its residual has moved enough to matter (|d_k^T dr| <= ||d_k|| ||dr||), in
 // reduced precision and by a hopeful share of that bound while searching. What is returned as converged has passed a
-// last screening in full precision under the whole bound. Sources: Friedman et al. 2010 (coordinate descent, active
+// last screening under the whole bound, in full precision wherever rounding could matter. Sources: Friedman et al. 2010 (coordinate descent, active
 // sets); Tibshirani et al. 2012 (screening by a rule that may fail, with a check).
 #pragma once
 
@@ -25,7 +26,7 @@ namespace stl_ray {
 struct Settings {
     float lambda;
     float violation;  // |d_k^T r| may exceed lambda by this share at a coefficient that is zero
-    float change;     // the last sweep's largest change of a coefficient, in lambdas
+    float change;     // the last sweep's largest change of a coefficient, by what it moved d_k^T r, in lambdas
     std::int32_t max_iterations;
 };
 

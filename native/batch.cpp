@@ -4,6 +4,7 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -23,7 +24,12 @@ void for_each_image(int count, int threads, const std::function<void(int)>& work
             }
     };
     std::vector<std::thread> others;
-    for (int n = 1; n < std::min(threads, count); ++n) others.emplace_back(run);
+    others.reserve(std::size_t(std::max(threads, 1)));
+    try {
+        for (int n = 1; n < std::min(threads, count); ++n) others.emplace_back(run);
+    } catch (const std::system_error&) {
+        // Where the system grants no more threads, those that there are do the work.
+    }
     run();
     for (std::thread& other : others) other.join();
     if (failure) std::rethrow_exception(failure);

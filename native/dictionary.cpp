@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 
 namespace stl_ray {
@@ -110,6 +111,8 @@ Dictionary::Dictionary(const float* filters, int count, int channels, int side, 
 void check(const Dictionary& dictionary, int height, int width, std::span<const Atom> atoms) {
     const Packed& d = dictionary.packed();
     if (height < d.side || width < d.side) throw std::invalid_argument("the image is smaller than the filters");
+    if (std::int64_t(height) * (width + 3 * d.side) * d.channels > std::numeric_limits<std::int32_t>::max() / 2)
+        throw std::invalid_argument("the image is too large for 32-bit offsets");
     for (const Atom& a : atoms)
         if (a.filter < 0 || a.filter >= d.filters || a.row < 0 || a.row >= height || a.column < 0 || a.column >= width)
             throw std::invalid_argument("a coefficient outside of the image");

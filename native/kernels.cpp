@@ -64,9 +64,10 @@ float sweep(const Packed& d, const Plane& residual, Atom* atoms, const std::int3
         const float c = correlation<SIDE, PADDED>(d, residual, a) + a.value * d.energy[a.filter];
         const float excess = __builtin_fabsf(c) - lambda;
         const float value = excess > 0 ? __builtin_copysignf(excess, c) * d.inverse_energy[a.filter] : 0.0f;
-        const float change = value - a.value, size = __builtin_fabsf(change);
-        if (size > most) most = size;
-        changed[order[n]] = size > least || (value == 0 && size > 0);
+        const float change = value - a.value, moved = __builtin_fabsf(change) * d.energy[a.filter];
+        if (moved > most) most = moved;
+        // To and from zero always: a new coefficient that is not made would be dropped and found again for ever.
+        changed[order[n]] = moved > least || (moved > 0 && (value == 0 || a.value == 0));
         if (changed[order[n]]) {
             a.value = value;
             add<SIDE, PADDED>(d, residual, a, -change);

@@ -61,8 +61,9 @@ struct Kernels {
     std::int32_t (*choose)(const float* largest, const float* moved, float share, float limit, std::int32_t count,
                            std::int32_t* chosen);
 
-    // Exact minimisation over one coordinate after another, in `order`; the residual follows. Changes up to `least` are
-    // not made, except to zero; changed[n] says of atom n. Returns the largest change found.
+    // Exact minimisation over one coordinate after another, in `order`; the residual follows. Changes are measured by
+    // what they move d_k^T r, and not made up to `least`, except to and from zero; changed[n] says of atom n. Returns
+    // the largest one found.
     float (*sweep)(const Packed&, const Plane& residual, Atom*, const std::int32_t* order, std::int32_t count,
                    float lambda, float least, std::uint8_t* changed);
 

@@ -12,6 +12,7 @@ class Image {
    public:
     // Zero, for filters of `side`.
     Image(int height, int width, int channels, int side);
+    Image(const Image&) = delete;
 
     const Plane& plane() const { return plane_; }
     void read(const float* pixels);         // from (channels, height, width)

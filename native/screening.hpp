@@ -40,7 +40,7 @@ struct Full {
 
 #ifdef __AVX512BF16__
 
-// Both factors are rounded to 8 significant bits, so a product is off by at most 2^-7 of itself (and rounding of sums).
+// Both factors are rounded to 8 significant bits: a product is off by at most 2^-7 + 2^-16 of itself.
 constexpr float COARSE_ERROR = 0.0079f;
 
 struct Coarse {

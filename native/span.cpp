@@ -35,7 +35,7 @@ float off_the_span(const Dictionary& dictionary, const float* v, int height, int
     // Further steps would walk along combinations of atoms that cancel, where rounding is all there is.
     const double floor =
         std::max(first * settings.tolerance * settings.tolerance,
-                 residual.energy() * std::numeric_limits<float>::epsilon() * std::numeric_limits<float>::epsilon());
+                 residual.energy() * std::numeric_limits<float>::epsilon());
     double current = first;
     for (int n = 0; n < count; ++n) direction[n].value = gradient[n];
     for (int step = 0; step < settings.steps && current > floor; ++step) {

@@ -113,10 +113,14 @@ class StlConfig(Section):
     accuracy: Literal["default", "reference", "exact"] = Field(
         "default", description="solver tier: relative error of the projected image about 5e-3, 2e-3, or certified"
     )
-    method: Literal["auto", "active_set", "admm", "fused"] = Field(
+    method: Literal[
+        "auto", "active_set", "active_set/avx512bf16", "active_set/avx512", "active_set/avx2", "active_set/baseline",
+        "admm", "fused",
+    ] = Field(
         "auto",
-        description="solver: auto is active_set on CPUs, where the native core was built, and fused on GPUs with Triton",
-    )
+        description="solver: auto is active_set on CPUs, where the native core was built, and fused on GPUs with Triton; "
+        "the driver's own instruction set is meant unless one is named, and every node must have it",
+    )  # fmt: skip
     normalization: Literal["clip", "reference"] = Field(
         "clip", description="clip to [0, 1], or divide by the image's maximum as the authors' script does"
     )

@@ -21,6 +21,9 @@ try:
 except ImportError:  # installed without a compiler
     _native = None  # type: ignore[assignment]
 
+INSTRUCTION_SETS = ("avx512bf16", "avx512", "avx2", "baseline")
+"""What the native core can be built for, the fastest first; "baseline" is there on every processor."""
+
 TIGHTENING = 0.1
 """Factor on the tolerances where a certificate is asked for and they did not earn it."""
 
@@ -33,24 +36,38 @@ def available() -> bool:
     return _native is not None
 
 
-def instruction_set() -> str:
-    """The instruction set that the native core uses on this processor."""
-    return _native.instruction_sets()[0]
+def instruction_sets() -> list[str]:
+    """Those that the native core runs here, of INSTRUCTION_SETS, the fastest first; none where it is missing."""
+    return _native.instruction_sets() if available() else []
 
 
-def solve(s: Tensor, dictionary: Dictionary, lmbda: float, accuracy: Accuracy, start: Tensor | None) -> Codes:
+def solve(
+    s: Tensor, dictionary: Dictionary, lmbda: float, accuracy: Accuracy, start: Tensor | None, instruction_set: str = ""
+) -> Codes:
     """Solve for every image on its own; arguments as for `solve_cbpdn`, already checked.
 
+    Args:
+        s: (B, C, H, W) float32 on a CPU.
+        dictionary: the filters.
+        lmbda: the l1 weight.
+        accuracy: when to stop.
+        start: (B, K, H, W), strided or sparse.
+        instruction_set: one of INSTRUCTION_SETS; "" is the fastest. Each rounds in its own way.
+
     Raises:
-        TensorError: the native core is missing, or the signal is not float32 on a CPU.
+        TensorError: the native core or the instruction set is missing, or the signal is not float32 on a CPU.
     """
     if not available():
         raise TensorError("the native core is not built", expected='method "admm"', got="active_set")
+    if instruction_set and instruction_set not in instruction_sets():
+        raise TensorError(
+            "an instruction set that is not here", expected=", ".join(instruction_sets()), got=instruction_set
+        )
     if s.dtype != torch.float32 or s.device.type != "cpu":
         raise TensorError("a signal of another kind", expected="float32 on a CPU", got=f"{s.dtype} on {s.device}")
     if accuracy.gap is None:
-        return descend(s, dictionary, lmbda, accuracy.descent, start)
-    return _certified(s, dictionary, lmbda, accuracy, accuracy.gap, start)
+        return descend(s, dictionary, lmbda, accuracy.descent, start, instruction_set)
+    return _certified(s, dictionary, lmbda, accuracy, accuracy.gap, start, instruction_set)
 
 
 def descend(
@@ -68,7 +85,7 @@ def descend(
     """
     offsets, filters, rows, columns, values, synthesis, status, iterations = _native.solve(
         _packed(dictionary, instruction_set),
-        s.contiguous().numpy(),
+        s.detach().contiguous().numpy(),
         lmbda=lmbda,
         violation=descent.violation,
         change=descent.change,
@@ -100,7 +117,7 @@ def off_the_span(
     ones = torch.ones(support.shape[1])
     orthogonal, residual = _native.off_the_span(
         _packed(dictionary, ""),
-        v.contiguous().numpy(),
+        v.detach().contiguous().numpy(),
         _columns(support, ones, len(v)),
         steps=steps,
         tolerance=tolerance,
@@ -110,14 +127,21 @@ def off_the_span(
 
 
 def _certified(
-    s: Tensor, dictionary: Dictionary, lmbda: float, accuracy: Accuracy, gap: float, start: Tensor | None
+    s: Tensor,
+    dictionary: Dictionary,
+    lmbda: float,
+    accuracy: Accuracy,
+    gap: float,
+    start: Tensor | None,
+    instruction_set: str,
 ) -> Codes:
     """Tighten the tolerances until float64 certifies the image; what single precision cannot earn is left to ADMM."""
     descent, pending = accuracy.descent, torch.arange(len(s))
     pieces, order = [], []
     spent = torch.zeros(len(s), dtype=torch.int64)
     while len(pending):
-        codes = certify(descend(s[pending], dictionary, lmbda, descent, start), s[pending], dictionary, lmbda, gap)
+        codes = descend(s[pending], dictionary, lmbda, descent, start, instruction_set)
+        codes = certify(codes, s[pending], dictionary, lmbda, gap)
         spent[pending] += codes.iterations
         # No image goes on because another one has to.
         done = (codes.gap <= gap) | (descent.violation <= TIGHTEST)

@@ -116,5 +116,5 @@ def _is_small(residual: Tensor, y: Tensor, threshold: float, splitting: Splittin
 
 def _norm(maps: Tensor) -> Tensor:
     """||x|| of every image, (B,); map by map, since a sum that several threads share is not taken in one order."""
-    norms: Tensor = maps.flatten(2).norm(dim=2).norm(dim=1)
+    norms: Tensor = maps.norm(dim=3).flatten(1).norm(dim=1)
     return norms

@@ -7,7 +7,7 @@ for images s with fixed filters d (Sun et al. 2019, Eq. 1 and section 3.3; witho
 
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -21,8 +21,10 @@ METHODS: dict[str, Callable[[Tensor, Dictionary, float, Accuracy, Tensor | None]
     "active_set": active_set.solve,
     "admm": admm.solve,
     "fused": fused.solve,
+    **{f"active_set/{name}": partial(active_set.solve, instruction_set=name) for name in active_set.INSTRUCTION_SETS},
 }
-"""The methods by name. Each solves every image on its own, to the accuracy asked for, or refuses what it cannot take."""
+"""The methods by name. Each solves every image on its own, to the accuracy asked for, or refuses what it cannot take.
+`active_set/avx2` and the like are for the same bytes on processors of several kinds."""
 
 
 def solve_cbpdn(
@@ -78,7 +80,7 @@ def choose_method(dtype: torch.dtype, device: torch.device) -> str:
 @cache
 def _warn_of_missing_core() -> None:
     warnings.warn(
-        "the native core is not built: projections on the CPU run 8 to 20 times slower than they could, by ADMM; "
+        "the native core is not built: projections on the CPU go by ADMM, more than ten times slower than they could; "
         "install a C++ compiler and reinstall stl-ray",
         RuntimeWarning,
         stacklevel=4,
@@ -95,12 +97,13 @@ def _coefficients(start: Codes | Tensor, signal: Tensor, filters: int) -> Tensor
     shape = (signal.shape[0], filters, *signal.shape[2:])
     if coefficients.shape != shape:
         raise TensorError("start of another shape", expected=shape, got=tuple(coefficients.shape))
+    coefficients = coefficients.to(signal.device, signal.dtype)
     if coefficients.is_sparse:
         coefficients = coefficients.coalesce()
     values = coefficients.values() if coefficients.is_sparse else coefficients
     if not bool(values.isfinite().all()):
         raise TensorError("a start that is not finite", expected="finite coefficients", got="NaN or infinity")
-    return coefficients.to(signal.device, signal.dtype)
+    return coefficients
 
 
 def check_method(method: str) -> None:

@@ -27,9 +27,14 @@ def duality_gap(maps: Tensor, highpass: Tensor, operator: ConvolutionOperator, l
     primal = _primal(residual, maps, lmbda)
     violation = operator.adjoint(residual).abs().amax((1, 2, 3)) / lmbda
     feasible = residual / violation.clamp(min=1)[:, None, None, None]
-    dual = (highpass * feasible).sum((1, 2, 3)) - feasible.square().sum((1, 2, 3)) / 2
+    dual = _total(highpass * feasible) - _total(feasible.square()) / 2
     return (primal - dual) / primal.where(primal > 0, 1)
 
 
 def _primal(residual: Tensor, maps: Tensor, lmbda: float) -> Tensor:
-    return residual.square().sum((1, 2, 3)) / 2 + lmbda * maps.abs().sum((1, 2, 3))
+    return _total(residual.square()) / 2 + lmbda * _total(maps.abs())
+
+
+def _total(maps: Tensor) -> Tensor:
+    # Rows first: a sum that several threads share is not taken in one order.
+    return maps.sum(3).sum((1, 2))

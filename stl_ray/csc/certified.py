@@ -24,7 +24,7 @@ def certify(codes: Codes, s: Tensor, dictionary: Dictionary, lmbda: float, gap: 
 
 
 def finish(codes: Codes, s: Tensor, dictionary: Dictionary, lmbda: float, accuracy: Accuracy) -> Codes:
-    """Certified codes as they are; the others by `admm` in float64 from where they stand, in the iterations left."""
+    """Certified codes as they are; the others by `admm` in float64 from where they stand."""
     rest = (codes.status != SolveStatus.CONVERGED).nonzero()[:, 0]
     if not len(rest):
         return codes

@@ -15,7 +15,7 @@ from stl_ray.csc.dictionary import Dictionary
 from stl_ray.csc.fourier import irfft2, rfft2
 from stl_ray.errors import TensorError
 
-KEPT_BYTES = 2**29
+KEPT_BYTES = 2**30
 """Bytes of operators that are kept, unless the newest alone is larger: 64 filters at 224 pixels take 78 MB."""
 
 

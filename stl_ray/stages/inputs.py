@@ -3,7 +3,7 @@
 import torch
 
 from stl_ray.config import Experiment
-from stl_ray.csc import choose_method
+from stl_ray.csc import active_set, choose_method
 from stl_ray.defenses import Defense, make_defense, needs_space
 from stl_ray.errors import IncompleteRunError
 from stl_ray.models import Classifier, load
@@ -46,14 +46,17 @@ def classifier_of(root: str, name: str, device: str = "cpu") -> tuple[Classifier
 
 
 def with_solver(experiment: Experiment) -> Experiment:
-    """The experiment with `stl.method: auto` settled, so that all nodes use one method and identities name it."""
-    if experiment.stl.method != "auto":
-        return experiment
+    """The experiment with its solver settled, down to the instruction set: all nodes use it and identities name it."""
+    method: str = experiment.stl.method
     device = device_of(experiment.ray)
-    if device == "cuda" and not torch.cuda.is_available():
+    if method == "auto" and device == "cuda" and not torch.cuda.is_available():
         method = "fused"  # the nodes that have the GPUs refuse it by name where they lack Triton
-    else:
+    elif method == "auto":
         method = choose_method(torch.float32, torch.device(device))
+    if method == "active_set" and active_set.available():
+        method = f"active_set/{active_set.instruction_sets()[0]}"
+    if method == experiment.stl.method:
+        return experiment
     return experiment.model_copy(update={"stl": experiment.stl.model_copy(update={"method": method})})
 
 

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from stl_ray.csc import ACCURACIES, Codes, Dictionary, SolveStatus, active_set, solve_cbpdn, split_bands
+from stl_ray.csc import ACCURACIES, Codes, Dictionary, SolveStatus, active_set, operator_of, solve_cbpdn, split_bands
 from stl_ray.csc.codes import Descent
 from stl_ray.errors import TensorError
 
@@ -28,10 +30,12 @@ def random_problem(filters: int, channels: int, side: int, size: tuple[int, int]
 
 
 @pytest.mark.parametrize("name", instruction_sets() if active_set.available() else [])
-def test_instruction_sets_agree_to_a_grey_level(natural_images: Tensor, dictionary: Dictionary, name: str) -> None:
-    low, high = split_bands(natural_images)
-    expected = solve_cbpdn(high, dictionary, 0.2, method="active_set", accuracy="exact").synthesis
-    found = active_set.descend(high, dictionary, 0.2, EXACT, None, name).synthesis
+def test_instruction_sets_and_admm_agree_to_a_grey_level(
+    natural_images: Tensor, dictionary: Dictionary, name: str
+) -> None:
+    low, high = split_bands(natural_images[:6])
+    expected = solve_cbpdn(high, dictionary, 0.2, method="admm", accuracy="exact").synthesis
+    found = solve_cbpdn(high, dictionary, 0.2, method=f"active_set/{name}", accuracy="exact").synthesis
     levels = [((low + part).clamp(0, 1) * 255).round() for part in (expected, found)]
     assert ((levels[0] - levels[1]).abs() <= 1).float().mean() >= 0.999
 
@@ -78,6 +82,60 @@ def test_converged_means_that_no_inactive_filter_violates(highpass: Tensor, dict
     assert codes.status.unique().tolist() == [SolveStatus.CONVERGED]
     assert inactive.max() <= 0.2 * (1 + descent.violation) + 1e-5
     assert inactive.max() > 0.2  # the tolerance is used
+
+
+@pytest.mark.parametrize("descent", [ACCURACIES["reference"].descent, Descent(0.01, 0.3, 500)])
+@pytest.mark.parametrize("scale", [1, 3**0.5])
+def test_a_violator_of_a_small_step_is_not_found_for_ever(
+    highpass: Tensor, dictionary: Dictionary, descent: Descent, scale: float
+) -> None:
+    # Filters of norm sqrt(3), as per-channel ones have, take steps a third as long in the coefficient.
+    packed = Dictionary(dictionary.filters, dictionary.lmbda)
+    object.__setattr__(packed, "filters", dictionary.filters * scale)
+    codes = active_set.descend(highpass, packed, 0.2 * scale, descent, None)
+    assert codes.status.unique().tolist() == [SolveStatus.CONVERGED]
+    assert codes.iterations.max() < 100
+
+
+def test_overflow_is_not_called_converged(highpass: Tensor, dictionary: Dictionary) -> None:
+    signal = torch.cat([highpass[:1] * 3e38 / highpass[:1].abs().max(), highpass[1:2]])
+    codes = solve_cbpdn(signal, dictionary, 0.2, method="active_set")
+    assert codes.status[0] != SolveStatus.CONVERGED
+    assert codes.status[1] == SolveStatus.CONVERGED
+    alone = solve_cbpdn(signal[1:], dictionary, 0.2, method="active_set")
+    assert torch.equal(codes.synthesis[1:], alone.synthesis)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    st.integers(3, 16), st.integers(0, 40), st.integers(0, 40), st.sampled_from([1, 3]), st.integers(1, 128),
+    st.integers(0, 99),
+)  # fmt: skip
+def test_no_violator_is_left_at_any_shape(
+    side: int, more_rows: int, more_columns: int, channels: int, filters: int, seed: int
+) -> None:
+    check_shape(filters, channels, side, (side + more_rows, side + more_columns), seed)
+
+
+@pytest.mark.parametrize("size", [(224, 225), (129, 8)])
+def test_no_violator_is_left_at_large_sizes(size: tuple[int, int]) -> None:
+    check_shape(64, 3, 8, size, 0)
+
+
+def check_shape(filters: int, channels: int, side: int, size: tuple[int, int], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.randn((filters, channels, side, side), generator=generator)
+    dictionary = Dictionary(weights / weights.flatten(1).norm(dim=1)[:, None, None, None], 0.2)
+    # Smooth noise with some flat ground, of the contrast of a high band.
+    s = torch.nn.functional.avg_pool2d(torch.randn((1, channels, *size), generator=generator), 3, 1, 1)
+    s = 0.4 * s * (torch.rand((1, 1, *size), generator=generator) < 0.9)
+    codes = solve_cbpdn(s, dictionary, 0.2, method="active_set")
+    operator = operator_of(dictionary, *size, torch.float64, s.device)
+    residual = s.double() - operator.forward(codes.maps.double())
+    violation = operator.adjoint(residual).abs().where(codes.maps == 0, 0).max()
+    assert codes.status.tolist() == [SolveStatus.CONVERGED]
+    assert violation <= 0.2 * (1 + ACCURACIES["default"].descent.violation) + 1e-5
+    torch.testing.assert_close(codes.synthesis.double(), s.double() - residual, rtol=0, atol=1e-5)
 
 
 def test_iterations_that_run_out_are_said(highpass: Tensor, dictionary: Dictionary) -> None:

@@ -15,7 +15,7 @@ def experiment(method: str = "auto", gpus: float = 0) -> Experiment:
 
 
 def test_auto_is_settled_before_it_reaches_an_identity() -> None:
-    expected = "active_set" if active_set.available() else "admm"
+    expected = f"active_set/{active_set.instruction_sets()[0]}" if active_set.available() else "admm"
     assert with_solver(experiment()).stl.method == expected
 
 

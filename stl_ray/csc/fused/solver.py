@@ -33,7 +33,7 @@ FLOAT32_ITERATIONS = 2000
 
 
 def available() -> bool:
-    """Whether Triton is here, and a CUDA device that its bf16 products run on; or its interpreter, for CPU tensors."""
+    """Whether Triton is here, and a CUDA device of a generation that it is written for; or its interpreter, for CPU tensors."""
     if find_spec("triton") is None:
         return False
     return _interpreted() or (
@@ -131,7 +131,11 @@ def _interpreted() -> bool:
 
 def _check(s: Tensor) -> None:
     if not available():
-        raise TensorError("fused does not run here", expected="Triton and a CUDA device", got="none, or an older one")
+        raise TensorError(
+            "fused does not run here",
+            expected='Triton and a CUDA device, or the method "admm"',
+            got="none, or an older one",
+        )
     if s.dtype != torch.float32:
         raise TensorError("a signal that fused does not take", expected=torch.float32, got=s.dtype)
     if s.is_cuda == _interpreted():
