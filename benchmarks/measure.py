@@ -100,6 +100,16 @@ def measure_times(
     return records, outcomes
 
 
+def measure_split(images: Images) -> float:
+    """Milliseconds of our Tikhonov split alone, of one image at a time: the median over the images."""
+    times = []
+    for image in images.pixels:
+        start = time.perf_counter()
+        split_bands(image[None])
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1e3
+
+
 def _turn(contestant: Contestant, image: Tensor) -> tuple[Outcome, float, float]:
     """(outcome, seconds, CPU seconds over wall seconds)."""
     runs: list[float] = []

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.contestants import contestants
 from benchmarks.images import LMBDA, default_data, load_images
-from benchmarks.measure import Progress, measure_errors, measure_times
+from benchmarks.measure import Progress, measure_errors, measure_split, measure_times
 from benchmarks.resources import measure_memory, measure_parallel
 from benchmarks.tables import Result, command_line, report
 
@@ -68,6 +68,7 @@ def _measure(size: int, options: argparse.Namespace, progress: Progress) -> Resu
     if options.peer_images is None:
         peer_images = min(peer_images, PEER_IMAGES.get(size, peer_images))
     records, outcomes = measure_times(images, methods, peer_images, options.cap, progress)
+    split = measure_split(images)
     optima = measure_errors(images, LMBDA, records, outcomes, options.images, options.cap, progress)
     parallel, seconds = {}, 0.1 if options.quick else 2.0
     for method, record in zip(methods[1:3], records[1:3], strict=True):
@@ -77,7 +78,7 @@ def _measure(size: int, options: argparse.Namespace, progress: Progress) -> Resu
         parallel[method.name] = measure_parallel(batch, images.dictionary, LMBDA, method.method, method.tier, seconds)
     progress.tell(f"{size} px: memory", now=not options.quick)
     memory = [measure_memory(m.method, m.tier, images.pixels, images.dictionary, LMBDA) for m in methods]
-    return Result(size, images, methods, records, optima, parallel, memory)
+    return Result(size, images, methods, records, split, optima, parallel, memory)
 
 
 def _parser() -> argparse.ArgumentParser:

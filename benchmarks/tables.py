@@ -34,6 +34,7 @@ class Result:
     images: Images
     contestants: Sequence[Contestant]
     records: Sequence[Record]
+    split: float
     optima: Sequence[Optimum]
     parallel: Mapping[str, Parallel]
     memory: Sequence[Memory]
@@ -52,6 +53,7 @@ def report(results: Sequence[Result], command: str, seconds: float) -> str:
         "## Time",
         _TIME,
         _table(_TIME_HEADER, (row for result in results for row in _time_rows(result))),
+        "Of ours, the split takes " + ", ".join(f"{r.split:.2f} ms at {r.size} px" for r in results) + ".",
         "## Accuracy",
         _accuracy_note(results),
         _table(_ACCURACY_HEADER, (row for result in results for row in _accuracy_rows(result))),
