@@ -22,8 +22,7 @@ WEIGHT = 5.0
 PADDING = 16
 """Pixels of symmetric (edge-repeating) padding on every side."""
 
-
-PIXELS_AT_ONCE = 2**14
+PIXELS_PER_PART = 2**14
 """Of images on a CPU that are split together."""
 
 
@@ -44,7 +43,7 @@ def low_band_adjoint(cotangent: Tensor) -> Tensor:
 def _by_parts(function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     if images.device.type == "cpu":
         # Transforms on a CPU do not depend on the batch, so that no part need be filled up; small ones stay in caches.
-        size = max(1, PIXELS_AT_ONCE // (images.shape[-2] * images.shape[-1]))
+        size = max(1, PIXELS_PER_PART // (images.shape[-2] * images.shape[-1]))
         parts = [function(part) for part in torch.split(images, size)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
     size = tile_size(images.shape[-2], images.shape[-1], images.device)

@@ -12,7 +12,7 @@ from torch import Tensor
 class SolveStatus(IntEnum):
     """How the solve of one image ended."""
 
-    CONVERGED = 0  # within the accuracy's tolerances
+    CONVERGED = 0  # within the accuracy's tolerances, as the kind of method judges them (`Splitting`, `Descent`)
     MAX_ITERATIONS = 1  # stopped before that; usable, and counted
     DIVERGED = 2  # not finite
 

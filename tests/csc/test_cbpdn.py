@@ -59,18 +59,20 @@ def test_certificate_optimality_on_and_off_the_support(
     assert (correlation - LMBDA * maps.sign())[on].abs().max() <= LMBDA * slack
 
 
+@pytest.mark.parametrize("method", ["admm", "auto"])
 @pytest.mark.parametrize(("tier", "median", "worst"), [("default", 5e-3, 2e-2), ("reference", 2e-3, 1e-2)])
 def test_agrees_with_the_certified_optimum(
     exact: Codes,
     natural_images: Tensor,
     highpass: Tensor,
     dictionary: Dictionary,
+    method: str,
     tier: str,
     median: float,
     worst: float,
 ) -> None:
     images, signal = natural_images[:12], highpass[:12]
-    codes = solve_cbpdn(signal, dictionary, LMBDA, accuracy=tier)
+    codes = solve_cbpdn(signal, dictionary, LMBDA, method=method, accuracy=tier)
     optimum = projected(exact, images, signal, dictionary).flatten(1)
     error = (projected(codes, images, signal, dictionary).flatten(1) - optimum).norm(dim=1) / optimum.norm(dim=1)
     assert error.median() <= median

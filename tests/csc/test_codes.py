@@ -77,6 +77,14 @@ def test_invariant_auto_is_the_fastest_that_can_run() -> None:
     assert choose_method(torch.float32, CPU) in METHODS
 
 
+@pytest.mark.parametrize(("triton_runs", "expected"), [(True, "fused"), (False, "admm")])
+def test_invariant_auto_on_a_gpu_needs_triton(
+    monkeypatch: pytest.MonkeyPatch, triton_runs: bool, expected: str
+) -> None:
+    monkeypatch.setattr(cbpdn.fused, "available", lambda: triton_runs)
+    assert choose_method(torch.float32, torch.device("cuda")) == expected
+
+
 def test_invariant_one_warning_without_the_native_core(
     monkeypatch: pytest.MonkeyPatch, highpass: Tensor, dictionary: Dictionary
 ) -> None:
