@@ -22,8 +22,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stl_ray.csc import Dictionary, split_bands
-from stl_ray.csc.filters import initial_filters
+from stl_ray.config.sections import DictionaryConfig
+from stl_ray.csc import Dictionary
+from stl_ray.csc.learning import Block
+from stl_ray.csc.learning.constraint import ConstraintSet
 
 NOISE = 0.08
 """L2 dissimilarity of the noisy images before they are clipped to [0, 1] and rounded."""
@@ -136,5 +138,7 @@ def _dictionary(size: int, data: Path | None, named: Path | None, pixels: Tensor
         folder = {32: "basis_cifar", 64: "basis_64"}.get(size, "basis_224")
         path = data / "reference" / "dictionaries" / folder / f"64_p8_lm{LMBDA:g}.npy"
         return Dictionary.from_reference(path, LMBDA), f"the authors' {folder}"
-    filters = initial_filters(split_bands(pixels)[1], 64, 8, torch.Generator().manual_seed(_SEED))
-    return Dictionary(filters, LMBDA), "64 patches of the images, nothing learned"
+    names = [str(number) for number in range(len(pixels))]
+    patches = Block(list(pixels), names, DictionaryConfig(), seed=_SEED).patches(-(-256 // len(pixels)))
+    drawn = torch.randperm(len(patches), generator=torch.Generator().manual_seed(_SEED))[:64]
+    return Dictionary(ConstraintSet().project(patches[drawn]), LMBDA), "64 patches of the images, nothing learned"

@@ -16,6 +16,7 @@
 #include "active_set.hpp"
 #include "batch.hpp"
 #include "span.hpp"
+#include "statistics.hpp"
 
 using namespace stl_ray;
 
@@ -138,6 +139,71 @@ void check_span(const Problem& p, const Dictionary& dictionary, const std::vecto
     expect(std::sqrt(after) <= (left + 1e-3) * std::sqrt(before) + 1e-4, p, "the residual of the projection", left);
 }
 
+// Codes as maps; the image is the problem's own, or it read with its sides exchanged.
+struct CodedImage {
+    int height, width;
+    std::vector<Atom> atoms;
+
+    double map(int k, int i, int j) const {
+        double value = 0;
+        for (const Atom& a : atoms)
+            if (a.filter == k && (i - a.row) % height == 0 && (j - a.column) % width == 0) value += a.value;
+        return value;
+    }
+};
+
+// Some correlations of random codes of two images with each other and with the images.
+void check_statistics(const Problem& p, std::mt19937_64& random) {
+    const auto among = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
+    std::normal_distribution<float> normal;
+    Statistics statistics(p.filters, p.channels, p.side);
+    CodedImage images[]{{p.height, p.width, {}}, {p.width, p.height, {}}};
+    for (CodedImage& image : images) {
+        image.atoms.resize(among(1, 60));
+        for (Atom& a : image.atoms)
+            a = {among(0, p.filters - 1), among(0, image.height - 1), among(0, image.width - 1), normal(random)};
+        statistics.add(image.atoms, p.s.data(), image.height, image.width);
+    }
+    const std::vector<float> gram = statistics.gram(), &cross = statistics.cross();
+    const int lags = 2 * p.side - 1;
+    const auto lag = [&](int k, int l, int i, int j) {
+        return gram[((std::size_t(k) * p.filters + l) * lags + i + p.side - 1) * lags + j + p.side - 1];
+    };
+    for (int n = 0; n < 30; ++n) {
+        // Two atoms, so that their filters are used; the lag between them where it is short.
+        const std::vector<Atom>& atoms = images[n % 2].atoms;
+        const Atom &a = atoms[among(0, int(atoms.size()) - 1)], &b = atoms[among(0, int(atoms.size()) - 1)];
+        const bool near = std::abs(b.row - a.row) < p.side && std::abs(b.column - a.column) < p.side;
+        const int i = near ? b.row - a.row : among(1 - p.side, p.side - 1);
+        const int j = near ? b.column - a.column : among(1 - p.side, p.side - 1);
+        const int c = among(0, p.channels - 1), y = among(0, p.side - 1), x = among(0, p.side - 1);
+        double of_codes = 0, of_image = 0, size = 0;
+        for (const CodedImage& image : images)
+            for (const Atom& atom : image.atoms) {
+                if (atom.filter != a.filter) continue;
+                of_codes += atom.value * image.map(b.filter, atom.row + i, atom.column + j);
+                const int row = (atom.row + y) % image.height, column = (atom.column + x) % image.width;
+                const double s = p.s[(std::size_t(c) * image.height + row) * image.width + column];
+                of_image += atom.value * s;
+                size += std::abs(atom.value * s);
+            }
+        double off = std::abs(lag(a.filter, b.filter, i, j) - of_codes);
+        expect(off <= 1e-3, p, "the correlation of two filters' codes", off);
+        off = std::abs(lag(b.filter, a.filter, -i, -j) - of_codes);
+        expect(off <= 1e-3, p, "the same at the opposite lag", off);
+        if (size > 1e30) continue;  // may overflow
+        off = std::abs(cross[((std::size_t(a.filter) * p.channels + c) * p.side + y) * p.side + x] - of_image);
+        expect(off <= 1e-5 * size + 1e-30, p, "the correlation of codes with the images", off);
+    }
+    for (const Atom outside : {Atom{0, 0, p.width, 1}, Atom{0, -1, 0, 1}, Atom{p.filters, 0, 0, 1}}) {
+        try {
+            statistics.add({&outside, 1}, p.s.data(), p.height, p.width);
+            expect(false, p, "a coefficient outside of its map is refused", 0);
+        } catch (const std::invalid_argument&) {
+        }
+    }
+}
+
 void run(const Problem& p) {
     for (const std::string& set : instruction_sets()) {
         const Dictionary dictionary(p.d.data(), p.filters, p.channels, p.side, set);
@@ -171,7 +237,9 @@ int main(int count, char** arguments) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
     int problems = 0;
     do {
-        run(random_problem(random));
+        const Problem problem = random_problem(random);
+        run(problem);
+        check_statistics(problem, random);
         ++problems;
     } while (std::chrono::steady_clock::now() < end && failures == 0);
     std::printf("%d problems on", problems);

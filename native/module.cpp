@@ -15,6 +15,7 @@
 #include "active_set.hpp"
 #include "batch.hpp"
 #include "span.hpp"
+#include "statistics.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -119,6 +120,24 @@ nb::tuple off_the_span(const stl_ray::Dictionary& dictionary, const Images& imag
                           array(std::move(residual), {batch}));
 }
 
+nb::tuple code_statistics(const Atoms& atoms, const Images& highpass, int filters, int side) {
+    if (filters < 1 || side < 1) throw std::invalid_argument("no filters");
+    const std::size_t batch = highpass.shape(0), size = highpass.size() / std::max<std::size_t>(batch, 1);
+    const std::size_t k = std::size_t(filters), s = std::size_t(side), span = 2 * s - 1;
+    stl_ray::Statistics statistics(filters, int(highpass.shape(1)), side);
+    std::vector<float> gram;
+    {
+        const std::vector<std::vector<stl_ray::Atom>> codes = unpacked(atoms, batch);
+        nb::gil_scoped_release release;
+        for (std::size_t b = 0; b < batch; ++b)
+            statistics.add(codes[b], highpass.data() + b * size, int(highpass.shape(2)), int(highpass.shape(3)));
+        gram = statistics.gram();
+    }
+    std::vector<float> cross = statistics.cross();
+    return nb::make_tuple(array(std::move(gram), {k, k, span, span}),
+                          array(std::move(cross), {k, highpass.shape(1), s, s}));
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -137,4 +156,6 @@ NB_MODULE(_native, m) {
           "change"_a, "max_iterations"_a, "start"_a.noconvert() = nb::none(), "threads"_a = 1);
     m.def("off_the_span", &off_the_span, "dictionary"_a, "images"_a.noconvert(), "atoms"_a.noconvert(), nb::kw_only(),
           "steps"_a, "tolerance"_a = 0.0f, "threads"_a = 1);
+    m.def("code_statistics", &code_statistics, "atoms"_a.noconvert(), "highpass"_a.noconvert(), nb::kw_only(),
+          "filters"_a, "side"_a);
 }

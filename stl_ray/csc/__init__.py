@@ -15,7 +15,7 @@ certified    the exact tier of methods in single precision
 cbpdn        `solve_cbpdn`, the one entrance
 projection   low band + D z, the map T before clipping
 gradient     exact vector-Jacobian product of the projection
-learn        dictionary learning
+learning     dictionary learning: consensus and online
 
 Letters, as in the papers: d filters, x and y coefficient maps, u scaled dual variable, rho penalty, lmbda the l1
 weight, s the signal (an image's high band); the suffix f marks the frequency domain.
@@ -26,7 +26,7 @@ from stl_ray.csc.cbpdn import METHODS, check_images, check_method, choose_method
 from stl_ray.csc.codes import ACCURACIES, Accuracy, Codes, Descent, SolveStatus, Splitting
 from stl_ray.csc.dictionary import Dictionary
 from stl_ray.csc.gradient import projection_vjp
-from stl_ray.csc.learn import LearningStep, learn_dictionary
+from stl_ray.csc.learning import LearningStep, learn_dictionary
 from stl_ray.csc.operator import operator_of
 from stl_ray.csc.projection import Reconstruction, reconstruct
 from stl_ray.csc.tiles import tile_size

@@ -65,3 +65,13 @@ def off_the_span(
     Returns:
         That part, and the relative residual of conjugate gradients, (B,).
     """
+
+def code_statistics(
+    atoms: Columns, highpass: NDArray[np.float32], *, filters: int, side: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What the update of filters needs of the codes of images (B, C, H, W), summed over the images.
+
+    Returns:
+        sum_p z_k(p) z_l(p + lag), (K, K, 2 S - 1, 2 S - 1) with the lag (0, 0) in the middle, and
+        sum_p z_k(p) s_c(p + a), (K, C, S, S).
+    """

@@ -126,6 +126,19 @@ def off_the_span(
     return torch.from_numpy(orthogonal), torch.from_numpy(residual)
 
 
+def correlations(coefficients: Tensor, highpass: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Correlations of sparse codes (B, K, H, W) with each other and with images (B, C, H, W), summed over the images.
+
+    Returns:
+        sum_p z_k(p) z_l(p + lag), (K, K, 2 S - 1, 2 S - 1) with the lag (0, 0) in the middle, and
+        sum_p z_k(p) s_c(p + a), (K, C, S, S).
+    """
+    gram, cross = _native.code_statistics(
+        _atoms(coefficients), highpass.detach().contiguous().numpy(), filters=coefficients.shape[1], side=side
+    )
+    return torch.from_numpy(gram), torch.from_numpy(cross)
+
+
 def _certified(
     s: Tensor,
     dictionary: Dictionary,

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.csc import Dictionary, split_bands
-from stl_ray.csc.filters import initial_filters
+from stl_ray.csc.learning.constraint import ConstraintSet
 
 LMBDA = 0.2
 
@@ -19,7 +19,10 @@ def highpass(natural_images: Tensor) -> Tensor:
 @pytest.fixture(scope="session")
 def dictionary(highpass: Tensor) -> Dictionary:
     """24 filters of 8 x 8, patches of the high band."""
-    return Dictionary(initial_filters(highpass, 24, 8, torch.Generator().manual_seed(0)), LMBDA)
+    windows = highpass.unfold(2, 8, 1).unfold(3, 8, 1).transpose(1, 3).flatten(0, 2)
+    patches = windows[ConstraintSet().textured(windows)]
+    drawn = torch.randperm(len(patches), generator=torch.Generator().manual_seed(0))[:24]
+    return Dictionary(ConstraintSet().project(patches[drawn]), LMBDA)
 
 
 @pytest.fixture(scope="session")

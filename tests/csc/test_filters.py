@@ -4,7 +4,7 @@ from torch import Tensor
 
 from stl_ray.csc import Dictionary, solve_cbpdn
 from stl_ray.csc.certificate import objective
-from stl_ray.csc.filters import CodeStatistics, constrain, initial_filters, update_filters
+from stl_ray.csc.learning.filters import CodeStatistics, constrain, initial_filters, update_filters
 from stl_ray.csc.operator import ConvolutionOperator
 from stl_ray.errors import TensorError
 
