@@ -16,6 +16,7 @@ class QuarantineReason(StrEnum):
     LABEL_OUT_OF_RANGE = "label_out_of_range"  # neither -1 nor an index of a class
     DUPLICATE_ID = "duplicate_id"  # a second row with an id that the dataset already has
     SOLVER_DIVERGED = "solver_diverged"  # the projection did not stay finite
+    LATENT_NOT_FINITE = "latent_not_finite"  # the autoencoder gave NaN or infinity for it
 
 
 class StlRayError(Exception):

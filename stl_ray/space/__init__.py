@@ -2,15 +2,17 @@
 
 autoencoder  the denoising autoencoder whose latents route images
 clusters     PCA and k-means++ over latents
-router       image -> latent -> nearest neighbours' vote
+neighbours   exact k nearest neighbours by matrix products
+router       image -> thumbnail -> latent -> nearest neighbours' vote
 space        QuasiNaturalSpace: route, project
 storage      the space as an artifact
+pretrained   the autoencoder as an artifact of its own
 layer        SparseTransformationLayer, the projection with a gradient
 opaque       the layer for torch.compile
 """
 
 from stl_ray.space.autoencoder import Autoencoder
-from stl_ray.space.clusters import ClusterModel, fit_clusters
+from stl_ray.space.clusters import ClusterModel, diagnose, fit_clusters, with_references
 from stl_ray.space.layer import SparseTransformationLayer
 from stl_ray.space.router import Router, encode, hash_ids, thumbnails
 from stl_ray.space.space import Projection, QuasiNaturalSpace
@@ -22,8 +24,10 @@ __all__ = [
     "QuasiNaturalSpace",
     "Router",
     "SparseTransformationLayer",
+    "diagnose",
     "encode",
     "fit_clusters",
     "hash_ids",
     "thumbnails",
+    "with_references",
 ]

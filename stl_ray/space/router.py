@@ -1,6 +1,6 @@
 """Which stratum an image belongs to: its latent's nearest neighbours among the reference latents vote.
 
-    image -> 32 x 32 -> autoencoder -> PCA -> exact k nearest neighbours -> majority of their clusters
+    image -> 8-bit thumbnail -> autoencoder -> PCA -> exact k nearest neighbours -> majority of their clusters
 
 Source: Sun et al. 2019, section 3.2. Ties go to the cluster with the smaller summed distance. A reference image that is
 routed itself is left out of its own vote, by its id.
@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,8 +19,9 @@ from torch.nn import functional
 
 from stl_ray.csc import tile_size
 from stl_ray.errors import TensorError
-from stl_ray.space.autoencoder import SIDE, Autoencoder
-from stl_ray.space.clusters import ClusterModel
+from stl_ray.space.autoencoder import Autoencoder
+from stl_ray.space.clusters import ClusterModel, reduce
+from stl_ray.space.neighbours import Neighbours
 from stl_ray.tiling import in_tiles
 
 
@@ -29,18 +31,43 @@ def hash_ids(ids: Sequence[str]) -> Tensor:
     return torch.from_numpy(np.frombuffer(digests, dtype="<i8").astype(np.int64))
 
 
-def thumbnails(images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) at the autoencoder's 32 x 32, antialiased."""
-    if images.shape[-2:] == (SIDE, SIDE):
-        return images
-    return functional.interpolate(images, size=(SIDE, SIDE), mode="bilinear", antialias=True)
+def thumbnails(images: Tensor, side: int) -> Tensor:
+    """What the autoencoder sees of images (B, 3, H, W) in [0, 1], when a space is fitted as when an image is routed.
+
+    Antialiased bilinear, clamped, rounded to 8 bits (so that what is stored of an image is routed like the image), each
+    image on its own.
+
+    Returns:
+        (B, 3, side, side) uint8.
+    """
+
+    def reduced(tile: Tensor) -> tuple[Tensor]:
+        small = tile
+        if tile.shape[-2:] != (side, side):
+            small = functional.interpolate(tile, size=(side, side), mode="bilinear", antialias=True)
+        return ((small.clamp(0, 1) * 255).round().to(torch.uint8),)
+
+    size = tile_size(images.shape[-2], images.shape[-1], images.device)
+    # One type and one memory layout, since kernels for others may round otherwise.
+    return in_tiles(reduced, images.detach().float().contiguous(), size=size)[0]
 
 
 @torch.no_grad()
-def encode(autoencoder: Autoencoder, images: Tensor) -> Tensor:
-    """Latents (B, d) of images (B, 3, H, W) in [0, 1], antialiased to the autoencoder's size, each on its own."""
-    size = tile_size(images.shape[-2], images.shape[-1], images.device)
-    return in_tiles(lambda tile: (autoencoder.encode(thumbnails(tile)),), images.float(), size=size)[0]
+def encode(autoencoder: Autoencoder, thumbs: Tensor) -> Tensor:
+    """Latents (B, latent) float32 of thumbnails (B, 3, side, side) uint8, each on its own.
+
+    Raises:
+        TensorError: they are no thumbnails for this autoencoder.
+    """
+    if thumbs.dtype != torch.uint8:
+        raise TensorError("not thumbnails", expected=torch.uint8, got=thumbs.dtype)
+
+    def encoded(tile: Tensor) -> tuple[Tensor]:
+        # Channels last is what convolutions of few channels are several times faster in.
+        return (autoencoder.encode((tile.float() / 255).contiguous(memory_format=torch.channels_last)),)
+
+    size = tile_size(autoencoder.side, autoencoder.side, thumbs.device)
+    return in_tiles(encoded, thumbs, size=size)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +77,7 @@ class Router:
     Args:
         autoencoder: in eval mode.
         clusters: PCA, centroids and reference latents.
-        reference_ids: (N,) int64 by `hash_ids`, one for each reference latent.
+        reference_ids: (R,) int64 by `hash_ids`, one for each reference latent.
         neighbours: k of the vote.
 
     Raises:
@@ -72,6 +99,9 @@ class Router:
             )
         if not 1 <= self.neighbours < references:
             raise TensorError("k out of range", expected=f"1 to {references - 1}", got=self.neighbours)
+        if self.clusters.mean.shape != (self.autoencoder.latent,):
+            got = tuple(self.clusters.mean.shape)
+            raise TensorError("PCA of other latents", expected=(self.autoencoder.latent,), got=got)
         if self.autoencoder.training:
             raise TensorError("the autoencoder is in training mode", expected="eval mode")
 
@@ -83,10 +113,8 @@ class Router:
     @torch.no_grad()
     def latents(self, images: Tensor) -> Tensor:
         """PCA latents (B, p) of images (B, 3, H, W) in [0, 1]."""
-        size = tile_size(SIDE, SIDE, images.device)
-        mean, components = self.clusters.mean, self.clusters.components
-        codes = encode(self.autoencoder, images)
-        return in_tiles(lambda tile: ((tile - mean) @ components.T,), codes, size=size)[0]
+        codes = encode(self.autoencoder, thumbnails(images, self.autoencoder.side))
+        return reduce(codes, self.clusters.mean, self.clusters.components)
 
     @torch.no_grad()
     def vote(self, latents: Tensor, exclude: Sequence[str] | None = None) -> Tensor:
@@ -98,25 +126,28 @@ class Router:
         """
         if exclude is not None and len(exclude) != len(latents):
             raise TensorError("one id for each image", expected=len(latents), got=len(exclude))
-        # No reference's hash is excluded where none is asked for: every row masks nothing.
-        own = torch.zeros(len(latents), dtype=torch.int64) if exclude is None else hash_ids(exclude)
-        own = own.to(latents.device)
-        size = tile_size(SIDE, SIDE, latents.device)
+        own = None if exclude is None else hash_ids(exclude).to(latents.device)
+        nearest, distances = self._references.nearest(latents, self.neighbours, own)
+        return _majority(distances, self.clusters.labels[nearest], len(self.clusters.centroids))
 
-        def vote_tile(latents: Tensor, own: Tensor) -> tuple[Tensor]:
-            distances = torch.cdist(latents, self.clusters.latents, compute_mode="donot_use_mm_for_euclid_dist")
-            if exclude is not None:
-                distances = distances.masked_fill(own[:, None] == self.reference_ids, torch.inf)
-            nearest, index = distances.topk(self.neighbours, largest=False)
-            return (_majority(nearest, self.clusters.labels[index], len(self.clusters.centroids)),)
+    def nearest_centroid(self, latents: Tensor) -> Tensor:
+        """The cluster (B,) int64 whose centroid is nearest to every PCA latent (B, p): what the vote is compared with."""
+        return Neighbours(self.clusters.centroids).nearest(latents, 1)[0][:, 0]
 
-        return in_tiles(vote_tile, latents, own, size=size)[0]
+    @cached_property
+    def _references(self) -> Neighbours:
+        return Neighbours(self.clusters.latents, self.reference_ids)
 
 
 def _majority(distances: Tensor, labels: Tensor, clusters: int) -> Tensor:
-    """The most frequent label of every row of (B, k), ties by the smaller sum of distances."""
-    zeros = distances.new_zeros((len(labels), clusters))
-    votes = zeros.scatter_add(1, labels, torch.ones_like(distances))
-    sums = zeros.scatter_add(1, labels, distances)
+    """The most frequent label of every row of (B, k), ties by the smaller sum of distances, added from the nearest on."""
+    votes = distances.new_zeros((len(labels), clusters))
+    sums = torch.zeros_like(votes)
+    every = torch.arange(clusters, device=labels.device)
+    for distance, label in zip(distances.T[..., None], labels.T[..., None], strict=True):
+        # What is infinitely far was left out.
+        own = (label == every) & distance.isfinite()
+        votes += own
+        sums += distance.where(own, 0)
     tied = votes == votes.amax(1, keepdim=True)
     return sums.masked_fill(~tied, torch.inf).argmin(1)

@@ -63,9 +63,11 @@ class QuasiNaturalSpace:
         router: picks the cluster of an image.
         resolution: pixels; side of the images it was learned from, where known.
         provenance: JSON-able record of how it was made.
+        samples: (M, n, 3, side, side) uint8, thumbnails of the training images nearest to each centroid, to look at.
 
     Raises:
         DictionaryError: the dictionaries differ in shape or norm, or do not fit the router's clusters.
+        TensorError: the samples are no thumbnails of each cluster.
     """
 
     universal_dictionary: Dictionary
@@ -74,6 +76,7 @@ class QuasiNaturalSpace:
     router: Router | None = None
     resolution: int | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    samples: Tensor | None = None
 
     def __post_init__(self) -> None:
         clusters = 1 if self.router is None else len(self.router.clusters.centroids)
@@ -84,6 +87,10 @@ class QuasiNaturalSpace:
             raise DictionaryError("dictionaries of one shape and norm", got=sorted(kinds))
         if not 0 < self.lmbda < float("inf"):
             raise DictionaryError("lambda out of range", expected="a positive number", got=self.lmbda)
+        samples = self.samples
+        if samples is not None and (samples.dtype != torch.uint8 or samples.dim() != 5 or len(samples) != clusters):
+            expected, got = f"({clusters}, n, 3, side, side) torch.uint8", f"{tuple(samples.shape)} {samples.dtype}"
+            raise TensorError("samples of other clusters", expected=expected, got=got)
 
     @classmethod
     def from_dictionary(cls, dictionary: Dictionary, lmbda: float | None = None) -> Self:
@@ -92,7 +99,7 @@ class QuasiNaturalSpace:
 
     def universal(self) -> Self:
         """The unclustered space of the universal dictionary: the paper's "STL" beside its "STL (cluster)"."""
-        return replace(self, dictionaries=(self.universal_dictionary,), router=None)
+        return replace(self, dictionaries=(self.universal_dictionary,), router=None, samples=None)
 
     def to(self, device: torch.device | str) -> Self:
         """The same space with its router on another device; dictionaries follow the images by themselves."""
@@ -113,7 +120,7 @@ class QuasiNaturalSpace:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over everything that can change a projection."""
+        """SHA-256 over everything that can change a projection; samples and provenance cannot."""
         return content_digest(self)
 
     def latents(self, images: Tensor) -> Tensor:

@@ -1,9 +1,11 @@
-"""The space as an artifact: safetensors and a JSON record of format "space", version 1. No pickle.
+"""The space as an artifact: safetensors and a JSON record of format "space", version 2. No pickle.
 
 Arrays: `universal` (K, C, S, S) and `dictionaries` (M, K, C, S, S), RGB; with a router also `pca_mean`,
-`pca_components`, `centroids`, `reference_latents`, `reference_clusters`, `reference_ids` and `autoencoder.<parameter>`.
-The record: lmbda of the projection, the norm convention and lambda of every dictionary, resolution, neighbours, the
-clusters' sizes, digest of the content, provenance.
+`pca_components`, `centroids`, `reference_latents`, `reference_clusters`, `reference_ids` and `autoencoder.<parameter>`;
+where there are sample images `samples`.
+The record: lmbda of the projection, the norm convention and lambda of every dictionary, resolution, the router's side,
+neighbours and cluster sizes (null without one), digest of the content and of the unclustered space of the universal
+dictionary, provenance.
 """
 
 from __future__ import annotations
@@ -26,21 +28,28 @@ from stl_ray.store import load_artifact, save_artifact
 if TYPE_CHECKING:
     from stl_ray.space.space import QuasiNaturalSpace
 
-KIND, VERSION = "space", 1
+KIND, VERSION = "space", 2
 
 _PREFIX = "autoencoder."
+
+
+_ROUTER = ("side", "neighbours", "sizes")
 
 
 def save_parts(space: QuasiNaturalSpace, uri: str) -> str:
     """Write `space` and return the artifact's digest."""
     record = {
         **_settings(space),
-        "sizes": None if space.router is None else space.router.clusters.sizes,
+        **(dict.fromkeys(_ROUTER) if space.router is None else router_record(space.router)),
         "resolution": space.resolution,
         "content_digest": space.digest,
+        "universal_digest": space.universal().digest,
         "provenance": dict(space.provenance),
     }
-    return save_artifact(uri, KIND, VERSION, _arrays(space), record)
+    arrays = _arrays(space)
+    if space.samples is not None:
+        arrays |= _numpy({"samples": space.samples})
+    return save_artifact(uri, KIND, VERSION, arrays, record)
 
 
 def load_parts(uri: str) -> dict[str, Any]:
@@ -58,21 +67,21 @@ def load_parts(uri: str) -> dict[str, Any]:
             Dictionary(_tensor(filters), lmbda, norm)
             for filters, lmbda in zip(arrays["dictionaries"], meta["dictionary_lmbdas"], strict=True)
         )
-        router = None if meta["neighbours"] is None else router_from(arrays, meta["neighbours"])
         return {
             "universal_dictionary": universal,
             "dictionaries": dictionaries,
             "lmbda": meta["lmbda"],
-            "router": router,
+            "router": None if meta["neighbours"] is None else router_from(arrays, meta),
             "resolution": meta["resolution"],
             "provenance": meta["provenance"],
+            "samples": _tensor(arrays["samples"]) if "samples" in arrays else None,
         }
-    except (KeyError, ValueError, RuntimeError, StlRayError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, StlRayError) as error:
         raise ArtifactError(f"the parts of the space do not fit together ({error})", item=uri) from error
 
 
 def content_digest(space: QuasiNaturalSpace) -> str:
-    """SHA-256 over what can change a projection: every array, lambda, norm and k; not the provenance."""
+    """SHA-256 over what can change a projection: every array, lambda, norm and k; neither samples nor provenance."""
     content = hashlib.sha256(repr(sorted(_settings(space).items())).encode())
     for name, array in sorted(_arrays(space).items()):
         content.update(f"{name}{array.dtype.str}{array.shape}".encode())
@@ -100,7 +109,7 @@ def _arrays(space: QuasiNaturalSpace) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def router_arrays(router: Router) -> dict[str, np.ndarray[Any, Any]]:
-    """The arrays of a router; with k, all that `router_from` needs."""
+    """The arrays of a router."""
     clusters = router.clusters
     tensors = {
         "pca_mean": clusters.mean,
@@ -114,24 +123,39 @@ def router_arrays(router: Router) -> dict[str, np.ndarray[Any, Any]]:
     return _numpy({**tensors, **weights})
 
 
+def router_record(router: Router) -> dict[str, Any]:
+    """The JSON-able rest of a router: `side` of its thumbnails, `neighbours` and the clusters' `sizes`."""
+    return {
+        "side": router.autoencoder.side,
+        "neighbours": router.neighbours,
+        "sizes": list(router.clusters.sizes),
+    }
+
+
 def _numpy(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray[Any, Any]]:
     return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}
 
 
-def router_from(arrays: Mapping[str, np.ndarray[Any, Any]], neighbours: int) -> Router:
-    """The router of `router_arrays`, on the CPU.
+def router_from(arrays: Mapping[str, np.ndarray[Any, Any]], record: Mapping[str, Any]) -> Router:
+    """The router of `router_arrays` and `router_record`, on the CPU.
 
     Raises:
-        KeyError: an array is missing.
+        KeyError: an array or a key is missing.
         RuntimeError: the autoencoder's weights do not fit.
         TensorError: the parts do not fit together.
     """
-    autoencoder = Autoencoder()
+    autoencoder = Autoencoder(record["side"])
     weights = {name.removeprefix(_PREFIX): _tensor(a) for name, a in arrays.items() if name.startswith(_PREFIX)}
     autoencoder.load_state_dict(weights)
-    names = ("pca_mean", "pca_components", "centroids", "reference_latents", "reference_clusters")
-    clusters = ClusterModel(*(_tensor(arrays[name]) for name in names))
-    return Router(autoencoder.eval(), clusters, _tensor(arrays["reference_ids"]), neighbours)
+    clusters = ClusterModel(
+        mean=_tensor(arrays["pca_mean"]),
+        components=_tensor(arrays["pca_components"]),
+        centroids=_tensor(arrays["centroids"]),
+        latents=_tensor(arrays["reference_latents"]),
+        labels=_tensor(arrays["reference_clusters"]),
+        sizes=tuple(record["sizes"]),
+    )
+    return Router(autoencoder.eval(), clusters, _tensor(arrays["reference_ids"]), record["neighbours"])
 
 
 def _tensor(array: np.ndarray[Any, Any]) -> Tensor:

@@ -37,6 +37,11 @@ class Dataset:
         return int(self.manifest["rows"])
 
     @property
+    def quarantined(self) -> int:
+        """Number of rows that were set aside."""
+        return int(self.manifest["quarantined"])
+
+    @property
     def digest(self) -> str:
         """Digest over the parts' content, in order."""
         return str(self.manifest["digest"])

@@ -2,7 +2,13 @@
 
 experiment.json                 the resolved configuration of the last job that ended well
 ingest/{train,test}/            clean image shards (a run)
-fit/                            learning curves and the parts of an unfinished fit
+fit/thumbnails/                 the training images as the autoencoder sees them (a run)
+fit/autoencoder/                autoencoder artifact, metrics.jsonl, checkpoints
+fit/latents/                    latents of the thumbnails (a run)
+fit/strata/                     the router, and the cluster of every training image (an artifact)
+fit/samples/                    the images that dictionaries are learned from (a run)
+fit/dictionaries/NAME/          a dictionary, its learning curve and checkpoint
+fit/curves.json                 learning curves and clusters of the whole fit
 space/                          the stratified space (an artifact)
 project/DEFENSE-SPLIT/          purified shards (a run)
 train/CLASSIFIER/               model artifact, metrics.jsonl, checkpoints
@@ -26,6 +32,11 @@ class Layout:
 
     experiment = "experiment.json"
     fit = "fit"
+    thumbnails = "fit/thumbnails"
+    autoencoder = "fit/autoencoder"
+    latents = "fit/latents"
+    strata = "fit/strata"
+    samples = "fit/samples"
     curves = "fit/curves.json"
     space = "space"
     scores = "evaluate/scores.json"
@@ -47,6 +58,10 @@ class Layout:
     def classifier(self, name: str) -> str:
         """A classifier: `vanilla`, or the name of the defense that it was retrained for."""
         return f"train/{name if name == VANILLA else f'retrained-{name}'}"
+
+    def dictionary(self, name: str) -> str:
+        """A dictionary of the space: `universal` or that of a cluster."""
+        return f"fit/dictionaries/{name}"
 
     def attacked(self, attack_set: str) -> str:
         """The adversarial shards of an attack set."""

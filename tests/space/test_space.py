@@ -85,7 +85,8 @@ def test_invariant_universal_is_the_unclustered_space(space: QuasiNaturalSpace, 
 
 
 def test_invariant_digest_follows_what_changes_a_projection(space: QuasiNaturalSpace) -> None:
-    same = replace(space, provenance={"by": "another"}, resolution=None)
+    samples = torch.zeros((3, 2, 3, 32, 32), dtype=torch.uint8)
+    same = replace(space, provenance={"by": "another"}, resolution=None, samples=samples)
     assert same.digest == space.digest
     assert space.router is not None
     others = [
@@ -138,6 +139,10 @@ def test_refuses_parts_that_do_not_fit(space: QuasiNaturalSpace) -> None:
         replace(space, dictionaries=space.dictionaries[:2])
     with pytest.raises(DictionaryError, match="lambda"):
         replace(space, lmbda=0.0)
+    samples = torch.zeros((3, 2, 3, 32, 32), dtype=torch.uint8)
+    for bad in (samples[:2], samples[0], samples.float()):
+        with pytest.raises(TensorError, match="samples"):
+            replace(space, samples=bad)
     fewer = Dictionary(space.dictionaries[0].filters[:5], 0.2)
     with pytest.raises(DictionaryError, match="one shape"):
         replace(space, dictionaries=(fewer, *space.dictionaries[1:]))
