@@ -67,30 +67,73 @@ class IngestConfig(Section):
 class AutoencoderConfig(Section):
     """The denoising autoencoder whose latents route images (method: section 3.2 of the paper)."""
 
+    side: Literal[32, 64] = Field(32, description="pixels; images are reduced to squares of this side before it")
+    pretrained: Location | None = Field(
+        None, description="folder of an autoencoder to take as it is, such as another experiment's fit/autoencoder"
+    )
     epochs: int = Field(30, ge=1, description="most epochs to train")
     patience: int = Field(5, ge=1, description="epochs without a better validation loss before training stops")
-    batch_size: int = Field(64, ge=2, description="images per step")
+    batch_size: int = Field(64, ge=2, description="images per step over all workers")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate")
     noise: float = Field(0.15, ge=0, description="standard deviation of the Gaussian noise to remove, in [0, 1] pixels")
     validation: float = Field(0.1, gt=0, lt=1, description="share of the training images held out for early stopping")
+    workers: int = Field(1, ge=1, description="Ray Train workers, of ray.cpus_per_actor CPUs each")
+    gpu: bool = Field(False, description="one GPU per worker")
+
+    @model_validator(mode="after")
+    def _batch_fits_workers(self) -> "AutoencoderConfig":
+        if self.batch_size < 2 * self.workers:
+            raise ValueError("batch_size is over all workers, so it must be at least twice their number")
+        return self
 
 
 class DictionaryConfig(Section):
     """Convolutional dictionary learning, one dictionary per cluster and the universal one."""
 
+    method: Literal["online", "consensus"] = Field(
+        "online",
+        description="online: four blocks of images after the other are coded, and their statistics travel; consensus: "
+        "workers hold all blocks and code them in every iteration, and only filters travel",
+    )
     filters: int = Field(64, ge=1, le=512, description="K, the number of filters")
     size: int = Field(8, ge=2, le=32, description="S, the filter side in pixels")
-    lmbda: float = Field(0.2, gt=0, description="lambda, the l1 weight, for unit joint norm and [0, 1] pixels")
-    images: int = Field(200, ge=1, description="images to learn each dictionary from, drawn from its cluster by seed")
-    holdout: int = Field(32, ge=1, description="further images of the cluster on which the objective is reported")
-    iterations: int = Field(20, ge=1, description="outer iterations: sparse codes, then filters")
+    lmbda: float = Field(
+        0.2, gt=0, description="lambda, the l1 weight for [0, 1] pixels, in the convention of norm: what is 0.2 for "
+        "joint is 0.35 for per_channel where a filter's channels are alike"
+    )  # fmt: skip
+    norm: Literal["joint", "per_channel"] = Field(
+        "joint",
+        description="unit norm of every filter over its channels together, as the authors' dictionaries have it, or in "
+        "every channel, as the paper's Eq. 2 says",
+    )
+    zero_mean: bool = Field(True, description="filters of zero mean in every channel, as the authors' are")
+    images: int = Field(
+        1000, ge=1, description="images to learn each dictionary from at most, drawn from its cluster by seed"
+    )
+    holdout: int = Field(64, ge=1, description="further images of the cluster on which the objective is reported")
+    block: int = Field(
+        50, ge=1, description="images of a block, the unit that a worker holds and codes; the result depends on it, not on "
+        "the number of workers"
+    )  # fmt: skip
+    iterations: int = Field(40, ge=1, description="most outer iterations: sparse codes, then filters")
+    tolerance: float = Field(
+        1e-3, ge=0, description="learning stops when the objective on the holdout has fallen by less than this share over "
+        "the last five iterations"
+    )  # fmt: skip
 
 
 class FitConfig(Section):
     """The stratified space: autoencoder, latents, clusters, dictionaries."""
 
     clusters: int = Field(4, ge=1, le=1000, description="M, the number of clusters (paper: 4, ImageNet 10)")
+    candidates: tuple[Annotated[int, Field(ge=2)], ...] = Field(
+        (2, 3, 4, 6, 8, 10, 15, 20), description="numbers of clusters to compare in the diagnostic figure; () for none"
+    )
     neighbours: int = Field(15, ge=1, description="k of the nearest-neighbour vote that routes an image")
+    references: int | None = Field(
+        None, ge=2, description="training latents among which an image's neighbours are looked for, drawn by seed; all "
+        "when absent"
+    )  # fmt: skip
     pca_components: int = Field(128, ge=1, description="PCA dimensions at most; also limited by images and latents")
     restarts: int = Field(10, ge=1, description="k-means++ restarts")
     autoencoder: AutoencoderConfig = AutoencoderConfig()

@@ -5,5 +5,7 @@ record       one line for each session of a job: times, counts, versions
 progress     a bar on a terminal, a line every 10 s elsewhere
 runner       plan -> Ray Data actors -> receipts -> manifest
 records      rows of image shards <-> tensors
+trainer      Ray Train: workers, checkpoints, several trainings side by side
+fitting/     the steps of `fit`
 ingest, fit, project, train, attack, evaluate   one file per job, each with `run(experiment)`
 """

@@ -67,7 +67,7 @@ class ProjectWork:
 
 
 def purify_table(defense: Defense, table: pa.Table, *, exclude_self: bool, device: str) -> ShardOutput:
-    """A shard of images after a defense, rounded to 8 bits, in the same order.
+    """A shard of images after a defense, rounded to 8 bits, in the same order; its schema names the defense.
 
     Args:
         defense: the defense.
@@ -105,5 +105,5 @@ def purify_table(defense: Defense, table: pa.Table, *, exclude_self: bool, devic
                 "sparsity": float(purified.sparsity[index]),
                 "psnr": float(ratios[place]),
             }
-    schema = image_schema("purified", class_names_of(table.schema))
+    schema = image_schema("purified", class_names_of(table.schema), {"defense": defense.identity()})
     return ShardOutput(pa.Table.from_pylist([rows[position] for position in sorted(rows)], schema=schema), quarantine)

@@ -20,10 +20,11 @@ from ray.data import ActorPoolStrategy
 from stl_ray import __version__
 from stl_ray.config import Experiment, RayConfig
 from stl_ray.errors import ConfigError, IncompleteRunError
+from stl_ray.stages.inputs import run_of
 from stl_ray.stages.progress import JobProgress
 from stl_ray.stages.record import environment
 from stl_ray.stages.session import device_of, require_places
-from stl_ray.store import PlannedShard, QuarantinedRow, Run, Storage
+from stl_ray.store import PlannedShard, QuarantinedRow, Run
 
 # A shard that takes its worker down this often under one driver is given up, and named.
 MAX_ATTEMPTS = 3
@@ -61,12 +62,12 @@ class PlannedRun:
 
 
 def run_shards(
-    job: str, planned: Sequence[PlannedRun], make_work: Callable[[], ShardWork], experiment: Experiment
+    label: str, planned: Sequence[PlannedRun], make_work: Callable[[], ShardWork], experiment: Experiment
 ) -> list[dict[str, Any]]:
     """Bring every run to its manifest, continuing where an earlier session stopped.
 
     Args:
-        job: name shown with the progress.
+        label: what is being done, shown with the progress.
         planned: the runs.
         make_work: makes the work in an actor; picklable.
         experiment: root, Ray resources and the quarantine limit.
@@ -79,8 +80,7 @@ def run_shards(
         IncompleteRunError: if shards failed; the others are done and kept.
         QuarantineLimitError: if too many images were set aside.
     """
-    storage = Storage.open(experiment.root)
-    runs = {plan.folder: Run(storage.below(plan.folder), job, plan.folder.partition("/")[2]) for plan in planned}
+    runs = {plan.folder: run_of(experiment.root, plan.folder) for plan in planned}
     config = experiment.ray
     # Threads too: sums are taken in another order, which now and then moves a pixel by one grey level.
     device = {"kind": device_of(config), "threads": config.cpus_per_actor}
@@ -91,13 +91,13 @@ def run_shards(
     total = sum(shard.rows for plan in planned for shard in plan.plan)
     left = sum(shard.rows for _, shard in pending)
     failures: list[str] = []
-    with JobProgress(job, total, done=total - left) as progress:
+    with JobProgress(label, total, done=total - left) as progress:
         for summary in _execute(pending, runs, make_work, experiment) if pending else ():
             progress.advance(summary["rows"], quarantined=summary["quarantined"])
             if summary["error"]:
                 failures.append(f"{summary['run']} shard {summary['shard']}: {summary['error']}")
     if failures:
-        raise IncompleteRunError(f"{len(failures)} shards failed:\n  " + "\n  ".join(failures[:10]), item=job)
+        raise IncompleteRunError(f"{len(failures)} shards failed:\n  " + "\n  ".join(failures[:10]), item=label)
     return [runs[plan.folder].finish(max_quarantined=experiment.max_quarantined) for plan in planned]
 
 

@@ -4,53 +4,38 @@ Every worker reads the shards itself, in an order of (seed, epoch): Ray Data wou
 workers', and would cut the split to equal parts.
 """
 
-import json
-import os
-import tempfile
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
-from ray import train as ray_train
-from ray.train.torch import TorchTrainer, get_device, prepare_model
-from safetensors.torch import load_file, save_file
+from ray.train.torch import get_device, prepare_model
 
 from stl_ray import __version__
 from stl_ray.config import Experiment
-from stl_ray.errors import TrainingError
 from stl_ray.models import Classifier, build_classifier, load_weights, save_classifier
-from stl_ray.stages.board import make_board, watch
+from stl_ray.stages.board import make_board
 from stl_ray.stages.inputs import dataset_of, make_defenses, run_of, with_solver
 from stl_ray.stages.progress import JobProgress
 from stl_ray.stages.project import identity_of as project_identity
 from stl_ray.stages.records import class_names, load_images
-from stl_ray.stages.session import require_places
+from stl_ray.stages.trainer import Workers, fit, fit_all, place, report, resume
 from stl_ray.store import Layout, Storage, require_same
-from stl_ray.store.filesystem import canonical_json
 from stl_ray.store.layout import VANILLA
 from stl_ray.store.shards import sha256
 from stl_ray.training import train_classifier
 
-_STATE = "state.safetensors"
-_HISTORY = "metrics.jsonl"
-
 
 @dataclass(frozen=True)
 class Training:
-    """One classifier to train: its name (`vanilla` or a defense's), folder, dataset and identity."""
+    """One classifier to train: name (`vanilla` or a defense's), folder, dataset, identity, and that of the defense."""
 
     name: str
     folder: str
     dataset: str
     rows: int
     identity: dict[str, Any]
-
-    @property
-    def run_name(self) -> str:
-        """Ray Train's name of the run; it carries the identity, so that other settings never resume these weights."""
-        return f"{self.name}-{sha256(canonical_json(self.identity))[:12]}"
+    defense: dict[str, Any] | None
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
@@ -82,12 +67,14 @@ def plan(experiment: Experiment) -> list[Training]:
     """The classifiers of an experiment, each with its dataset."""
     layout = Layout(experiment.root)
     datasets = {VANILLA: layout.ingested("train")}
+    defenses = {}
     if experiment.train.retrain:
         datasets |= {defense.name: layout.projected(defense.name, "train") for defense in experiment.defenses}
         clean = dataset_of(experiment.root, layout.ingested("train"))
         for name, defense in make_defenses(experiment).items():
             # The purified shards on disk must be those of the defense that the tables will name.
             run_of(experiment.root, datasets[name]).require(project_identity(defense, clean, "train"))
+            defenses[name] = defense.identity()
     weights = _weights_digest(experiment.train.weights)
     trainings = []
     for name, folder in datasets.items():
@@ -100,7 +87,8 @@ def plan(experiment: Experiment) -> list[Training]:
             "dataset": dataset.digest,
             "stl_ray": __version__,
         }
-        trainings.append(Training(name, layout.classifier(name), folder, dataset.rows, identity))
+        made_by = defenses.get(name)
+        trainings.append(Training(name, layout.classifier(name), folder, dataset.rows, identity, made_by))
     return trainings
 
 
@@ -122,62 +110,35 @@ def _is_done(experiment: Experiment, training: Training) -> bool:
 def _fit_all(experiment: Experiment, pending: list[Training], progress: JobProgress) -> None:
     """Train side by side as many classifiers as the cluster carries."""
     config = experiment.train
-    fit = require_places(config.workers, cpus=config.cpus_per_worker, gpus=1 if config.gpu else 0, key="train.workers")
-    at_once = fit // config.workers
+    workers = Workers(config.workers, config.cpus_per_worker, config.gpu)
+    at_once = workers.trainings_at_once("train.workers")
     board = make_board()
-    pool = ThreadPoolExecutor(min(at_once, len(pending)))
-    futures: list[Future[None]] = [pool.submit(_fit, experiment, training, board) for training in pending]
-    try:
-        watch(board, progress, lambda: not wait(futures, timeout=0).not_done)
-        for future in futures:
-            future.result()
-    finally:
-        # An interrupt must not wait for the trainings that run, let alone for those that are queued.
-        pool.shutdown(wait=False, cancel_futures=True)
+    fits = [
+        partial(
+            fit,
+            _work,
+            {"experiment": experiment, "training": training, "board": board},
+            workers,
+            name=training.name,
+            identity=training.identity,
+            storage=Storage.open(experiment.root).below(training.folder),
+        )
+        for training in pending
+    ]
+    fit_all(fits, at_once, board, progress)
 
 
-def _fit(experiment: Experiment, training: Training, board: Any) -> None:
-    config = experiment.train
-    storage = Storage.open(experiment.root).below(training.folder)
-    # A report waits for the controller's next look at its workers; every two seconds would stall short epochs.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    trainer = TorchTrainer(
-        _worker,
-        train_loop_config={"experiment": experiment, "training": training, "board": board},
-        scaling_config=ray_train.ScalingConfig(
-            num_workers=config.workers, use_gpu=config.gpu, resources_per_worker={"CPU": config.cpus_per_worker}
-        ),
-        run_config=ray_train.RunConfig(
-            name=training.run_name,
-            storage_path=str(storage.root / "checkpoints"),
-            failure_config=ray_train.FailureConfig(max_failures=2),
-            checkpoint_config=ray_train.CheckpointConfig(num_to_keep=1),
-        ),
-    )
-    try:
-        trainer.fit()
-    except ray_train.TrainingFailedError as error:
-        raise TrainingError(f"training failed ({_cause(error)})", item=training.name) from error
-
-
-def _cause(error: Exception) -> str:
-    """The last line of what the worker raised, which is its own message."""
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
-
-
-def _worker(config: dict[str, Any]) -> None:
+def _work(settings: dict[str, Any]) -> None:
     """One Ray Train worker: trains its part of every batch, and as rank 0 keeps checkpoints and saves the model."""
-    experiment: Experiment = config["experiment"]
-    training: Training = config["training"]
-    context = ray_train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
+    experiment: Experiment = settings["experiment"]
+    training: Training = settings["training"]
+    rank, world_size = place()
     torch.set_num_threads(experiment.train.cpus_per_worker)
     images, labels, ids = load_images(dataset_of(experiment.root, training.dataset))
     classifier = _classifier(experiment, training).to(get_device())
     # Ray wraps the classifier in DistributedDataParallel; it declares no more than a Module.
     model: Any = prepare_model(classifier) if world_size > 1 else classifier
-    state, history = _resume(ray_train.get_checkpoint())
+    state, history = resume()
     storage = Storage.open(experiment.root).below(training.folder)
     epochs = train_classifier(
         model,
@@ -191,31 +152,15 @@ def _worker(config: dict[str, Any]) -> None:
         state=state,
     )
     if rank == 0 and history:
-        config["board"].post.remote(len(ids) * len(history), "")
+        settings["board"].post.remote(len(ids) * len(history), "")
     for metrics in epochs:
         history.append(metrics.row())
-        checkpoint = None
-        with tempfile.TemporaryDirectory() as folder:
-            if rank == 0:
-                save_file(metrics.state(), Path(folder) / _STATE)
-                Path(folder, _HISTORY).write_text(_lines(history), encoding="utf-8")
-                storage.write(_HISTORY, _lines(history).encode())
-                note = (
-                    f"{training.name} epoch {metrics.epoch}: loss {metrics.loss:.3f}, accuracy {metrics.accuracy:.3f}"
-                )
-                config["board"].post.remote(len(ids), note)
-                checkpoint = ray_train.Checkpoint.from_directory(folder)
-            ray_train.report(metrics.row(), checkpoint=checkpoint)
+        if rank == 0:
+            note = f"{training.name} epoch {metrics.epoch}: loss {metrics.loss:.3f}, accuracy {metrics.accuracy:.3f}"
+            settings["board"].post.remote(len(ids), note)
+        report(metrics.state(), history, storage)
     if rank == 0:
         _save(experiment, training, classifier, history)
-
-
-def _resume(checkpoint: "ray_train.Checkpoint | None") -> tuple[dict[str, torch.Tensor] | None, list[dict[str, Any]]]:
-    if checkpoint is None:
-        return None, []
-    with checkpoint.as_directory() as folder:
-        lines = Path(folder, _HISTORY).read_text(encoding="utf-8").splitlines()
-        return load_file(Path(folder) / _STATE), [json.loads(line) for line in lines]
 
 
 def _classifier(experiment: Experiment, training: Training) -> Classifier:
@@ -227,9 +172,10 @@ def _classifier(experiment: Experiment, training: Training) -> Classifier:
 
 
 def _save(experiment: Experiment, training: Training, classifier: Classifier, history: list[dict[str, Any]]) -> None:
-    meta = {"identity": training.identity, "trained_on": training.dataset, "metrics": history[-1] if history else {}}
+    meta = {
+        "identity": training.identity,
+        "trained_on": training.dataset,
+        "defense": training.defense,
+        "metrics": history[-1] if history else {},
+    }
     save_classifier(Layout(experiment.root).uri(training.folder), classifier, meta)
-
-
-def _lines(history: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in history)

@@ -89,7 +89,7 @@ def train_classifier(
     if len(ids) // steps < world_size:
         raise TrainingError("a worker would get no image of a batch", expected=f"{world_size} images", got=len(ids))
     optimizer = sgd(classifier, config)
-    first_epoch = 0 if state is None else restore(classifier, optimizer, state)
+    first_epoch = 0 if state is None else restore(classifier.backbone, optimizer, state, kind="classifier")
     device = classifier.mean.device
     for epoch in range(first_epoch, config.epochs):
         started = time.perf_counter()
@@ -124,7 +124,7 @@ def train_classifier(
             learning_rate=rate,
             seconds=seconds,
             images_per_second=len(ids) / seconds,
-            _state=capture(classifier, optimizer, epoch + 1),
+            _state=capture(classifier.backbone, optimizer, epoch + 1),
         )
 
 

@@ -1,48 +1,60 @@
 """The state of an interrupted training as tensors by name, so that it is stored without pickle.
 
-`epoch`: epochs finished; `model.<name>`: the backbone's state dict; `momentum.<name>`: SGD's momentum of a parameter.
+`epoch`: epochs finished; `model.<name>`: the module's state dict; `optimizer.<key>.<name>`: what the optimizer keeps of
+a parameter, such as SGD's `momentum_buffer`, or Adam's `exp_avg`, `exp_avg_sq` and `step`.
 """
 
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stl_ray.errors import TrainingError
-from stl_ray.models import Classifier
 
 MODEL = "model."
-MOMENTUM = "momentum."
+OPTIMIZER = "optimizer."
 
 
-def capture(classifier: Classifier, optimizer: torch.optim.SGD, epoch: int) -> dict[str, Tensor]:
+def capture(module: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, Tensor]:
     """Copies on the CPU of all that training goes on from."""
-    state = {"epoch": torch.tensor(epoch)}
-    for name, tensor in classifier.backbone.state_dict().items():
-        state[MODEL + name] = tensor.detach().to("cpu", copy=True)
-    for name, parameter in classifier.backbone.named_parameters():
-        momentum = optimizer.state[parameter].get("momentum_buffer")
-        if momentum is not None:
-            state[MOMENTUM + name] = momentum.to("cpu", copy=True)
+    state = {"epoch": torch.tensor(epoch), **named(MODEL, module.state_dict())}
+    for name, parameter in module.named_parameters():
+        for key, tensor in optimizer.state[parameter].items():
+            if tensor is not None:  # SGD without momentum
+                state[f"{OPTIMIZER}{key}.{name}"] = tensor.to("cpu", copy=True)
     return state
 
 
-def restore(classifier: Classifier, optimizer: torch.optim.SGD, state: Mapping[str, Tensor]) -> int:
-    """Put `state` into a classifier and its optimizer; the epochs that were finished.
+def restore(module: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor], *, kind: str) -> int:
+    """Put `state` into a module and its optimizer; the epochs that were finished.
+
+    Args:
+        module: is filled in place.
+        optimizer: of the module's parameters.
+        state: of `capture`; further tensors are left alone.
+        kind: what the module is, for the error.
 
     Raises:
-        TrainingError: the state is not of this architecture and number of classes.
+        TrainingError: the state is not of this architecture.
     """
-    weights = {name.removeprefix(MODEL): tensor for name, tensor in state.items() if name.startswith(MODEL)}
-    parameters = dict(classifier.backbone.named_parameters())
+    parameters = dict(module.named_parameters())
     try:
-        classifier.backbone.load_state_dict(weights)
-        for name, tensor in state.items():
-            if name.startswith(MOMENTUM):
-                parameter = parameters[name.removeprefix(MOMENTUM)]
-                optimizer.state[parameter]["momentum_buffer"] = tensor.to(parameter.device, copy=True)
+        module.load_state_dict(unnamed(MODEL, state))
+        for path, tensor in unnamed(OPTIMIZER, state).items():
+            key, _, name = path.partition(".")
+            # Adam's counter of steps is a scalar, which torch keeps on the CPU.
+            device = parameters[name].device if tensor.dim() else tensor.device
+            optimizer.state[parameters[name]][key] = tensor.to(device, copy=True)
         return int(state["epoch"])
     except (KeyError, RuntimeError) as error:
-        raise TrainingError(
-            f"the saved state is not of this classifier ({error})", item=classifier.architecture
-        ) from error
+        raise TrainingError(f"the saved state is not of this {kind} ({error})") from error
+
+
+def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU, every name with a prefix."""
+    return {prefix + name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+
+
+def unnamed(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a state whose name has the prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

@@ -21,9 +21,10 @@ TINY = {
     },
     "fit": {
         "clusters": 2,
+        "candidates": [2, 3],
         "neighbours": 5,
         "autoencoder": {"epochs": 2},
-        "dictionary": {"filters": 16, "images": 16, "holdout": 8, "iterations": 2},
+        "dictionary": {"filters": 16, "images": 16, "holdout": 8, "block": 6, "iterations": 7},
     },
     "project": {"splits": ["train", "test"]},
     "train": {"epochs": 2, "batch_size": 32},

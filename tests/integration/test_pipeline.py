@@ -4,6 +4,7 @@ import json
 import re
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stl_ray import QuasiNaturalSpace
@@ -26,7 +27,8 @@ def _table(folder) -> pa.Table:
 def test_every_dataset_is_whole(tiny, capsys):
     assert main(["verify", str(tiny)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + 3 * 2 + 2 + len(DEFENSES) * len(SETS)
+    # Ingested splits, thumbnails, latents and samples of the fit, purified splits, attacks, predictions.
+    assert len(lines) == 2 + 3 + 3 * 2 + 2 + len(DEFENSES) * len(SETS)
     assert all(line.endswith("0 quarantined, sound") for line in lines)
 
 
@@ -80,10 +82,50 @@ def test_space_and_curves(tiny):
     space = QuasiNaturalSpace.load(str(tiny / "space"))
     assert len(space.dictionaries) == 2
     assert space.resolution == 32
+    assert space.samples.shape[0] == 2 and space.samples.shape[2:] == (3, 32, 32)
+    made = space.provenance
+    dataset = Dataset.open(str(tiny / "ingest" / "train"))
+    assert (made["dataset"], made["images"], made["seed"]) == (dataset.digest, 120, 1)
+    assert made["fit"]["dictionary"]["block"] == 6
     curves = json.loads((tiny / "fit" / "curves.json").read_text())
-    assert len(curves["autoencoder"]) == 2
-    assert set(curves["dictionaries"]) == {"universal", "cluster_0", "cluster_1"}
-    assert sum(curves["clusters"]["sizes"]) == 120
+    assert curves["clusters"] == made["clusters"]
+    assert sum(made["clusters"]["sizes"]) == 120
+    assert [row["clusters"] for row in made["clusters"]["candidates"]] == [2, 3]
+    assert len(curves["autoencoder"]) == made["autoencoder"]["epochs"] == 2
+    best = min(curves["autoencoder"], key=lambda row: row["validation_loss"])
+    assert {key: made["autoencoder"][key] for key in ("validation_loss", "psnr", "noisy_psnr")} == {
+        key: best[key] for key in ("validation_loss", "psnr", "noisy_psnr")
+    }
+    assert set(curves["dictionaries"]) == set(made["dictionaries"]) == {"universal", "cluster_0", "cluster_1"}
+    for name, rows in curves["dictionaries"].items():
+        row, record = rows[-1], made["dictionaries"][name]
+        assert [r["iteration"] for r in rows] == list(range(1, len(rows) + 1))
+        figures = ("iteration", "holdout_objective", "sparsity", "psnr", "converged")
+        recorded = ("iterations", "objective", "sparsity", "psnr", "converged")
+        assert [row[key] for key in figures] == [record[key] for key in recorded]
+
+
+def test_what_was_made_with_the_space_names_it(tiny):
+    space = QuasiNaturalSpace.load(str(tiny / "space"))
+    digests = {"stl_cluster": space.digest, "stl": space.universal().digest}
+    for name, digest in digests.items():
+        part = next((tiny / "project" / f"{name}-test" / "parts").iterdir())
+        made_by = json.loads(pq.read_schema(part).metadata[b"stl_ray"])["defense"]
+        assert made_by["space"] == digest
+        trained = json.loads((tiny / "train" / f"retrained-{name}" / "model.json").read_text())["meta"]["defense"]
+        assert trained == made_by
+    vanilla = json.loads((tiny / "train" / "vanilla" / "model.json").read_text())["meta"]
+    assert vanilla["defense"] is None
+
+
+def test_describe(tiny, tmp_path, capsys):
+    space = QuasiNaturalSpace.load(str(tiny / "space"))
+    assert main(["describe", str(tiny), "--output", str(tmp_path)]) == 0
+    page = capsys.readouterr().out
+    assert space.digest in page and space.universal().digest in page
+    for phrase in ("K = 16 of S = 8 x 8 pixels", "M = 2, of ", "k = 5 nearest of 120 reference latents", "universal"):
+        assert phrase in page
+    assert {path.name for path in tmp_path.iterdir()} == {"filters.png", "clusters.png", "candidates.png"}
 
 
 def test_report_stands_alone(tiny):

@@ -1,13 +1,19 @@
 """One shard through a defense, without Ray."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
+import torch
 
 from stl_ray.config import StlConfig
+from stl_ray.csc import Dictionary
 from stl_ray.defenses import make_defense
 from stl_ray.images import encode_png, image_schema
+from stl_ray.space import QuasiNaturalSpace
 from stl_ray.stages.project import purify_table
 from stl_ray.stages.records import BATCH, by_size, pixels_of
+from stl_ray.store.shards import table_from_bytes, table_to_bytes
 
 JPEG = make_defense("jpeg", {}, space=None, stl=StlConfig())
 
@@ -48,10 +54,24 @@ def test_invariant_an_image_is_the_same_in_every_shard():
         assert {**row, "sparsity": None} == {**together[number], "sparsity": None}
 
 
+def _made_by(output) -> dict:
+    return json.loads(table_from_bytes(table_to_bytes(output.table), item="part").schema.metadata[b"stl_ray"])
+
+
 def test_roundtrip_an_empty_shard():
     output = purify_table(JPEG, _table([]), exclude_self=False, device="cpu")
     assert output.table.num_rows == 0
     assert "cluster" in output.table.column_names
+    assert _made_by(output) == {"defense": JPEG.identity()}
+
+
+def test_identity_a_shard_names_the_space_that_it_was_made_with():
+    filters = torch.nn.functional.normalize(torch.randn(4, 75, generator=torch.Generator().manual_seed(0)), dim=1)
+    space = QuasiNaturalSpace.from_dictionary(Dictionary(filters.reshape(4, 3, 5, 5), 0.2))
+    stl = make_defense("stl_cluster", {}, space=space, stl=StlConfig(method="admm"))
+    output = purify_table(stl, _table(_noise(2)), exclude_self=False, device="cpu")
+    assert _made_by(output)["defense"]["space"] == space.digest
+    assert _made_by(output) == {"defense": stl.identity()}
 
 
 def test_invariant_batches_hold_every_image_once_and_are_bounded():

@@ -139,7 +139,9 @@ def test_agrees_two_workers_with_one(toy, tmp_path):
     images, labels, _ = toy
     save_file({"images": images[:59], "labels": labels[:59]}, tmp_path / "data.safetensors")  # an odd batch among them
     other = (
-        f"from pathlib import Path; import runpy; runpy.run_path({__file__!r})['work'](Path({str(tmp_path)!r}), 1, 2)"
+        "import os, runpy; from pathlib import Path; "
+        f"runpy.run_path({__file__!r})['work'](Path({str(tmp_path)!r}), 1, 2); "
+        "os._exit(0)"  # gloo's threads now and then abort an interpreter that ends in order
     )
     with subprocess.Popen([sys.executable, "-c", other]) as process:
         work(tmp_path, 0, 1)

@@ -1,0 +1,10 @@
+"""FITTING: the steps of `fit`, each with what it writes below fit/.
+
+thumbnails    training images -> 8-bit thumbnails (a run)
+autoencoder   thumbnails -> the denoising autoencoder, by Ray Train
+latents       thumbnails -> the autoencoder's latents (a run)
+strata        latents -> the router, and the cluster of every image
+samples       the images that dictionaries are learned from (a run)
+crew          actors that hold blocks of those images
+dictionaries  samples -> a dictionary for all images and one for each cluster
+"""

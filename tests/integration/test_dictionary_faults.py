@@ -1,0 +1,289 @@
+"""Dictionaries on Ray: the same bits on any number of workers, whoever dies, and what is there is gone on with."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import ray
+import torch
+
+from stl_ray import QuasiNaturalSpace
+from stl_ray.cli import main
+from stl_ray.config import RayConfig, load_experiment
+from stl_ray.csc import Dictionary, learn_dictionary
+from stl_ray.csc.learning import learn, partition
+from stl_ray.errors import TrainingError
+from stl_ray.images import to_tensor
+from stl_ray.stages.fitting import crew as crew_module
+from stl_ray.stages.fitting import dictionaries
+from stl_ray.stages.fitting.crew import BlockRows, RayCrew, Worker
+from stl_ray.stages.records import pixels_of
+from stl_ray.store import Dataset
+from stl_ray.training import fit_space
+
+pytestmark = pytest.mark.ray
+
+NAMES = ["universal", "cluster_0", "cluster_1"]
+LEARN, HOLDOUT = list(range(20, 2, -1)), list(range(30, 35))
+
+
+@pytest.fixture
+def prepared(tiny, write_config, tmp_path) -> str:
+    """The configuration of a root that has all of the tiny fit but its dictionaries."""
+    for step in ("ingest/train", "fit/thumbnails", "fit/autoencoder", "fit/latents", "fit/strata", "fit/samples"):
+        shutil.copytree(tiny / step, tmp_path / "root" / step)
+    return write_config(tmp_path)
+
+
+@pytest.fixture
+def hired(tiny, write_config, tmp_path):
+    """Makes a crew of workers of so many CPUs that holds LEARN and HOLDOUT, images of the tiny fit, in blocks of 5."""
+    experiment = load_experiment(write_config(tmp_path))
+    samples = Dataset.open(str(tiny / "fit/samples"))
+    blocks = [
+        [BlockRows(tuple(places[index] for index in part)) for part in partition(len(places), 5)]
+        for places in (LEARN, HOLDOUT)
+    ]
+
+    def make(workers, cpus=1) -> RayCrew:
+        resources = experiment.ray.model_copy(update={"cpus_per_actor": cpus})
+        changed = experiment.model_copy(update={"ray": resources})
+        return RayCrew(changed, "universal", samples, *blocks, workers=workers, method="auto")
+
+    return make
+
+
+@pytest.fixture
+def recipe(write_config, tmp_path):
+    """Makes the configuration of a short learning."""
+    config = load_experiment(write_config(tmp_path)).fit.dictionary
+    return lambda method: config.model_copy(update={"method": method, "block": 5, "iterations": 3})
+
+
+@pytest.fixture
+def alone(tiny, recipe):
+    """Makes what one process learns from the images of `hired`."""
+    table = pa.concat_tables(Dataset.open(str(tiny / "fit/samples")).tables())
+    parts = [table.take(places) for places in (LEARN, HOLDOUT)]
+    images, holdout = (to_tensor(pixels_of(part)) for part in parts)
+    ids, holdout_ids = (part.column("id").to_pylist() for part in parts)
+
+    def make(method):
+        steps = learn_dictionary(
+            images, recipe(method), seed=1, name="universal", holdout=holdout, ids=ids, holdout_ids=holdout_ids
+        )
+        return [(step.row(), step.dictionary) for step in steps]
+
+    return make
+
+
+def learned_by(crew, config) -> list[tuple[dict, Dictionary]]:
+    return [(step.row(), step.dictionary) for step in learn(crew, config, seed=1, name="universal")]
+
+
+def everything_free() -> bool:
+    """Whether all CPUs come back."""
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU") != 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return ray.available_resources().get("CPU") == 2
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_invariant_any_number_of_workers_learns_the_same_bits(hired, recipe, alone, monkeypatch, workers):
+    class Half(Worker):
+        """Of half a CPU, so that four fit here, but with a whole thread."""
+
+        def __init__(self, experiment, *more):
+            super().__init__(experiment.model_copy(update={"ray": RayConfig()}), *more)
+
+    monkeypatch.setattr(crew_module, "Worker", Half)
+    with hired(workers, cpus=0.5) as crew:
+        assert len(crew._workers) == workers
+        for method in ("consensus", "online"):
+            assert learned_by(crew, recipe(method)) == alone(method)
+    assert everything_free()
+
+
+def test_invariant_workers_that_die_at_any_question_cost_nothing(hired, recipe, alone, monkeypatch, tmp_path):
+    questions = {0: "patches", 1: "code", 2: "local_filters", 3: "statistics", 4: "judge"}
+
+    class Dying(Worker):
+        """Dies once when its block is asked that, the first time or later."""
+
+        def answer(self, number, question, *arguments):
+            marker = tmp_path / question
+            if questions[number] == question and not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().answer(number, question, *arguments)
+
+    monkeypatch.setattr(crew_module, "Worker", Dying)
+    with hired(2) as crew:
+        assert learned_by(crew, recipe("consensus")) == alone("consensus")
+        assert learned_by(crew, recipe("online")) == alone("online")
+    assert all((tmp_path / question).exists() for question in questions.values())
+
+
+def test_invariant_a_crew_that_does_not_fit_takes_no_place_from_one_that_does(hired):
+    @ray.remote(num_cpus=1)
+    class Neighbour:
+        def pid(self):
+            return os.getpid()
+
+    neighbour = Neighbour.remote()
+    ray.get(neighbour.pid.remote())
+    with hired(2) as waiting:
+        with hired(1) as crew:
+            assert len(crew.patches(1, range(2))) == 2
+        asked = waiting._workers[0].answer.remote(0, "patches", 1)
+        assert ray.wait([asked], timeout=1)[0] == []
+        ray.kill(neighbour)
+        assert len(waiting.patches(1, range(2))) == 2
+    assert everything_free()
+
+
+def test_refuses_a_worker_that_cannot_start_and_says_why(hired, monkeypatch):
+    class Other(Worker):
+        def __init__(self, *arguments):
+            super().__init__(*arguments[:-1], "9.9")
+
+    monkeypatch.setattr(crew_module, "Worker", Other)
+    with (
+        pytest.raises(TrainingError, match=r"universal: a worker failed .* another version of stl-ray; expected 9\.9"),
+        hired(1) as crew,
+    ):
+        crew.patches(1, range(2))
+    assert everything_free()
+
+
+def test_refuses_a_worker_that_always_dies_and_names_its_dictionary(prepared, monkeypatch, capsys):
+    class Dying(Worker):
+        def answer(self, number, question, *arguments):
+            if question == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().answer(number, question, *arguments)
+
+    class Doomed(RayCrew):
+        def _ask(self, blocks, question, arguments):
+            return super()._ask(blocks, "die" if self._name == "cluster_0" else question, arguments)
+
+    monkeypatch.setattr(crew_module, "Worker", Dying)
+    monkeypatch.setattr(crew_module, "DEATHS", 1)
+    monkeypatch.setattr(dictionaries, "RayCrew", Doomed)
+    assert main(["fit", prepared]) == 1
+    error = capsys.readouterr().err
+    assert "TrainingError: cluster_0: a worker died more than 1 times; see the Ray logs of this session" in error
+    # The others are done and kept.
+    root = Path(load_experiment(prepared).root)
+    assert [path.parent.name for path in sorted(root.glob("fit/dictionaries/*/dictionary.json"))] == [
+        "cluster_1", "universal"
+    ]  # fmt: skip
+    assert not (root / "space").exists()
+    assert everything_free()
+
+
+def stopped(config, overrides, local_ray, how: signal.Signals, until) -> tuple[int, float]:
+    """Fit in another process that gets a signal as soon as `until` says so: exit code, and seconds until it ended."""
+    command = [sys.executable, "-m", "stl_ray.cli", "fit", config, *overrides]
+    driver = subprocess.Popen(
+        command, env={**os.environ, "RAY_ADDRESS": local_ray}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while not until() and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert driver.poll() is None, driver.stderr.read().decode()
+    driver.send_signal(how)
+    start = time.monotonic()
+    try:
+        return driver.wait(60), time.monotonic() - start
+    finally:
+        driver.kill()
+
+
+def test_invariant_a_fit_goes_on_after_its_driver_was_interrupted_and_killed(local_ray, tiny, prepared, monkeypatch):
+    overrides = ["fit.dictionary.iterations=40", "fit.dictionary.tolerance=0.0"]
+    experiment = load_experiment(prepared, overrides)
+    folder = Path(experiment.root) / "fit/dictionaries"
+
+    def kept() -> dict[str, int]:
+        """The iteration of every dictionary's last checkpoint."""
+        found = sorted(folder.glob("*/checkpoint-*.json"))
+        return {path.parent.name: int(path.stem.rpartition("-")[2]) for path in found}
+
+    code, seconds = stopped(prepared, overrides, local_ray, signal.SIGINT, kept)
+    assert code == 130 and seconds < 30
+    first = kept()
+    code, _ = stopped(
+        prepared, overrides, local_ray, signal.SIGKILL, lambda: kept() != first and max(kept().values()) >= 10
+    )
+    assert code == -signal.SIGKILL
+    second = kept()
+    assert second and not list(folder.glob("*/dictionary.json"))
+
+    counts = dict.fromkeys(NAMES, 0)
+
+    def counted(*arguments, name, **keys):
+        for step in learn(*arguments, name=name, **keys):
+            counts[name] += 1
+            yield step
+
+    monkeypatch.setattr(dictionaries, "learn", counted)
+    assert main(["fit", prepared, *overrides]) == 0
+    # Only what no checkpoint held was computed again.
+    assert counts == {name: 40 - second.get(name, 0) for name in NAMES}
+    monkeypatch.undo()
+    continued = QuasiNaturalSpace.load(f"{experiment.root}/space")
+    assert continued.digest == fitted_here(tiny, experiment).digest
+
+
+def fitted_here(tiny, experiment) -> QuasiNaturalSpace:
+    """What `fit_space` makes of the training images of the tiny experiment."""
+    table = pa.concat_tables(Dataset.open(str(tiny / "ingest/train")).tables())
+    return fit_space(to_tensor(pixels_of(table)), table.column("id").to_pylist(), experiment.fit, seed=experiment.seed)
+
+
+def test_agrees_with_fit_space(tiny, write_config, tmp_path):
+    made = QuasiNaturalSpace.load(str(tiny / "space"))
+    here = fitted_here(tiny, load_experiment(write_config(tmp_path)))
+    # To the bit: autoencoder, PCA, centroids, references, and every dictionary.
+    assert here.digest == made.digest
+    assert torch.equal(here.samples, made.samples)
+    assert {**here.provenance, **made.provenance} == made.provenance
+    assert set(made.provenance) - set(here.provenance) == {"dataset", "stl_ray"}
+
+
+def written(root: Path, *without: str) -> dict[Path, int]:
+    """When every file was written."""
+    files = [path for path in root.rglob("*") if path.is_file()]
+    return {path: path.stat().st_mtime_ns for path in files if path.relative_to(root).parts[0] not in without}
+
+
+def test_invariant_only_what_depends_on_the_dictionary_s_settings_is_made_again(tiny, prepared, tmp_path, capsys):
+    root = tmp_path / "root"
+    for folder in ("fit/dictionaries", "space"):
+        shutil.copytree(tiny / folder, root / folder)
+    old = QuasiNaturalSpace.load(str(root / "space"))
+    overrides = ["fit.dictionary.lmbda=0.1", "fit.dictionary.iterations=2"]
+    before = written(root, "jobs")
+    assert main(["fit", prepared, *overrides]) == 1
+    error = capsys.readouterr().err
+    assert f"RunIdentityError: {root}/fit/dictionaries/universal: made with other settings" in error
+    assert "'dictionary.lmbda': 0.2" in error and "'dictionary.lmbda': 0.1" in error
+    assert written(root, "jobs") == before
+    shutil.rmtree(root / "fit/dictionaries")
+    shutil.rmtree(root / "space")
+    before = written(root, "jobs")
+    assert main(["fit", prepared, *overrides]) == 0
+    after = written(root, "jobs")
+    assert {path: after[path] for path in before} == before
+    new = QuasiNaturalSpace.load(str(root / "space"))
+    assert new.lmbda == 0.1 and new.digest != old.digest
+    assert torch.equal(new.router.clusters.latents, old.router.clusters.latents)
+    assert [record["iterations"] for record in new.provenance["dictionaries"].values()] == [2, 2, 2]
