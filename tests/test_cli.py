@@ -1,7 +1,9 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -93,3 +95,121 @@ def test_verify_counts_what_is_sound_and_fails_on_what_is_not(tmp_path, capsys):
 def test_verify_refuses_a_folder_without_datasets(tmp_path, capsys):
     assert main(["verify", str(tmp_path)]) == 2
     assert "no finished dataset at or below this folder" in capsys.readouterr().err
+
+
+def _reference_file(folder: Path, name: str = "4_p5_lm0.2.npy", seed: int = 0) -> Path:
+    """A file like the authors' (S, S, C, K) dictionaries."""
+    filters = np.random.default_rng(seed).standard_normal((5, 5, 3, 4)).astype(np.float32)
+    folder.mkdir(exist_ok=True)
+    np.save(folder / name, filters / np.sqrt((filters**2).sum(axis=(0, 1, 2))))
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    ("command", "phrases"),
+    [
+        ("describe", ["stl-ray describe runs/quickstart ", "SPACE/portrait", "metadata[b'stl_ray']"]),
+        ("import", ["stl-ray import 64_p8_lm0.2.npy spaces/authors", "(S, S, C, K)", "BGR", "--lmbda 0.1"]),
+    ],
+)
+def test_help_of_a_command_on_spaces_teaches_by_example(capsys, command, phrases):
+    text = _help(capsys, command)
+    assert "examples:" in text
+    for phrase in phrases:
+        assert phrase in text
+
+
+def test_roundtrip_an_imported_dictionary_is_a_space_that_can_be_described(tmp_path, capsys):
+    from stl_ray import QuasiNaturalSpace
+
+    file, folder = _reference_file(tmp_path), tmp_path / "space"
+    assert main(["import", str(file), str(folder)]) == 0
+    said = capsys.readouterr().out
+    space = QuasiNaturalSpace.load(str(folder))
+    assert space.router is None and space.lmbda == 0.2
+    np.testing.assert_array_equal(space.universal_dictionary.filters, np.load(file).transpose(3, 2, 0, 1)[:, ::-1])
+    assert space.digest in said
+    assert main(["describe", str(folder)]) == 0
+    page = capsys.readouterr().out
+    assert f"digest         {space.digest}" in page
+    assert "4_p5_lm0.2.npy" in page and str(tmp_path) not in json.dumps(dict(space.provenance))
+    assert str(folder / "portrait" / "filters.png") in page
+    assert [path.name for path in (folder / "portrait").iterdir()] == ["filters.png"]
+    assert main(["describe", str(folder), "--output", str(tmp_path / "else")]) == 0
+    assert (tmp_path / "else" / "filters.png").is_file()
+
+
+def test_roundtrip_the_same_import_twice_changes_nothing(tmp_path):
+    file, folder = _reference_file(tmp_path), tmp_path / "space"
+    assert main(["import", str(file), str(folder)]) == 0
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert main(["import", str(file), str(folder)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("other", [["--lmbda", "0.1"], []])
+def test_refuses_to_import_over_another_space(tmp_path, capsys, other):
+    folder = tmp_path / "space"
+    assert main(["import", str(_reference_file(tmp_path)), str(folder)]) == 0
+    before = (folder / "space.json").read_bytes()
+    file = _reference_file(tmp_path / "other", seed=0 if other else 1)
+    assert main(["import", str(file), str(folder), *other]) == 2
+    assert "another space is there already; give another folder" in capsys.readouterr().err
+    assert (folder / "space.json").read_bytes() == before
+
+
+def test_identity_lambda_of_an_import_is_the_given_one_before_the_names(tmp_path):
+    from stl_ray import QuasiNaturalSpace
+
+    file = _reference_file(tmp_path, "filters.npy")
+    assert main(["import", str(file), str(tmp_path / "space"), "--lmbda", "0.3"]) == 0
+    assert QuasiNaturalSpace.load(str(tmp_path / "space")).lmbda == 0.3
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("4_p5_lm0.2.npy", None, "no readable .npy array"),
+        ("4_p5_lm0.2.npy", np.array([{"an": "object"}], dtype=object), "no readable .npy array"),
+        ("4_p5_lm0.2.npy", np.zeros((5, 5, 3)), "not an array of filters; expected (S, S, C, K), floating point"),
+        ("4_p5_lm0.2.npy", np.ones((5, 5, 3, 4), np.float32), "filters break their joint norm convention"),
+        ("filters.npy", np.ones((5, 5, 3, 4), np.float32), "no lambda in the file's name; expected K_pS_lmLAMBDA.npy"),
+        (
+            "4_p5_lm0.npy",
+            np.full((5, 5, 3, 4), 75**-0.5, np.float32),
+            "lambda out of range; expected a positive number",
+        ),
+    ],
+)
+def test_refuses_what_is_no_dictionary_of_the_authors_by_its_name(tmp_path, capsys, name, array, message):
+    if array is not None:
+        np.save(tmp_path / name, array, allow_pickle=True)
+    assert main(["import", str(tmp_path / name), str(tmp_path / "space")]) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path / name}: {message}" in error
+    assert not (tmp_path / "space").exists()
+
+
+def test_refuses_to_describe_a_folder_without_a_space(tmp_path, capsys):
+    assert main(["describe", str(tmp_path)]) == 2
+    assert f"{tmp_path}: no space here" in capsys.readouterr().err
+
+
+def test_invariant_describing_a_space_loads_neither_torch_nor_ray(tmp_path):
+    assert main(["import", str(_reference_file(tmp_path)), str(tmp_path / "space")]) == 0
+    code = (
+        f"import sys; from stl_ray.cli import main; assert main(['describe', {str(tmp_path / 'space')!r}]) == 0; "
+        "print('LOADED', sorted({'torch', 'ray', 'matplotlib.pyplot'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "LOADED []"
+
+
+def test_agrees_with_the_authors_published_dictionaries(shared_data, tmp_path, capsys):
+    for file in sorted((shared_data / "reference" / "dictionaries").rglob("*.npy")):
+        folder = tmp_path / file.parent.name / file.stem
+        assert main(["import", str(file), str(folder)]) == 0
+        assert main(["describe", str(folder)]) == 0
+        page = capsys.readouterr().out
+        assert "K = 64 of S = 8 x 8 pixels, C = 3 channels, joint norm" in page
+        assert f"lambda         {file.stem.partition('lm')[2]}\n" in page

@@ -2,11 +2,11 @@
 
 The schema carries Hugging Face `Image` and `ClassLabel` metadata under the key `huggingface`, so that
 `datasets.load_dataset("parquet", ...)` needs no configuration; every other Parquet reader ignores it.
-Source: the `features` entry of Hugging Face datasets' `DatasetInfo`.
+Source: the `features` entry of Hugging Face datasets' `DatasetInfo`. The key `stl_ray` says what made the images.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -39,16 +39,22 @@ _EXTRA: dict[ImageKind, list[pa.Field]] = {
 }
 
 
-def image_schema(kind: ImageKind, class_names: Sequence[str] | None) -> pa.Schema:
+def image_schema(
+    kind: ImageKind, class_names: Sequence[str] | None, made_by: Mapping[str, Any] | None = None
+) -> pa.Schema:
     """The schema of one kind of image dataset.
 
     Args:
         kind: `image` (clean), `purified` or `adversarial`.
         class_names: name of every label; None: labels are plain integers.
+        made_by: JSON-able; what the images were made by, for whoever has nothing but the file.
     """
     fields = _IMAGE + _EXTRA[kind]
     features = {field.name: _feature(field, class_names) for field in fields}
-    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    if made_by is not None:
+        metadata["stl_ray"] = json.dumps(made_by, sort_keys=True)
+    return pa.schema(fields, metadata=metadata)
 
 
 def features_of(schema: pa.Schema) -> dict[str, Any]:

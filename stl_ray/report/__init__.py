@@ -6,15 +6,32 @@ blocks       what a page is made of
 accuracy     the accuracy tables and the sentence that says what they show
 attacks      what the attacks did, and where they missed the budget
 paper        the paper's tables, shown beside ours
+space        a space as it lies on disk
+portrait     a space as facts, tables and figures
+learning     how space and classifiers were learned, with the curves
 charts       plots
-pictures     the filter atlas and the gallery
+pictures     the filter atlas, the images of the clusters, the gallery
 provenance   timings, quarantine, versions and digests
 sections     the page's sections, in order
 page         HTML and Markdown from the sections; `build_report`
+terminal     a portrait as plain text
 
 No torch and no Ray: a page can be made where neither is installed.
 """
 
 from stl_ray.report.page import ReportPaths, build_report
+from stl_ray.report.portrait import Portrait, portray
+from stl_ray.report.space import StoredSpace, find_space, read_space
+from stl_ray.report.terminal import indented, portrait_text
 
-__all__ = ["ReportPaths", "build_report"]
+__all__ = [
+    "Portrait",
+    "ReportPaths",
+    "StoredSpace",
+    "build_report",
+    "find_space",
+    "indented",
+    "portrait_text",
+    "portray",
+    "read_space",
+]

@@ -12,6 +12,11 @@ class Text:
     kind: Literal["plain", "missing", "caveat", "finding"] = "plain"
 
 
+def missing(path: str, job: str) -> Text:
+    """The paragraph in place of a file that a job is still to write."""
+    return Text(f"Not here yet: {path}. The job `{job}` writes it.", kind="missing")
+
+
 @dataclass(frozen=True)
 class Cell:
     """A table cell: the value, a smaller note after it, and whether it stands out."""

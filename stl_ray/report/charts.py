@@ -1,4 +1,4 @@
-"""The plots: accuracy with intervals, PSNR, learning curves. Records in, PNG bytes out; no global state."""
+"""The plots: accuracies, PSNR, learning curves, numbers of clusters. Records in, PNG bytes out; no global state."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from stl_ray.report.accuracy import cells_of
 from stl_ray.report.names import SETTINGS, attack_label, classifier_label, defense_label, dictionary_label, unique
-from stl_ray.report.records import AutoencoderEpoch, DictionaryIteration, Scores, TrainingEpoch
+from stl_ray.report.records import AutoencoderEpoch, Candidate, DictionaryIteration, Scores, TrainingEpoch
 
 Arguments = ParamSpec("Arguments")
 
@@ -99,8 +99,12 @@ def autoencoder_chart(epochs: Sequence[AutoencoderEpoch]) -> Figure:
     loss.plot(numbers, [epoch.validation_loss for epoch in epochs], ".-", color=COLOURS[2], label="validation")
     loss.legend()
     loss.set(xlabel="epoch", ylabel="binary cross-entropy")
-    psnr.plot(numbers, [epoch.psnr for epoch in epochs], ".-", color=COLOURS[2])
-    psnr.set(xlabel="epoch", ylabel="PSNR of the denoised image, dB")
+    psnr.plot(numbers, [epoch.psnr for epoch in epochs], ".-", color=COLOURS[2], label="denoised")
+    noisy = [(epoch.epoch, epoch.noisy_psnr) for epoch in epochs if epoch.noisy_psnr is not None]
+    if noisy:
+        psnr.plot(*zip(*noisy, strict=True), ":", color=COLOURS[0], label="noisy, as it goes in")
+        psnr.legend()
+    psnr.set(xlabel="epoch", ylabel="PSNR of the held-out images, dB")
     _count_whole_steps(loss, psnr)
     return figure
 
@@ -119,6 +123,23 @@ def dictionary_chart(dictionaries: Mapping[str, Sequence[DictionaryIteration]]) 
         axes.set(xlabel="iteration", title=label)
     _count_whole_steps(*panels)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    return figure
+
+
+def candidates_chart(candidates: Sequence[Candidate], chosen: int) -> Figure:
+    """Inertia and silhouette of the training latents by the number of clusters; dotted line: the chosen number."""
+    figure = Figure(figsize=(8.0, 2.7), layout="constrained")
+    panels = figure.subplots(1, 2)
+    rows = sorted(candidates, key=lambda row: row.clusters)
+    curves = ([row.inertia for row in rows], [row.silhouette for row in rows])
+    labels = ("mean squared distance to the own centroid", "mean silhouette")
+    for axes, values, label in zip(panels, curves, labels, strict=True):
+        axes.plot([row.clusters for row in rows], values, ".-", color=COLOURS[2])
+        axes.axvline(chosen, color=COLOURS[6], linestyle=":", label=f"chosen: M = {chosen}")
+        axes.set(xlabel="M, the number of clusters", title=label)
+    panels[0].set_ylim(bottom=0)
+    panels[0].legend()
+    _count_whole_steps(*panels)
     return figure
 
 

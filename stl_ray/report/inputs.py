@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import numpy as np
 from pydantic import ValidationError
 
 from stl_ray.config import Experiment
@@ -19,7 +18,8 @@ from stl_ray.report.records import (
     Session,
     TrainingEpoch,
 )
-from stl_ray.store import Layout, Storage, load_artifact
+from stl_ray.report.space import StoredSpace, read_space
+from stl_ray.store import Layout, Storage
 from stl_ray.store.layout import VANILLA
 from stl_ray.store.shards import table_from_bytes
 
@@ -29,23 +29,13 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 @dataclass(frozen=True)
-class Dictionaries:
-    """The filters of a space: `universal` (K, C, S, S), `clusters` (M, K, C, S, S), and the space's digest."""
-
-    universal: np.ndarray[Any, Any]
-    clusters: np.ndarray[Any, Any]
-    lmbda: float | None
-    digest: str
-
-
-@dataclass(frozen=True)
 class Inputs:
     """The experiment as far as it has come."""
 
     experiment: Experiment | None
     scores: Scores | None
     gallery: tuple[GalleryRow, ...] | None
-    dictionaries: Dictionaries | None
+    space: StoredSpace | None
     curves: Curves | None
     training: dict[str, tuple[TrainingEpoch, ...]]
     classifiers: dict[str, ClassifierRecord]
@@ -68,7 +58,7 @@ def read_inputs(root: str) -> Inputs:
         experiment=_read_experiment(storage, layout.experiment),
         scores=_read_one(storage, layout.scores, Scores),
         gallery=_read_gallery(storage, layout.gallery),
-        dictionaries=_read_dictionaries(storage, layout),
+        space=read_space(layout.uri(layout.space)) if storage.exists(f"{layout.space}/space.json") else None,
         curves=_read_one(storage, layout.curves, Curves),
         training={name: tuple(_read_lines(storage, f"train/{name}/metrics.jsonl", TrainingEpoch)) for name in metrics},
         classifiers={name: _parse(storage, f"train/{name}/model.json", ClassifierRecord) for name in classifiers},
@@ -128,23 +118,6 @@ def _read_gallery(storage: Storage, path: str) -> tuple[GalleryRow, ...] | None:
         return tuple(GalleryRow.model_validate(row) for row in rows)
     except ValidationError as error:
         raise _unusable(error, item=storage.root / path) from error
-
-
-def _read_dictionaries(storage: Storage, layout: Layout) -> Dictionaries | None:
-    if not storage.exists(f"{layout.space}/space.json"):
-        return None
-    artifact = load_artifact(layout.uri(layout.space), "space", 1)
-    if not {"universal", "dictionaries"} <= artifact.arrays.keys():
-        raise ArtifactError(
-            "not a space", item=storage.root / layout.space, expected="arrays universal and dictionaries",
-            got=", ".join(sorted(artifact.arrays)),
-        )  # fmt: skip
-    return Dictionaries(
-        universal=artifact.arrays["universal"],
-        clusters=artifact.arrays["dictionaries"],
-        lmbda=artifact.meta.get("lmbda"),
-        digest=artifact.digest,
-    )
 
 
 def _read_manifests(storage: Storage) -> tuple[Manifest, ...]:

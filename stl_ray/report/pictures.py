@@ -1,4 +1,4 @@
-"""The pictures: the filter atlas and the gallery. Arrays and PNG bytes in, a figure out."""
+"""The pictures: filters, the images of every cluster, the gallery. Arrays and PNG bytes in, a figure out."""
 
 import io
 from collections.abc import Sequence
@@ -25,17 +25,21 @@ def filter_mosaic(filters: Array) -> Array:
 
     Every filter is shown about mid-grey and scaled by its own largest absolute value. C is 1 or 3.
     """
-    count, channels, side = filters.shape[:3]
     peak = np.abs(filters).max(axis=(1, 2, 3), keepdims=True)
     tiles = 0.5 + 0.5 * filters / np.where(peak > 0, peak, 1)
-    tiles = np.repeat(tiles, 3, axis=1) if channels == 1 else tiles
+    return mosaic(np.repeat(tiles, 3, axis=1) if filters.shape[1] == 1 else tiles)
+
+
+def mosaic(tiles: Array) -> Array:
+    """RGB tiles (K, 3, S, S) in [0, 1] as one near-square image, one white pixel between them."""
+    count, side = len(tiles), tiles.shape[-1]
     columns = ceil(sqrt(count))
     rows = ceil(count / columns)
-    mosaic = np.ones((rows * (side + 1) + 1, columns * (side + 1) + 1, 3))
+    image = np.ones((rows * (side + 1) + 1, columns * (side + 1) + 1, 3))
     for number, tile in enumerate(tiles):
         top, left = (1 + (side + 1) * place for place in divmod(number, columns))
-        mosaic[top : top + side, left : left + side] = tile.transpose(1, 2, 0)
-    return mosaic
+        image[top : top + side, left : left + side] = tile.transpose(1, 2, 0)
+    return image
 
 
 def filter_atlas(universal: Array, clusters: Array, sizes: Sequence[int]) -> Figure:
@@ -47,9 +51,7 @@ def filter_atlas(universal: Array, clusters: Array, sizes: Sequence[int]) -> Fig
         sizes: training images per cluster, or empty.
     """
     panels = [("universal", universal)]
-    for number, filters in enumerate(clusters[:MAX_CLUSTERS]):
-        size = f" ({sizes[number]} images)" if number < len(sizes) else ""
-        panels.append((f"cluster {number}{size}", filters))
+    panels += [(_cluster(number, sizes), filters) for number, filters in enumerate(clusters[:MAX_CLUSTERS])]
     columns = min(len(panels), 5)
     rows = ceil(len(panels) / columns)
     figure = Figure(figsize=(1.9 * columns, 2.15 * rows), layout="constrained")
@@ -60,6 +62,32 @@ def filter_atlas(universal: Array, clusters: Array, sizes: Sequence[int]) -> Fig
     for place in axes:
         place.set_axis_off()
     return figure
+
+
+def cluster_atlas(clusters: Array, samples: Array, sizes: Sequence[int]) -> Figure:
+    """The filters of up to MAX_CLUSTERS clusters, each beside images of its cluster; two clusters a line.
+
+    Args:
+        clusters: (M, K, C, S, S).
+        samples: (M, n, 3, s, s) uint8.
+        sizes: training images per cluster, or empty.
+    """
+    shown = min(len(clusters), MAX_CLUSTERS)
+    columns = min(shown, 2)
+    rows = ceil(shown / columns)
+    figure = Figure(figsize=(4.2 * columns, 2.3 * rows), layout="constrained")
+    axes = figure.subplots(rows, 2 * columns, squeeze=False).reshape(-1, 2)
+    for number, (left, right) in enumerate(axes[:shown]):
+        left.imshow(filter_mosaic(clusters[number]), interpolation="nearest")
+        left.set_title(_cluster(number, sizes))
+        right.imshow(mosaic(samples[number] / 255), interpolation="nearest")
+    for place in axes.flat:
+        place.set_axis_off()
+    return figure
+
+
+def _cluster(number: int, sizes: Sequence[int]) -> str:
+    return f"cluster {number} ({sizes[number]} images)" if number < len(sizes) else f"cluster {number}"
 
 
 def gallery(rows: Sequence[GalleryRow], class_names: tuple[str, ...]) -> Figure:

@@ -103,8 +103,8 @@ def _sessions(inputs: Inputs) -> list[Block]:
 
 def _digests(inputs: Inputs) -> dict[str, str]:
     digests = {}
-    if inputs.dictionaries is not None:
-        digests["space"] = inputs.dictionaries.digest
+    if inputs.space is not None:
+        digests["space"] = inputs.space.digest
     digests |= {f"classifier {name}": record.digest for name, record in inputs.classifiers.items()}
     if inputs.scores is not None:
         digests["ids of the scored images"] = inputs.scores.ids_sha256

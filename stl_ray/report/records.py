@@ -95,7 +95,8 @@ class AutoencoderEpoch(Record):
     epoch: int
     train_loss: float
     validation_loss: float
-    psnr: float
+    psnr: float = Field(description="dB, of the denoised held-out images")
+    noisy_psnr: float | None = Field(None, description="dB, of the noisy ones that went in; older files have none")
 
 
 class DictionaryIteration(Record):
@@ -106,12 +107,23 @@ class DictionaryIteration(Record):
     holdout_objective: float
     sparsity: float
     psnr: float
+    converged: bool | None = Field(None, description="whether learning stopped after it; older files do not say")
+
+
+class Candidate(Record):
+    """One number of clusters, and how well the training latents fall into that many."""
+
+    clusters: int = Field(ge=1)
+    inertia: float = Field(description="mean squared distance of a latent to its centroid")
+    silhouette: float = Field(description="mean, in [-1, 1]")
+    sizes: tuple[int, ...]
 
 
 class Clusters(Record):
-    """Training images per cluster."""
+    """Training images per cluster, and the numbers of clusters that were compared."""
 
     sizes: tuple[int, ...]
+    candidates: tuple[Candidate, ...] = Field((), description="older files have none")
 
 
 class Curves(Record):

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from stl_ray.report import charts, pictures
 from stl_ray.report.accuracy import accuracy_table, cells_of, difference_table, paper_table, verdict
 from stl_ray.report.attacks import attack_blocks
-from stl_ray.report.blocks import EMPTY, Block, Cell, Figure, Section, Table, Text
+from stl_ray.report.blocks import EMPTY, Block, Cell, Figure, Section, Table, Text, missing
 from stl_ray.report.inputs import Inputs
+from stl_ray.report.learning import curve_blocks, space_blocks
 from stl_ray.report.names import SETTINGS, attack_label, defense_label, unique
 from stl_ray.report.paper import SIZE, TABLES
 from stl_ray.report.provenance import provenance, quarantine, timings
@@ -24,17 +25,13 @@ def build_sections(inputs: Inputs) -> tuple[Section, ...]:
         *_attacks(inputs.scores),
         Section("reading", "How to read these numbers", _caveats(inputs)),
         Section("gallery", "Gallery: adversarial, purified, clean", _gallery(inputs)),
-        Section("filters", "Filter atlas", _filters(inputs)),
-        Section("curves", "Learning curves", _curves(inputs)),
+        Section("space", "The stratified space", space_blocks(inputs)),
+        Section("curves", "Learning curves", curve_blocks(inputs)),
         Section("psnr", "PSNR and routing", _psnr(inputs.scores)),
         Section("timings", "Timings", timings(inputs)),
         Section("quarantine", "Quarantine", quarantine(inputs)),
         Section("provenance", "Provenance", provenance(inputs)),
     )
-
-
-def _missing(path: str, job: str) -> Text:
-    return Text(f"Not here yet: {path}. The job `{job}` writes it.", kind="missing")
 
 
 def _what_was_run(inputs: Inputs) -> str:
@@ -66,7 +63,7 @@ def _accuracy(inputs: Inputs, setting: str) -> tuple[Block, ...]:
     paper = _paper(inputs, setting)
     scores = inputs.scores
     if scores is None:
-        return (_missing("evaluate/scores.json", "evaluate"), *paper)
+        return (missing("evaluate/scores.json", "evaluate"), *paper)
     if not cells_of(scores, setting):
         return (Text("The scores hold no cell of this setting.", kind="missing"), *paper)
     figure = Figure(
@@ -124,7 +121,7 @@ def _caveats(inputs: Inputs) -> tuple[Block, ...]:
 
 def _gallery(inputs: Inputs) -> tuple[Block, ...]:
     if inputs.gallery is None:
-        return (_missing("evaluate/gallery.parquet", "evaluate"),)
+        return (missing("evaluate/gallery.parquet", "evaluate"),)
     if not inputs.gallery:
         return (Text("No images were asked for (evaluate.gallery: 0)."),)
     class_names = inputs.scores.class_names if inputs.scores else ()
@@ -141,44 +138,9 @@ def _gallery(inputs: Inputs) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def _filters(inputs: Inputs) -> tuple[Block, ...]:
-    dictionaries = inputs.dictionaries
-    if dictionaries is None:
-        return (_missing("space/space.json", "fit"),)
-    sizes = inputs.curves.clusters.sizes if inputs.curves else ()
-    count, shown = len(dictionaries.clusters), min(len(dictionaries.clusters), pictures.MAX_CLUSTERS)
-    caption = "The universal dictionary and one per cluster; every filter about mid-grey, scaled by its own peak."
-    if shown < count:
-        caption += f" The first {shown} of {count} clusters."
-    png = charts.to_png(pictures.filter_atlas, dictionaries.universal, dictionaries.clusters, sizes)
-    return (Figure("filters", caption, png),)
-
-
-def _curves(inputs: Inputs) -> tuple[Block, ...]:
-    blocks: list[Block] = []
-    curves = inputs.curves
-    if curves is None:
-        blocks.append(_missing("fit/curves.json", "fit"))
-    else:
-        if curves.autoencoder:
-            png = charts.to_png(charts.autoencoder_chart, curves.autoencoder)
-            blocks.append(
-                Figure("curves-autoencoder", "The denoising autoencoder, whose latents route the images.", png)
-            )
-        if curves.dictionaries:
-            png = charts.to_png(charts.dictionary_chart, curves.dictionaries)
-            blocks.append(Figure("curves-dictionaries", "Dictionary learning, universal and per cluster.", png))
-    if inputs.training:
-        png = charts.to_png(charts.training_chart, inputs.training)
-        blocks.append(Figure("curves-classifiers", "The classifiers, vanilla and retrained.", png))
-    else:
-        blocks.append(_missing("train/CLASSIFIER/metrics.jsonl", "train"))
-    return tuple(blocks)
-
-
 def _psnr(scores: Scores | None) -> tuple[Block, ...]:
     if scores is None:
-        return (_missing("evaluate/scores.json", "evaluate"),)
+        return (missing("evaluate/scores.json", "evaluate"),)
     blocks: list[Block] = []
     if any(cell.psnr is not None for cell in scores.cells):
         png = charts.to_png(charts.psnr_chart, scores)

@@ -11,7 +11,7 @@ from stl_ray.defenses import DEFENSES, Defense, deployed, make_defense, needs_sp
 from stl_ray.errors import ConfigError
 from stl_ray.images import quantize
 from stl_ray.models import seeded
-from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_clusters, hash_ids
+from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_clusters, hash_ids, thumbnails
 
 IDS = [f"train/{index}" for index in range(24)]
 
@@ -31,7 +31,7 @@ def space(natural_images) -> QuasiNaturalSpace:
         return Dictionary(filters / filters.flatten(1).norm(dim=1)[:, None, None, None], lmbda=0.1)
 
     autoencoder = seeded(Autoencoder, 0).eval()
-    latents = encode(autoencoder, natural_images)
+    latents = encode(autoencoder, thumbnails(natural_images, 32))
     clusters = fit_clusters(latents, clusters=3, pca_components=8, restarts=2, seed=0)
     router = Router(autoencoder, clusters, hash_ids(IDS), neighbours=1)
     return QuasiNaturalSpace(dictionary(9), tuple(dictionary(seed) for seed in range(3)), 0.1, router, resolution=32)

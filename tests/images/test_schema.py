@@ -33,6 +33,17 @@ def test_roundtrip_through_parquet_keeps_types_and_metadata(kind, extra):
     assert {feature["dtype"] for feature in features.values() if feature["_type"] == "Value"} <= spelled
 
 
+def test_roundtrip_what_made_the_images_is_in_the_file():
+    made_by = {"defense": {"defense": "jpeg", "quality": 75}}
+    schema = image_schema("purified", NAMES, made_by)
+    buffer = io.BytesIO()
+    pq.write_table(schema.empty_table(), buffer)
+    read = pq.read_schema(buffer)
+    assert json.loads(read.metadata[b"stl_ray"]) == made_by
+    assert class_names_of(read) == NAMES
+    assert b"stl_ray" not in image_schema("purified", NAMES).metadata
+
+
 def test_identity_without_class_names_labels_are_integers():
     schema = image_schema("image", None)
     assert class_names_of(schema) is None

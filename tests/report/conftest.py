@@ -165,7 +165,42 @@ def _step(iteration: int, level: float) -> dict[str, Any]:
         "holdout_objective": level * (3.4 + 9 / iteration),
         "sparsity": 0.02 + 0.03 / iteration,
         "psnr": 26 + 3 * level - 4 / iteration,
+        "converged": iteration == 20 and level < 1.75,
     }
+
+
+SIZES = [412, 388, 501, 299]
+CANDIDATES = [
+    {"clusters": m, "inertia": 90 / m, "silhouette": 0.3 - abs(m - 4) / 40, "sizes": [1600 // m] * m}
+    for m in (2, 3, 4, 6, 8)
+]
+NAMES = ("universal", "cluster_0", "cluster_1", "cluster_2", "cluster_3")
+
+
+def space_parts() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and the record of a space of four clusters."""
+    generator = np.random.default_rng(1)
+    arrays = {
+        "universal": filters(64, 0),
+        "dictionaries": np.stack([filters(64, seed) for seed in range(1, 5)]),
+        "centroids": np.zeros((4, 20), np.float32),
+        "reference_latents": np.zeros((1600, 20), np.float32),
+        "samples": generator.integers(0, 256, (4, 9, 3, 32, 32), dtype=np.uint8),
+    }
+    learned = {"method": "consensus", "images": 200, "holdout": 32, "iterations": 20, "converged": True}
+    learned |= {"objective": 4.25, "sparsity": 0.0215, "psnr": 28.5}
+    provenance = {
+        "fit": {"clusters": 4},
+        "seed": 7,
+        "dataset": "ef" * 32,
+        "images": 1600,
+        "autoencoder": {"epochs": 20, "validation_loss": 0.52, "psnr": 21.75, "noisy_psnr": 17.25},
+        "clusters": {"sizes": SIZES, "candidates": CANDIDATES},
+        "dictionaries": {name: learned | {"converged": name != "cluster_3"} for name in NAMES},
+    }
+    meta = {"lmbda": 0.2, "norm": "joint", "universal_lmbda": 0.2, "dictionary_lmbdas": [0.2] * 4, "neighbours": 15}
+    meta |= {"side": 32, "sizes": SIZES, "resolution": 32, "content_digest": "ab" * 32, "provenance": provenance}
+    return arrays, meta
 
 
 @pytest.fixture
@@ -187,6 +222,12 @@ def bim_rows(natural_images: torch.Tensor) -> list[GalleryRow]:
 
 
 @pytest.fixture
+def parts() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and the record of a space of four clusters."""
+    return space_parts()
+
+
+@pytest.fixture
 def bank() -> np.ndarray:
     """(6, 3, 8, 8) float32 filters."""
     return filters(6, 0)
@@ -201,18 +242,22 @@ def experiment_root(tmp_path: Path, natural_images: torch.Tensor) -> Path:
     write_json(root / "experiment.json", experiment.model_dump(mode="json"))
     write_json(root / "evaluate" / "scores.json", scores())
     pq.write_table(pa.Table.from_pylist(gallery_rows(natural_images)), root / "evaluate" / "gallery.parquet")
-    arrays = {"universal": filters(64, 0), "dictionaries": np.stack([filters(64, seed) for seed in range(1, 5)])}
-    save_artifact(str(root / "space"), "space", 1, arrays, {"lmbda": 0.2})
-    names = ("universal", "cluster_0", "cluster_1", "cluster_2", "cluster_3")
+    save_artifact(str(root / "space"), "space", 2, *space_parts())
     write_json(
         root / "fit" / "curves.json",
         {
             "autoencoder": [
-                {"epoch": e, "train_loss": 0.5 + 0.2 / e, "validation_loss": 0.51 + 0.2 / e, "psnr": 22 - 6 / e}
+                {
+                    "epoch": e,
+                    "train_loss": 0.5 + 0.2 / e,
+                    "validation_loss": 0.51 + 0.2 / e,
+                    "psnr": 22 - 6 / e,
+                    "noisy_psnr": 17.25,
+                }
                 for e in range(1, 21)
             ],
-            "dictionaries": {n: [_step(i, 1 + k / 5) for i in range(1, 21)] for k, n in enumerate(names)},
-            "clusters": {"sizes": [412, 388, 501, 299]},
+            "dictionaries": {n: [_step(i, 1 + k / 5) for i in range(1, 21)] for k, n in enumerate(NAMES)},
+            "clusters": {"sizes": SIZES, "candidates": CANDIDATES},
         },
     )
     for number, name in enumerate(("vanilla", "retrained-jpeg", "retrained-stl", "retrained-stl_cluster")):

@@ -4,7 +4,8 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from stl_ray.report.charts import DPI, accuracy_chart, psnr_chart, to_png
+from stl_ray.report.charts import DPI, accuracy_chart, autoencoder_chart, candidates_chart, psnr_chart, to_png
+from stl_ray.report.records import AutoencoderEpoch, Candidate
 
 
 def test_agrees_error_bars_span_the_intervals(measured):
@@ -28,6 +29,27 @@ def test_invariant_a_missing_psnr_leaves_its_place_empty(measured):
     assert np.isnan(undefended[0])
     assert list(undefended[1:]) == [26.0, 25.0, 24.0]
     assert axes.get_xticklabels()[0].get_text() == "Clean"
+
+
+def test_agrees_the_diagnostic_shows_every_candidate_and_marks_the_chosen_one():
+    rows = [Candidate(clusters=m, inertia=10 / m, silhouette=m / 10, sizes=(1,) * m) for m in (6, 2, 3)]
+    inertia, silhouette = candidates_chart(rows, 4).axes
+    for axes, values in ((inertia, [5, 10 / 3, 10 / 6]), (silhouette, [0.2, 0.3, 0.6])):
+        curve, chosen = axes.lines
+        np.testing.assert_allclose(curve.get_xydata(), list(zip([2, 3, 6], values, strict=True)))
+        assert set(chosen.get_xdata()) == {4}
+    assert inertia.get_legend().get_texts()[0].get_text() == "chosen: M = 4"
+
+
+def test_agrees_the_noisy_images_are_drawn_where_they_were_measured():
+    epochs = [
+        AutoencoderEpoch(epoch=e, train_loss=0.5, validation_loss=0.5, psnr=20.0, noisy_psnr=17.0 if e > 1 else None)
+        for e in (1, 2, 3)
+    ]
+    denoised, noisy = autoencoder_chart(epochs).axes[1].lines
+    assert denoised.get_xydata().tolist() == [[1, 20], [2, 20], [3, 20]]
+    assert noisy.get_xydata().tolist() == [[2, 17], [3, 17]]
+    assert len(autoencoder_chart(epochs[:1]).axes[1].lines) == 1
 
 
 def test_invariant_drawing_leaves_no_trace_and_repeats_itself(measured):

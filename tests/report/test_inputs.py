@@ -12,9 +12,13 @@ def test_roundtrip_everything_is_read(experiment_root):
     assert inputs.experiment.name == "quickstart"
     assert inputs.scores.class_names == ("astronaut", "coffee", "chelsea")
     assert len(inputs.gallery) == 4 * 3 * 3
-    assert inputs.dictionaries.universal.shape == (64, 3, 8, 8)
-    assert inputs.dictionaries.clusters.shape == (4, 64, 3, 8, 8)
+    assert inputs.space.universal.shape == (64, 3, 8, 8)
+    assert inputs.space.dictionaries.shape == (4, 64, 3, 8, 8)
     assert inputs.curves.clusters.sizes == (412, 388, 501, 299)
+    assert [row.clusters for row in inputs.curves.clusters.candidates] == [2, 3, 4, 6, 8]
+    assert {epoch.noisy_psnr for epoch in inputs.curves.autoencoder} == {17.25}
+    ends = [inputs.curves.dictionaries[name][-1].converged for name in ("universal", "cluster_3")]
+    assert ends == [True, False]
     assert list(inputs.training) == list(inputs.classifiers) == [
         "vanilla", "retrained-jpeg", "retrained-stl", "retrained-stl_cluster",
     ]  # fmt: skip
@@ -43,7 +47,7 @@ def _change(path, **values):
         ("train/vanilla/model.json", lambda path: path.write_text("[]")),
         ("experiment.json", lambda path: _change(path, unknown=1)),
         ("ingest/test/MANIFEST.json", lambda path: _change(path, rows="many")),
-        ("space/space.json", lambda path: _change(path, version=2)),
+        ("space/space.json", lambda path: _change(path, version=1)),
         ("space/space.safetensors", lambda path: path.write_bytes(path.read_bytes()[:-4])),
     ],
 )
@@ -69,6 +73,22 @@ def test_roundtrip_scores_of_before_the_attacks_were_counted_are_read(experiment
     path.write_text(json.dumps(scores))
     found = read_inputs(str(experiment_root)).scores
     assert found.attacks == {} and all(cell.statuses == {} for cell in found.cells)
+
+
+def test_roundtrip_curves_of_before_the_diagnostic_are_read(experiment_root):
+    path = experiment_root / "fit" / "curves.json"
+    curves = json.loads(path.read_text())
+    del curves["clusters"]["candidates"]
+    for epoch in curves["autoencoder"]:
+        del epoch["noisy_psnr"]
+    for steps in curves["dictionaries"].values():
+        for step in steps:
+            del step["converged"]
+    path.write_text(json.dumps(curves))
+    found = read_inputs(str(experiment_root)).curves
+    assert found.clusters.sizes == (412, 388, 501, 299) and found.clusters.candidates == ()
+    assert all(epoch.noisy_psnr is None for epoch in found.autoencoder)
+    assert all(step.converged is None for steps in found.dictionaries.values() for step in steps)
 
 
 def test_roundtrip_a_gallery_without_rows_is_there(experiment_root):

@@ -61,7 +61,7 @@ def test_certificate_page_needs_nothing_but_itself(experiment_root, tmp_path):
     assert all(source.startswith(prefix) for source in loaded)
     assert [b64decode(source.removeprefix(prefix)) for source in loaded] == [path.read_bytes() for path in figures]
     assert [f"figures/{path.name}" for path in figures] == re.findall(r"!\[[^\n]*\]\(([^)]*)\)", markdown)
-    assert len(figures) == len({path.name for path in figures}) == 10
+    assert len(figures) == len({path.name for path in figures}) == 11
     assert "Not here yet" not in html
 
 
@@ -88,7 +88,7 @@ def test_invariant_same_inputs_give_the_same_bytes(experiment_root, tmp_path):
         build(experiment_root, tmp_path / out)
     one, two = ({p.relative_to(tmp_path / out): p.read_bytes() for p in (tmp_path / out).rglob("*") if p.is_file()}
                 for out in ("one", "two"))  # fmt: skip
-    assert len(one) == 12
+    assert len(one) == 13
     assert one == two
 
 

@@ -1,6 +1,15 @@
 import numpy as np
 
-from stl_ray.report.pictures import MAX_CLUSTERS, RIGHT, WRONG, filter_atlas, filter_mosaic, gallery
+from stl_ray.report.pictures import (
+    MAX_CLUSTERS,
+    RIGHT,
+    WRONG,
+    cluster_atlas,
+    filter_atlas,
+    filter_mosaic,
+    gallery,
+    mosaic,
+)
 
 
 def test_identity_every_filter_stands_in_its_tile_about_mid_grey(bank):
@@ -24,6 +33,21 @@ def test_invariant_the_atlas_is_bounded_and_names_its_clusters(bank):
     assert titles == ["universal", "cluster 0 (7 images)", "cluster 1 (9 images)"]
     many = filter_atlas(bank, np.stack([bank] * 100), ()).axes
     assert sum(bool(axes.get_title()) for axes in many) == MAX_CLUSTERS + 1
+
+
+def test_identity_every_clusters_images_stand_beside_its_filters(bank):
+    samples = np.random.default_rng(0).integers(0, 256, (3, 4, 3, 16, 16), dtype=np.uint8)
+    clusters = np.stack([bank, -bank, bank[::-1]])
+    grid = np.array(cluster_atlas(clusters, samples, (7, 9, 8)).axes).reshape(4, 2)
+    assert [left.get_title() for left in grid[:3, 0]] == [
+        f"cluster {n} ({size} images)" for n, size in enumerate((7, 9, 8))
+    ]
+    for number, (left, right) in enumerate(grid[:3]):
+        np.testing.assert_array_equal(left.images[0].get_array(), filter_mosaic(clusters[number]))
+        np.testing.assert_array_equal(right.images[0].get_array(), mosaic(samples[number] / 255))
+    assert not any(axes.images for axes in grid[3])
+    many = cluster_atlas(np.stack([bank] * 30), samples[[0] * 30], ()).axes
+    assert sum(bool(axes.images) for axes in many) == 2 * MAX_CLUSTERS
 
 
 def test_identity_the_gallery_shows_each_image_and_prediction(bim_rows, natural_images):

@@ -1,0 +1,72 @@
+"""How the space and the classifiers were learned: what came of it, and the curves."""
+
+from collections.abc import Mapping, Sequence
+
+from stl_ray.report import charts
+from stl_ray.report.blocks import Block, Figure, Text, missing
+from stl_ray.report.inputs import Inputs
+from stl_ray.report.portrait import candidate_figure, filter_figure
+from stl_ray.report.records import AutoencoderEpoch, DictionaryIteration
+
+
+def space_blocks(inputs: Inputs) -> tuple[Block, ...]:
+    """The space: what its autoencoder is worth, how many clusters it might have had, and its filters."""
+    blocks: list[Block] = []
+    curves = inputs.curves
+    if curves is not None:
+        blocks += _denoising(curves.autoencoder)
+        if curves.clusters.candidates:
+            blocks.append(candidate_figure(curves.clusters.candidates, len(curves.clusters.sizes)))
+    blocks += (missing("space/space.json", "fit"),) if inputs.space is None else filter_figure(inputs.space)
+    return tuple(blocks)
+
+
+def _denoising(epochs: Sequence[AutoencoderEpoch]) -> tuple[Text, ...]:
+    """What the autoencoder as it was kept makes of noisy images; nothing where that was not measured."""
+    if not epochs:
+        return ()
+    kept = min(epochs, key=lambda epoch: epoch.validation_loss)
+    if kept.noisy_psnr is None:
+        return ()
+    finding = (
+        f"The denoising autoencoder (epoch {kept.epoch} of {len(epochs)}, the one of the least validation loss) takes "
+        f"noisy held-out images from {kept.noisy_psnr:.2f} dB to {kept.psnr:.2f} dB PSNR against the clean ones."
+    )
+    if kept.psnr > kept.noisy_psnr:
+        return (Text(finding),)
+    worse = "It blurs more than it denoises; more images or epochs may help."
+    return (Text(f"{finding} {worse}", kind="caveat"),)
+
+
+def curve_blocks(inputs: Inputs) -> tuple[Block, ...]:
+    """The learning curves of the space and of the classifiers."""
+    blocks: list[Block] = []
+    curves = inputs.curves
+    if curves is None:
+        blocks.append(missing("fit/curves.json", "fit"))
+    else:
+        if curves.autoencoder:
+            png = charts.to_png(charts.autoencoder_chart, curves.autoencoder)
+            blocks.append(
+                Figure("curves-autoencoder", "The denoising autoencoder, whose latents route the images.", png)
+            )
+        if curves.dictionaries:
+            png = charts.to_png(charts.dictionary_chart, curves.dictionaries)
+            caption = f"Dictionary learning, universal and per cluster.{_convergence(curves.dictionaries)}"
+            blocks.append(Figure("curves-dictionaries", caption, png))
+    if inputs.training:
+        png = charts.to_png(charts.training_chart, inputs.training)
+        blocks.append(Figure("curves-classifiers", "The classifiers, vanilla and retrained.", png))
+    else:
+        blocks.append(missing("train/CLASSIFIER/metrics.jsonl", "train"))
+    return tuple(blocks)
+
+
+def _convergence(dictionaries: Mapping[str, Sequence[DictionaryIteration]]) -> str:
+    """How many dictionaries have converged; empty where that is not known."""
+    ends = [steps[-1].converged for steps in dictionaries.values() if steps]
+    if None in ends:
+        return ""
+    converged = ends.count(True)
+    rest = "" if converged == len(ends) else "; the others used up their iterations"
+    return f" {converged} of {len(ends)} have converged{rest}."

@@ -1,0 +1,83 @@
+from dataclasses import replace
+
+import pytest
+
+from stl_ray.report import charts
+from stl_ray.report.blocks import Figure, Text
+from stl_ray.report.inputs import read_inputs
+from stl_ray.report.learning import curve_blocks, space_blocks
+
+
+@pytest.fixture
+def inputs(experiment_root, monkeypatch):
+    """What the experiment holds; figures are not drawn, which takes most of the time."""
+    monkeypatch.setattr(charts, "to_png", lambda draw, *args, **kwargs: draw.__name__.encode())
+    return read_inputs(str(experiment_root))
+
+
+def texts(blocks):
+    return [block.text for block in blocks if isinstance(block, Text)]
+
+
+def figures(blocks):
+    return {block.name: block for block in blocks if isinstance(block, Figure)}
+
+
+def with_autoencoder(inputs, **values):
+    epochs = tuple(epoch.model_copy(update=values) for epoch in inputs.curves.autoencoder)
+    return replace(inputs, curves=inputs.curves.model_copy(update={"autoencoder": epochs}))
+
+
+def test_identity_the_space_shows_its_autoencoder_its_diagnostic_and_its_filters(inputs):
+    blocks = space_blocks(inputs)
+    (text,) = texts(blocks)
+    assert "(epoch 20 of 20, the one of the least validation loss)" in text
+    assert "from 17.25 dB to 21.70 dB" in text
+    assert list(figures(blocks)) == ["candidates", "filters"]
+    assert "This space has 4 (dotted line)." in figures(blocks)["candidates"].caption
+
+
+def test_identity_the_autoencoder_is_the_one_that_was_kept(inputs):
+    epochs = list(inputs.curves.autoencoder)
+    epochs[4] = epochs[4].model_copy(update={"validation_loss": 0.1, "psnr": 23.5})
+    inputs = replace(inputs, curves=inputs.curves.model_copy(update={"autoencoder": tuple(epochs)}))
+    (text,) = texts(space_blocks(inputs))
+    assert "epoch 5 of 20" in text and "to 23.50 dB" in text
+
+
+def test_certificate_an_autoencoder_that_makes_images_worse_is_said_to(inputs):
+    assert [block.kind for block in space_blocks(inputs) if isinstance(block, Text)] == ["plain"]
+    (block,) = [b for b in space_blocks(with_autoencoder(inputs, psnr=16.0)) if isinstance(b, Text)]
+    assert block.kind == "caveat" and "It blurs more than it denoises" in block.text
+
+
+def test_invariant_older_curves_leave_out_what_they_do_not_have(inputs):
+    older = with_autoencoder(inputs, noisy_psnr=None)
+    clusters = older.curves.clusters.model_copy(update={"candidates": ()})
+    older = replace(older, curves=older.curves.model_copy(update={"clusters": clusters}))
+    blocks = space_blocks(older)
+    assert texts(blocks) == [] and list(figures(blocks)) == ["filters"]
+    pretrained = replace(older, curves=older.curves.model_copy(update={"autoencoder": ()}))
+    assert texts(space_blocks(pretrained)) == []
+
+
+def test_identity_a_missing_space_is_said_to_be_missing(inputs):
+    (text,) = texts(space_blocks(replace(inputs, space=None, curves=None)))
+    assert text.startswith("Not here yet: space/space.json")
+
+
+def test_certificate_dictionaries_that_did_not_converge_are_counted(inputs):
+    caption = figures(curve_blocks(inputs))["curves-dictionaries"].caption
+    assert caption.endswith(" 4 of 5 have converged; the others used up their iterations.")
+    dictionaries = {name: steps for name, steps in inputs.curves.dictionaries.items() if name != "cluster_3"}
+    changed = replace(inputs, curves=inputs.curves.model_copy(update={"dictionaries": dictionaries}))
+    assert figures(curve_blocks(changed))["curves-dictionaries"].caption.endswith(" 4 of 4 have converged.")
+
+
+def test_invariant_older_curves_do_not_say_whether_dictionaries_converged(inputs):
+    dictionaries = {
+        name: tuple(step.model_copy(update={"converged": None}) for step in steps)
+        for name, steps in inputs.curves.dictionaries.items()
+    }
+    older = replace(inputs, curves=inputs.curves.model_copy(update={"dictionaries": dictionaries}))
+    assert figures(curve_blocks(older))["curves-dictionaries"].caption.endswith("universal and per cluster.")
