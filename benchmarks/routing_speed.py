@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(given)
     references = options.references or ([2_000, 20_000] if options.quick else [50_000, 200_000, 1_280_000])
     queries = options.queries or (64 if options.quick else 512)
-    checked = min(queries, 16 if options.quick else 64)
+    checked = min(queries, 16 if options.quick else 32)
     torch.set_num_threads(1)
     progress, start = Progress(), time.monotonic()
     with threadpool_limits(1):

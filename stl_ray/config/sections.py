@@ -115,9 +115,9 @@ class DictionaryConfig(Section):
         50, ge=1, description="images of a block, the unit that a worker holds and codes; the result depends on it, not on "
         "the number of workers"
     )  # fmt: skip
-    iterations: int = Field(40, ge=1, description="most outer iterations: sparse codes, then filters")
+    iterations: int = Field(60, ge=1, description="most outer iterations: sparse codes, then filters")
     tolerance: float = Field(
-        1e-3, ge=0, description="learning stops when the objective on the holdout has fallen by less than this share over "
+        5e-4, ge=0, description="learning stops when the objective on the holdout has fallen by less than this share over "
         "the last five iterations"
     )  # fmt: skip
 

@@ -30,6 +30,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     """
     layout, config = Layout(experiment.root), experiment.fit
     dataset = dataset_of(experiment.root, layout.ingested("train"))
+    autoencoder.pretrained(experiment)  # one that cannot be used is refused before anything is made
     small = thumbnails.run(experiment)
     digest = autoencoder.run(experiment, small)
     encoded = latents.run(experiment, small, digest)

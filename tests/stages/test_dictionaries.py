@@ -19,7 +19,16 @@ from stl_ray.stages.records import pixels_of
 from stl_ray.store import Dataset, Layout, Storage
 from stl_ray.training import DictionarySample
 
-RECIPE = {"filters": 6, "size": 5, "images": 12, "holdout": 4, "block": 5, "iterations": 7, "tolerance": 0.0}
+RECIPE = {
+    "method": "consensus",
+    "filters": 6,
+    "size": 5,
+    "images": 12,
+    "holdout": 4,
+    "block": 5,
+    "iterations": 7,
+    "tolerance": 0.0,
+}
 LEARN, HOLDOUT = [9, 4, 13, 0, 7, 2, 11, 5, 15, 3, 8, 6], [1, 10, 12, 14]
 NAMES = ["universal", "cluster_0", "cluster_1"]
 

@@ -39,6 +39,11 @@ def test_invariant_samples_depend_on_the_seed_and_the_name_alone():
     assert sample_dictionaries(labels, SMALL, clusters=2, seed=0) == first
     for one, other in zip(first, sample_dictionaries(labels, SMALL, clusters=2, seed=1), strict=True):
         assert one.learn != other.learn and one.holdout != other.holdout
+    # Not the same places in every cluster.
+    places = [
+        [(labels == cluster).nonzero()[:, 0].tolist().index(i) for i in first[1 + cluster].learn] for cluster in (0, 1)
+    ]
+    assert places[0] != places[1]
     # A cluster's sample stays where other clusters are divided differently.
     divided = labels.where((labels == 0) | (torch.arange(200) % 2 == 0), 2)
     assert sample_dictionaries(divided, SMALL, clusters=3, seed=0)[:2] == first[:2]

@@ -12,7 +12,7 @@ from stl_ray.space import QuasiNaturalSpace, thumbnails
 from stl_ray.space.pretrained import save_autoencoder
 from stl_ray.training import LearnedDictionary, Strata, assemble, fit_space
 
-SMALL = DictionaryConfig(filters=16, images=16, holdout=8, block=7, iterations=2)
+SMALL = DictionaryConfig(method="consensus", filters=16, images=16, holdout=8, block=7, iterations=2)
 CONFIG = FitConfig(
     clusters=2, candidates=(3,), neighbours=5, restarts=2, autoencoder=AutoencoderConfig(epochs=3), dictionary=SMALL
 )

@@ -23,7 +23,7 @@ from stl_ray.stages.session import device_of, require_places
 from stl_ray.stages.trainer import fit_all
 from stl_ray.store import Dataset, Layout, Storage, load_artifact, require_same, save_artifact
 from stl_ray.store.filesystem import canonical_json
-from stl_ray.store.shards import sha256
+from stl_ray.store.shards import ids_of, sha256
 from stl_ray.training import DictionarySample, LearnedDictionary
 
 KIND, VERSION = "dictionary", 1
@@ -46,14 +46,14 @@ def run(
         ids: of all training images.
 
     Raises:
-        ConfigError: if the cluster cannot hold one worker.
+        ConfigError: if the cluster cannot hold one worker, or as many as were asked for.
         RunIdentityError: if a dictionary is there that was learned otherwise.
         TensorError: if images are too few or too flat to learn from.
         TrainingError: if a worker keeps dying.
     """
     config = experiment.fit.dictionary
     method = with_solver(experiment).stl.method
-    names = (name for table in samples.tables() for name in table.column("id").to_pylist())
+    names = (name for part in samples.parts for name in ids_of(samples.storage.root / part["file"]))
     place = {name: number for number, name in enumerate(names)}
     learnings = []
     for one in drawn:

@@ -51,6 +51,7 @@ def test_invariant_a_block_that_is_made_anew_gives_equal_bits(dictionary: Dictio
     """Whatever it, or the one that was lost, was asked before."""
     filters = dictionary.filters
     (asked,), (anew,) = blocks(6), blocks(6)
+    asked.code(filters.roll(1, 0))
     expected = answers(asked, filters)
     asked.code(filters.roll(1, 0))
     assert equal(answers(asked, filters), expected)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stl_ray.csc import Codes, Dictionary, solve_cbpdn
+from stl_ray.csc import Codes, Dictionary, active_set, solve_cbpdn
 from stl_ray.csc.certificate import objective
 from stl_ray.csc.learning.statistics import CodeStatistics
 from stl_ray.csc.learning.sums import total
@@ -117,3 +117,16 @@ def test_identity_total(threads: Callable[[int], None]) -> None:
     assert torch.equal(*sums)
     torch.testing.assert_close(sums[0], numbers.double().sum())
     assert total(numbers[:0]) == 0
+
+
+@pytest.mark.usefixtures("native")
+def test_refuses_coefficients_outside_of_their_maps(highpass: Tensor) -> None:
+    one = torch.zeros(1, 5, 8, 8)
+    one[0, 4, 3, 2] = 1
+    inside = one.to_sparse()
+    active_set.correlations(inside, highpass[:1, :, :8, :8], 8)
+    for height, width in ((3, 8), (8, 2)):
+        with pytest.raises(ValueError, match="outside its map"):
+            active_set.correlations(inside, highpass[:1, :, :height, :width], 8)
+    with pytest.raises(ValueError, match="do not fit"):
+        active_set.correlations(inside, highpass[:2, :, :8, :8], 8)

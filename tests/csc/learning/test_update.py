@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from stl_ray.csc import Codes, Dictionary
+from stl_ray.csc.learning import update
 from stl_ray.csc.learning.constraint import ConstraintSet
 from stl_ray.csc.learning.statistics import CodeStatistics
-from stl_ray.csc.learning.update import local_filters, update_filters, weights_of
+from stl_ray.csc.learning.update import _curvature, local_filters, update_filters, weights_of
 from stl_ray.errors import TensorError
 
 
@@ -26,9 +27,9 @@ def without(codes: Codes, highpass: Tensor, unused: int) -> CodeStatistics:
 
 
 def random_statistics(filters: int, channels: int, side: int) -> CodeStatistics:
-    """Of random sparse codes of noise, in double precision."""
+    """Of random sparse codes of noise, in double precision; positive, so that constant filters are the most curved."""
     generator = torch.Generator().manual_seed(0)
-    maps = torch.randn((2, filters, 9, 11), generator=generator, dtype=torch.float64)
+    maps = torch.rand((2, filters, 9, 11), generator=generator, dtype=torch.float64)
     maps *= torch.rand(maps.shape, generator=generator) < 0.1
     images = torch.randn((2, channels, 9, 11), generator=generator, dtype=torch.float64)
     codes = Codes(maps, images, *(torch.zeros(2, dtype=torch.int64) for _ in range(3)))
@@ -71,6 +72,22 @@ def test_certificate_one_filter_becomes_stationary() -> None:
     assert tangential.norm() < 1e-6 * gradient.norm()
 
 
+@pytest.mark.parametrize("zero_mean", [True, False])
+def test_agrees_with_the_largest_curvature(zero_mean: bool) -> None:
+    """Of Q in units of the weights, among filters of zero mean where the set asks for them."""
+    statistics, shape, constraint = random_statistics(4, 2, 3), (4, 2, 3, 3), ConstraintSet(zero_mean=zero_mean)
+    weights = weights_of(statistics.usage)
+    units = torch.eye(72, dtype=torch.float64).view(-1, *shape)
+    centred = torch.stack([constraint.centre(unit).flatten() for unit in units])
+    root = weights.expand(shape).sqrt().flatten()
+    scaled = centred @ (hessian(statistics, shape) / root / root[:, None]) @ centred
+    largest = float(torch.linalg.eigvalsh(scaled)[-1])
+    start = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = _curvature(constraint.project(start), statistics, constraint, weights)
+    # From below. Codes of noise have several directions of nearly that curvature; natural ones come within 5 %.
+    assert 0.9 * largest < found < largest * (1 + 1e-9)
+
+
 @pytest.mark.parametrize(("filters", "channels", "side"), [(1, 1, 2), (1, 3, 2), (5, 1, 2), (4, 2, 3)])
 def test_invariant_small_problems_stay_in_the_set(filters: int, channels: int, side: int, assert_in_the_set) -> None:
     statistics = random_statistics(filters, channels, side)
@@ -105,8 +122,11 @@ def test_identity_block_filters_solve_their_normal_equations() -> None:
     assert torch.equal(local_filters(statistics, exact, target, penalty), exact)  # nothing left to do
 
 
-def test_identity_block_filters_of_natural_codes(dictionary: Dictionary, statistics: CodeStatistics) -> None:
-    """In single precision, with filters of very different use: the residual that was asked for."""
+def test_identity_block_filters_of_natural_codes(
+    dictionary: Dictionary, statistics: CodeStatistics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In single precision, with filters of very different use: the residual that was asked for, after a few steps."""
+    monkeypatch.setattr(update, "CONJUGATE_STEPS", 12)
     penalty = 2 * weights_of(statistics.usage)
     target = dictionary.filters
     found = local_filters(statistics, target, target, penalty)
@@ -114,16 +134,17 @@ def test_identity_block_filters_of_natural_codes(dictionary: Dictionary, statist
     assert (statistics.curved(found) + penalty * found - right).norm() <= 1.1e-3 * right.norm()
 
 
-def test_invariant_under_threads(threads: Callable[[int], None]) -> None:
-    """With filters of more numbers than one thread adds alone."""
+def test_invariant_under_threads(threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With filters of more numbers than one thread adds alone; a few steps show it, in double precision."""
+    for steps in ("STEPS", "POWER_STEPS", "CONJUGATE_STEPS"):
+        monkeypatch.setattr(update, steps, 3)
     statistics = random_statistics(176, 3, 8)
-    single = replace(statistics, **{name: t.float() for name, t in statistics.tensors().items()})
-    filters = ConstraintSet().project(torch.randn((176, 3, 8, 8), generator=torch.Generator().manual_seed(1)))
-    penalty, found = 2 * weights_of(single.usage), []
+    penalty, found = 2 * weights_of(statistics.usage), []
+    filters = torch.randn((176, 3, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     for count in (1, 2):
         threads(count)
-        updated = update_filters(filters, single, ConstraintSet())
-        found.append((updated, local_filters(single, updated, filters, penalty)))
+        updated = update_filters(ConstraintSet().project(filters), statistics, ConstraintSet())
+        found.append((updated, local_filters(statistics, updated, filters, penalty)))
     assert torch.equal(found[0][0], found[1][0])
     assert torch.equal(found[0][1], found[1][1])
 
