@@ -40,7 +40,7 @@ examples:
   python -m benchmarks.routing_speed --quick
       half a minute's look at few references
   python -m benchmarks.routing_speed --output benchmarks/results/routing-cpu.md
-      the whole of it, about 15 minutes; leave the machine alone meanwhile (the column "Busy" tells)
+      the whole of it, about three minutes; leave the machine alone meanwhile (the column "Busy" tells)
 """
 
 
