@@ -16,7 +16,7 @@ from stl_ray import __version__
 from stl_ray.config import Experiment, bundled, load_experiment
 from stl_ray.config.help import explain_keys
 from stl_ray.errors import ConfigError, DictionaryError, InputError, StlRayError
-from stl_ray.store import Layout, Storage, verify
+from stl_ray.store import Layout, Storage, finished_below, verify
 from stl_ray.store.shards import sha256
 
 JOBS = {
@@ -217,20 +217,20 @@ def _import(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     root = Storage.open(options.folder)
-    manifests = sorted(root.root.rglob("MANIFEST.json"))
-    if not manifests:
+    folders = finished_below(root)
+    if not folders:
         raise InputError("no finished dataset at or below this folder", item=root.root, expected="a MANIFEST.json")
     failures = 0
-    for manifest in manifests:
-        name = manifest.parent.relative_to(Path(root.root).parent)
+    for folder in folders:
         try:
-            counts = verify(str(manifest.parent))
+            counts = verify(root.at(folder))
         except StlRayError as error:
             failures += 1
-            print(f"{name}: FAILED: {error}")
+            print(f"{folder or root.root}: FAILED: {error}")
         else:
             print(
-                f"{name}: {counts['rows']} rows in {counts['parts']} parts, {counts['quarantined']} quarantined, sound"
+                f"{folder or root.root}: {counts['rows']} rows in {counts['parts']} parts, "
+                f"{counts['quarantined']} quarantined, sound"
             )
     return 1 if failures else 0
 

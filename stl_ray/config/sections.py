@@ -4,20 +4,25 @@ A default is what a user who says nothing gets. Names of attacks, defenses and c
 their registries when a job starts, not here, because the registries live above this room.
 """
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from stl_ray.errors import StorageError
+from stl_ray.uris import normalized
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 OptionValue = bool | int | float | str
 
 
 def _absolute(path: str) -> str:
-    """A path that means the same file for every worker, wherever it runs; file:// URIs stay as they are."""
-    if not path or ("://" in path and not path.startswith("file:///")):
-        raise ValueError("expected a local or shared path, or a file:// URI")
-    return path if "://" in path else str(Path(path).expanduser().absolute())
+    """A path that means the same file for every worker, wherever it runs."""
+    if not path or path.startswith("://"):
+        raise ValueError("expected a path, or a URI such as s3://bucket/folder")
+    try:
+        return normalized(path)
+    except StorageError as error:
+        raise ValueError(error.message) from None
 
 
 Location = Annotated[str, AfterValidator(_absolute)]
@@ -276,7 +281,10 @@ class Experiment(Section):
     """One experiment: the keys that all jobs share, and one section per job."""
 
     name: Name = Field(description="name of the experiment, shown in the report")
-    root: Location = Field(description="folder in which everything is written: a local or shared path, or file:// URI")
+    root: Location = Field(
+        description="folder in which everything is written: a local or shared path, or a URI such as s3://bucket/folder (of "
+        "an S3-compatible server: s3://bucket/folder?endpoint_override=host:port&scheme=http, or AWS_ENDPOINT_URL)"
+    )
     seed: int = Field(
         0, ge=0, lt=2**63, description="the run seed; every random number derives from it and the item's id"
     )

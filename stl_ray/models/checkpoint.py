@@ -25,7 +25,7 @@ def save_classifier(folder: str, classifier: Classifier, meta: Mapping[str, Any]
     """Write a classifier and return the artifact's digest.
 
     Args:
-        folder: local path or file:// URI.
+        folder: path or URI.
         classifier: what to write.
         meta: JSON-able record of its making.
 
@@ -67,15 +67,15 @@ def load_weights(classifier: Classifier, uri: str) -> None:
 
     Args:
         classifier: is filled in place; its normalisation must be the one that the weights were trained with.
-        uri: local path or file:// URI of the safetensors file.
+        uri: path or URI of the safetensors file.
 
     Raises:
         StorageError: there is no such file.
         ArtifactError: it is not a safetensors file, or its tensors do not fit the architecture.
     """
-    folder, slash, name = uri.rpartition("/")
+    storage, name = Storage.of_file(uri)
     try:
-        tensors = safetensors.torch.load(Storage.open(folder + slash or ".").read(name))
+        tensors = safetensors.torch.load(storage.read(name))
     except SafetensorError as error:
         raise ArtifactError(f"not a safetensors file ({error})", item=uri) from error
     _fill(classifier, tensors, uri)

@@ -44,7 +44,7 @@ class Inputs:
 
 
 def read_inputs(root: str) -> Inputs:
-    """Read the experiment under a local path or file:// URI.
+    """Read the experiment under a path or URI.
 
     Raises:
         ArtifactError: if a file is there but unreadable, altered, or of another version; the message names it.
@@ -65,8 +65,8 @@ def read_inputs(root: str) -> Inputs:
         sessions=tuple(
             session
             for job in JOBS
-            if storage.exists(layout.job_log(job))
-            for session in _read_lines(storage, layout.job_log(job), Session)
+            for name in storage.names(layout.sessions(job))
+            for session in [_parse(storage, f"{layout.sessions(job)}/{name}", Session)]
         ),
         manifests=_read_manifests(storage),
     )
@@ -77,13 +77,13 @@ def _read_one(storage: Storage, path: str, kind: type[AnyRecord]) -> AnyRecord |
 
 
 def _parse(storage: Storage, path: str, kind: type[AnyRecord]) -> AnyRecord:
-    return _validated(kind, storage.read(path), item=storage.root / path)
+    return _validated(kind, storage.read(path), item=storage.at(path))
 
 
 def _read_lines(storage: Storage, path: str, kind: type[AnyRecord]) -> Iterable[AnyRecord]:
     for number, line in enumerate(storage.read(path).splitlines(), start=1):
         if line.strip():
-            yield _validated(kind, line, item=f"{storage.root / path} line {number}")
+            yield _validated(kind, line, item=f"{storage.at(path)} line {number}")
 
 
 def _validated(kind: type[AnyRecord], data: bytes, *, item: object) -> AnyRecord:
@@ -107,17 +107,17 @@ def _read_experiment(storage: Storage, path: str) -> Experiment | None:
     try:
         return Experiment.model_validate_json(storage.read(path))
     except ValidationError as error:
-        raise _unusable(error, item=storage.root / path) from error
+        raise _unusable(error, item=storage.at(path)) from error
 
 
 def _read_gallery(storage: Storage, path: str) -> tuple[GalleryRow, ...] | None:
     if not storage.exists(path):
         return None
-    rows = table_from_bytes(storage.read(path), item=storage.root / path).to_pylist()
+    rows = table_from_bytes(storage.read(path), item=storage.at(path)).to_pylist()
     try:
         return tuple(GalleryRow.model_validate(row) for row in rows)
     except ValidationError as error:
-        raise _unusable(error, item=storage.root / path) from error
+        raise _unusable(error, item=storage.at(path)) from error
 
 
 def _read_manifests(storage: Storage) -> tuple[Manifest, ...]:

@@ -30,7 +30,7 @@ def build_report(root: str, out: str, config: ReportConfig) -> ReportPaths:
     """Write the report of an experiment. The same inputs give the same bytes.
 
     Args:
-        root: local path or file:// URI of the experiment. What it does not hold yet is said to be missing.
+        root: path or URI of the experiment. What it does not hold yet is said to be missing.
         out: folder to write report.html, report.md and figures/ into.
         config: the report section of the configuration.
 
@@ -48,9 +48,9 @@ def build_report(root: str, out: str, config: ReportConfig) -> ReportPaths:
     for template in (HTML, MARKDOWN):
         storage.write(template, render(template, title=config.title, name=name, sections=sections).encode())
     return ReportPaths(
-        html=str(storage.root / HTML),
-        markdown=str(storage.root / MARKDOWN),
-        figures=tuple(str(storage.root / FIGURES / f"{figure.name}.png") for figure in figures),
+        html=storage.at(HTML),
+        markdown=storage.at(MARKDOWN),
+        figures=tuple(storage.at(f"{FIGURES}/{figure.name}.png") for figure in figures),
     )
 
 

@@ -31,7 +31,7 @@ class Portrait:
         storage = Storage.open(folder)
         for figure in self.figures:
             storage.write(f"{figure.name}.png", figure.png)
-        return [str(storage.root / f"{figure.name}.png") for figure in self.figures]
+        return [storage.at(f"{figure.name}.png") for figure in self.figures]
 
 
 def portray(space: StoredSpace) -> Portrait:

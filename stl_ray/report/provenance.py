@@ -5,7 +5,7 @@ from stl_ray.report.inputs import JOBS, Inputs
 from stl_ray.report.names import unique
 from stl_ray.report.records import Session
 
-NO_SESSIONS = Text("Not here yet: jobs/JOB.jsonl. Every job adds a line when it ends.", kind="missing")
+NO_SESSIONS = Text("Not here yet: jobs/JOB/. Every job adds a file when it ends.", kind="missing")
 
 
 def timings(inputs: Inputs) -> tuple[Block, ...]:

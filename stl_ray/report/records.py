@@ -152,7 +152,7 @@ class ClassifierRecord(Record):
 
 
 class Session(Record):
-    """One line of jobs/JOB.jsonl: one run of a job, whole or resumed."""
+    """One file of jobs/JOB/: one run of a job, whole or resumed."""
 
     job: str
     outcome: Literal["done", "failed"]

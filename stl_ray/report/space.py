@@ -129,7 +129,7 @@ def find_space(folder: str) -> str:
     storage = Storage.open(folder)
     for place in (storage, storage.below(Layout.space)):
         if place.exists(f"{KIND}.json"):
-            return str(place.root)
+            return place.root
     raise InputError(
         "no space here", item=storage.root, expected="a folder with space.json, or an experiment's root with space/"
     )

@@ -16,7 +16,7 @@ def save_autoencoder(uri: str, autoencoder: Autoencoder, meta: Mapping[str, Any]
     """Write an autoencoder and return the artifact's digest; the same weights and record give the same digest.
 
     Args:
-        uri: local path or file:// URI of the folder.
+        uri: path or URI of the folder.
         autoencoder: what to write.
         meta: JSON-able record of its making; `side` is added.
 

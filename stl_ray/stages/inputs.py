@@ -42,7 +42,7 @@ def classifier_of(root: str, name: str, device: str = "cpu") -> tuple[Classifier
     storage = Storage.open(root).below(folder)
     if not storage.exists("model.json"):
         raise IncompleteRunError("there is no such classifier; run `stl-ray train` first", item=storage.root)
-    return load(str(storage.root)).to(device), str(storage.read_json("model.json")["digest"])
+    return load(storage.root).to(device), str(storage.read_json("model.json")["digest"])
 
 
 def with_solver(experiment: Experiment) -> Experiment:
@@ -73,7 +73,7 @@ def make_defenses(experiment: Experiment, device: str = "cpu") -> dict[str, Defe
         folder = Storage.open(experiment.root).below(Layout.space)
         if not folder.exists("space.json"):
             raise IncompleteRunError("there is no space yet; run `stl-ray fit` first", item=folder.root)
-        space = QuasiNaturalSpace.load(str(folder.root)).to(device)
+        space = QuasiNaturalSpace.load(folder.root).to(device)
     return {
         named.name: make_defense(named.defense, named.options, space=space, stl=experiment.stl)
         for named in experiment.defenses

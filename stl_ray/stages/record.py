@@ -1,10 +1,10 @@
-"""The record of a job's session: one JSON line with times, counts, machine, versions and outcome."""
+"""The record of a job's session: one JSON file with times, counts, machine, versions and outcome."""
 
-import json
 import os
 import platform
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -55,7 +55,7 @@ def job_session(job: str, experiment: Experiment) -> Iterator[dict[str, Any]]:
         outcome = "done"
         storage.write_json(Layout.experiment, config)
     finally:
-        line = {
+        record = {
             "job": job,
             "outcome": outcome,
             "started": started.isoformat(timespec="seconds"),
@@ -65,7 +65,8 @@ def job_session(job: str, experiment: Experiment) -> Iterator[dict[str, Any]]:
             **environment(),
             "config_digest": sha256(canonical_json(config)),
         }
-        storage.append_line(Layout(experiment.root).job_log(job), json.dumps(line))
+        name = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}.json"
+        storage.write_json(f"{Layout(experiment.root).sessions(job)}/{name}", record)
 
 
 def _processor() -> str:

@@ -83,7 +83,7 @@ def fit(
         ),
         run_config=ray_train.RunConfig(
             name=run,
-            storage_path=str(storage.root / "checkpoints"),
+            storage_path=storage.at("checkpoints"),
             failure_config=ray_train.FailureConfig(max_failures=2),
             checkpoint_config=ray_train.CheckpointConfig(num_to_keep=1),
         ),

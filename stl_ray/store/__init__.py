@@ -1,6 +1,8 @@
 """STORAGE: where an experiment's files lie and how they are published so that nothing is lost or doubled.
 
 filesystem   bytes under a root, written atomically, or created once
+local, s3, arrow   the kinds of storage: disks, S3 by boto3, every other scheme of pyarrow
+lease        one driver of a run at a time
 layout       every path of an experiment
 artifacts    safetensors + JSON with a digest (spaces, classifiers)
 identity     what may not be mixed
@@ -13,7 +15,7 @@ Knows nothing of torch or Ray.
 """
 
 from stl_ray.store.artifacts import Artifact, load_artifact, save_artifact
-from stl_ray.store.audit import verify
+from stl_ray.store.audit import finished_below, verify
 from stl_ray.store.datasets import Dataset
 from stl_ray.store.filesystem import Storage
 from stl_ray.store.identity import require_same
@@ -29,6 +31,7 @@ __all__ = [
     "Receipt",
     "Run",
     "Storage",
+    "finished_below",
     "load_artifact",
     "require_same",
     "save_artifact",

@@ -31,7 +31,7 @@ def save_artifact(
     """Write an artifact and return its digest (sha256, hexadecimal) over arrays, record, kind and version.
 
     Args:
-        folder: local path or file:// URI of the artifact's folder.
+        folder: path or URI of the artifact's folder.
         kind: what it is, such as "space"; also the files' names.
         version: of the format, checked on load.
         arrays: numeric arrays by name.
@@ -57,7 +57,7 @@ def load_artifact(folder: str, kind: str, version: int) -> Artifact:
         ArtifactError: if it is missing, unreadable, altered, or of another kind or version.
     """
     storage = Storage.open(folder)
-    where = storage.root / f"{kind}.json"
+    where = storage.at(f"{kind}.json")
     try:
         record = storage.read_json(f"{kind}.json")
         tensors = storage.read(f"{kind}.safetensors")

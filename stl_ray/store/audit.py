@@ -6,7 +6,8 @@ from typing import Any
 
 from stl_ray.errors import AuditError, StlRayError
 from stl_ray.store.datasets import Dataset
-from stl_ray.store.runs import Run
+from stl_ray.store.filesystem import Storage
+from stl_ray.store.runs import MANIFEST, Run
 from stl_ray.store.shards import sha256
 
 
@@ -14,7 +15,7 @@ def verify(folder: str) -> dict[str, Any]:
     """Recount a dataset: every part's sha256 and rows, one schema, every id once, every planned row accounted for.
 
     Args:
-        folder: local path or file:// URI of a run.
+        folder: path or URI of a run.
 
     Returns:
         rows, quarantined, parts and digest, as recounted.
@@ -60,3 +61,8 @@ def verify(folder: str) -> dict[str, Any]:
     if problems:
         raise AuditError("the audit failed: " + "; ".join(problems[:20]), item=dataset.storage.root)
     return {"rows": rows, "quarantined": quarantined, "parts": len(dataset.parts), "digest": dataset.digest}
+
+
+def finished_below(root: Storage) -> list[str]:
+    """The folders, relative to a root, of the finished datasets at or below it; "" for the root itself."""
+    return sorted(file.path.rpartition("/")[0] for file in root.walk() if file.path.rpartition("/")[2] == MANIFEST)

@@ -21,7 +21,7 @@ class Dataset:
 
     @classmethod
     def open(cls, folder: str) -> "Dataset":
-        """The dataset in a run's folder (local path or file:// URI).
+        """The dataset in a run's folder (path or URI).
 
         Raises:
             IncompleteRunError: if the run has no manifest yet.
@@ -61,10 +61,10 @@ class Dataset:
         data = self.storage.read(part["file"])
         if sha256(data) != part["sha256"]:
             raise AuditError(
-                "the part was altered", item=self.storage.root / part["file"], expected=part["sha256"],
+                "the part was altered", item=self.storage.at(part["file"]), expected=part["sha256"],
                 got=sha256(data),
             )  # fmt: skip
-        return table_from_bytes(data, item=self.storage.root / part["file"])
+        return table_from_bytes(data, item=self.storage.at(part["file"]))
 
     def tables(self) -> Iterator[pa.Table]:
         """All parts, one after the other."""

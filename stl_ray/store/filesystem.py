@@ -1,79 +1,169 @@
-"""Bytes under a root folder. A file is either not there or whole: write, fsync, rename.
+"""Bytes under a root folder or bucket. A file is either not there or whole.
 
-`create` publishes a record at most once, whoever asks first; `write` replaces.
+`create` publishes a record at most once, whoever asks first; `write` replaces. What a scheme can do is in a file of its
+own: local, s3, arrow (every other scheme of pyarrow).
 """
 
-import errno
+import io
 import json
-import os
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from typing import Any, BinaryIO, Protocol, cast
 
 from stl_ray.errors import StorageError
+from stl_ray.uris import joined, normalized, parted
+
+# A header, a footer or a small column costs one request; images are read by their own ranges.
+_READ_AHEAD = 64 * 1024
 
 
-def _local_path(uri: str) -> Path:
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    if "://" in uri:
-        raise StorageError(
-            "this kind of storage is not supported", item=uri, expected="a local or shared path, or a file:// URI"
-        )
-    return Path(uri)
+@dataclass(frozen=True)
+class FileInfo:
+    """A file of a storage.
+
+    Attributes:
+        path: relative to the storage's root.
+        size: in bytes.
+        stamp: another one when the content is another (time of change, or ETag).
+    """
+
+    path: str
+    size: int
+    stamp: str
+
+
+class Files(Protocol):
+    """What every kind of storage offers; paths are relative to its root. All of it raises StorageError."""
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file, or a folder with something in it."""
+        ...
+
+    def names(self, folder: str) -> list[str]:
+        """Sorted names of the finished files and the folders in a folder; empty where there is none."""
+        ...
+
+    def walk(self, folder: str) -> Iterator[FileInfo]:
+        """Every finished file below a folder, in the order of their paths."""
+        ...
+
+    def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
+        """The bytes of a file from `start`, all when `length` is None."""
+        ...
+
+    def size(self, path: str) -> int:
+        """Bytes of a file."""
+        ...
+
+    def write(self, path: str, data: bytes) -> None:
+        """Put a whole file in place."""
+        ...
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Put a whole file in place unless there is one; whether this call did it."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Remove a file; no error if it is not there."""
+        ...
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Files below one folder, named by relative POSIX paths."""
+    """Files below one root, named by relative POSIX paths.
 
-    root: Path
+    Args:
+        root: absolute path, or URI (perhaps with a query), without a slash at the end.
+    """
+
+    root: str
 
     @classmethod
     def open(cls, uri: str) -> "Storage":
-        """The storage at a local path or file:// URI; nothing is created yet.
+        """The storage at a path or URI; nothing is created yet.
 
         Raises:
-            StorageError: if the URI names a kind of storage that is not supported.
+            StorageError: if the URI holds credentials, or no storage of this kind is known.
         """
-        return cls(_local_path(uri).expanduser().resolve())
+        storage = cls(normalized(uri))
+        storage.files  # noqa: B018 - an unknown scheme is refused here, not at the first read
+        return storage
+
+    @classmethod
+    def of_file(cls, uri: str) -> tuple["Storage", str]:
+        """The storage of the folder that a file lies in, and the file's name there.
+
+        Raises:
+            StorageError: as for `open`.
+        """
+        folder, name = parted(normalized(uri))
+        return cls.open(folder), name
+
+    @property
+    def files(self) -> Files:
+        """What does the work."""
+        return _files(self.root)
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder, None for a storage elsewhere."""
+        return None if "://" in self.root else Path(self.root)
 
     def below(self, path: str) -> "Storage":
         """The storage of a sub-folder."""
-        return Storage(self.root / path)
+        return Storage(joined(self.root, path))
+
+    def at(self, path: str) -> str:
+        """The full path or URI of a file, for messages and for others to open."""
+        return joined(self.root, path)
 
     def exists(self, path: str) -> bool:
-        """Whether a file or folder is there."""
-        return (self.root / path).exists()
+        """Whether there is such a file, or a folder with something in it."""
+        return self.files.exists(path)
 
     def names(self, folder: str = "") -> list[str]:
-        """Sorted names of the finished files and folders in a folder; empty where there is no such folder."""
-        place = self.root / folder
-        if not place.is_dir():
-            return []
-        return sorted(entry.name for entry in place.iterdir() if not entry.name.startswith(".tmp-"))
+        """Sorted names of the finished files and the folders in a folder; empty where there is no such folder."""
+        return self.files.names(folder)
 
-    def read(self, path: str) -> bytes:
-        """The bytes of a file.
+    def walk(self, folder: str = "") -> Iterator[FileInfo]:
+        """Every finished file below a folder, in the order of their paths, a page in memory at a time."""
+        return self.files.walk(folder)
+
+    def size(self, path: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            StorageError: if it is missing.
+        """
+        return self.files.size(path)
+
+    def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
+        """The bytes of a file, or `length` of them from `start`; fewer at its end.
 
         Raises:
             StorageError: if it is missing or cannot be read.
         """
-        with _explained(self.root / path):
-            return (self.root / path).read_bytes()
+        return self.files.read(path, start, length)
+
+    def reader(self, path: str) -> BinaryIO:
+        """A file to seek and read in, a little at a time.
+
+        Raises:
+            StorageError: if it is missing or cannot be read.
+        """
+        size = self.size(path)
+        return cast(BinaryIO, io.BufferedReader(_Ranges(self.files, path, size), _READ_AHEAD))
 
     def write(self, path: str, data: bytes) -> None:
         """Put a whole file in place, replacing one of the same name.
 
         Raises:
-            StorageError: if the disk is full, read-only, or the like; the old file is then still there.
+            StorageError: if the storage refuses; the old file is then still there.
         """
-        self._publish(path, data, Path.replace)
+        self.files.write(path, data)
 
     def create(self, path: str, data: bytes) -> bool:
         """Put a whole file in place unless one of the same name exists; whether this call did it.
@@ -81,16 +171,11 @@ class Storage:
         Raises:
             StorageError: as for `write`.
         """
-        try:
-            self._publish(path, data, _link)
-        except _TakenError:
-            return False
-        return True
+        return self.files.create(path, data)
 
     def delete(self, path: str) -> None:
         """Remove a file; no error if it is not there."""
-        with _explained(self.root / path):
-            (self.root / path).unlink(missing_ok=True)
+        self.files.delete(path)
 
     def read_json(self, path: str) -> Any:
         """A JSON file, parsed.
@@ -101,21 +186,14 @@ class Storage:
         try:
             return json.loads(self.read(path))
         except ValueError as error:
-            raise StorageError(f"not a JSON file ({error})", item=self.root / path) from error
+            raise StorageError(f"not a JSON file ({error})", item=self.at(path)) from error
 
     def write_json(self, path: str, value: Any) -> None:
         """`write` of an indented JSON text."""
         self.write(path, to_json(value))
 
-    def append_line(self, path: str, line: str) -> None:
-        """Add one line to a log file."""
-        with _explained(self.root / path):
-            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
-            with (self.root / path).open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-
     def preflight(self) -> None:
-        """Write and delete one file, so that a disk that cannot be written to fails before any work.
+        """Write and delete one file, so that what cannot be written to fails before any work.
 
         Raises:
             StorageError: if it cannot be written to.
@@ -124,32 +202,49 @@ class Storage:
         self.write(probe, b"stl-ray")
         self.delete(probe)
 
-    def _publish(self, path: str, data: bytes, move: Callable[[Path, Path], object]) -> None:
-        final = self.root / path
-        temporary = final.with_name(f".tmp-{uuid.uuid4().hex}")
-        with _explained(final):
-            final.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with temporary.open("xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                move(temporary, final)
-            finally:
-                temporary.unlink(missing_ok=True)
-            _sync_folder(final.parent)
+
+class _Ranges(io.RawIOBase):
+    """A file read by ranges."""
+
+    def __init__(self, files: Files, path: str, size: int) -> None:
+        super().__init__()
+        self._files, self._path, self._size, self._place = files, path, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        length = min(len(buffer), max(self._size - self._place, 0))
+        data = self._files.read(self._path, self._place, length) if length else b""
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
 
 
-class _TakenError(Exception):
-    """Another writer published the name first."""
+@lru_cache(maxsize=256)
+def _files(root: str) -> Files:
+    scheme = root.partition("://")[0] if "://" in root else ""
+    if not scheme:
+        from stl_ray.store.local import LocalFiles
 
+        return LocalFiles(Path(root))
+    if scheme == "s3":
+        from stl_ray.store.s3 import S3Files
 
-def _link(temporary: Path, final: Path) -> None:
-    """A hard link fails when the name is taken, and shows the file only once all of it is written."""
-    try:
-        final.hardlink_to(temporary)
-    except FileExistsError as error:
-        raise _TakenError from error
+        return S3Files(root)
+    from stl_ray.store.arrow import ArrowFiles
+
+    return ArrowFiles(root)
 
 
 def to_json(value: Any) -> bytes:
@@ -160,33 +255,3 @@ def to_json(value: Any) -> bytes:
 def canonical_json(value: Any) -> bytes:
     """The one JSON text of a value, for digests: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-_EXPLANATIONS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file is larger than this process may write",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission denied",
-    errno.ENOENT: "there is no such file",
-    errno.ENOTDIR: "a part of the path is a file, not a folder",
-    errno.EEXIST: "a part of the path is a file, not a folder",
-}
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn an OSError into a StorageError that names the file."""
-    try:
-        yield
-    except OSError as error:
-        text = _EXPLANATIONS.get(error.errno or 0, error.strerror or str(error))
-        raise StorageError(text, item=path) from error

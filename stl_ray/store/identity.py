@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from stl_ray.errors import RunIdentityError
 from stl_ray.store.filesystem import canonical_json
 
 
-def require_same(found: Mapping[str, Any], wanted: Mapping[str, Any], where: Path) -> None:
+def require_same(found: Mapping[str, Any], wanted: Mapping[str, Any], where: object) -> None:
     """Refuse to go on with what was made under another identity.
 
     Args:

@@ -15,10 +15,12 @@ train/CLASSIFIER/               model artifact, metrics.jsonl, checkpoints
 attack/SET/                     adversarial shards (a run)
 evaluate/DEFENSE-on-SET/        predictions (a run); scores.json, gallery.parquet beside them
 report/                         report.html, report.md, figures/
-jobs/JOB.jsonl                  one line for each session of a job: times, versions
+jobs/JOB/                       one file for each session of a job: times, versions
 """
 
 from dataclasses import dataclass
+
+from stl_ray.uris import joined
 
 CLEAN = "clean"
 VANILLA = "vanilla"
@@ -45,7 +47,7 @@ class Layout:
 
     def uri(self, path: str) -> str:
         """The full URI of a relative path."""
-        return f"{self.root.rstrip('/')}/{path}"
+        return joined(self.root, path)
 
     def ingested(self, split: str) -> str:
         """The clean image shards of a split."""
@@ -71,6 +73,6 @@ class Layout:
         """The predictions on an attack set (or `clean`) behind a defense (or `none`)."""
         return f"evaluate/{defense}-on-{attack_set}"
 
-    def job_log(self, job: str) -> str:
-        """The sessions of a job."""
-        return f"jobs/{job}.jsonl"
+    def sessions(self, job: str) -> str:
+        """The folder of a job's sessions."""
+        return f"jobs/{job}"

@@ -121,7 +121,7 @@ class Run:
 
     def plan(self) -> list[PlannedShard]:
         """The planned shards, in order."""
-        table = table_from_bytes(self.storage.read("plan.parquet"), item=self.storage.root / "plan.parquet")
+        table = table_from_bytes(self.storage.read("plan.parquet"), item=self.storage.at("plan.parquet"))
         plan = [PlannedShard(**{**row, "source": json.loads(row["source"])}) for row in table.to_pylist()]
         digest = self.storage.read_json("run.json")["identity"]["plan_digest"]
         if _plan_digest(plan) != digest:
@@ -259,11 +259,11 @@ class Run:
     def _refuse_doubled_ids(self, receipts: Sequence[Receipt]) -> None:
         seen: set[bytes] = set()
         for receipt in receipts:
-            for identifier in ids_of(self.storage.root / receipt.part):
+            for identifier in ids_of(self.storage, receipt.part):
                 key = hashlib.blake2b(identifier.encode(), digest_size=16).digest()
                 if key in seen:
                     raise StorageError(
-                        "an id comes twice in the dataset", item=self.storage.root / receipt.part,
+                        "an id comes twice in the dataset", item=self.storage.at(receipt.part),
                         expected="unique ids", got=identifier,
                     )  # fmt: skip
                 seen.add(key)

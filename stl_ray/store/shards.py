@@ -2,12 +2,12 @@
 
 import hashlib
 import io
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stl_ray.errors import StorageError
+from stl_ray.store.filesystem import Storage
 
 ROW_GROUP = 256
 
@@ -31,16 +31,17 @@ def table_from_bytes(data: bytes, *, item: object) -> pa.Table:
         raise StorageError(f"not a whole Parquet file ({error})", item=item) from error
 
 
-def ids_of(path: Path) -> list[str]:
+def ids_of(storage: Storage, file: str) -> list[str]:
     """The id column of a Parquet file, without reading its images.
 
     Raises:
         StorageError: if the file cannot be read.
     """
     try:
-        ids: list[str] = pq.read_table(path, columns=["id"]).column("id").to_pylist()
+        with storage.reader(file) as reader:
+            ids: list[str] = pq.read_table(reader, columns=["id"]).column("id").to_pylist()
     except (pa.ArrowInvalid, OSError) as error:
-        raise StorageError(f"not a whole Parquet file ({error})", item=path) from error
+        raise StorageError(f"not a whole Parquet file ({error})", item=storage.at(file)) from error
     return ids
 
 

@@ -79,8 +79,8 @@ def test_refuses_a_wrong_key_by_its_path(path, override, message):
         (["defenses=[{name: vanilla, defense: jpeg}]"], "'vanilla' is the classifier without retraining"),
         (["project.splits=[train, train]"], "project.splits names a split twice"),
         (["ingest.size=16", "fit.dictionary.size=17"], "fit.dictionary.size, the filter's side, is larger"),
-        (["root=s3://bucket/x"], "root: expected a local or shared path, or a file:// URI"),
-        (["root=''"], "root: expected a local or shared path"),
+        (["root=s3://key:hidden@bucket/x"], "root: credentials in a URI end up in logs"),
+        (["root=''"], "root: expected a path, or a URI"),
         (["defenses=[{name: a, defense: jpeg}, {name: a, defense: stl}]"], "names must differ; got a, a"),
         (["attack.sets=[{name: clean, attack: fgsm, dissimilarity: 0.1}]"], "'clean' is taken"),
     ],
@@ -93,10 +93,12 @@ def test_refuses_impossible_combinations(path, overrides, message):
 def test_relative_paths_become_absolute_and_uris_stay(path, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     overrides = ["ingest.train={format: folder, path: data/train}", "train.weights=file:///w.safetensors"]
+    overrides.append("ingest.test={format: folder, path: 's3://bucket/test/?endpoint_override=host:1'}")
     experiment = load_experiment(path, overrides)
     assert experiment.root == str(tmp_path / "runs" / "test")
     assert experiment.ingest.train.path == str(tmp_path / "data" / "train")
-    assert experiment.train.weights == "file:///w.safetensors"
+    assert experiment.train.weights == "/w.safetensors"
+    assert experiment.ingest.test.path == "s3://bucket/test?endpoint_override=host:1"
 
 
 def test_refuses_several_wrong_keys_at_once(path):

@@ -275,7 +275,7 @@ def experiment_root(tmp_path: Path, natural_images: torch.Tensor) -> Path:
         write_lines(root / "train" / name / "metrics.jsonl", epochs)
         save_artifact(str(root / "train" / name), "model", 1, {"weight": np.zeros(2, np.float32)}, {})
     for number, job in enumerate(("ingest", "fit", "project", "train", "attack", "evaluate")):
-        write_lines(root / "jobs" / f"{job}.jsonl", [_session(job, number)])
+        write_json(root / "jobs" / job / "20260101T000000-0.json", _session(job, number))
     for stage, name, rows in (("ingest", "train", 1600), ("ingest", "test", 200), ("project", "stl-train", 1600)):
         manifest = {"stage": stage, "name": name, "rows": rows, "quarantined": 1 if name == "test" else 0, "parts": []}
         manifest |= {"reasons": {"unreadable": 1} if name == "test" else {}, "digest": "ef" * 32}

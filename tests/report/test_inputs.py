@@ -58,9 +58,9 @@ def test_refuses_a_spoiled_file_by_its_name(experiment_root, path, spoil):
 
 
 def test_refuses_a_broken_line_by_its_number(experiment_root):
-    path = experiment_root / "jobs" / "fit.jsonl"
-    path.write_text(path.read_text() + '{"job": "fit"\n')
-    with pytest.raises(ArtifactError, match=r"fit\.jsonl line 2"):
+    path = experiment_root / "train" / "vanilla" / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"epoch": 1\n')
+    with pytest.raises(ArtifactError, match=r"metrics\.jsonl line 31"):
         read_inputs(str(experiment_root))
 
 

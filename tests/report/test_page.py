@@ -96,7 +96,7 @@ def test_invariant_an_empty_experiment_states_what_is_missing(tmp_path):
     html, markdown, figures = build(tmp_path / "nothing", tmp_path / "report")
     assert figures == []
     missing = ("experiment.json", "evaluate/scores.json", "evaluate/gallery.parquet", "space/space.json",
-               "fit/curves.json", "train/CLASSIFIER/metrics.jsonl", "jobs/JOB.jsonl", "MANIFEST.json")  # fmt: skip
+               "fit/curves.json", "train/CLASSIFIER/metrics.jsonl", "jobs/JOB/", "MANIFEST.json")  # fmt: skip
     for name in missing:
         assert name in html and name.replace("_", r"\_") in markdown
     # The paper's tables are the only figures on such a page.

@@ -12,7 +12,7 @@ def test_roundtrip_bytes_and_names(tmp_path):
     storage.write("x/y.bin", b"one")
     storage.write("x/y.bin", b"two")
     assert storage.read("x/y.bin") == b"two"
-    assert storage.root == tmp_path / "a b"
+    assert storage.folder == tmp_path / "a b"
     assert storage.names("x") == ["y.bin"]
     assert storage.names("nowhere") == []
 

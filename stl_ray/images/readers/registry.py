@@ -32,4 +32,4 @@ def open_reader(source: Source, *, split: Split) -> Reader:
     """
     if source.path is None:
         return PhotographsReader(split, source.limit)
-    return _FILES[source.format](Storage.open(source.path).root, split, source.limit)
+    return _FILES[source.format](Path(Storage.open(source.path).root), split, source.limit)

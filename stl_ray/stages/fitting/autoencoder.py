@@ -38,7 +38,7 @@ def run(experiment: Experiment, thumbnails: Dataset) -> str:
     storage = _storage(experiment)
     given = pretrained(experiment)
     if storage.exists("autoencoder.json"):
-        _, meta, digest = load_autoencoder(str(storage.root))
+        _, meta, digest = load_autoencoder(storage.root)
         if given is None:
             require_same(meta.get("identity", {}), _identity(experiment, thumbnails), storage.root)
         else:
@@ -46,9 +46,9 @@ def run(experiment: Experiment, thumbnails: Dataset) -> str:
         return digest
     if given is not None:
         # With its record: how good it is was measured where it was trained.
-        return save_autoencoder(str(storage.root), given[0], given[1])
+        return save_autoencoder(storage.root, given[0], given[1])
     _train(experiment, thumbnails)
-    return load_autoencoder(str(storage.root))[2]
+    return load_autoencoder(storage.root)[2]
 
 
 def pretrained(experiment: Experiment) -> tuple[Autoencoder, dict[str, Any], str] | None:
@@ -143,4 +143,4 @@ def _save(
     best = next(row for row in reversed(rows) if row["best"])
     figures = {key: best[key] for key in ("validation_loss", "psnr", "noisy_psnr")}
     meta = {"identity": dict(identity), "epochs": len(rows), "best_epoch": best["epoch"], **figures}
-    save_autoencoder(str(storage.root), best_autoencoder(state), meta)
+    save_autoencoder(storage.root, best_autoencoder(state), meta)

@@ -53,7 +53,7 @@ def run(
     """
     config = experiment.fit.dictionary
     method = with_solver(experiment).stl.method
-    names = (name for part in samples.parts for name in ids_of(samples.storage.root / part["file"]))
+    names = (name for part in samples.parts for name in ids_of(samples.storage, part["file"]))
     place = {name: number for number, name in enumerate(names)}
     learnings = []
     for one in drawn:
@@ -128,7 +128,7 @@ class _Learning:
 
     def load(self) -> LearnedDictionary:
         """The dictionary that was learned."""
-        artifact = load_artifact(str(self._storage.root), KIND, VERSION)
+        artifact = load_artifact(self._storage.root, KIND, VERSION)
         filters, meta = torch.from_numpy(artifact.arrays["filters"].copy()), artifact.meta
         dictionary = Dictionary(filters, meta["lmbda"], meta["norm"])
         return LearnedDictionary(dictionary, meta["curve"], len(self.learn), len(self.holdout))
@@ -157,7 +157,7 @@ class _Learning:
         if state is None:
             raise AssertionError("the configuration asks for at least one iteration")
         record = {"lmbda": config.lmbda, "norm": config.norm, "curve": curve, "identity": self._identity}
-        save_artifact(str(self._storage.root), KIND, VERSION, {"filters": state["filters"].numpy()}, record)
+        save_artifact(self._storage.root, KIND, VERSION, {"filters": state["filters"].numpy()}, record)
         self._sweep(keep=None)
         board.post.remote(config.iterations - len(curve), "")
 
@@ -166,7 +166,7 @@ class _Learning:
         latest = max((name for name in self._checkpoints() if name.endswith(".json")), default=None)
         if latest is None:
             return None, []
-        artifact = load_artifact(str(self._storage.root), latest.removesuffix(".json"), VERSION)
+        artifact = load_artifact(self._storage.root, latest.removesuffix(".json"), VERSION)
         require_same(artifact.meta["identity"], self._identity, self._storage.root)
         return {name: torch.from_numpy(array.copy()) for name, array in artifact.arrays.items()}, artifact.meta["curve"]
 
@@ -174,7 +174,7 @@ class _Learning:
         """Write a checkpoint under a name of its own, then delete older ones: one is always whole."""
         name = f"{_CHECKPOINT}{len(curve):05d}"
         arrays = {key: tensor.numpy() for key, tensor in state.items()}
-        save_artifact(str(self._storage.root), name, VERSION, arrays, {"curve": curve, "identity": self._identity})
+        save_artifact(self._storage.root, name, VERSION, arrays, {"curve": curve, "identity": self._identity})
         self._sweep(keep=name)
 
     def _sweep(self, keep: str | None) -> None:

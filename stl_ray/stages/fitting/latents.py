@@ -46,7 +46,7 @@ def _autoencoder(experiment: Experiment, digest: str) -> Autoencoder:
     storage = Storage.open(experiment.root).below(Layout.autoencoder)
     if not storage.exists("autoencoder.json"):
         raise IncompleteRunError("there is no autoencoder yet; run `stl-ray fit` first", item=storage.root)
-    autoencoder, _, found = load_autoencoder(str(storage.root))
+    autoencoder, _, found = load_autoencoder(storage.root)
     if found != digest:
         raise ArtifactError("another autoencoder than was asked for", item=storage.root, expected=digest, got=found)
     return autoencoder
@@ -109,4 +109,4 @@ def load_latents(dataset: Dataset) -> tuple[NDArray[np.float32], list[str]]:
 
 def latent_ids(dataset: Dataset) -> list[str]:
     """The ids of all latents of a run, in order."""
-    return [name for part in dataset.parts for name in ids_of(dataset.storage.root / part["file"])]
+    return [name for part in dataset.parts for name in ids_of(dataset.storage, part["file"])]

@@ -51,7 +51,7 @@ def run(experiment: Experiment, thumbnails: Dataset, latents: Dataset) -> tuple[
                 # What went wrong, without the worker's stack, where it is an error of ours.
                 raise (error.cause if isinstance(error.cause, StlRayError) else error) from None
             progress.complete()
-    artifact = load_artifact(str(storage.root), KIND, VERSION)
+    artifact = load_artifact(storage.root, KIND, VERSION)
     require_same(artifact.meta["identity"], identity, storage.root)
     arrays = {name: torch.from_numpy(artifact.arrays[name].copy()) for name in ("labels", "central", "samples")}
     router = router_from(artifact.arrays, artifact.meta)
@@ -66,7 +66,7 @@ def _identity(experiment: Experiment, latents: Dataset) -> dict[str, Any]:
 def _find(experiment: Experiment, thumbnails: Dataset, latents: Dataset, identity: dict[str, Any]) -> None:
     torch.set_num_threads(experiment.ray.cpus_per_actor)
     storage = Storage.open(experiment.root)
-    autoencoder, _, _ = load_autoencoder(str(storage.below(Layout.autoencoder).root))
+    autoencoder, _, _ = load_autoencoder(storage.below(Layout.autoencoder).root)
     points, ids = load_latents(latents)
     strata = find_strata(autoencoder, points, ids, experiment.fit, seed=experiment.seed)
     found = _thumbnails(thumbnails, {ids[index] for index in strata.central.flatten().tolist()})
@@ -74,7 +74,7 @@ def _find(experiment: Experiment, thumbnails: Dataset, latents: Dataset, identit
     tensors = {"labels": strata.labels, "central": strata.central, "samples": samples}
     arrays = {**router_arrays(strata.router), **{name: tensor.numpy() for name, tensor in tensors.items()}}
     record = {**router_record(strata.router), "candidates": strata.candidates, "identity": identity}
-    save_artifact(str(storage.below(Layout.strata).root), KIND, VERSION, arrays, record)
+    save_artifact(storage.below(Layout.strata).root, KIND, VERSION, arrays, record)
 
 
 def _thumbnails(dataset: Dataset, ids: set[str]) -> dict[str, Tensor]:
