@@ -16,7 +16,7 @@ from stl_ray import __version__
 from stl_ray.config import Experiment, bundled, load_experiment
 from stl_ray.config.help import explain_keys
 from stl_ray.errors import ConfigError, DictionaryError, InputError, StlRayError
-from stl_ray.store import Layout, Storage, finished_below, verify
+from stl_ray.store import Layout, Storage, runs_below, verify
 from stl_ray.store.shards import sha256
 
 JOBS = {
@@ -217,7 +217,7 @@ def _import(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     root = Storage.open(options.folder)
-    folders = finished_below(root)
+    folders = runs_below(root)
     if not folders:
         raise InputError("no finished dataset at or below this folder", item=root.root, expected="a MANIFEST.json")
     failures = 0

@@ -7,7 +7,8 @@ layout       every path of an experiment
 artifacts    safetensors + JSON with a digest (spaces, classifiers)
 identity     what may not be mixed
 shards       Parquet tables as bytes
-runs         the run protocol: identity, plan, parts, receipts, manifest
+runs, plan, receipts   the run protocol: identity, plan, parts, receipts, manifest
+unique       whether every id comes once
 audit        a finished run recounted from its bytes
 datasets     reading a finished run through its manifest
 
@@ -15,25 +16,28 @@ Knows nothing of torch or Ray.
 """
 
 from stl_ray.store.artifacts import Artifact, load_artifact, save_artifact
-from stl_ray.store.audit import finished_below, verify
+from stl_ray.store.audit import runs_below, verify
 from stl_ray.store.datasets import Dataset
 from stl_ray.store.filesystem import Storage
 from stl_ray.store.identity import require_same
 from stl_ray.store.layout import Layout
-from stl_ray.store.runs import PlannedShard, QuarantinedRow, Receipt, Run
+from stl_ray.store.plan import Plan, PlannedShard
+from stl_ray.store.receipts import QuarantinedRow, Receipt
+from stl_ray.store.runs import Run
 
 __all__ = [
     "Artifact",
     "Dataset",
     "Layout",
+    "Plan",
     "PlannedShard",
     "QuarantinedRow",
     "Receipt",
     "Run",
     "Storage",
-    "finished_below",
     "load_artifact",
     "require_same",
+    "runs_below",
     "save_artifact",
     "verify",
 ]

@@ -5,81 +5,34 @@
     parts/part-00042-<sha12>.parquet named by content
     done/00042.json                  the receipt, created once, after the part that it names
     quarantine/00042-<sha12>.parquet id, reason, message, original bytes
-    attempts/00042.<n>               who took the shard, under which driver
+    attempts/00042.<n>               which worker took the shard, under which driver
     MANIFEST.json                    written last; freezes the receipts; readers use only this
 
 The first receipt of a shard wins; a part that no receipt names is ignored, so late and doubled writers are harmless.
 """
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from stl_ray.errors import IncompleteRunError, QuarantineLimitError, StorageError
+from stl_ray.store import plan as plans
 from stl_ray.store.filesystem import Storage, canonical_json, to_json
 from stl_ray.store.identity import require_same
-from stl_ray.store.shards import ids_of, sha256, table_from_bytes, table_to_bytes
+from stl_ray.store.plan import Plan, PlannedShard, plan_file
+from stl_ray.store.receipts import QUARANTINE_SCHEMA, QuarantinedRow, Receipt
+from stl_ray.store.shards import ids_of, sha256, table_to_bytes
+from stl_ray.store.unique import doubled, first_of, keys_of
 
 MANIFEST = "MANIFEST.json"
-VERSION = 1
+VERSION = 2
 
-QUARANTINE_SCHEMA = pa.schema(
-    [("id", pa.string()), ("reason", pa.string()), ("message", pa.string()), ("image", pa.binary())]
-)
-_PLAN_SCHEMA = pa.schema(
-    [("number", pa.int32()), ("source", pa.string()), ("rows", pa.int64()), ("digest", pa.string())]
-)
-
-
-@dataclass(frozen=True)
-class PlannedShard:
-    """One unit of work: a piece of the source that becomes one part.
-
-    Args:
-        number: position in the plan and in the dataset.
-        source: JSON-able; what the stage needs to find the rows.
-        rows: rows that the source holds; each comes out or is quarantined.
-        digest: of the source's content or name.
-    """
-
-    number: int
-    source: dict[str, Any]
-    rows: int
-    digest: str
-
-
-@dataclass(frozen=True)
-class QuarantinedRow:
-    """One image set aside: its id, the reason (a `QuarantineReason`), a message, and its bytes where they exist."""
-
-    id: str
-    reason: str
-    message: str
-    image: bytes | None = None
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What became of one shard; JSON in done/."""
-
-    shard: int
-    part: str
-    rows_in: int
-    rows: int
-    sha256: str
-    bytes: int
-    quarantined: int
-    reasons: dict[str, int]
-    quarantine: str | None
-    quarantine_sha256: str | None
-    seconds: float
-    attempt: int
-    environment: dict[str, Any]
+# Receipts and ids are read side by side: in an object store each costs a round trip.
+READERS = 16
 
 
 @dataclass(frozen=True)
@@ -91,18 +44,18 @@ class Run:
     name: str
 
     def start(
-        self, plan: Sequence[PlannedShard], *, identity: Mapping[str, Any], environment: Mapping[str, Any]
+        self, plan: Iterable[PlannedShard], *, identity: Mapping[str, Any], environment: Mapping[str, Any]
     ) -> None:
         """Create the run, or check that the one in the folder has the same identity and plan.
 
         Raises:
             RunIdentityError: if the folder holds a run of another identity; the difference is shown.
         """
-        full = {"stage": self.stage, "name": self.name, **identity, "plan_digest": _plan_digest(plan)}
+        file, digest = plan_file(plan)
+        full = {"stage": self.stage, "name": self.name, **identity, "plan_digest": digest}
         record = {"version": VERSION, "identity": full, "environment": dict(environment)}
         if not self.storage.exists("run.json"):
-            rows = [{**asdict(shard), "source": json.dumps(shard.source, sort_keys=True)} for shard in plan]
-            self.storage.write("plan.parquet", table_to_bytes(pa.Table.from_pylist(rows, schema=_PLAN_SCHEMA)))
+            self.storage.write(plans.FILE, file)
             if self.storage.create("run.json", to_json(record)):
                 return
         require_same(self.storage.read_json("run.json")["identity"], full, self.storage.root)
@@ -119,36 +72,55 @@ class Run:
         found = self.storage.read_json("run.json")["identity"]
         require_same({key: found.get(key) for key in identity}, identity, self.storage.root)
 
-    def plan(self) -> list[PlannedShard]:
-        """The planned shards, in order."""
-        table = table_from_bytes(self.storage.read("plan.parquet"), item=self.storage.at("plan.parquet"))
-        plan = [PlannedShard(**{**row, "source": json.loads(row["source"])}) for row in table.to_pylist()]
+    def plan(self) -> Plan:
+        """The plan.
+
+        Raises:
+            StorageError: if it is missing, damaged, or not the one of run.json.
+        """
+        plan = Plan.of(self.storage)
         digest = self.storage.read_json("run.json")["identity"]["plan_digest"]
-        if _plan_digest(plan) != digest:
+        if plan.digest != digest:
             raise StorageError(
                 "the plan is not that of run.json: another driver started here at the same time; remove the folder",
-                item=self.storage.root, expected=digest, got=_plan_digest(plan),
+                item=self.storage.root, expected=digest, got=plan.digest,
             )  # fmt: skip
         return plan
 
+    def done(self) -> set[int]:
+        """The numbers of the shards that have a receipt."""
+        return {int(name.removesuffix(".json")) for name in self.storage.names("done")}
+
     def receipts(self) -> dict[int, Receipt]:
         """The receipts so far, by shard number."""
-        found = (Receipt(**self.storage.read_json(f"done/{name}")) for name in self.storage.names("done"))
+        with ThreadPoolExecutor(READERS) as pool:
+            found = pool.map(self.receipt, sorted(self.done()))
         return {receipt.shard: receipt for receipt in found}
 
-    def pending(self) -> list[PlannedShard]:
-        """The planned shards that have no receipt yet."""
-        done = {int(name.removesuffix(".json")) for name in self.storage.names("done")}
-        return [shard for shard in self.plan() if shard.number not in done]
+    def receipt(self, shard: int) -> Receipt:
+        """The receipt of a shard.
 
-    def attempt(self, shard: int, driver: str) -> int:
-        """Record that a worker takes a shard; its number (from 1) among the attempts under the same driver."""
-        everyone = [name for name in self.storage.names("attempts") if name.startswith(f"{shard:05d}.")]
-        mine = sum(1 for name in everyone if self.storage.read(f"attempts/{name}").decode() == driver)
-        number = len(everyone)
-        while not self.storage.create(f"attempts/{shard:05d}.{number}", driver.encode()):
+        Raises:
+            StorageError: if it has none.
+        """
+        return Receipt(**self.storage.read_json(f"done/{shard:05d}.json"))
+
+    def attempt(self, shard: int, worker: Mapping[str, str]) -> list[dict[str, str]]:
+        """Record that a worker takes a shard, and say which others took it before.
+
+        Args:
+            shard: its number.
+            worker: who takes it: JSON-able, with the `driver` that it works for.
+
+        Returns:
+            The earlier workers of the same driver, in order.
+        """
+        earlier: list[dict[str, str]] = []
+        number = 0
+        while not self.storage.create(f"attempts/{shard:05d}.{number}", to_json(dict(worker))):
+            earlier.append(self.storage.read_json(f"attempts/{shard:05d}.{number}"))
             number += 1
-        return mine + 1
+        return [record for record in earlier if record["driver"] == worker["driver"]]
 
     def publish(
         self,
@@ -199,7 +171,7 @@ class Run:
         )
         if self.storage.create(f"done/{shard.number:05d}.json", to_json(asdict(receipt))):
             return receipt
-        return Receipt(**self.storage.read_json(f"done/{shard.number:05d}.json"))
+        return self.receipt(shard.number)
 
     def finish(self, *, max_quarantined: float) -> dict[str, Any]:
         """Check that every planned shard is done and the quarantine within its limit, then publish the manifest.
@@ -219,14 +191,7 @@ class Run:
             manifest = dict(self.storage.read_json(MANIFEST))
             self._check_quarantine(manifest["rows"], manifest["quarantined"], manifest["reasons"], max_quarantined)
             return manifest
-        plan, receipts = self.plan(), self.receipts()
-        missing = [shard.number for shard in plan if shard.number not in receipts]
-        if missing:
-            raise IncompleteRunError(
-                "shards are missing; run the same job again to continue", item=self.storage.root,
-                expected=f"{len(plan)} receipts", got=f"{len(plan) - len(missing)}; first missing: {missing[:5]}",
-            )  # fmt: skip
-        done = [receipts[shard.number] for shard in plan]
+        done = self.complete()
         rows, quarantined = sum(r.rows for r in done), sum(r.quarantined for r in done)
         reasons: Counter[str] = Counter()
         for receipt in done:
@@ -249,6 +214,29 @@ class Run:
         self.storage.create(MANIFEST, to_json(manifest))
         return dict(self.storage.read_json(MANIFEST))
 
+    def complete(self) -> list[Receipt]:
+        """The receipts of all planned shards, in order.
+
+        Raises:
+            IncompleteRunError: if shards have no receipt.
+            StorageError: if a receipt is not of as many rows as were planned.
+        """
+        planned, receipts = self.plan().rows, self.receipts()
+        missing = [number for number in range(len(planned)) if number not in receipts]
+        if missing:
+            raise IncompleteRunError(
+                "shards are missing; run the same job again to continue", item=self.storage.root,
+                expected=f"{len(planned)} receipts", got=f"{len(planned) - len(missing)}; first missing: {missing[:5]}",
+            )  # fmt: skip
+        for number, rows in enumerate(planned):
+            receipt = receipts[number]
+            if receipt.rows + receipt.quarantined != rows:
+                raise StorageError(
+                    "rows lost or doubled", item=self.storage.at(f"done/{number:05d}.json"), expected=f"{rows} rows",
+                    got=f"{receipt.rows} out and {receipt.quarantined} quarantined",
+                )  # fmt: skip
+        return [receipts[number] for number in range(len(planned))]
+
     def _check_quarantine(self, rows: int, quarantined: int, reasons: Mapping[str, int], limit: float) -> None:
         if quarantined > limit * (rows + quarantined) or rows == 0:
             raise QuarantineLimitError(
@@ -257,17 +245,11 @@ class Run:
             )  # fmt: skip
 
     def _refuse_doubled_ids(self, receipts: Sequence[Receipt]) -> None:
-        seen: set[bytes] = set()
-        for receipt in receipts:
-            for identifier in ids_of(self.storage, receipt.part):
-                key = hashlib.blake2b(identifier.encode(), digest_size=16).digest()
-                if key in seen:
-                    raise StorageError(
-                        "an id comes twice in the dataset", item=self.storage.at(receipt.part),
-                        expected="unique ids", got=identifier,
-                    )  # fmt: skip
-                seen.add(key)
-
-
-def _plan_digest(plan: Sequence[PlannedShard]) -> str:
-    return sha256(canonical_json([asdict(shard) for shard in plan]))
+        with ThreadPoolExecutor(READERS) as pool:
+            twice = doubled(pool.map(lambda receipt: keys_of(ids_of(self.storage, receipt.part)), receipts))
+        for receipt in receipts if twice else ():
+            if name := first_of(ids_of(self.storage, receipt.part), twice):
+                raise StorageError(
+                    "an id comes twice in the dataset", item=self.storage.at(receipt.part), expected="unique ids",
+                    got=name,
+                )  # fmt: skip

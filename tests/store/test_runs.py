@@ -37,7 +37,8 @@ def finished(tmp_path):
 
 
 def test_roundtrip_plan_and_dataset(finished, tmp_path):
-    assert finished.plan() == PLAN
+    assert list(finished.plan()) == PLAN
+    assert [finished.plan().shard(number) for number in (2, 0)] == [PLAN[2], PLAN[0]]
     dataset = Dataset.open(str(tmp_path))
     assert dataset.rows == 9
     assert [i for table in dataset.tables() for i in table["id"].to_pylist()] == [
@@ -52,7 +53,7 @@ def test_invariant_a_resumed_run_plans_only_what_has_no_receipt(tmp_path):
     _publish(run, PLAN[1])
     again = _run(tmp_path)
     _start(again)
-    assert [shard.number for shard in again.pending()] == [0, 2]
+    assert again.done() == {1}
 
 
 def test_invariant_the_first_receipt_wins(tmp_path):
@@ -80,9 +81,11 @@ def test_invariant_the_same_rows_give_the_same_bytes(tmp_path):
 
 def test_invariant_attempts_count_under_one_driver(tmp_path):
     run = _run(tmp_path)
-    assert [run.attempt(7, "driver-1") for _ in range(3)] == [1, 2, 3]
-    assert run.attempt(7, "driver-2") == 1
-    assert run.attempt(8, "driver-1") == 1
+    one, other = {"driver": "1", "node": "a"}, {"driver": "2", "node": "a"}
+    assert [run.attempt(7, one) for _ in range(3)] == [[], [one], [one, one]]
+    assert run.attempt(7, other) == []
+    assert run.attempt(7, one) == [one, one, one]
+    assert run.attempt(8, one) == []
 
 
 def test_invariant_the_environment_is_no_identity(tmp_path):
@@ -171,7 +174,7 @@ def test_refuses_a_plan_that_another_driver_wrote(finished, tmp_path):
     other.start(PLAN[:2], identity={}, environment={})
     (tmp_path / "plan.parquet").write_bytes((tmp_path / "other" / "plan.parquet").read_bytes())
     with pytest.raises(StorageError, match=r"the plan is not that of run\.json"):
-        finished.pending()
+        finished.plan()
 
 
 def test_refuses_a_row_without_an_id(tmp_path):
