@@ -17,6 +17,7 @@ class QuarantineReason(StrEnum):
     DUPLICATE_ID = "duplicate_id"  # a second row with an id that the dataset already has
     SOLVER_DIVERGED = "solver_diverged"  # the projection did not stay finite
     LATENT_NOT_FINITE = "latent_not_finite"  # the autoencoder gave NaN or infinity for it
+    KILLS_WORKER = "kills_worker"  # the process that works on it dies, again and again, and on others it does not
 
 
 class StlRayError(Exception):

@@ -260,10 +260,29 @@ class RayConfig(Section):
         None, description="Ray cluster to join; absent: RAY_ADDRESS, else a local one is started"
     )
     actors: int | None = Field(
-        None, ge=1, description="actors at work at once; absent: as many as the CPUs or GPUs carry"
+        None, ge=1, description="most actors at work at once; absent: as many as the CPUs or GPUs carry"
     )
+    min_actors: int | None = Field(
+        None, ge=1, description="fewest actors; more are started while shards wait; absent: as many as ray.actors"
+    )
+    initial_actors: int | None = Field(None, ge=1, description="actors to begin with; absent: ray.min_actors")
+    autoscaling: bool = Field(
+        False, description="whether the cluster adds nodes on demand: what does not fit at present is then waited for, not "
+        "refused; needs ray.actors"
+    )  # fmt: skip
     cpus_per_actor: int = Field(1, ge=1, description="CPUs, and threads, of an actor")
-    gpus_per_actor: float = Field(0.0, ge=0, description="GPUs of an actor; fractions share one")
+    gpus_per_actor: float = Field(
+        0.0, ge=0, description="GPUs of an actor that computes (not of ingest); fractions share one"
+    )
+
+    @model_validator(mode="after")
+    def _pool_is_possible(self) -> "RayConfig":
+        if self.autoscaling and self.actors is None:
+            raise ValueError("autoscaling needs actors: what the cluster may grow to is not known here")
+        sizes = [size for size in (self.min_actors, self.initial_actors, self.actors) if size is not None]
+        if sizes != sorted(sizes):
+            raise ValueError("min_actors, initial_actors and actors must not fall in this order")
+        return self
 
 
 def _unique_names(items: "tuple[NamedDefense, ...]") -> "tuple[NamedDefense, ...]":

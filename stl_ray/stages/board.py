@@ -1,10 +1,11 @@
-"""A board on which workers post what they have done, and from which the driver draws its progress."""
+"""A board on which workers post what they do, and from which the driver draws its progress."""
 
 import time
 from collections.abc import Callable
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from stl_ray.stages.progress import JobProgress
 
@@ -12,11 +13,12 @@ _POLL_S = 0.5
 
 
 class Board:
-    """Adds up posts until the driver takes them."""
+    """Adds up posts until the driver takes them, and knows which shards are in somebody's hands."""
 
     def __init__(self) -> None:
         self._units = 0
         self._note = ""
+        self._shards: set[tuple[str, int]] = set()
 
     def post(self, units: int, note: str) -> None:
         """Add finished units and replace the note."""
@@ -28,10 +30,23 @@ class Board:
         units, self._units = self._units, 0
         return units, self._note
 
+    def begin(self, run: str, shard: int) -> None:
+        """A worker takes a shard, perhaps one whose worker died."""
+        self._shards.add((run, shard))
+
+    def end(self, run: str, shard: int) -> None:
+        """A worker is done with a shard, well or not."""
+        self._shards.discard((run, shard))
+
+    def in_flight(self) -> int:
+        """How many shards are in somebody's hands."""
+        return len(self._shards)
+
 
 def make_board() -> Any:
-    """The handle of a new board, which takes no CPU."""
-    return ray.remote(num_cpus=0)(Board).remote()
+    """The handle of a new board, which takes no CPU and lives where the driver does."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here, max_restarts=-1).remote()
 
 
 def watch(board: Any, progress: JobProgress, finished: Callable[[], bool]) -> None:

@@ -5,6 +5,7 @@ otherwise is counted beside them. Each defense's retrained classifier sees its o
 the vanilla one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,19 +15,21 @@ import torch
 from torch import Tensor
 
 from stl_ray.config import Experiment
-from stl_ray.defenses import Defense, make_defense
+from stl_ray.defenses import Defense, Purified, make_defense
 from stl_ray.errors import AuditError
 from stl_ray.evaluation import NO_VERDICT, PREDICTIONS_SCHEMA, UNDEFENDED, Setting, attack_summaries, score
 from stl_ray.images import quantize, to_tensor
 from stl_ray.metrics import psnr
 from stl_ray.models import Victim, predict
 from stl_ray.stages.attack import identity_of as attack_identity
+from stl_ray.stages.computing import TURNS
 from stl_ray.stages.gallery import write_gallery
 from stl_ray.stages.inputs import classifier_of, dataset_of, make_defenses, run_of, with_solver
 from stl_ray.stages.records import by_size, class_names, pixels_of, plan_parts
-from stl_ray.stages.runner import PlannedRun, ShardOutput, run_shards
+from stl_ray.stages.runner import PlannedRun, ShardJob, run_shards
 from stl_ray.stages.session import device_of
-from stl_ray.store import Dataset, Layout, PlannedShard, Storage
+from stl_ray.stages.works import ShardOutput, TableWork
+from stl_ray.store import Dataset, Layout, PlannedShard, Storage, require_same
 from stl_ray.store.layout import CLEAN, VANILLA
 
 
@@ -38,8 +41,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
     """
     experiment = with_solver(experiment)
     layout = Layout(experiment.root)
-    cells = plan(experiment)
-    run_shards("evaluate", list(cells.values()), partial(EvaluateWork, experiment), experiment)
+    cells = cells_of(experiment)
+    run_shards(_job(experiment, cells), experiment)
     predictions = {
         cell: pa.concat_tables(Dataset.open(layout.uri(planned.folder)).tables()) for cell, planned in cells.items()
     }
@@ -59,7 +62,22 @@ def run(experiment: Experiment) -> dict[str, Any]:
     return {"images": sum(table.num_rows for table in predictions.values())}
 
 
-def plan(experiment: Experiment) -> dict[tuple[str, str], PlannedRun]:
+def plan(experiment: Experiment) -> ShardJob:
+    """Every cell.
+
+    Raises:
+        IncompleteRunError: if a job before this one is not done.
+    """
+    experiment = with_solver(experiment)
+    return _job(experiment, cells_of(experiment))
+
+
+def _job(experiment: Experiment, cells: dict[tuple[str, str], PlannedRun]) -> ShardJob:
+    identities = {planned.folder: planned.identity for planned in cells.values()}
+    return ShardJob("evaluate", list(cells.values()), partial(EvaluateWork, experiment, identities))
+
+
+def cells_of(experiment: Experiment) -> dict[tuple[str, str], PlannedRun]:
     """One run of predictions for every (defense, attack set or clean)."""
     layout = Layout(experiment.root)
     clean = images_of(experiment, CLEAN)
@@ -73,13 +91,8 @@ def plan(experiment: Experiment) -> dict[tuple[str, str], PlannedRun]:
         retrained = classifier_of(experiment.root, retrained_name(experiment, name))[1]
         for attack_set in attack_sets(experiment):
             dataset = images_of(experiment, attack_set)
-            identity = {
-                "defense": defense.identity(),
-                "vanilla": vanilla,
-                "retrained": retrained,
-                "input": dataset.digest,
-                "clean": clean.digest,
-            }
+            made_of = {"defense": defense.identity(), "vanilla": vanilla, "retrained": retrained}
+            identity = {**made_of, "input": dataset.digest, "clean": clean.digest}
             folder = layout.predictions(name, attack_set)
             cells[name, attack_set] = PlannedRun(folder, _plan_pairs(dataset, clean), identity)
     return cells
@@ -122,54 +135,52 @@ def retrained_name(experiment: Experiment, defense: str) -> str:
 
 
 @dataclass
-class EvaluateWork:
-    """Predicts the images of a shard behind a defense, with the vanilla and the retrained classifier."""
+class EvaluateWork(TableWork):
+    """Predicts the images of a shard behind a defense, with the vanilla and the retrained classifier.
+
+    Args:
+        experiment: as the driver has it.
+        identities: of the runs, which the defenses and classifiers that are loaded here must agree with.
+    """
 
     experiment: Experiment
+    identities: dict[str, Mapping[str, Any]]
 
     def __post_init__(self) -> None:
         layout = Layout(self.experiment.root)
         root = self.experiment.root
         self._device = device_of(self.experiment.ray)
-        self._vanilla, _ = classifier_of(root, VANILLA, self._device)
+        self._vanilla, vanilla = classifier_of(root, VANILLA, self._device)
         defenses = defenses_with_none(self.experiment, self._device)
-        self._retrained = {
-            n: classifier_of(root, retrained_name(self.experiment, n), self._device)[0] for n in defenses
+        retrained = {n: classifier_of(root, retrained_name(self.experiment, n), self._device) for n in defenses}
+        self._retrained = {name: classifier for name, (classifier, _) in retrained.items()}
+        self._images = {
+            attack_set: images_of(self.experiment, attack_set) for attack_set in attack_sets(self.experiment)
         }
         self._cells = {
             layout.predictions(name, attack_set): (name, defense, attack_set)
             for name, defense in defenses.items()
-            for attack_set in attack_sets(self.experiment)
+            for attack_set in self._images
         }
+        for run, (name, defense, _) in self._cells.items():
+            found = {"defense": defense.identity(), "vanilla": vanilla, "retrained": retrained[name][1]}
+            require_same({key: self.identities[run][key] for key in found}, found, run)
 
-    def __call__(self, run: str, shard: PlannedShard) -> ShardOutput:
-        """One shard of an attack set behind one defense."""
-        name, defense, attack_set = self._cells[run]
-        table = images_of(self.experiment, attack_set).read(shard.source["images"])
-        clean_table = images_of(self.experiment, CLEAN).read(shard.source["clean"])
+    def table(self, run: str, shard: PlannedShard) -> pa.Table:
+        """The images of the set's shard."""
+        return self._images[self._cells[run][2]].read(shard.source["images"])
+
+    def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
+        """Predictions of images of one set behind one defense."""
+        name, defense, _ = self._cells[run]
         ids, labels = table.column("id").to_pylist(), table.column("label").to_pylist()
-        if ids != clean_table.column("id").to_pylist():
-            raise AuditError("the set's images are not those of the clean shard", item=shard.source["images"]["file"])
-        originals = pixels_of(clean_table)
+        originals = pixels_of(self._clean(shard, ids))
         rows: dict[int, dict[str, Any]] = {}
         for positions, images in by_size(pixels_of(table), self._device):
-            purified = defense.purify(images)
-            deployed = quantize(purified.images)
             clean = to_tensor([originals[position] for position in positions]).to(self._device)
-            # An image whose solve diverged has no verdict, and so counts as wrong.
-            diverged = torch.tensor([status == "diverged" for status in purified.status], device=self._device)
-
-            def verdict(classifier: Victim, batch: Tensor, lost: Tensor = diverged) -> Tensor:
-                return predict(classifier, batch.nan_to_num()).masked_fill(lost, NO_VERDICT)
-
-            columns = {
-                "vanilla": verdict(self._vanilla, deployed),
-                "retrained": verdict(self._retrained[name], deployed),
-                "vanilla_float": verdict(self._vanilla, purified.images),
-                "retrained_float": verdict(self._retrained[name], purified.images),
-                "psnr": psnr(deployed, clean),
-                "cluster": purified.cluster,
-            }
+            with TURNS.turn():
+                purified = defense.purify(images)
+                columns = self._columns(name, purified, clean)
             for index, position in enumerate(positions):
                 row = {key: values[index].item() for key, values in columns.items()}
                 rows[position] = {
@@ -179,3 +190,29 @@ class EvaluateWork:
                     **row,
                 }
         return ShardOutput(pa.Table.from_pylist([rows[p] for p in sorted(rows)], schema=PREDICTIONS_SCHEMA))
+
+    def _clean(self, shard: PlannedShard, ids: list[str]) -> pa.Table:
+        """The clean images of some ids, in their order."""
+        clean = self._images[CLEAN].read(shard.source["clean"])
+        places = {name: place for place, name in enumerate(clean.column("id").to_pylist())}
+        if not places.keys() >= set(ids):
+            raise AuditError("the set's images are not those of the clean shard", item=shard.source["images"]["file"])
+        return clean.take([places[name] for name in ids])
+
+    def _columns(self, name: str, purified: Purified, clean: Tensor) -> dict[str, Tensor]:
+        """What is predicted and measured of a batch behind the defense of that name, (B,) each."""
+        deployed = quantize(purified.images)
+        # An image whose solve diverged has no verdict, and so counts as wrong.
+        lost = torch.tensor([status == "diverged" for status in purified.status], device=self._device)
+
+        def verdict(classifier: Victim, batch: Tensor) -> Tensor:
+            return predict(classifier, batch.nan_to_num()).masked_fill(lost, NO_VERDICT)
+
+        return {
+            "vanilla": verdict(self._vanilla, deployed),
+            "retrained": verdict(self._retrained[name], deployed),
+            "vanilla_float": verdict(self._vanilla, purified.images),
+            "retrained_float": verdict(self._retrained[name], purified.images),
+            "psnr": psnr(deployed, clean),
+            "cluster": purified.cluster,
+        }

@@ -1,7 +1,9 @@
 """ingest: files of any kind -> image shards. Broken images are set aside with their reason; the others go on."""
 
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -10,8 +12,11 @@ import pyarrow as pa
 from stl_ray.config import Experiment, Source
 from stl_ray.errors import ImageError, InputError, QuarantineReason
 from stl_ray.images import MIN_SIDE, decode, encode_png, image_schema, resize
-from stl_ray.images.readers import RawImage, Reader, open_reader
-from stl_ray.stages.runner import PlannedRun, ShardOutput, run_shards
+from stl_ray.images.readers import RawImage, Reader, SourceShard, open_reader
+from stl_ray.stages.computing import TURNS, in_threads
+from stl_ray.stages.records import BATCH
+from stl_ray.stages.runner import PlannedRun, ShardJob, run_shards
+from stl_ray.stages.works import RawRow, ShardOutput
 from stl_ray.store import Layout, PlannedShard, QuarantinedRow
 
 Split = Literal["train", "test"]
@@ -20,6 +25,16 @@ SPLITS: tuple[Split, ...] = ("train", "test")
 
 def run(experiment: Experiment) -> dict[str, Any]:
     """Ingest both splits; images and quarantined, counted.
+
+    Raises:
+        InputError: if a source is missing, empty or unusable, or the splits have different classes.
+    """
+    manifests = run_shards(plan(experiment), experiment)
+    return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
+
+
+def plan(experiment: Experiment) -> ShardJob:
+    """Both splits; their plans are made shard by shard, as they are taken.
 
     Raises:
         InputError: if a source is missing, empty or unusable, or the splits have different classes.
@@ -34,10 +49,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     layout = Layout(experiment.root)
     planned = []
     for split, reader in readers.items():
-        shards = [
-            PlannedShard(number=number, source=shard.source, rows=shard.rows, digest=shard.digest)
-            for number, shard in enumerate(reader.plan(config.shard_size))
-        ]
+        shards = _numbered(reader.plan(config.shard_size))
         identity = {
             # Not the path: the plan's digest says what was found there.
             "source": _source(experiment, split).model_dump(mode="json", exclude={"path"}),
@@ -46,8 +58,12 @@ def run(experiment: Experiment) -> dict[str, Any]:
             "class_names": reader.class_names,
         }
         planned.append(PlannedRun(layout.ingested(split), shards, identity))
-    manifests = run_shards("ingest", planned, partial(IngestWork, experiment), experiment)
-    return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
+    return ShardJob("ingest", planned, partial(IngestWork, experiment), gpu=False)
+
+
+def _numbered(shards: Iterable[SourceShard]) -> Iterator[PlannedShard]:
+    for number, shard in enumerate(shards):
+        yield PlannedShard(number=number, source=shard.source, rows=shard.rows, digest=shard.digest)
 
 
 @dataclass
@@ -60,18 +76,31 @@ class IngestWork:
         layout = Layout(self.experiment.root)
         self._readers = {layout.ingested(split): _open(self.experiment, split) for split in SPLITS}
 
-    def __call__(self, run: str, shard: PlannedShard) -> ShardOutput:
-        """One shard of a split."""
+    def __call__(self, run: str, shard: PlannedShard, rows: Collection[int] | None = None) -> ShardOutput:
+        """One shard of a split, or only the images at some positions."""
         reader = self._readers[run]
-        rows, quarantine = [], []
-        for raw in reader.read(shard.source):
-            try:
-                rows.append(self._row(raw, len(reader.class_names)))
-            except ImageError as error:
-                data = raw.data if isinstance(raw.data, bytes) else None
-                quarantine.append(QuarantinedRow(raw.id, error.reason, str(error), data))
+        images: list[dict[str, Any]] = []
+        quarantine: list[QuarantinedRow] = []
+        wanted = (raw for place, raw in enumerate(reader.read(shard.source)) if rows is None or place in rows)
+        while batch := list(islice(wanted, BATCH)):
+            with TURNS.turn():
+                made = in_threads(partial(self._image, classes=len(reader.class_names)), batch)
+            images += [row for row in made if isinstance(row, dict)]
+            quarantine += [row for row in made if isinstance(row, QuarantinedRow)]
         schema = image_schema("image", reader.class_names)
-        return ShardOutput(pa.Table.from_pylist(rows, schema=schema), quarantine)
+        return ShardOutput(pa.Table.from_pylist(images, schema=schema), quarantine)
+
+    def raw(self, run: str, shard: PlannedShard, row: int) -> RawRow:
+        """The file at a position of the shard."""
+        raw = next(islice(self._readers[run].read(shard.source), row, None))
+        return RawRow(raw.id, raw.data if isinstance(raw.data, bytes) else None)
+
+    def _image(self, raw: RawImage, classes: int) -> dict[str, Any] | QuarantinedRow:
+        try:
+            return self._row(raw, classes)
+        except ImageError as error:
+            data = raw.data if isinstance(raw.data, bytes) else None
+            return QuarantinedRow(raw.id, error.reason, str(error), data)
 
     def _row(self, raw: RawImage, classes: int) -> dict[str, Any]:
         if raw.problem is not None:

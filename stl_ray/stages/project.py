@@ -1,5 +1,6 @@
 """project: image shards -> purified image shards, every split through every defense."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,17 +12,30 @@ from stl_ray.defenses import Defense
 from stl_ray.errors import QuarantineReason
 from stl_ray.images import class_names_of, image_schema, quantize, to_uint8
 from stl_ray.metrics import psnr
+from stl_ray.stages.computing import TURNS
 from stl_ray.stages.inputs import dataset_of, make_defenses, with_solver
 from stl_ray.stages.records import by_size, pixels_of, plan_parts, stored
-from stl_ray.stages.runner import PlannedRun, ShardOutput, run_shards
+from stl_ray.stages.runner import PlannedRun, ShardJob, run_shards
 from stl_ray.stages.session import device_of
-from stl_ray.store import Dataset, Layout, PlannedShard, QuarantinedRow
+from stl_ray.stages.works import ShardOutput, TableWork
+from stl_ray.store import Dataset, Layout, PlannedShard, QuarantinedRow, require_same
 
 TRAIN = "train"
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
     """Purify every split with every defense; images and quarantined, counted.
+
+    Raises:
+        IncompleteRunError: if a split was not ingested.
+        ArtifactError: if a defense needs the space and there is none.
+    """
+    manifests = run_shards(plan(experiment), experiment)
+    return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
+
+
+def plan(experiment: Experiment) -> ShardJob:
+    """Every split through every defense.
 
     Raises:
         IncompleteRunError: if a split was not ingested.
@@ -35,8 +49,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
             dataset = dataset_of(experiment.root, layout.ingested(split))
             identity = identity_of(defense, dataset, split)
             planned.append(PlannedRun(layout.projected(name, split), plan_parts(dataset), identity))
-    manifests = run_shards("project", planned, partial(ProjectWork, experiment), experiment)
-    return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
+    identities = {run.folder: run.identity for run in planned}
+    return ShardJob("project", planned, partial(ProjectWork, experiment, identities))
 
 
 def identity_of(defense: Defense, dataset: Dataset, split: str) -> dict[str, Any]:
@@ -45,25 +59,39 @@ def identity_of(defense: Defense, dataset: Dataset, split: str) -> dict[str, Any
 
 
 @dataclass
-class ProjectWork:
-    """Purifies the images of a shard; an image whose solve diverges is set aside."""
+class ProjectWork(TableWork):
+    """Purifies the images of a shard; an image whose solve diverges is set aside.
+
+    Args:
+        experiment: as the driver has it.
+        identities: of the runs, which the defenses that are loaded here must agree with.
+    """
 
     experiment: Experiment
+    identities: dict[str, Mapping[str, Any]]
 
     def __post_init__(self) -> None:
         layout = Layout(self.experiment.root)
-        self._inputs = {
-            layout.projected(name, split): (defense, split)
-            for name, defense in make_defenses(self.experiment, device_of(self.experiment.ray)).items()
-            for split in self.experiment.project.splits
+        self._device = device_of(self.experiment.ray)
+        self._defenses = make_defenses(self.experiment, self._device)
+        self._datasets = {
+            split: dataset_of(self.experiment.root, layout.ingested(split)) for split in self.experiment.project.splits
         }
+        self._inputs = {
+            layout.projected(name, split): (name, split) for name in self._defenses for split in self._datasets
+        }
+        for run, (name, split) in self._inputs.items():
+            found = identity_of(self._defenses[name], self._datasets[split], split)
+            require_same(found, self.identities[run], run)
 
-    def __call__(self, run: str, shard: PlannedShard) -> ShardOutput:
-        """One shard of a split through one defense."""
-        defense, split = self._inputs[run]
-        dataset = dataset_of(self.experiment.root, Layout(self.experiment.root).ingested(split))
-        table = dataset.read(shard.source)
-        return purify_table(defense, table, exclude_self=split == TRAIN, device=device_of(self.experiment.ray))
+    def table(self, run: str, shard: PlannedShard) -> pa.Table:
+        """The clean images of the shard."""
+        return self._datasets[self._inputs[run][1]].read(shard.source)
+
+    def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
+        """Images of one split through one defense."""
+        name, split = self._inputs[run]
+        return purify_table(self._defenses[name], table, exclude_self=split == TRAIN, device=self._device)
 
 
 def purify_table(defense: Defense, table: pa.Table, *, exclude_self: bool, device: str) -> ShardOutput:
@@ -82,7 +110,8 @@ def purify_table(defense: Defense, table: pa.Table, *, exclude_self: bool, devic
     quarantine: list[QuarantinedRow] = []
     for positions, images in by_size(pixels_of(table), device):
         names = [ids[position] for position in positions]
-        purified = defense.purify(images, exclude=names if exclude_self else None)
+        with TURNS.turn():
+            purified = defense.purify(images, exclude=names if exclude_self else None)
         kept = [index for index, status in enumerate(purified.status) if status != "diverged"]
         for index in sorted(set(range(len(positions))) - set(kept)):
             original = originals[positions[index]]["bytes"]

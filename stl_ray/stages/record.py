@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from stl_ray.config import Experiment
+from stl_ray.stages.status import publishing
 from stl_ray.store import Layout, Storage
 from stl_ray.store.filesystem import canonical_json
 from stl_ray.store.shards import sha256
@@ -51,7 +52,8 @@ def job_session(job: str, experiment: Experiment) -> Iterator[dict[str, Any]]:
     started, start = datetime.now(UTC), time.monotonic()
     outcome = "failed"
     try:
-        yield counts
+        with publishing(storage, job):
+            yield counts
         outcome = "done"
         storage.write_json(Layout.experiment, config)
     finally:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stl_ray.errors import IncompleteRunError, InputError
 from stl_ray.images import class_names_of, decode, encode_png, to_tensor
+from stl_ray.stages.computing import in_threads
 from stl_ray.store import Dataset, PlannedShard
 
 # Stored images passed ingest's limit; nothing larger can be in a shard.
@@ -22,7 +23,11 @@ BATCH = 64
 
 def pixels_of(table: pa.Table) -> list[NDArray[np.uint8]]:
     """The stored images of a shard, uint8 (H, W, 3) each, in order."""
-    return [decode(image["bytes"], max_pixels=STORED_PIXELS) for image in table.column("image").to_pylist()]
+    return in_threads(_decode, [image["bytes"] for image in table.column("image").to_pylist()])
+
+
+def _decode(data: bytes) -> NDArray[np.uint8]:
+    return decode(data, max_pixels=STORED_PIXELS)
 
 
 def by_size(images: Sequence[NDArray[np.uint8]], device: str) -> Iterator[tuple[list[int], Tensor]]:
@@ -38,7 +43,8 @@ def by_size(images: Sequence[NDArray[np.uint8]], device: str) -> Iterator[tuple[
 
 def stored(images: NDArray[np.uint8], paths: Sequence[str | None]) -> list[dict[str, bytes | str | None]]:
     """The image column of (B, H, W, 3) uint8 images: PNG bytes, and where each came from."""
-    return [{"bytes": encode_png(image), "path": path} for image, path in zip(images, paths, strict=True)]
+    encoded = in_threads(encode_png, images)
+    return [{"bytes": data, "path": path} for data, path in zip(encoded, paths, strict=True)]
 
 
 def plan_parts(dataset: Dataset) -> list[PlannedShard]:

@@ -4,46 +4,33 @@ One row of a small Ray Data dataset = one source shard = one output shard. The a
 publishes, and returns a summary; images never travel through Ray. Several runs share one pool of actors.
 """
 
-import json
-import socket
-import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import pyarrow as pa
 import ray
-import torch
 from ray.data import ActorPoolStrategy
+from ray.exceptions import RayError
 
 from stl_ray import __version__
 from stl_ray.config import Experiment, RayConfig
-from stl_ray.errors import ConfigError, IncompleteRunError
+from stl_ray.errors import IncompleteRunError
+from stl_ray.stages.board import make_board
 from stl_ray.stages.inputs import run_of
 from stl_ray.stages.progress import JobProgress
 from stl_ray.stages.record import environment
-from stl_ray.stages.session import device_of, require_places
-from stl_ray.store import PlannedShard, QuarantinedRow, Run
+from stl_ray.stages.session import require_places
+from stl_ray.stages.worker import CALLS, ShardActor, ShardSummary
+from stl_ray.stages.works import ShardWork
+from stl_ray.store import PlannedShard, Run
+from stl_ray.store.lease import Lease, held
 
-# A shard that takes its worker down this often under one driver is given up, and named.
-MAX_ATTEMPTS = 3
+# So many failures one after the other, and none that went well, are no bad shards: the storage is gone, or the key.
+_FAILURES_IN_A_ROW = 25
 
-
-@dataclass(frozen=True)
-class ShardOutput:
-    """What a stage makes of one shard: the rows that come out, in source order, and the rows set aside."""
-
-    table: pa.Table
-    quarantine: Sequence[QuarantinedRow] = ()
-
-
-class ShardWork(Protocol):
-    """The work of a stage, made once in every actor."""
-
-    def __call__(self, run: str, shard: PlannedShard) -> ShardOutput:
-        """Make one shard of the run of that name."""
-        ...
+# For a figure on the screen nobody waits longer.
+_ANSWER_S = 5
 
 
 @dataclass(frozen=True)
@@ -52,118 +39,149 @@ class PlannedRun:
 
     Args:
         folder: of the run, relative to the experiment's root (see store.layout).
-        plan: all its shards.
+        plan: all its shards; taken once.
         identity: whatever can change a byte, besides the package version and the device.
     """
 
     folder: str
-    plan: Sequence[PlannedShard]
+    plan: Iterable[PlannedShard]
     identity: Mapping[str, Any]
 
 
-def run_shards(
-    label: str, planned: Sequence[PlannedRun], make_work: Callable[[], ShardWork], experiment: Experiment
-) -> list[dict[str, Any]]:
-    """Bring every run to its manifest, continuing where an earlier session stopped.
+@dataclass(frozen=True)
+class ShardJob:
+    """Everything that a stage has the runner do.
 
     Args:
         label: what is being done, shown with the progress.
-        planned: the runs.
+        runs: to bring to their manifests.
         make_work: makes the work in an actor; picklable.
+        gpu: whether actors take the GPUs that the configuration gives them; decoding needs none.
+    """
+
+    label: str
+    runs: Sequence[PlannedRun]
+    make_work: Callable[[], ShardWork]
+    gpu: bool = True
+
+    def gpus(self, config: RayConfig) -> float:
+        """GPUs of an actor."""
+        return config.gpus_per_actor if self.gpu else 0.0
+
+    def device(self, config: RayConfig) -> dict[str, Any]:
+        """The part of every run's identity that says on what it is computed."""
+        # Threads too: sums are taken in another order, which now and then moves a pixel by one grey level.
+        return {"kind": "cuda" if self.gpus(config) else "cpu", "threads": config.cpus_per_actor}
+
+
+def run_shards(job: ShardJob, experiment: Experiment) -> list[dict[str, Any]]:
+    """Bring every run to its manifest, continuing where an earlier session stopped.
+
+    Args:
+        job: what to do.
         experiment: root, Ray resources and the quarantine limit.
 
     Returns:
-        The manifests, in the order of `planned`.
+        The manifests, in the order of `job.runs`.
 
     Raises:
+        RunBusyError: if another driver is at work on one of the runs.
         RunIdentityError: if a folder holds a run made otherwise.
         IncompleteRunError: if shards failed; the others are done and kept.
         QuarantineLimitError: if too many images were set aside.
     """
-    runs = {plan.folder: run_of(experiment.root, plan.folder) for plan in planned}
-    config = experiment.ray
-    # Threads too: sums are taken in another order, which now and then moves a pixel by one grey level.
-    device = {"kind": device_of(config), "threads": config.cpus_per_actor}
-    for plan in planned:
-        identity = {**plan.identity, "stl_ray": __version__, "device": device}
-        runs[plan.folder].start(plan.plan, identity=identity, environment=environment())
-    pending = [(folder, shard) for folder, run in runs.items() for shard in run.pending()]
-    total = sum(shard.rows for plan in planned for shard in plan.plan)
-    left = sum(shard.rows for _, shard in pending)
+    runs = {planned.folder: run_of(experiment.root, planned.folder) for planned in job.runs}
+    with held([run.storage for run in runs.values()]) as lease:
+        identity = {"stl_ray": __version__, "device": job.device(experiment.ray)}
+        for planned in job.runs:
+            run = runs[planned.folder]
+            run.start(planned.plan, identity={**planned.identity, **identity}, environment=environment())
+        pending = {(folder, number): rows for folder, run in runs.items() for number, rows in _pending(run)}
+        total = sum(int(run.plan().rows.sum()) for run in runs.values())
+        with JobProgress(job.label, total, done=total - sum(pending.values())) as progress:
+            failures = _bring_in(list(pending), runs, job, experiment, progress, lease)
+        if failures:
+            raise IncompleteRunError(f"{len(failures)} shards failed:\n  " + "\n  ".join(failures[:10]), item=job.label)
+        lease.check()
+        return [runs[planned.folder].finish(max_quarantined=experiment.max_quarantined) for planned in job.runs]
+
+
+def _pending(run: Run) -> list[tuple[int, int]]:
+    """Number and rows of every planned shard that has no receipt yet."""
+    done = run.done()
+    return [(number, int(rows)) for number, rows in enumerate(run.plan().rows) if number not in done]
+
+
+def _bring_in(
+    pending: Sequence[tuple[str, int]],
+    runs: Mapping[str, Run],
+    job: ShardJob,
+    experiment: Experiment,
+    progress: JobProgress,
+    lease: Lease,
+) -> list[str]:
+    """Have every pending shard made; what failed."""
     failures: list[str] = []
-    with JobProgress(label, total, done=total - left) as progress:
-        for summary in _execute(pending, runs, make_work, experiment) if pending else ():
-            progress.advance(summary["rows"], quarantined=summary["quarantined"])
-            if summary["error"]:
-                failures.append(f"{summary['run']} shard {summary['shard']}: {summary['error']}")
-    if failures:
-        raise IncompleteRunError(f"{len(failures)} shards failed:\n  " + "\n  ".join(failures[:10]), item=label)
-    return [runs[plan.folder].finish(max_quarantined=experiment.max_quarantined) for plan in planned]
+    in_a_row = 0
+    if not pending:
+        return failures
+    board = make_board()
+    progress.follow(lambda: ray.get(board.in_flight.remote(), timeout=_ANSWER_S))
+    for summary in _execute(pending, runs, job, experiment, board):
+        lease.check()
+        progress.shard(summary)
+        in_a_row = in_a_row + 1 if summary.error else 0
+        if summary.error:
+            failures.append(f"{summary.run} shard {summary.shard}: {summary.error}")
+        if in_a_row == _FAILURES_IN_A_ROW:
+            failures.append(f"the others were not tried, since {in_a_row} failed one after the other")
+            break
+    return failures
 
 
 def _execute(
-    pending: Sequence[tuple[str, PlannedShard]],
-    runs: Mapping[str, Run],
-    make_work: Callable[[], ShardWork],
-    experiment: Experiment,
-) -> Iterable[dict[str, Any]]:
-    rows = [{"run": folder, "shard": json.dumps(asdict(shard))} for folder, shard in pending]
+    pending: Sequence[tuple[str, int]], runs: Mapping[str, Run], job: ShardJob, experiment: Experiment, board: Any
+) -> Iterator[ShardSummary]:
     config = experiment.ray
+    rows = [{"run": folder, "shard": number} for folder, number in pending]
     shards = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        _ShardActor,  # type: ignore[arg-type]  # Ray Data takes a class whose instances are the function
+        ShardActor,  # type: ignore[arg-type]  # Ray Data takes a class whose instances are the function
         fn_constructor_kwargs={
             "runs": dict(runs),
-            "make_work": make_work,
+            "make_work": job.make_work,
             "threads": config.cpus_per_actor,
             "driver": uuid.uuid4().hex,
             "version": __version__,
+            "board": board,
         },
-        compute=ActorPoolStrategy(size=_actors(config, len(rows))),
+        compute=_pool(job, config, len(rows)),
         num_cpus=config.cpus_per_actor,
-        num_gpus=config.gpus_per_actor or None,
+        num_gpus=job.gpus(config) or None,
     )
-    summaries: Iterable[dict[str, Any]] = shards.iter_rows()
-    return summaries
+    try:
+        for row in shards.iter_rows():
+            yield ShardSummary(**row)
+    except RayError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise IncompleteRunError(f"the actors cannot work ({lines[-1]})", item=job.label) from error
 
 
-def _actors(config: RayConfig, shards: int) -> int:
-    """Actors to start: as many as asked for, or as fit; never more than there are shards."""
-    fit = require_places(config.actors or 1, cpus=config.cpus_per_actor, gpus=config.gpus_per_actor, key="ray.actors")
-    return min(config.actors or fit, shards)
-
-
-class _ShardActor:
-    """Takes shards until there are none left."""
-
-    def __init__(
-        self, runs: dict[str, Run], make_work: Callable[[], ShardWork], threads: int, driver: str, version: str
-    ) -> None:
-        if version != __version__:
-            raise ConfigError(
-                "a node has another version of stl-ray", item=socket.gethostname(), expected=version, got=__version__
-            )
-        torch.set_num_threads(threads)
-        self._runs, self._driver = runs, driver
-        self._work = make_work()
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        run, shard = self._runs[row["run"]], PlannedShard(**json.loads(row["shard"]))
-        summary = {"run": row["run"], "shard": shard.number, "rows": 0, "quarantined": 0, "error": ""}
-        start = time.monotonic()
-        try:
-            attempt = run.attempt(shard.number, self._driver)
-            if attempt > MAX_ATTEMPTS:
-                return {**summary, "error": f"its worker died {MAX_ATTEMPTS} times; see the Ray logs of this session"}
-            output = self._work(row["run"], shard)
-            receipt = run.publish(
-                shard,
-                output.table,
-                output.quarantine,
-                seconds=time.monotonic() - start,
-                attempt=attempt,
-                environment={"host": socket.gethostname(), "torch": torch.__version__},
-            )
-        except Exception as error:  # noqa: BLE001
-            # Whatever it is, it is this shard's: the others go on, and the job ends with a failure that names it.
-            return {**summary, "error": f"{type(error).__name__}: {error}"}
-        return {**summary, "rows": shard.rows, "quarantined": receipt.quarantined}
+def _pool(job: ShardJob, config: RayConfig, shards: int) -> ActorPoolStrategy:
+    """As many actors as were asked for, or as fit; never more than there are shards."""
+    least = config.min_actors or config.actors or 1
+    if config.autoscaling:
+        most = config.actors or least
+    else:
+        fit = require_places(least, cpus=config.cpus_per_actor, gpus=job.gpus(config), key="ray.actors")
+        most = min(config.actors or fit, fit)
+    most = min(most, shards)
+    least = min(config.min_actors or most, most)
+    first = min(max(config.initial_actors or least, least), most)
+    return ActorPoolStrategy(
+        min_size=least,
+        max_size=most,
+        initial_size=first,
+        max_tasks_in_flight_per_actor=CALLS,
+        max_concurrent_calls_per_actor=CALLS,
+        enable_true_multi_threading=True,
+    )

@@ -16,6 +16,7 @@ attack/SET/                     adversarial shards (a run)
 evaluate/DEFENSE-on-SET/        predictions (a run); scores.json, gallery.parquet beside them
 report/                         report.html, report.md, figures/
 jobs/JOB/                       one file for each session of a job: times, versions
+status/JOB.json                 how far a job is, or how its last session ended
 """
 
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class Layout:
     scores = "evaluate/scores.json"
     gallery = "evaluate/gallery.parquet"
     report = "report"
+    statuses = "status"
 
     def uri(self, path: str) -> str:
         """The full URI of a relative path."""
@@ -72,6 +74,11 @@ class Layout:
     def predictions(self, defense: str, attack_set: str) -> str:
         """The predictions on an attack set (or `clean`) behind a defense (or `none`)."""
         return f"evaluate/{defense}-on-{attack_set}"
+
+    @classmethod
+    def status(cls, job: str) -> str:
+        """How far a job is."""
+        return f"{cls.statuses}/{job}.json"
 
     def sessions(self, job: str) -> str:
         """The folder of a job's sessions."""

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -18,7 +20,8 @@ from stl_ray.config import load_experiment
 from stl_ray.errors import ConfigError, IncompleteRunError, StorageError
 from stl_ray.models import build_classifier, load
 from stl_ray.stages.records import load_images
-from stl_ray.stages.runner import MAX_ATTEMPTS, PlannedRun, ShardOutput, run_shards
+from stl_ray.stages.runner import PlannedRun, ShardJob, run_shards
+from stl_ray.stages.works import ShardOutput, TableWork
 from stl_ray.store import Dataset, PlannedShard, verify
 from stl_ray.training import train_classifier
 
@@ -60,6 +63,21 @@ def test_invariant_a_killed_driver_is_continued_to_the_same_bytes(local_ray, tin
         assert counts["digest"] == Dataset.open(str(undisturbed)).digest, undisturbed.name
 
 
+def _work(make):
+    """Makes work that gives `make(shard, table)` of a table of ids."""
+
+    class Work(TableWork):
+        def table(self, run, shard):
+            numbers = range(shard.source["start"], shard.source["start"] + shard.rows)
+            images = [{"bytes": f"bytes of {number}".encode()} for number in numbers]
+            return pa.table({"id": [f"id-{number}" for number in numbers], "image": images})
+
+        def make(self, run, shard, table):
+            return ShardOutput(make(shard, table))
+
+    return Work
+
+
 def _experiment(write_config, folder):
     return load_experiment(write_config(folder))
 
@@ -67,18 +85,14 @@ def _experiment(write_config, folder):
 def test_invariant_a_worker_that_dies_once_costs_nothing(local_ray, write_config, tmp_path):
     marker = tmp_path / "died"
 
-    def make_work():
-        def work(run, shard):
-            if shard.number == 2 and not marker.exists():
-                marker.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            ids = [f"id-{shard.source['start'] + row}" for row in range(shard.rows)]
-            return ShardOutput(pa.table({"id": ids}))
-
-        return work
+    def dies_once(shard, table):
+        if shard.number == 2 and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return table
 
     planned = [PlannedRun("stage/name", PLAN, {})]
-    (manifest,) = run_shards("stage", planned, make_work, _experiment(write_config, tmp_path))
+    (manifest,) = run_shards(ShardJob("stage", planned, _work(dies_once)), _experiment(write_config, tmp_path))
     assert marker.exists()
     assert manifest["rows"] == 60
     root = tmp_path / "root" / "stage" / "name"
@@ -86,19 +100,33 @@ def test_invariant_a_worker_that_dies_once_costs_nothing(local_ray, write_config
     assert ids == [f"id-{number}" for number in range(60)]
 
 
-def test_refuses_a_shard_that_always_kills_its_worker_and_keeps_the_others(local_ray, write_config, tmp_path):
-    def make_work():
-        def work(run, shard):
-            if shard.number == 4:
-                os.kill(os.getpid(), signal.SIGKILL)
-            ids = [f"id-{shard.source['start'] + row}" for row in range(shard.rows)]
-            return ShardOutput(pa.table({"id": ids}))
+def test_invariant_a_row_that_kills_its_worker_is_set_aside_and_its_mates_are_kept(local_ray, write_config, tmp_path):
+    def poisoned(shard, table):
+        if "id-43" in table["id"].to_pylist():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return table
 
-        return work
+    job = ShardJob("stage", [PlannedRun("stage/name", PLAN, {})], _work(poisoned))
+    experiment = load_experiment(write_config(tmp_path), ["max_quarantined=0.05"])
+    (manifest,) = run_shards(job, experiment)
+    assert (manifest["rows"], manifest["quarantined"], manifest["reasons"]) == (59, 1, {"kills_worker": 1})
+    root = tmp_path / "root" / "stage" / "name"
+    ids = [i for table in Dataset.open(str(root)).tables() for i in table["id"].to_pylist()]
+    assert ids == [f"id-{number}" for number in range(60) if number != 43]
+    (set_aside,) = pq.read_table(next((root / "quarantine").iterdir())).to_pylist()
+    assert (set_aside["id"], set_aside["image"]) == ("id-43", b"bytes of 43")
 
-    planned = [PlannedRun("stage/name", PLAN, {})]
-    with pytest.raises(IncompleteRunError, match=rf"stage/name shard 4: its worker died {MAX_ATTEMPTS} times"):
-        run_shards("stage", planned, make_work, _experiment(write_config, tmp_path))
+
+def test_refuses_to_blame_images_where_every_one_kills_its_worker(local_ray, write_config, tmp_path):
+    def sick(shard, table):
+        if shard.number == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return table
+
+    plan = [replace(shard, rows=2) for shard in PLAN]
+    job = ShardJob("stage", [PlannedRun("stage/name", plan, {})], _work(sick))
+    with pytest.raises(IncompleteRunError, match="stage/name shard 4: .*every image kills its worker"):
+        run_shards(job, _experiment(write_config, tmp_path))
     done = sorted((tmp_path / "root" / "stage" / "name" / "done").iterdir())
     assert [path.stem for path in done] == ["00000", "00001", "00002", "00003", "00005"]
 
@@ -107,24 +135,21 @@ def test_refuses_a_full_disk_by_shard_then_continues(local_ray, write_config, tm
     full = tmp_path / "full"
     full.touch()
 
-    def make_work():
+    def refused(shard, table):
         import resource
 
-        def work(run, shard):
-            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-            limit = 4096 if full.exists() and shard.number == 1 else hard
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-            ids = [f"id-{shard.source['start'] + row}" for row in range(shard.rows)]
-            return ShardOutput(pa.table({"id": ids, "payload": [os.urandom(10_000) for _ in ids]}))
-
-        return work
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        # For the whole process, so one that has no other shard in hand.
+        limit = 4096 if full.exists() else hard
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        return table.append_column("payload", pa.array([os.urandom(10_000) for _ in range(table.num_rows)]))
 
     experiment = _experiment(write_config, tmp_path)
-    planned = [PlannedRun("stage/name", PLAN, {})]
+    job = ShardJob("stage", [PlannedRun("stage/name", PLAN, {})], _work(refused))
     with pytest.raises(IncompleteRunError, match=r"shard 1: StorageError: .*larger than this process may write"):
-        run_shards("stage", planned, make_work, experiment)
+        run_shards(job, experiment)
     full.unlink()
-    (manifest,) = run_shards("stage", planned, make_work, experiment)
+    (manifest,) = run_shards(job, experiment)
     assert manifest["rows"] == 60
 
 
@@ -134,7 +159,7 @@ def test_refuses_more_actors_than_fit(local_ray, write_config, tmp_path):
     with pytest.raises(
         ConfigError, match=r"ray\.actors: the cluster cannot hold that many workers; expected at most 2 of 1 CPUs"
     ):
-        run_shards("stage", planned, lambda: None, experiment)
+        run_shards(ShardJob("stage", planned, lambda: None), experiment)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from stl_ray.stages.fitting import crew, dictionaries
 from stl_ray.stages.fitting.crew import BlockRows, Worker
 from stl_ray.stages.records import pixels_of
 from stl_ray.store import Dataset, Layout, Storage
+from stl_ray.store.local import LocalFiles
 from stl_ray.training import DictionarySample
 
 RECIPE = {
@@ -183,7 +184,7 @@ def dying_before(patch, count: int) -> list[str]:
         return operation
 
     for what, method in (("write", "_publish"), ("delete", "delete")):
-        patch.setattr(Storage, method, wrapped(what, getattr(Storage, method)))
+        patch.setattr(LocalFiles, method, wrapped(what, getattr(LocalFiles, method)))
     return done
 
 

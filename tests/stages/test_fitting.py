@@ -19,7 +19,7 @@ from stl_ray.stages.fitting.latents import LatentWork, load_latents
 from stl_ray.stages.fitting.thumbnails import ThumbnailWork, load_thumbnails, thumbnail_table
 from stl_ray.stages.inputs import run_of
 from stl_ray.stages.records import BATCH, plan_parts
-from stl_ray.stages.runner import ShardOutput
+from stl_ray.stages.works import ShardOutput
 from stl_ray.store import Dataset, Layout, PlannedShard
 from stl_ray.training.autoencoder import new_autoencoder
 

@@ -20,12 +20,12 @@ from stl_ray.training.autoencoder import new_autoencoder
 def runs_here(monkeypatch):
     """The shard runner in this process."""
 
-    def run_shards(label, planned, make_work, experiment):
-        work = make_work()
-        for plan in planned:
+    def run_shards(job, experiment):
+        work = job.make_work()
+        for plan in job.runs:
             run = run_of(experiment.root, plan.folder)
             run.start(plan.plan, identity=plan.identity, environment={})
-            for shard in run.pending():
+            for shard in run.plan():
                 output = work(plan.folder, shard)
                 run.publish(shard, output.table, output.quarantine, seconds=0, attempt=1, environment={})
             run.finish(max_quarantined=experiment.max_quarantined)

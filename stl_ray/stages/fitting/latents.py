@@ -12,11 +12,13 @@ from stl_ray.config import Experiment
 from stl_ray.errors import ArtifactError, IncompleteRunError, InputError, QuarantineReason
 from stl_ray.space import Autoencoder, encode
 from stl_ray.space.pretrained import load_autoencoder
+from stl_ray.stages.computing import TURNS
 from stl_ray.stages.fitting.thumbnails import thumbnails_of
 from stl_ray.stages.inputs import dataset_of
 from stl_ray.stages.records import plan_parts
-from stl_ray.stages.runner import PlannedRun, ShardOutput, run_shards
+from stl_ray.stages.runner import PlannedRun, ShardJob, run_shards
 from stl_ray.stages.session import device_of
+from stl_ray.stages.works import ShardOutput, TableWork
 from stl_ray.store import Dataset, Layout, PlannedShard, QuarantinedRow, Storage
 from stl_ray.store.shards import ids_of
 
@@ -38,7 +40,7 @@ def run(experiment: Experiment, thumbnails: Dataset, digest: str) -> Dataset:
     _autoencoder(experiment, digest)
     identity = {"thumbnails": thumbnails.digest, "autoencoder": digest}
     planned = PlannedRun(Layout.latents, plan_parts(thumbnails), identity)
-    run_shards("fit latents", [planned], partial(LatentWork, experiment, thumbnails, digest), experiment)
+    run_shards(ShardJob("fit latents", [planned], partial(LatentWork, experiment, thumbnails, digest)), experiment)
     return dataset_of(experiment.root, Layout.latents)
 
 
@@ -53,7 +55,7 @@ def _autoencoder(experiment: Experiment, digest: str) -> Autoencoder:
 
 
 @dataclass
-class LatentWork:
+class LatentWork(TableWork):
     """Encodes the thumbnails of a shard; one whose latent is not finite is set aside."""
 
     experiment: Experiment
@@ -64,12 +66,18 @@ class LatentWork:
         self._device = device_of(self.experiment.ray)
         self._autoencoder = _autoencoder(self.experiment, self.digest).to(self._device)
 
-    def __call__(self, run: str, shard: PlannedShard) -> ShardOutput:
-        """One shard of thumbnails, in its order."""
-        table = self.thumbnails.read(shard.source)
+    def table(self, run: str, shard: PlannedShard) -> pa.Table:
+        """The thumbnails of the shard."""
+        return self.thumbnails.read(shard.source)
+
+    def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
+        """Latents, in the order of the thumbnails."""
         ids = table.column("id").to_pylist()
-        thumbnails = thumbnails_of(table).to(self._device)
-        latents = encode(self._autoencoder, thumbnails).cpu() if ids else torch.empty((0, self._autoencoder.latent))
+        latents = torch.empty((0, self._autoencoder.latent))
+        if ids:
+            thumbnails = thumbnails_of(table).to(self._device)
+            with TURNS.turn():
+                latents = encode(self._autoencoder, thumbnails).cpu()
         finite = latents.isfinite().all(dim=1)
         kept = [name for name, good in zip(ids, finite.tolist(), strict=True) if good]
         quarantine = [

@@ -13,7 +13,8 @@ import pyarrow as pa
 from stl_ray.config import Experiment
 from stl_ray.errors import StorageError
 from stl_ray.stages.inputs import dataset_of
-from stl_ray.stages.runner import PlannedRun, ShardOutput, run_shards
+from stl_ray.stages.runner import PlannedRun, ShardJob, run_shards
+from stl_ray.stages.works import ShardOutput, TableWork
 from stl_ray.store import Dataset, Layout, PlannedShard
 from stl_ray.store.filesystem import canonical_json
 from stl_ray.store.shards import sha256
@@ -46,18 +47,19 @@ def run(experiment: Experiment, samples: Sequence[DictionarySample], latents: Da
             source = {"part": part, "ids": names}
             plan.append(PlannedShard(number=len(plan), source=source, rows=len(names), digest=part["sha256"]))
     identity = {"input": dataset.digest, "ids": sha256(canonical_json([ids[index] for index in chosen]))}
-    run_shards("fit samples", [PlannedRun(Layout.samples, plan, identity)], partial(SampleWork, dataset), experiment)
+    planned = PlannedRun(Layout.samples, plan, identity)
+    run_shards(ShardJob("fit samples", [planned], partial(SampleWork, dataset), gpu=False), experiment)
     return dataset_of(experiment.root, Layout.samples)
 
 
 @dataclass
-class SampleWork:
+class SampleWork(TableWork):
     """Copies the chosen rows of a shard."""
 
     dataset: Dataset
 
-    def __call__(self, run: str, shard: PlannedShard) -> ShardOutput:
-        """The rows of the shard that were planned, as they are stored."""
+    def table(self, run: str, shard: PlannedShard) -> pa.Table:
+        """The rows of the shard that were planned."""
         table = self.dataset.read(shard.source["part"])
         wanted = set(shard.source["ids"])
         rows = table.filter(pa.array([name in wanted for name in table.column("id").to_pylist()]))
@@ -66,4 +68,8 @@ class SampleWork:
                 "images that have latents are not in their shard", item=shard.source["part"]["file"],
                 expected=len(wanted), got=rows.num_rows,
             )  # fmt: skip
-        return ShardOutput(rows)
+        return rows
+
+    def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
+        """The rows as they are stored."""
+        return ShardOutput(table)

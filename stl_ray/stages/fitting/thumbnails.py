@@ -1,6 +1,5 @@
 """fit/thumbnails: every training image as the autoencoder sees it, 8 bits, side x side."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import isqrt
@@ -15,10 +14,11 @@ from stl_ray.config import Experiment
 from stl_ray.errors import ImageError, InputError
 from stl_ray.images import decode
 from stl_ray.space import thumbnails
+from stl_ray.stages.computing import TURNS, in_threads
 from stl_ray.stages.inputs import dataset_of
 from stl_ray.stages.records import BATCH, STORED_PIXELS, by_size, plan_parts
-from stl_ray.stages.runner import PlannedRun, ShardOutput, run_shards
-from stl_ray.stages.session import device_of
+from stl_ray.stages.runner import PlannedRun, ShardJob, run_shards
+from stl_ray.stages.works import ShardOutput, TableWork
 from stl_ray.store import Dataset, Layout, PlannedShard, QuarantinedRow
 
 
@@ -34,12 +34,12 @@ def run(experiment: Experiment) -> Dataset:
     dataset = dataset_of(experiment.root, layout.ingested("train"))
     identity = {"input": dataset.digest, "side": experiment.fit.autoencoder.side}
     planned = PlannedRun(Layout.thumbnails, plan_parts(dataset), identity)
-    run_shards("fit thumbnails", [planned], partial(ThumbnailWork, experiment), experiment)
+    run_shards(ShardJob("fit thumbnails", [planned], partial(ThumbnailWork, experiment), gpu=False), experiment)
     return dataset_of(experiment.root, Layout.thumbnails)
 
 
 @dataclass
-class ThumbnailWork:
+class ThumbnailWork(TableWork):
     """Reduces the images of a shard; one that cannot be decoded is set aside."""
 
     experiment: Experiment
@@ -47,37 +47,47 @@ class ThumbnailWork:
     def __post_init__(self) -> None:
         self._dataset = dataset_of(self.experiment.root, Layout(self.experiment.root).ingested("train"))
 
-    def __call__(self, run: str, shard: PlannedShard) -> ShardOutput:
-        """One shard of images, in its order."""
-        side, device = self.experiment.fit.autoencoder.side, device_of(self.experiment.ray)
-        table = self._dataset.read(shard.source)
+    def table(self, run: str, shard: PlannedShard) -> pa.Table:
+        """The images of the shard."""
+        return self._dataset.read(shard.source)
+
+    def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
+        """Thumbnails, in the order of the images."""
+        side = self.experiment.fit.autoencoder.side
         ids: list[str] = []
         small: list[bytes] = []
         quarantine: list[QuarantinedRow] = []
         for start in range(0, table.num_rows, BATCH):
-            images = []
-            for name, image in _decoded(table.slice(start, BATCH), quarantine):
-                ids.append(name)
-                images.append(image)
-            small += _reduced(images, side, device)
+            with TURNS.turn():
+                names, images = _decoded(table.slice(start, BATCH), quarantine)
+                ids += names
+                small += _reduced(images, side)
         return ShardOutput(thumbnail_table(ids, small, side), quarantine)
 
 
-def _decoded(table: pa.Table, quarantine: list[QuarantinedRow]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    for row in table.select(["id", "image"]).to_pylist():
-        data = row["image"]["bytes"]
-        try:
-            image = decode(data, max_pixels=STORED_PIXELS)
-        except ImageError as error:
-            quarantine.append(QuarantinedRow(row["id"], error.reason, str(error), data))
+def _decoded(table: pa.Table, quarantine: list[QuarantinedRow]) -> tuple[list[str], list[NDArray[np.uint8]]]:
+    names, images = [], []
+    rows = table.select(["id", "image"]).to_pylist()
+    for row, image in zip(rows, in_threads(_decode, [row["image"]["bytes"] for row in rows]), strict=True):
+        if isinstance(image, ImageError):
+            quarantine.append(QuarantinedRow(row["id"], image.reason, str(image), row["image"]["bytes"]))
         else:
-            yield row["id"], image
+            names.append(row["id"])
+            images.append(image)
+    return names, images
 
 
-def _reduced(images: list[NDArray[np.uint8]], side: int, device: str) -> list[bytes]:
+def _decode(data: bytes) -> NDArray[np.uint8] | ImageError:
+    try:
+        return decode(data, max_pixels=STORED_PIXELS)
+    except ImageError as error:
+        return error
+
+
+def _reduced(images: list[NDArray[np.uint8]], side: int) -> list[bytes]:
     reduced = [b""] * len(images)
-    for positions, batch in by_size(images, device):
-        for position, small in zip(positions, thumbnails(batch, side).cpu().numpy(), strict=True):
+    for positions, batch in by_size(images, "cpu"):
+        for position, small in zip(positions, thumbnails(batch, side).numpy(), strict=True):
             reduced[position] = small.tobytes()
     return reduced
 

@@ -1,0 +1,117 @@
+"""Whose turn it is to compute in an actor that has several shards in hand.
+
+While one shard is solved, others are read, decoded, encoded and published, so that the device waits for none of it. One
+computes at a time, the shard that was taken first before the others: side by side they would all be late, and on a GPU
+need its memory twice.
+"""
+
+import heapq
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass
+class Usage:
+    """How a process used its turns.
+
+    Attributes:
+        busy: seconds in which somebody computed.
+        span: seconds from the first turn's beginning to the last one's end.
+    """
+
+    busy: float = 0.0
+    span: float = 0.0
+
+
+class Turns:
+    """Gives one thread at a time its turn, in the order in which their shards were taken."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._taken = False
+        self._waiting: list[int] = []
+        self._orders = count(1)
+        self._mine = threading.local()
+        self._busy, self._first, self._last = 0.0, 0.0, 0.0
+
+    @contextmanager
+    def shard(self) -> Iterator[None]:
+        """What this thread computes in the block is of one shard, which comes after those taken before it."""
+        self._mine.order = next(self._orders)
+        try:
+            yield
+        finally:
+            del self._mine.order
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for the turn, and compute in the block."""
+        order = getattr(self._mine, "order", 0)
+        with self._changed:
+            heapq.heappush(self._waiting, order)
+            self._changed.wait_for(lambda: not self._taken and self._waiting[0] == order)
+            heapq.heappop(self._waiting)
+            self._taken = True
+            start = time.monotonic()
+            self._first = self._first or start
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._last = time.monotonic()
+                self._busy += self._last - start
+                self._taken = False
+                self._changed.notify_all()
+
+    def usage(self) -> Usage:
+        """What has been used so far."""
+        with self._changed:
+            return Usage(self._busy, self._last - self._first)
+
+
+class _Threads:
+    """The threads of the process for decoding and encoding, as many as it has CPUs."""
+
+    def __init__(self) -> None:
+        self.count = 1
+        self._pool: ThreadPoolExecutor | None = None
+
+    def set(self, count: int) -> None:
+        self.count = count
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="codec") if count > 1 else None
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        return list(self._pool.map(function, items)) if self._pool is not None else [function(item) for item in items]
+
+
+TURNS = Turns()
+"""The process's turns: its cores or its GPU are the same, whatever is made there."""
+
+_THREADS = _Threads()
+
+
+def bind(threads: int) -> None:
+    """Let this process use that many threads for each of: networks and solver, decoding, encoding."""
+    _THREADS.set(threads)
+    bind_thread()
+
+
+def bind_thread() -> None:
+    """The same in a thread that Ray started: OpenMP counts by thread."""
+    torch.set_num_threads(_THREADS.count)
+
+
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """The results of a function on items, in order, by as many threads as the process may use."""
+    return _THREADS.map(function, items)

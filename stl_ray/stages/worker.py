@@ -1,0 +1,131 @@
+"""The actor that makes shards: it takes one, makes it, publishes it, and answers with a summary.
+
+Ray Data hands it several at once (`CALLS`), of which one computes (`computing`) while the others are read and published.
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import ray
+import torch
+
+from stl_ray import __version__
+from stl_ray.errors import ConfigError, IncompleteRunError
+from stl_ray.stages.computing import TURNS, bind, bind_thread
+from stl_ray.stages.isolation import isolate
+from stl_ray.stages.works import ShardOutput, ShardWork
+from stl_ray.store import PlannedShard, Run
+from stl_ray.store.plan import read_shard
+
+CALLS = 3
+"""Shards that an actor has in hand: one is read, one computes, one is published."""
+
+DEATHS_BEFORE_ISOLATION = 2
+"""A shard whose worker died this often, under one driver and on nodes that live on, is made row by row in isolation."""
+
+DEATHS_BEFORE_GIVING_UP = 6
+"""And if even that takes the worker down: it is given up, and named."""
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """What the driver learns of a shard."""
+
+    run: str
+    shard: int
+    rows: int = 0
+    quarantined: int = 0
+    reasons: str = "{}"  # JSON
+    error: str = ""
+    worker: str = ""
+    busy: float = 0.0  # of the worker so far, see computing.Usage
+    span: float = 0.0
+
+
+class ShardActor:
+    """Takes shards until there are none left.
+
+    Args:
+        runs: by their names.
+        make_work: makes the work; picklable.
+        threads: CPUs of the actor.
+        driver: who asks, one name for each session.
+        version: of the driver's package.
+        board: where it says which shard it has begun.
+    """
+
+    def __init__(
+        self,
+        runs: Mapping[str, Run],
+        make_work: Callable[[], ShardWork],
+        threads: int,
+        driver: str,
+        version: str,
+        board: Any,
+    ) -> None:
+        if version != __version__:
+            raise ConfigError(
+                "a node has another version of stl-ray", item=socket.gethostname(), expected=version, got=__version__
+            )
+        bind(threads)
+        self._runs, self._make_work, self._threads, self._board = runs, make_work, threads, board
+        context = ray.get_runtime_context()
+        self._me = {
+            "driver": driver,
+            "node": context.get_node_id(),
+            "host": socket.gethostname(),
+            "pid": str(os.getpid()),
+        }
+        self._work = make_work()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Make and publish one shard; a row of `ShardSummary`."""
+        bind_thread()
+        name, number = row["run"], row["shard"]
+        self._board.begin.remote(name, number)
+        try:
+            with TURNS.shard():
+                summary = self._publish(name, number)
+        except Exception as error:  # noqa: BLE001
+            # Whatever it is, it is this shard's: the others go on, and the job ends with a failure that names it.
+            text = f"{type(error).__name__}: {error} (on {self._me['host']})"
+            summary = ShardSummary(name, number, error=text)
+        finally:
+            self._board.end.remote(name, number)
+        usage = TURNS.usage()
+        worker = f"{self._me['host']}:{self._me['pid']}"
+        return {**asdict(summary), "worker": worker, "busy": usage.busy, "span": usage.span}
+
+    def _publish(self, name: str, number: int) -> ShardSummary:
+        start = time.monotonic()
+        run = self._runs[name]
+        shard = read_shard(run.storage, number)
+        deaths = self._deaths(run, shard)
+        output = self._make(name, shard, deaths)
+        receipt = run.publish(
+            shard,
+            output.table.combine_chunks(),
+            output.quarantine,
+            seconds=time.monotonic() - start,
+            attempt=deaths + 1,
+            environment={"host": self._me["host"], "torch": torch.__version__},
+        )
+        return ShardSummary(name, number, shard.rows, receipt.quarantined, json.dumps(receipt.reasons))
+
+    def _deaths(self, run: Run, shard: PlannedShard) -> int:
+        """How often the shard took its worker down: those that went with their node, or with their driver, died of that."""
+        earlier = run.attempt(shard.number, self._me)
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]} if earlier else set()  # type: ignore[no-untyped-call]
+        return sum(record["node"] in alive for record in earlier)
+
+    def _make(self, name: str, shard: PlannedShard, deaths: int) -> ShardOutput:
+        if deaths >= DEATHS_BEFORE_GIVING_UP:
+            raise IncompleteRunError(f"its worker died {deaths} times; see the Ray logs of this session")
+        if deaths >= DEATHS_BEFORE_ISOLATION:
+            return isolate(self._make_work, self._work, name, shard, self._threads)
+        return self._work(name, shard)
