@@ -105,6 +105,10 @@ class RunIdentityError(StlRayError):
     """A run directory was made under another identity; the two are never mixed."""
 
 
+class RunBusyError(StlRayError):
+    """Another driver is at work on the same run."""
+
+
 class IncompleteRunError(StlRayError):
     """A dataset was asked for whose run has not finished, or a run ended with shards missing."""
 

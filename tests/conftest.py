@@ -1,5 +1,7 @@
 """Fixtures that every room's tests share: natural images that need no download, one thread, and ../shared."""
 
+import importlib.util
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -33,3 +35,28 @@ def natural_images() -> torch.Tensor:
             window = photograph[top : top + 64, left : left + 64].astype(np.float32) / 255
             crops.append(window.reshape(32, 2, 32, 2, 3).mean(axis=(1, 3)))
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
+
+
+@pytest.fixture(scope="session")
+def ceph():
+    """A real S3 server; the test skips where Ceph is not installed."""
+    specification = importlib.util.spec_from_file_location("ceph_server", Path(__file__).with_name("ceph.py"))
+    server = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(server)
+    if server.missing():
+        pytest.skip(f"no S3 server here: {', '.join(server.missing())} not installed (`make test-s3` installs Ceph)")
+    with tempfile.TemporaryDirectory(prefix="ceph-") as folder:
+        running = server.Ceph(Path(folder))
+        try:
+            running.start()
+            yield running
+        finally:
+            running.stop()
+
+
+@pytest.fixture
+def s3(ceph, monkeypatch) -> str:
+    """The URI of a new, empty bucket, with the environment that its clients need."""
+    for name, value in ceph.environment().items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{ceph.bucket()}"

@@ -38,12 +38,20 @@ class FileInfo:
 class Files(Protocol):
     """What every kind of storage offers; paths are relative to its root. All of it raises StorageError."""
 
+    def impatient(self) -> "Files":
+        """The same files, without waiting for a storage that is away."""
+        ...
+
     def exists(self, path: str) -> bool:
         """Whether there is such a file, or a folder with something in it."""
         ...
 
     def names(self, folder: str) -> list[str]:
         """Sorted names of the finished files and the folders in a folder; empty where there is none."""
+        ...
+
+    def folders(self, folder: str) -> list[str]:
+        """Those of the names that are folders."""
         ...
 
     def walk(self, folder: str) -> Iterator[FileInfo]:
@@ -128,6 +136,10 @@ class Storage:
         """Sorted names of the finished files and the folders in a folder; empty where there is no such folder."""
         return self.files.names(folder)
 
+    def folders(self, folder: str = "") -> list[str]:
+        """Those of the names that are folders."""
+        return self.files.folders(folder)
+
     def walk(self, folder: str = "") -> Iterator[FileInfo]:
         """Every finished file below a folder, in the order of their paths, a page in memory at a time."""
         return self.files.walk(folder)
@@ -199,8 +211,9 @@ class Storage:
             StorageError: if it cannot be written to.
         """
         probe = f".preflight-{uuid.uuid4().hex}"
-        self.write(probe, b"stl-ray")
-        self.delete(probe)
+        files = self.files.impatient()
+        files.write(probe, b"stl-ray")
+        files.delete(probe)
 
 
 class _Ranges(io.RawIOBase):

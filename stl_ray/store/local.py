@@ -21,6 +21,10 @@ class LocalFiles:
 
     root: Path
 
+    def impatient(self) -> "LocalFiles":
+        """The same: it never waits."""
+        return self
+
     def exists(self, path: str) -> bool:
         """Whether there is such a file or folder."""
         return (self.root / path).exists()
@@ -32,6 +36,12 @@ class LocalFiles:
             if not place.is_dir():
                 return []
             return sorted(name for name in os.listdir(place) if not name.startswith(UNFINISHED))  # noqa: PTH208
+
+    def folders(self, folder: str) -> list[str]:
+        """Those of the names that are folders."""
+        place = self.root / folder
+        with _explained(place):
+            return sorted(entry.name for entry in os.scandir(place) if entry.is_dir()) if place.is_dir() else []
 
     def walk(self, folder: str) -> Iterator[FileInfo]:
         """Every finished file below a folder, in the order of their paths; a link whose target is gone has size -1."""

@@ -125,7 +125,7 @@ def test_refuses_to_blame_images_where_every_one_kills_its_worker(local_ray, wri
 
     plan = [replace(shard, rows=2) for shard in PLAN]
     job = ShardJob("stage", [PlannedRun("stage/name", plan, {})], _work(sick))
-    with pytest.raises(IncompleteRunError, match="stage/name shard 4: .*every image kills its worker"):
+    with pytest.raises(IncompleteRunError, match=r"stage/name shard 4: .*every image kills its worker"):
         run_shards(job, _experiment(write_config, tmp_path))
     done = sorted((tmp_path / "root" / "stage" / "name" / "done").iterdir())
     assert [path.stem for path in done] == ["00000", "00001", "00002", "00003", "00005"]

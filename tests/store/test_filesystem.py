@@ -43,7 +43,7 @@ def test_invariant_one_of_many_creators_wins(tmp_path):
 
 
 def test_refuses_unknown_kinds_of_storage():
-    with pytest.raises(StorageError, match=r"ftp://host/x: .*expected a local or shared path"):
+    with pytest.raises(StorageError, match=r"ftp://host/x: .*expected a path, or a URI"):
         Storage.open("ftp://host/x")
 
 

@@ -1,8 +1,8 @@
 """What every source of images offers: its classes, a plan of shards, and the images of one shard, one at a time.
 
 A reader is made where the driver runs, pickled to the workers, and holds nothing but paths and names: whatever
-planning found out travels in the plan. Reading is lazy, and a bad image comes out as a row with its problem, so that
-one image never takes others with it.
+planning found out travels in the plan. What it reads, it reads through a Storage. Reading is lazy, and a bad image comes
+out as a row with its problem, so that one image never takes others with it.
 """
 
 import hashlib
@@ -64,8 +64,8 @@ class Reader(Protocol):
         """Name of every label, in label order."""
         ...
 
-    def plan(self, shard_size: int) -> list[SourceShard]:
-        """Cut the source into shards of at most `shard_size` images.
+    def plan(self, shard_size: int) -> Iterator[SourceShard]:
+        """Cut the source into shards of at most `shard_size` images, one at a time: a million names need not be in memory.
 
         Raises:
             InputError: the source holds no images, or a file of it cannot be used.

@@ -11,7 +11,6 @@ import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from stl_ray.errors import InputError
 from stl_ray.images.readers.base import RawImage, SourceShard, Split, label_problem, ranges, shard_digest
+from stl_ray.store import Storage
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -36,12 +36,12 @@ class Cifar10Reader:
     """Pixels of one split, in the published order; ids are `<batch>/<number in it>`.
 
     Args:
-        root: the folder that holds the batches of both splits.
+        storage: the folder that holds the batches of both splits.
         split: `train` (five batches) or `test` (one).
         limit: images to take, all when None.
     """
 
-    root: Path
+    storage: Storage
     split: Split
     limit: int | None = None
 
@@ -50,25 +50,22 @@ class Cifar10Reader:
         """The ten classes."""
         return list(CLASS_NAMES)
 
-    def plan(self, shard_size: int) -> list[SourceShard]:
+    def plan(self, shard_size: int) -> Iterator[SourceShard]:
         """Ranges of a batch's images. The digest covers the bytes of the batch.
 
         Raises:
             InputError: a batch is missing, truncated, or not what its layout says.
         """
-        shards: list[SourceShard] = []
         left = self.limit
         for batch in _BATCHES[self.split]:
-            data = _read_bytes(self._file(batch))
-            total = len(self._load(batch, data)[1])
+            file, data = self._bytes(batch)
+            total = len(self._parse(file, data)[1])
             content = hashlib.sha256(data).hexdigest()
-            for start, stop in ranges(total if left is None else min(total, left), shard_size):
+            taken = total if left is None else min(total, left)
+            for start, stop in ranges(taken, shard_size):
                 source = {"batch": batch, "start": start, "stop": stop}
-                shards.append(SourceShard(source, stop - start, shard_digest(content, source)))
-            left = None if left is None else max(0, left - total)
-        if not shards:
-            raise InputError("the batches hold no images", item=self.root)
-        return shards
+                yield SourceShard(source, stop - start, shard_digest(content, source))
+            left = None if left is None else left - taken
 
     def read(self, source: dict[str, Any]) -> Iterator[RawImage]:
         """Yield the images of a range of a batch.
@@ -77,32 +74,30 @@ class Cifar10Reader:
             InputError: the batch can no longer be read, or has become shorter.
         """
         batch, start, stop = source["batch"], source["start"], source["stop"]
-        pixels, labels = self._load(batch, _read_bytes(self._file(batch)))
+        file, data = self._bytes(batch)
+        pixels, labels = self._parse(file, data)
         if len(labels) < stop:
-            raise InputError("the batch has become shorter", item=self._file(batch), expected=stop, got=len(labels))
+            raise InputError(
+                "the batch has become shorter", item=self.storage.at(file), expected=stop, got=len(labels)
+            )
         for row in range(start, stop):
             image = np.ascontiguousarray(pixels[row].reshape(3, 32, 32).transpose(1, 2, 0))
             yield RawImage(f"{batch}/{row:05d}", image, labels[row], None, label_problem(labels[row], len(CLASS_NAMES)))
 
-    def _file(self, batch: str) -> Path:
-        binary = self.root / f"{batch}.bin"
-        return binary if binary.is_file() else self.root / batch
+    def _bytes(self, batch: str) -> tuple[str, bytes]:
+        """The name of a batch's file in the layout that is there, and its bytes."""
+        names = [f"{batch}.bin", batch]
+        file = next((name for name in names if self.storage.exists(name)), None)
+        if file is None:
+            raise InputError("a batch of CIFAR-10 is missing", item=self.storage.at(batch), expected=" or ".join(names))
+        return file, self.storage.read(file)
 
-    def _load(self, batch: str, data: bytes) -> Batch:
-        file = self._file(batch)
-        return _parse_binary(file, data) if file.suffix == ".bin" else _parse_python(file, data)
-
-
-def _read_bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(
-            "a batch of CIFAR-10 is missing", item=file, expected=f"{file.name} or {file.name}.bin"
-        ) from error
+    def _parse(self, file: str, data: bytes) -> Batch:
+        parse = _parse_binary if file.endswith(".bin") else _parse_python
+        return parse(self.storage.at(file), data)
 
 
-def _parse_binary(file: Path, data: bytes) -> Batch:
+def _parse_binary(file: str, data: bytes) -> Batch:
     if len(data) % (1 + _PIXELS):
         expected = f"a multiple of {1 + _PIXELS} bytes"
         raise InputError("the batch is truncated", item=file, expected=expected, got=len(data))
@@ -110,7 +105,7 @@ def _parse_binary(file: Path, data: bytes) -> Batch:
     return records[:, 1:], [int(label) for label in records[:, 0]]
 
 
-def _parse_python(file: Path, data: bytes) -> Batch:
+def _parse_python(file: str, data: bytes) -> Batch:
     try:
         content = _ArrayUnpickler(BytesIO(data), encoding="bytes").load()
         pixels, labels = np.asarray(content[b"data"]), [int(label) for label in content[b"labels"]]

@@ -67,7 +67,7 @@ class PhotographsReader:
         """Names of the photographs."""
         return list(_PHOTOGRAPHS)
 
-    def plan(self, shard_size: int) -> list[SourceShard]:
+    def plan(self, shard_size: int) -> Iterator[SourceShard]:
         """Ranges of crop numbers. The digest covers the photographs' decoded pixels and the recipe.
 
         Raises:
@@ -77,11 +77,9 @@ class PhotographsReader:
         recipe = hashlib.sha256(repr((self.split, SIDE, _BANDS, _WINDOW, _CONTRAST)).encode())
         for photograph in self._photographs:
             recipe.update(repr(photograph.shape).encode() + photograph.tobytes())
-        shards = []
         for start, stop in ranges(total, shard_size):
             source = {"start": start, "stop": stop}
-            shards.append(SourceShard(source, stop - start, shard_digest(recipe.hexdigest(), source)))
-        return shards
+            yield SourceShard(source, stop - start, shard_digest(recipe.hexdigest(), source))
 
     def read(self, source: dict[str, Any]) -> Iterator[RawImage]:
         """Yield the crops with numbers from `start` to before `stop`."""

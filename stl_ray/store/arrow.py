@@ -1,0 +1,128 @@
+"""Every other kind of storage that pyarrow knows: gs://, abfss://, hdfs://.
+
+It has no conditional writes: `create` looks first and then writes. One driver at a time is up to the user there.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+
+import pyarrow as pa
+from pyarrow import fs
+
+from stl_ray.errors import StorageError
+from stl_ray.store.filesystem import FileInfo
+from stl_ray.uris import joined
+
+
+@dataclass(frozen=True)
+class ArrowFiles:
+    """Files below a URI (see `store.filesystem.Files`).
+
+    Args:
+        root: the URI.
+
+    Raises:
+        StorageError: if pyarrow has no filesystem for it.
+    """
+
+    root: str
+
+    def __post_init__(self) -> None:
+        _opened(self.root)
+
+    def impatient(self) -> "ArrowFiles":
+        """The same: it never waits."""
+        return self
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file or folder."""
+        with self._explained(path):
+            return bool(self._files.get_file_info(self._place(path)).type != fs.FileType.NotFound)
+
+    def names(self, folder: str) -> list[str]:
+        """Sorted names of the files and folders in a folder."""
+        selector = fs.FileSelector(self._place(folder), allow_not_found=True)
+        with self._explained(folder):
+            return sorted(entry.base_name for entry in self._files.get_file_info(selector))
+
+    def folders(self, folder: str) -> list[str]:
+        """Those of the names that are folders."""
+        selector = fs.FileSelector(self._place(folder), allow_not_found=True)
+        with self._explained(folder):
+            entries = self._files.get_file_info(selector)
+        return sorted(entry.base_name for entry in entries if entry.type == fs.FileType.Directory)
+
+    def walk(self, folder: str) -> Iterator[FileInfo]:
+        """Every file below a folder, in the order of their paths."""
+        selector = fs.FileSelector(self._place(folder), allow_not_found=True, recursive=True)
+        with self._explained(folder):
+            entries = [entry for entry in self._files.get_file_info(selector) if entry.type == fs.FileType.File]
+        skipped = len(self._place("").rstrip("/")) + 1
+        for entry in sorted(entries, key=lambda entry: entry.path):
+            yield FileInfo(entry.path[skipped:], entry.size, str(entry.mtime_ns))
+
+    def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
+        """The bytes of a file from `start`, all when `length` is None."""
+        with self._explained(path), self._files.open_input_file(self._place(path)) as file:
+            file.seek(start)
+            return bytes(file.read() if length is None else file.read(length))
+
+    def size(self, path: str) -> int:
+        """Bytes of a file."""
+        with self._explained(path):
+            info = self._files.get_file_info(self._place(path))
+            if info.type != fs.FileType.File:
+                raise FileNotFoundError(path)
+            return int(info.size)
+
+    def write(self, path: str, data: bytes) -> None:
+        """Put a whole file in place; object stores show it when its stream is closed."""
+        place = self._place(path)
+        with self._explained(path):
+            self._files.create_dir(place.rpartition("/")[0], recursive=True)
+            with self._files.open_output_stream(place) as stream:
+                stream.write(data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Put a whole file in place unless there is one; two that ask at once may both do it."""
+        if self.exists(path):
+            return False
+        self.write(path, data)
+        return True
+
+    def delete(self, path: str) -> None:
+        """Remove a file; no error if it is not there."""
+        if self.exists(path):
+            with self._explained(path):
+                self._files.delete_file(self._place(path))
+
+    @property
+    def _files(self) -> fs.FileSystem:
+        return _opened(self.root)[0]
+
+    def _place(self, path: str) -> str:
+        return joined(_opened(self.root)[1], path)
+
+    @contextmanager
+    def _explained(self, path: str) -> Iterator[None]:
+        item = joined(self.root, path)
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise StorageError("there is no such file", item=item) from error
+        except (OSError, pa.ArrowException) as error:
+            raise StorageError(f"the storage refused ({error})", item=item) from error
+
+
+@lru_cache(maxsize=64)
+def _opened(root: str) -> tuple[fs.FileSystem, str]:
+    try:
+        files, path = fs.FileSystem.from_uri(root)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise StorageError(
+            f"this kind of storage is not supported ({error})", item=root,
+            expected="a path, or a URI such as s3://bucket/folder or gs://bucket/folder",
+        ) from error  # fmt: skip
+    return files, path

@@ -1,0 +1,208 @@
+"""One driver of a run at a time.
+
+On disks the lease is a lock on `lease.lock` that the kernel takes back when the driver dies, so that a resume never
+waits. On S3 it is `lease.json`, created once, whose holder puts it anew every few seconds (If-Match its last ETag); one
+who finds the ETag the same for a while, by a clock of its own, takes it over. Other storages have neither: there, one
+driver at a time is up to the user.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from stl_ray.errors import RunBusyError, StorageError
+from stl_ray.store.filesystem import Storage, to_json
+from stl_ray.store.s3 import S3Files
+
+LOCK, RECORD = "lease.lock", "lease.json"
+
+BEAT_S = 3.0
+STALE_S = 15.0
+
+
+class Lease:
+    """What a driver holds; it can be lost, where its heartbeat was not seen for long."""
+
+    def __init__(self) -> None:
+        self._lost: str | None = None
+
+    def lose(self, message: str) -> None:
+        """Note that another driver has it now."""
+        self._lost = message
+
+    def check(self) -> None:
+        """Make sure that it is still held.
+
+        Raises:
+            RunBusyError: if another driver has taken it over.
+        """
+        if self._lost is not None:
+            raise RunBusyError(self._lost)
+
+
+@contextmanager
+def held(storages: Sequence[Storage]) -> Iterator[Lease]:
+    """Hold the leases of some runs in the block.
+
+    Args:
+        storages: the runs' folders.
+
+    Raises:
+        RunBusyError: if another driver holds one of them; it says who.
+        StorageError: if the storage refuses.
+    """
+    lease = Lease()
+    me = {
+        "holder": uuid.uuid4().hex,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with ExitStack() as stack:
+        remote = []
+        for storage in storages:
+            if storage.folder is not None:
+                stack.enter_context(_locked(storage.folder, me))
+            elif isinstance(storage.files, S3Files):
+                record = _Record(storage.files, me)
+                record.acquire(storage.root)
+                stack.callback(record.release)
+                remote.append(record)
+        if remote:
+            stack.enter_context(_beating(remote, lease))
+        yield lease
+
+
+def busy(record: dict[str, Any], item: str) -> RunBusyError:
+    """The error that says who is at work."""
+    return RunBusyError(
+        f"another driver is at work here: process {record.get('pid')} on {record.get('host')} since {record.get('since')}; "
+        "wait for it, or stop it", item=item,
+    )  # fmt: skip
+
+
+@contextmanager
+def _locked(folder: Path, me: dict[str, Any]) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("a+b")
+    except OSError as error:
+        raise StorageError(error.strerror or str(error), item=folder / LOCK) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise busy(_parsed(file.read()), str(folder)) from None
+        except OSError as error:
+            raise StorageError(f"the disk has no locks ({error.strerror})", item=folder / LOCK) from error
+        file.truncate(0)
+        file.write(to_json(me))
+        file.flush()
+        yield
+        file.truncate(0)
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(data)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+class _Record:
+    """The lease of one run on S3."""
+
+    def __init__(self, files: S3Files, me: dict[str, Any]) -> None:
+        self._files, self._me = files, me
+        self._beats = 0
+        self._tag = ""
+
+    def acquire(self, item: str) -> None:
+        """Create the record, or take it over from a driver that gives no sign of life.
+
+        Raises:
+            RunBusyError: if its holder does.
+        """
+        tag = self._files.replace(RECORD, self._bytes(), None)
+        while tag is None:
+            found = self._files.tagged(RECORD)
+            stale = None if found is None else self._watch(found, item)
+            tag = self._files.replace(RECORD, self._bytes(), stale)
+        self._tag = tag
+
+    def _watch(self, found: tuple[bytes, str], item: str) -> str | None:
+        """The ETag, once it has been the same for `STALE_S` of successful looks; None if the record is gone.
+
+        Raises:
+            RunBusyError: if it changed.
+        """
+        holder = _parsed(found[0])
+        sys.stderr.write(
+            f"{item}: is the driver on {holder.get('host')} (process {holder.get('pid')}) alive? Watching it for "
+            f"{STALE_S:.0f} s.\n"
+        )
+        start = time.monotonic()
+        while time.monotonic() - start < STALE_S:
+            time.sleep(BEAT_S / 2)
+            asked = time.monotonic()
+            latest = self._files.tagged(RECORD)
+            if latest is None:
+                return None
+            if latest[1] != found[1]:
+                raise busy(holder, item)
+            if time.monotonic() - asked > BEAT_S:
+                start = time.monotonic()  # the server was away; so may have been the holder's beats
+        return found[1]
+
+    def beat(self) -> bool:
+        """Put the record anew; whether it was still ours."""
+        tag = self._files.replace(RECORD, self._bytes(), self._tag)
+        self._tag = tag or self._tag
+        return tag is not None
+
+    def release(self) -> None:
+        """Give it back, if it is ours."""
+        found = self._files.tagged(RECORD)
+        if found is not None and found[1] == self._tag:
+            self._files.delete(RECORD)
+
+    def _bytes(self) -> bytes:
+        self._beats += 1
+        return to_json({**self._me, "beat": self._beats})
+
+
+@contextmanager
+def _beating(records: Sequence[_Record], lease: Lease) -> Iterator[None]:
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT_S):
+            for record in records:
+                try:
+                    if not record.beat():
+                        lease.lose(
+                            "another driver has taken this run over, since this one gave no sign of life for long"
+                        )
+                        return
+                except StorageError:
+                    continue  # the server is away; who else could look?
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,240 @@
+"""S3 and servers that speak its protocol, by boto3: one put publishes an object whole, and If-None-Match creates it once.
+
+Parts are far below the 5 GB of a single put, so nothing is ever uploaded in pieces that a killed writer could leave behind.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+
+from stl_ray.errors import StorageError
+from stl_ray.store.filesystem import FileInfo
+from stl_ray.uris import joined
+
+Result = TypeVar("Result")
+
+PATIENCE_S = 120.0
+"""Seconds for which a server that is away is waited for; then the operation fails."""
+
+_CONNECT_S, _ANSWER_S = 5, 30
+_LONGEST_PAUSE_S = 5.0
+
+_EXPLANATIONS = {
+    "NoSuchBucket": "there is no such bucket",
+    "NoSuchKey": "there is no such file",
+    "404": "there is no such file",
+    "AccessDenied": "permission denied",
+    "403": "permission denied",
+    "InvalidAccessKeyId": "the access key is not known there",
+    "SignatureDoesNotMatch": "the secret key is wrong",
+    "ExpiredToken": "the credentials have expired",
+    "InvalidToken": "the session token is wrong",
+    "InvalidRange": "there are no bytes at that place",
+    "416": "there are no bytes at that place",
+    "PermanentRedirect": "the bucket is in another region",
+    "AuthorizationHeaderMalformed": "the bucket is in another region",
+    "QuotaExceeded": "the quota is used up",
+}
+_TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+
+
+@dataclass(frozen=True)
+class S3Files:
+    """Objects below s3://bucket/prefix (see `store.filesystem.Files`).
+
+    Args:
+        root: the URI; its query may hold endpoint_override, scheme and region, for servers other than AWS.
+        patience: seconds for which a server that is away is waited for.
+    """
+
+    root: str
+    patience: float = PATIENCE_S
+
+    def impatient(self) -> "S3Files":
+        """The same, failing at the first refusal."""
+        return replace(self, patience=0.0)
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such an object, or one below it."""
+        key = self._key(path)
+        try:
+            self._ask(path, lambda client: client.head_object(Bucket=self.bucket, Key=key))
+        except _MissingError:
+            page = self._ask(path, lambda c: c.list_objects_v2(Bucket=self.bucket, Prefix=f"{key}/", MaxKeys=1))
+            return bool(page.get("KeyCount"))
+        return True
+
+    def names(self, folder: str) -> list[str]:
+        """Sorted names of the objects and folders directly in a folder."""
+        prefix = self._prefix(folder)
+        found = set()
+        for page in self._pages(folder, prefix, Delimiter="/"):
+            found |= {entry["Key"][len(prefix) :] for entry in page.get("Contents", ())}
+            found |= {entry["Prefix"][len(prefix) : -1] for entry in page.get("CommonPrefixes", ())}
+        return sorted(found - {""})
+
+    def folders(self, folder: str) -> list[str]:
+        """Those of the names that are folders."""
+        prefix = self._prefix(folder)
+        pages = self._pages(folder, prefix, Delimiter="/")
+        found = {entry["Prefix"][len(prefix) : -1] for page in pages for entry in page.get("CommonPrefixes", ())}
+        return sorted(found - {""})
+
+    def walk(self, folder: str) -> Iterator[FileInfo]:
+        """Every object below a folder, in the order of their keys."""
+        skipped = len(self._prefix(""))
+        for page in self._pages(folder, self._prefix(folder)):
+            for entry in page.get("Contents", ()):
+                if not entry["Key"].endswith("/"):  # some tools mark folders so
+                    yield FileInfo(entry["Key"][skipped:], entry["Size"], entry["ETag"].strip('"'))
+
+    def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
+        """The bytes of an object from `start`, all when `length` is None."""
+        if length == 0:
+            return b""
+        ranged = {"Range": f"bytes={start}-{'' if length is None else start + length - 1}"} if start or length else {}
+
+        def get(client: Any) -> bytes:
+            data: bytes = client.get_object(Bucket=self.bucket, Key=self._key(path), **ranged)["Body"].read()
+            return data
+
+        return self._ask(path, get)
+
+    def size(self, path: str) -> int:
+        """Bytes of an object."""
+        return int(self._ask(path, lambda c: c.head_object(Bucket=self.bucket, Key=self._key(path)))["ContentLength"])
+
+    def write(self, path: str, data: bytes) -> None:
+        """Put a whole object in place."""
+        self._ask(path, lambda client: client.put_object(Bucket=self.bucket, Key=self._key(path), Body=data))
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Put a whole object in place unless there is one; whether this call did it."""
+        return self.replace(path, data, None) is not None
+
+    def replace(self, path: str, data: bytes, tag: str | None) -> str | None:
+        """Put an object in place of the one with this ETag (None: of none at all); the new ETag, None if it is another's."""
+        # With the quotes, Ceph finds no ETag the same.
+        condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
+        tries = 0
+
+        def put(client: Any) -> str:
+            nonlocal tries
+            tries += 1
+            answer = client.put_object(Bucket=self.bucket, Key=self._key(path), Body=data, **condition)
+            return str(answer["ETag"]).strip('"')
+
+        try:
+            return self._ask(path, put)
+        except _TakenError:
+            # A put whose answer was lost finds, when it is tried again, what it put itself.
+            found = self.tagged(path) if tries > 1 else None
+            return found[1] if found is not None and found[0] == data else None
+
+    def tagged(self, path: str) -> tuple[bytes, str] | None:
+        """The bytes of an object and its ETag; None if there is none."""
+
+        def get(client: Any) -> tuple[bytes, str]:
+            answer = client.get_object(Bucket=self.bucket, Key=self._key(path))
+            return answer["Body"].read(), str(answer["ETag"]).strip('"')
+
+        try:
+            return self._ask(path, get)
+        except _MissingError:
+            return None
+
+    def delete(self, path: str) -> None:
+        """Remove an object; no error if it is not there."""
+        self._ask(path, lambda client: client.delete_object(Bucket=self.bucket, Key=self._key(path)))
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name."""
+        return urlsplit(self.root).netloc
+
+    def _key(self, path: str) -> str:
+        return "/".join(part for part in (urlsplit(self.root).path.strip("/"), path) if part)
+
+    def _prefix(self, folder: str) -> str:
+        key = self._key(folder)
+        return f"{key}/" if key else ""
+
+    def _pages(self, folder: str, prefix: str, **options: Any) -> Iterator[dict[str, Any]]:
+        """The pages of a listing; each is asked for until it comes."""
+        token: dict[str, str] = {}
+        while True:
+            request = {"Bucket": self.bucket, "Prefix": prefix, **options, **token}
+            page = self._ask(folder, lambda client, request=request: client.list_objects_v2(**request))  # type: ignore[misc]
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def _ask(self, path: str, request: Callable[[Any], Result]) -> Result:
+        """The answer to a request, asked again while the server is away.
+
+        Raises:
+            StorageError: if it refuses, or does not answer within `patience` seconds.
+        """
+        item = joined(self.root, path)
+        deadline, pause = time.monotonic() + self.patience, 0.2
+        while True:
+            try:
+                return request(_client(urlsplit(self.root).query))
+            except ClientError as error:
+                code = str(error.response.get("Error", {}).get("Code", ""))
+                status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+                if code in _TAKEN or status == 412:
+                    raise _TakenError("another writer was first", item=item) from None
+                if code in {"NoSuchKey", "404"}:
+                    raise _MissingError(_EXPLANATIONS[code], item=item) from None
+                trouble = StorageError(_EXPLANATIONS.get(code, f"the server refused ({code or status})"), item=item)
+                if status < 500 and code not in {"RequestTimeout", "SlowDown", "Throttling", "TooManyRequests"}:
+                    raise trouble from None
+            except (NoCredentialsError, NoRegionError) as error:
+                raise StorageError(
+                    f"{str(error).rstrip('.').lower()}; give credentials by the environment, a profile or a role",
+                    item=item,
+                ) from None
+            except (BotoCoreError, OSError) as error:
+                # Its text names the endpoint, never a key.
+                trouble = StorageError(f"the server cannot be reached ({error})", item=item)
+            if time.monotonic() + pause > deadline:
+                raise trouble from None
+            # By the clock and by chance: waiting apart is all that matters here, no result depends on it.
+            time.sleep(pause * random.uniform(0.5, 1))
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+class _MissingError(StorageError):
+    """There is no such object."""
+
+
+class _TakenError(StorageError):
+    """The object is there already, or is another one by now."""
+
+
+@lru_cache(maxsize=16)
+def _client(query: str) -> Any:
+    """The client of this process; safe to use from many threads."""
+    options = dict(parse_qsl(query))
+    endpoint = options.get("endpoint_override")
+    if endpoint and "://" not in endpoint:
+        endpoint = f"{options.get('scheme', 'https')}://{endpoint}"
+    config = Config(
+        connect_timeout=_CONNECT_S,
+        read_timeout=_ANSWER_S,
+        retries={"mode": "standard", "total_max_attempts": 2},  # the patience is ours
+        max_pool_connections=32,
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    return boto3.session.Session().client("s3", endpoint_url=endpoint, region_name=options.get("region"), config=config)
