@@ -4,7 +4,7 @@ Stored images are uint8 RGB (H, W, 3); batches are float32 RGB (B, 3, H, W) in [
 where 8-bit rounding is defined.
 """
 
-from stl_ray.images.codec import MIN_SIDE, decode, encode_png, resize
+from stl_ray.images.codec import MIN_SIDE, decode, decode_original, encode_png, resize
 from stl_ray.images.schema import ImageKind, class_names_of, features_of, image_schema
 from stl_ray.images.tensors import from_uint8, quantize, to_tensor, to_uint8
 
@@ -13,6 +13,7 @@ __all__ = [
     "ImageKind",
     "class_names_of",
     "decode",
+    "decode_original",
     "encode_png",
     "features_of",
     "from_uint8",

@@ -22,6 +22,8 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 # zlib's level 3 takes half the time of its default 6 on photographs at 224 pixels, for the same size within 1 %.
 _PNG_LEVEL = 3
 
+_PNG_DEPTH = 24  # place of the byte: after the signature, the chunk's length and name, width and height
+
 # What Pillow raises on damaged files. Fuzzing meets the first three; its decoders can let the others through.
 _DECODER_ERRORS = (
     OSError,
@@ -66,15 +68,32 @@ def decode(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
         ImageError: with the reason: no bytes, not an image, truncated or corrupt, too small, too large, or a kind of
             sample (float, 32-bit) that has no agreed range.
     """
+    return decode_original(data, max_pixels=max_pixels)[0]
+
+
+def decode_original(data: bytes, *, max_pixels: int) -> tuple[NDArray[np.uint8], bool]:
+    """`decode`, and whether the bytes may be stored as they are: every reader of images sees the same pixels in them.
+
+    They may, if they are an 8-bit RGB or grey JPEG or PNG without alpha, animation and EXIF orientation.
+
+    Args:
+        data: as for `decode`.
+        max_pixels: as for `decode`.
+
+    Raises:
+        ImageError: as for `decode`.
+    """
     if not data:
         raise ImageError("no bytes", reason=QuarantineReason.MISSING_IMAGE)
     try:
         with Image.open(BytesIO(data), formats=_FORMATS) as image:
             _check_size(image.width, image.height, max_pixels)
             image.load()
+            plain = _is_plain(image, data)
             rgb = _to_rgb(image)
-            upright = _UPRIGHT.get(_orientation(image))
-            return np.array(rgb if upright is None else rgb.transpose(upright))
+            orientation = _orientation(image)
+            upright = _UPRIGHT.get(orientation)
+            return np.array(rgb if upright is None else rgb.transpose(upright)), plain and orientation == 1
     except Image.DecompressionBombError as error:
         raise ImageError(str(error), reason=QuarantineReason.TOO_LARGE) from error
     except _DECODER_ERRORS as error:
@@ -135,6 +154,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise ImageError("32-bit and float samples have no agreed range", got=f"mode {image.mode}")
     image.info.pop("transparency", None)  # alpha is dropped in any case, and Pillow warns of some forms of it
     return image.convert("RGB")
+
+
+def _is_plain(image: Image.Image, data: bytes) -> bool:
+    """Whether the file holds 8-bit RGB or grey and nothing that one reader heeds and another does not."""
+    if image.mode not in {"RGB", "L"} or "transparency" in image.info or getattr(image, "n_frames", 1) > 1:
+        return False
+    # Pillow opens 16-bit RGB as 8-bit; the depth is in the first chunk of a PNG (section 11.2.1 of its specification).
+    return image.format == "JPEG" or (image.format == "PNG" and data[_PNG_DEPTH] == 8)
 
 
 def _orientation(image: Image.Image) -> int:

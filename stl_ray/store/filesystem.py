@@ -160,14 +160,14 @@ class Storage:
         """
         return self.files.read(path, start, length)
 
-    def reader(self, path: str) -> BinaryIO:
-        """A file to seek and read in, a little at a time.
+    def reader(self, path: str, ahead: int = _READ_AHEAD) -> BinaryIO:
+        """A file to seek and read in, a little at a time, but no less than `ahead` bytes from the storage.
 
         Raises:
             StorageError: if it is missing or cannot be read.
         """
         size = self.size(path)
-        return cast(BinaryIO, io.BufferedReader(_Ranges(self.files, path, size), _READ_AHEAD))
+        return cast(BinaryIO, io.BufferedReader(_Ranges(self.files, path, size), ahead))
 
     def write(self, path: str, data: bytes) -> None:
         """Put a whole file in place, replacing one of the same name.

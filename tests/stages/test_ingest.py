@@ -28,8 +28,9 @@ GREY = NOISE[..., 0]
 
 def _ingest(experiment):
     """All shards of the train split; the rows and the quarantined."""
-    work = IngestWork(experiment)
-    plan = open_reader(experiment.ingest.train, split="train").plan(experiment.ingest.shard_size)
+    reader = open_reader(experiment.ingest.train, split="train")
+    plan = reader.plan(experiment.ingest.shard_size)
+    work = IngestWork(experiment, reader.class_names)
     rows, quarantine = [], []
     for number, shard in enumerate(plan):
         planned = PlannedShard(number=number, source=shard.source, rows=shard.rows, digest=shard.digest)

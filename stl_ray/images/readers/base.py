@@ -1,7 +1,6 @@
 """What every source of images offers: its classes, a plan of shards, and the images of one shard, one at a time.
 
-A reader is made where the driver runs, pickled to the workers, and holds nothing but paths and names: whatever
-planning found out travels in the plan. What it reads, it reads through a Storage. Reading is lazy, and a bad image comes
+A reader is made anew in every worker, by paths and names: whatever planning found out travels in the plan. What it reads, it reads through a Storage. Reading is lazy, and a bad image comes
 out as a row with its problem, so that one image never takes others with it.
 """
 
@@ -20,6 +19,9 @@ Split = Literal["train", "test"]
 
 UNKNOWN_LABEL = -1
 """The label of an image whose class is not known."""
+
+MOST_CLASSES = 100_000
+"""A larger label is damage, not a class: the largest datasets have some 20,000."""
 
 
 @dataclass(frozen=True)

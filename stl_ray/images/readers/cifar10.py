@@ -77,9 +77,7 @@ class Cifar10Reader:
         file, data = self._bytes(batch)
         pixels, labels = self._parse(file, data)
         if len(labels) < stop:
-            raise InputError(
-                "the batch has become shorter", item=self.storage.at(file), expected=stop, got=len(labels)
-            )
+            raise InputError("the batch has become shorter", item=self.storage.at(file), expected=stop, got=len(labels))
         for row in range(start, stop):
             image = np.ascontiguousarray(pixels[row].reshape(3, 32, 32).transpose(1, 2, 0))
             yield RawImage(f"{batch}/{row:05d}", image, labels[row], None, label_problem(labels[row], len(CLASS_NAMES)))

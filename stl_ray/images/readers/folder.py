@@ -7,7 +7,7 @@ A listing is kept as Arrow columns, class by class: 60 bytes an image.
 """
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -26,7 +26,7 @@ _THREADS = 8  # requests at once while a shard is read: every file is one
 _AHEAD = 16  # files in memory before their turn
 _ROWS = 4096  # of a listing as Python objects at once
 
-_LISTING = pa.schema([("name", pa.string()), ("stamp", pa.string())])
+_NONE = pa.array([], pa.string())
 
 Image = tuple[str, int, str]
 """Path relative to the folder, label, and what changes when the file does."""
@@ -94,27 +94,25 @@ class FolderReader:
         """All images, one of each class in turn."""
         names = self.class_names
         listings = list(in_order(self._listing, names, threads=LISTINGS, ahead=2 * LISTINGS))
-        turn, left = 0, [label for label, listing in enumerate(listings) if listing.num_rows]
+        turn, left = 0, [label for label, (paths, _) in enumerate(listings) if len(paths)]
         while left:
             for label in left:
-                name, stamp = (column[turn].as_py() for column in listings[label].columns)
-                yield f"{names[label]}/{name}", label, stamp
+                paths, stamps = listings[label]
+                yield f"{names[label]}/{paths[turn].as_py()}", label, stamps[turn].as_py()
             turn += 1
-            left = [label for label in left if listings[label].num_rows > turn]
+            left = [label for label in left if len(listings[label][0]) > turn]
 
-    def _listing(self, class_name: str) -> pa.RecordBatch:
-        """Names below the class's folder, sorted, and stamps of a class's images, no more than the limit."""
-        files = (file for file in self.storage.walk(class_name) if is_image(file.path.removeprefix(f"{class_name}/")))
-        files, batches = islice(files, self.limit), []
+    def _listing(self, class_name: str) -> tuple[pa.StringArray, pa.StringArray]:
+        """Sorted paths below the class's folder, and stamps, of a class's images; no more than the limit."""
+        skipped = len(class_name) + 1
+        files = islice((file for file in self.storage.walk(class_name) if is_image(file.path[skipped:])), self.limit)
+        paths, stamps = [_NONE], [_NONE]
         while rows := list(islice(files, _ROWS)):
-            paths = [file.path.removeprefix(f"{class_name}/") for file in rows]
-            require_text(paths, self.storage.at(class_name))
-            stamps = [file.stamp if file.size < 0 else f"{file.size}:{file.stamp}" for file in rows]
-            batches.append(pa.RecordBatch.from_arrays([pa.array(paths), pa.array(stamps)], schema=_LISTING))
-        return pa.Table.from_batches(batches, _LISTING).combine_chunks().to_batches()[0] if batches else _NOTHING
-
-
-_NOTHING = pa.RecordBatch.from_pylist([], schema=_LISTING)
+            names = [file.path[skipped:] for file in rows]
+            require_text(names, self.storage.at(class_name))
+            paths.append(pa.array(names))
+            stamps.append(pa.array(file.stamp if file.size < 0 else f"{file.size}:{file.stamp}" for file in rows))
+        return pa.concat_arrays(paths), pa.concat_arrays(stamps)
 
 
 def is_image(path: str) -> bool:
@@ -122,7 +120,7 @@ def is_image(path: str) -> bool:
     return posixpath.splitext(path)[1].lower() in EXTENSIONS and not any(map(_hidden, path.split("/")))
 
 
-def require_text(names: list[str], item: str) -> None:
+def require_text(names: Sequence[str], item: str) -> None:
     """Refuse names that are not text.
 
     Raises:

@@ -3,39 +3,41 @@
 import posixpath
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from typing import NoReturn
 
 from stl_ray.errors import InputError, StorageError
 from stl_ray.store import Storage
 from stl_ray.uris import parted
 
 
-def matching(place: Storage, suffix: str) -> tuple[Storage, list[str]]:
-    """The folder that the files lie below, and their sorted paths there.
+def home(place: Storage, suffixes: tuple[str, ...]) -> Storage:
+    """The folder that the paths of `matching` are relative to; told from the path alone."""
+    return _parted(place, suffixes)[0]
+
+
+def matching(place: Storage, suffixes: tuple[str, ...]) -> list[str]:
+    """The sorted paths, below `home`, of the files that are meant.
 
     Args:
-        place: the file, whose name has to end with the suffix; or the folder, whose files with that suffix are meant,
-            not those of sub-folders; or a pattern with * and [] (on a disk also ?) in its last parts, which says itself
-            how names end. Hidden files are passed over.
-        suffix: such as `.parquet`.
+        place: the file, whose name has to end with a suffix; or the folder, whose files with a suffix are meant, not
+            those of sub-folders; or a pattern with * and [] (on a disk also ?), which says itself how names end. Hidden
+            files are passed over.
+        suffixes: such as `.parquet`.
     """
-    inside = [name for name in place.names() if name.endswith(suffix) and not name.startswith(".")]
-    if inside:
-        return place, inside
-    folder, name = Storage.of_file(place.root)
-    if name.endswith(suffix) and folder.exists(name):
-        return folder, [name]
-    fixed, parts = _pattern(place.root)
-    found = sorted(_expanded(fixed, parts)) if parts else []
-    above = posixpath.commonpath([posixpath.dirname(path) for path in found]) if found else ""
-    return fixed.below(above), [path.removeprefix(f"{above}/") for path in found]
+    folder, parts = _parted(place, suffixes)
+    if any(map(_wild, parts)):
+        return sorted(_expanded(folder, parts))
+    inside = sorted(path for path in _expanded(folder, ["*"], *parts) if path.endswith(suffixes))
+    return inside or [name for name in parts if folder.exists(name)]
 
 
-def stem(path: str) -> str:
-    """A path without the suffix of its last part."""
-    return posixpath.splitext(path)[0]
+def stems(paths: list[str]) -> list[str]:
+    """The paths without their suffixes and without the folders that all of them share."""
+    folder = posixpath.commonpath([posixpath.dirname(path) for path in paths]) if paths else ""
+    return [posixpath.splitext(path)[0].removeprefix(f"{folder}/") for path in paths]
 
 
-def require(storage: Storage, path: str, error: StorageError) -> None:
+def require(storage: Storage, path: str, error: StorageError) -> NoReturn:
     """Turn a storage's trouble with a file that is not there into the input's.
 
     Raises:
@@ -47,8 +49,12 @@ def require(storage: Storage, path: str, error: StorageError) -> None:
     raise InputError("there is no such file", item=storage.at(path)) from error
 
 
-def _pattern(root: str) -> tuple[Storage, list[str]]:
-    """The part of a path without wildcards, and the names and patterns below it."""
+def _parted(place: Storage, suffixes: tuple[str, ...]) -> tuple[Storage, list[str]]:
+    """The part of a path that is a folder in any case, and the names and patterns below it."""
+    root, name = parted(place.root)
+    if name.endswith(suffixes) and not _wild(place.root):
+        return Storage.open(root), [name]
+    root = place.root
     parts: list[str] = []
     while _wild(root):
         root, name = parted(root)
@@ -56,16 +62,13 @@ def _pattern(root: str) -> tuple[Storage, list[str]]:
     return Storage.open(root), parts
 
 
-def _wild(root: str) -> bool:
-    head, marks = (root, "*[?") if "://" not in root else (root.partition("?")[0], "*[")
-    return any(mark in head for mark in marks)
+def _wild(path: str) -> bool:
+    """Whether there is a wildcard in it; the question mark of a URI begins its query."""
+    return any(mark in path.partition("?")[0] for mark in "*[") or ("://" not in path and "?" in path)
 
 
 def _expanded(storage: Storage, parts: list[str], folder: str = "") -> Iterator[str]:
-    for name in storage.names(folder):
-        if fnmatchcase(name, parts[0]) and not name.startswith("."):
-            path = posixpath.join(folder, name)
-            if parts[1:]:
-                yield from _expanded(storage, parts[1:], path)
-            else:
-                yield path
+    names = [name for name in storage.names(folder) if fnmatchcase(name, parts[0]) and not name.startswith(".")]
+    for name in names:
+        path = posixpath.join(folder, name)
+        yield from _expanded(storage, parts[1:], path) if parts[1:] else [path]

@@ -5,23 +5,26 @@ metadata; labels are integers, named `label` or marked as `ClassLabel`; ids are 
 `<file stem>/<row>`. Rows keep the order of the files, which is the order of their paths.
 """
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from stl_ray.errors import InputError, QuarantineReason
-from stl_ray.images.readers.base import RawImage, SourceShard, label_problem, ranges, shard_digest
+from stl_ray.images.readers.base import MOST_CLASSES, RawImage, SourceShard, label_problem, ranges, shard_digest
+from stl_ray.images.readers.duplicates import Hashes, hashes_of, repeated
+from stl_ray.images.readers.fetching import LISTINGS, in_order
+from stl_ray.images.readers.matching import home, matching, stems
 from stl_ray.images.readers.parquet_file import ImageFile
+from stl_ray.store import Storage
 
-_MOST_CLASSES = 100_000  # a larger label is damage, not a class: the largest datasets have some 20,000
+Result = TypeVar("Result")
+
+_SUFFIXES = (".parquet",)
 
 
 @dataclass
@@ -29,11 +32,11 @@ class ParquetReader:
     """Encoded images from the rows of one or more files.
 
     Args:
-        path: a file, a folder (its `*.parquet` files, not those of sub-folders) or a glob.
+        place: a file, a folder (its `*.parquet` files, not those of sub-folders) or a pattern.
         limit: rows to take, all when None.
     """
 
-    path: Path
+    place: Storage
     limit: int | None = None
 
     @cached_property
@@ -43,44 +46,42 @@ class ParquetReader:
         Raises:
             InputError: a file cannot be used, or there are neither names nor a sensible largest label.
         """
-        names = ImageFile.open(self._paths()[0]).class_names
+        names = ImageFile.open(self._folder, self._paths[0]).class_names
         return self._numbered_classes() if names is None else names
 
-    def plan(self, shard_size: int) -> list[SourceShard]:
+    def plan(self, shard_size: int) -> Iterator[SourceShard]:
         """Ranges of a file's rows, with those whose id came before. The digest covers the file's size and footer.
 
         Raises:
             InputError: no file or no rows, a file that is truncated or not Parquet, without images, or with classes
                 other than the first file's.
         """
-        files = self._files()
+        files = self._files
         for file in files:
             if file.class_names != files[0].class_names:
                 raise InputError(
                     "its classes are not those of the first file",
-                    item=file.path,
+                    item=file.at,
                     expected=files[0].class_names,
                     got=file.class_names,
                 )
-        folder = os.path.commonpath([file.path.parent for file in files])
-        shards = []
         left = sum(file.rows for file in files) if self.limit is None else self.limit
-        for file, repeated in zip(files, _repeated_ids(files), strict=True):
+        if not sum(file.rows for file in files):
+            raise InputError("the files have no rows", item=self.place.root)
+        facts = zip(stems(self._paths), repeated(self._of_each(_ids)), self._of_each(ImageFile.digest), strict=True)
+        for file, (stem, again, content) in zip(files, facts, strict=True):
             taken = min(file.rows, left)
             for start, stop in ranges(taken, shard_size):
                 source = {
-                    "file": str(file.path),
-                    "stem": file.path.relative_to(folder).with_suffix("").as_posix(),
+                    "file": file.path,
+                    "stem": stem,
                     "start": start,
                     "stop": stop,
-                    "duplicates": repeated[(repeated >= start) & (repeated < stop)].tolist(),
+                    "duplicates": again[(again >= start) & (again < stop)].tolist(),
                     "classes": len(self.class_names),
                 }
-                shards.append(SourceShard(source, stop - start, shard_digest(file.digest(), source)))
+                yield SourceShard(source, stop - start, shard_digest(content, source))
             left -= taken
-        if not shards:
-            raise InputError("the files have no rows", item=self.path)
-        return shards
 
     def read(self, source: dict[str, Any]) -> Iterator[RawImage]:
         """Yield the images of a range of rows.
@@ -88,9 +89,9 @@ class ParquetReader:
         Raises:
             InputError: the file can no longer be read, or has become shorter.
         """
-        file = ImageFile.open(Path(source["file"]))
+        file = ImageFile.open(self._folder, source["file"])
         if file.rows < source["stop"]:
-            raise InputError("the file has become shorter", item=file.path, expected=source["stop"], got=file.rows)
+            raise InputError("the file has become shorter", item=file.at, expected=source["stop"], got=file.rows)
         duplicates = frozenset(source["duplicates"])
         for record in file.records(source["start"], source["stop"]):
             repeated = QuarantineReason.DUPLICATE_ID if record.row in duplicates else None
@@ -103,42 +104,48 @@ class ParquetReader:
             )
 
     def _numbered_classes(self) -> list[str]:
-        files = self._files()
-        largest = [pc.max(file.column(file.label)).as_py() for file in files if file.label is not None]
+        largest = list(self._of_each(_largest_label))
         classes = 1 + max((label for label in largest if label is not None), default=-1)
-        if not 0 < classes <= _MOST_CLASSES:
-            expected = f"class names in the metadata, or labels from 0 to at most {_MOST_CLASSES - 1}"
-            raise InputError("no classes", item=self.path, expected=expected, got=f"{classes - 1} as the largest label")
+        if not 0 < classes <= MOST_CLASSES:
+            expected = f"class names in the metadata, or labels from 0 to at most {MOST_CLASSES - 1}"
+            raise InputError(
+                "no classes", item=self.place.root, expected=expected, got=f"{classes - 1} as the largest label"
+            )
         return [str(label) for label in range(classes)]
 
+    def _of_each(self, function: Callable[[ImageFile], Result]) -> Iterator[Result]:
+        """The results of a function on the files, several at a time."""
+        return in_order(function, self._files, threads=LISTINGS, ahead=LISTINGS)
+
+    @cached_property
     def _files(self) -> list[ImageFile]:
-        return [ImageFile.open(path) for path in self._paths()]
+        opened = partial(ImageFile.open, self._folder)
+        return list(in_order(opened, self._paths, threads=LISTINGS, ahead=LISTINGS))
 
-    def _paths(self) -> list[Path]:
-        if self.path.is_dir():
-            paths = list(self.path.glob("*.parquet"))
-        else:
-            anchor = Path(self.path.anchor)
-            paths = [self.path] if self.path.exists() else list(anchor.glob(str(self.path.relative_to(anchor))))
+    @cached_property
+    def _paths(self) -> list[str]:
+        paths = matching(self.place, _SUFFIXES)
         if not paths:
-            raise InputError("there are no Parquet files here", item=self.path, expected="*.parquet")
-        return sorted(paths)
+            raise InputError("there are no Parquet files here", item=self.place.root, expected="*.parquet")
+        return paths
+
+    @property
+    def _folder(self) -> Storage:
+        return home(self.place, _SUFFIXES)
 
 
-def _repeated_ids(files: list[ImageFile]) -> list[NDArray[np.int64]]:
-    """For every file the rows whose id an earlier row has, in that file or one before it."""
-    counts = [0 if file.id is None else file.rows for file in files]
-    ids = pa.chunked_array(
-        [
-            chunk
-            for file in files
-            if file.id is not None
-            for chunk in file.column(file.id).cast(pa.large_string()).iterchunks()
-        ],
-        type=pa.large_string(),
-    )
-    codes = ids.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()
-    repeated = np.ones(len(codes), dtype=bool)
-    repeated[np.unique(codes, return_index=True)[1]] = False
-    repeated[codes == -1] = False  # a row without an id gets one from its place
-    return [np.flatnonzero(part) for part in np.split(repeated, np.cumsum(counts)[:-1])]
+def _largest_label(file: ImageFile) -> int | None:
+    largest: int | None = None if file.label is None else pc.max(file.column(file.label)).as_py()
+    return largest
+
+
+def _ids(file: ImageFile) -> Hashes:
+    """The hashes of a file's ids; a row without an id gets one from its place, which no other row has."""
+    if file.id is None:
+        return hashes_of([])
+    parts, start = [hashes_of([])], 0
+    for chunk in file.column(file.id).cast(pa.large_string()).iterchunks():
+        parts.append(hashes_of(chunk.to_pylist(), start))
+        start += len(chunk)
+    places, keys = zip(*parts, strict=True)
+    return np.concatenate(places), np.concatenate(keys)

@@ -4,15 +4,16 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stl_ray.errors import InputError
+from stl_ray.errors import InputError, StorageError
 from stl_ray.images.readers.base import UNKNOWN_LABEL
+from stl_ray.images.readers.matching import require
 from stl_ray.images.schema import class_names_of, features_of
+from stl_ray.store import Storage
 
 _ROWS_AT_ONCE = 64
 
@@ -33,7 +34,8 @@ class ImageFile:
     """What the footer of a Parquet file says.
 
     Attributes:
-        path: the file.
+        storage: what the file lies in.
+        path: its place there.
         rows: number of rows.
         class_names: of the labels, None where the metadata has none.
         image: name of the image column.
@@ -41,7 +43,8 @@ class ImageFile:
         id: name of the id column, None where there is none.
     """
 
-    path: Path
+    storage: Storage
+    path: str
     rows: int
     class_names: list[str] | None
     image: str
@@ -49,24 +52,29 @@ class ImageFile:
     id: str | None
 
     @classmethod
-    def open(cls, path: Path) -> "ImageFile":
+    def open(cls, storage: Storage, path: str) -> "ImageFile":
         """Read the footer.
 
         Raises:
             InputError: no such file, truncated, not Parquet, or without a usable image or label column.
         """
-        with _explained(path), pq.ParquetFile(path) as file:
+        item = storage.at(path)
+        with _parquet(storage, path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
         image, label = _column(schema, "image", "Image"), _column(schema, "label", "ClassLabel")
         if image is None or not _holds_bytes(schema.field(image).type):
             expected = "a column `image` of type struct<bytes: binary, path: string> or binary"
-            raise InputError("no image column", item=path, expected=expected, got=", ".join(map(str, schema)))
+            raise InputError("no image column", item=item, expected=expected, got=", ".join(map(str, schema)))
         if label is not None and not pa.types.is_integer(schema.field(label).type):
-            raise InputError(
-                f"column {label!r} is no label", item=path, expected="integers", got=schema.field(label).type
-            )
+            got = schema.field(label).type
+            raise InputError(f"column {label!r} is no label", item=item, expected="integers", got=got)
         names = class_names_of(schema, label) if label is not None else None
-        return cls(path, rows, names, image, label, "id" if "id" in schema.names else None)
+        return cls(storage, path, rows, names, image, label, "id" if "id" in schema.names else None)
+
+    @property
+    def at(self) -> str:
+        """The full path or URI."""
+        return self.storage.at(self.path)
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One whole column.
@@ -74,7 +82,7 @@ class ImageFile:
         Raises:
             InputError: the file is damaged.
         """
-        with _explained(self.path), pq.ParquetFile(self.path) as file:
+        with _parquet(self.storage, self.path) as file:
             return file.read(columns=[name]).column(name)
 
     def records(self, start: int, stop: int) -> Iterator[Record]:
@@ -84,7 +92,7 @@ class ImageFile:
             InputError: the file is damaged.
         """
         columns = [name for name in (self.image, self.label, self.id) if name is not None]
-        with _explained(self.path), pq.ParquetFile(self.path) as file:
+        with _parquet(self.storage, self.path) as file:
             row, groups = _row_groups(file.metadata, start, stop)
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, row_groups=groups, columns=columns):
                 skipped = min(max(start - row, 0), len(batch))
@@ -95,11 +103,11 @@ class ImageFile:
 
     def digest(self) -> str:
         """Sha256 over the file's size and footer: its counts, offsets and column statistics, but not every pixel."""
-        with _explained(self.path), self.path.open("rb") as file:
-            size = file.seek(-8, 2) + 8
-            length = int.from_bytes(file.read(4), "little")
-            file.seek(-8 - length, 2)
-            return hashlib.sha256(str(size).encode() + file.read(length)).hexdigest()
+        with _explained(self.storage, self.path):
+            size = self.storage.size(self.path)
+            length = int.from_bytes(self.storage.read(self.path, size - 8, 4), "little")
+            footer = self.storage.read(self.path, size - 8 - length, length)
+        return hashlib.sha256(str(size).encode() + footer).hexdigest()
 
     def _record(self, row: int, values: dict[str, Any]) -> Record:
         image = values[self.image]
@@ -147,11 +155,17 @@ def _row_groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[int, 
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _parquet(storage: Storage, path: str) -> Iterator[pq.ParquetFile]:
+    with _explained(storage, path), storage.reader(path) as stream, pq.ParquetFile(stream) as file:
+        yield file
+
+
+@contextmanager
+def _explained(storage: Storage, path: str) -> Iterator[None]:
     """Turn what pyarrow raises on missing and damaged files into an InputError that names the file."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise InputError("there is no such file", item=path) from error
+    except StorageError as error:
+        require(storage, path, error)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"not a readable Parquet file, or truncated ({error})", item=path) from error
+        raise InputError(f"not a readable Parquet file, or truncated ({error})", item=storage.at(path)) from error

@@ -1,7 +1,6 @@
 """The formats of a `Source`, each with its reader."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from stl_ray.config import Source
 from stl_ray.images.readers.base import Reader, Split
@@ -9,12 +8,14 @@ from stl_ray.images.readers.cifar10 import Cifar10Reader
 from stl_ray.images.readers.folder import FolderReader
 from stl_ray.images.readers.parquet import ParquetReader
 from stl_ray.images.readers.photographs import PhotographsReader
+from stl_ray.images.readers.tar import TarReader
 from stl_ray.store import Storage
 
-_FILES: dict[str, Callable[[Path, Split, int | None], Reader]] = {
-    "folder": lambda root, split, limit: FolderReader(root, limit),
+_FILES: dict[str, Callable[[Storage, Split, int | None], Reader]] = {
+    "folder": lambda storage, split, limit: FolderReader(storage, limit),
     "cifar10": Cifar10Reader,
-    "parquet": lambda path, split, limit: ParquetReader(path, limit),
+    "parquet": lambda storage, split, limit: ParquetReader(storage, limit),
+    "tar": lambda storage, split, limit: TarReader(storage, limit),
 }
 
 
@@ -32,4 +33,4 @@ def open_reader(source: Source, *, split: Split) -> Reader:
     """
     if source.path is None:
         return PhotographsReader(split, source.limit)
-    return _FILES[source.format](Path(Storage.open(source.path).root), split, source.limit)
+    return _FILES[source.format](Storage.open(source.path), split, source.limit)

@@ -103,10 +103,10 @@ def test_refuses_a_missing_batch(folder):
     for file in folder.glob("data_batch_4*"):
         file.unlink()
     with pytest.raises(InputError, match="data_batch_4"):
-        reader(folder).plan(10)
+        list(reader(folder).plan(10))
     for path in (folder / "nowhere", next(folder.glob("test_batch*"))):
         with pytest.raises(InputError, match="data_batch_1"):
-            reader(path).plan(10)
+            list(reader(path).plan(10))
     assert len(read(reader(folder, "test"))) == 4
 
 
@@ -114,14 +114,14 @@ def test_refuses_a_truncated_batch(folder):
     file = next(folder.glob("test_batch*"))
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(InputError, match="test_batch"):
-        reader(folder, "test").plan(10)
+        list(reader(folder, "test").plan(10))
 
 
 def test_refuses_a_batch_that_became_shorter(tmp_path):
     pixels, labels = batch("test_batch")
     write_binary(tmp_path / "test_batch", pixels, labels)
     cifar = reader(tmp_path, "test")
-    plan = cifar.plan(10)
+    plan = list(cifar.plan(10))
     write_binary(tmp_path / "test_batch", pixels[:2], labels[:2])
     with pytest.raises(InputError, match="shorter"):
         list(cifar.read(plan[0].source))
@@ -138,7 +138,7 @@ def test_refuses_to_run_a_pickle(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "test_batch").write_bytes(pickle.dumps({b"labels": [0], b"data": Shell()}, protocol=2))
     with pytest.raises(InputError, match=r"system has no place"):
-        reader(tmp_path, "test").plan(10)
+        list(reader(tmp_path, "test").plan(10))
     assert not (tmp_path / "pwned").exists()
 
 
@@ -157,4 +157,4 @@ def test_refuses_to_run_a_pickle(tmp_path, monkeypatch):
 def test_refuses_pickles_of_anything_else(tmp_path, content):
     (tmp_path / "test_batch").write_bytes(content)
     with pytest.raises(InputError, match="test_batch"):
-        reader(tmp_path, "test").plan(10)
+        list(reader(tmp_path, "test").plan(10))

@@ -66,7 +66,7 @@ def test_invariant_digest_follows_the_files(tree):
 def test_refuses_one_file_and_keeps_the_others(tree):
     (tree / "z" / "3.png").symlink_to(tree / "nowhere.png")
     folder = reader(tree)
-    plan = folder.plan(1000)
+    plan = list(folder.plan(1000))
     (tree / "b" / "2.png").unlink()
     images = [image for shard in plan for image in folder.read(shard.source)]
     assert len(images) == plan[0].rows == 7
@@ -81,11 +81,11 @@ def test_refuses_missing_and_empty_folders(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         reader(tmp_path / "nowhere").class_names  # noqa: B018 - asking is what raises
     with pytest.raises(InputError, match="one sub-folder per class"):
-        reader(tmp_path).plan(10)
+        list(reader(tmp_path).plan(10))
     (tmp_path / "class").mkdir()
     (tmp_path / "class" / "readme.txt").write_text("no image")
     with pytest.raises(InputError, match="no images"):
-        reader(tmp_path).plan(10)
+        list(reader(tmp_path).plan(10))
 
 
 def test_refuses_a_file_name_that_is_not_text(tmp_path):
@@ -93,4 +93,4 @@ def test_refuses_a_file_name_that_is_not_text(tmp_path):
     with open(os.fsencode(tmp_path / "class") + b"/\xff.png", "wb"):  # noqa: PTH123 - a name that pathlib cannot type
         pass
     with pytest.raises(InputError, match="UTF-8"):
-        reader(tmp_path).plan(10)
+        list(reader(tmp_path).plan(10))

@@ -68,9 +68,9 @@ def test_identity_crops_are_natural_images(dataset):
 
 
 def test_invariant_plan_adds_up_and_digests_tell_shards_and_splits_apart():
-    plan = PhotographsReader("train").plan(300)
+    plan = list(PhotographsReader("train").plan(300))
     assert [shard.rows for shard in plan] == [300] * 5 + [100]
-    assert plan == PhotographsReader("train").plan(300)
+    assert plan == list(PhotographsReader("train").plan(300))
     digests = {shard.digest for split in ("train", "test") for shard in PhotographsReader(split).plan(300)}
     assert len(digests) == 8
 
@@ -78,7 +78,7 @@ def test_invariant_plan_adds_up_and_digests_tell_shards_and_splits_apart():
 def test_refuses_a_wheel_without_the_photographs(monkeypatch, tmp_path):
     monkeypatch.setattr(photographs, "files", lambda package: Path(tmp_path))
     with pytest.raises(InputError, match=r"astronaut\.png"):
-        open_reader(Source(format="photographs"), split="train").plan(10)
+        list(open_reader(Source(format="photographs"), split="train").plan(10))
 
 
 @pytest.mark.slow

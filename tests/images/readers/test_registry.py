@@ -11,7 +11,7 @@ FORMATS = get_args(Source.model_fields["format"].annotation)
 
 
 def test_identity_every_format_of_the_config_opens(tmp_path):
-    assert len(FORMATS) == 4
+    assert len(FORMATS) == 5
     for name in FORMATS:
         path = None if name == "photographs" else str(tmp_path)
         reader = open_reader(Source(format=name, path=path), split="test")
@@ -27,7 +27,7 @@ def test_invariant_a_reader_works_elsewhere(tmp_path, monkeypatch):
     (tmp_path / "images" / "class" / "0.png").write_bytes(encode_png(np.zeros((8, 8, 3), np.uint8)))
     monkeypatch.chdir(tmp_path)
     reader = open_reader(Source(format="folder", path="images"), split="train")
-    plan = reader.plan(10)
+    plan = list(reader.plan(10))
     monkeypatch.chdir("/")
     elsewhere = pickle.loads(pickle.dumps(reader))
     assert [image.id for image in elsewhere.read(plan[0].source)] == ["class/0.png"]

@@ -1,0 +1,213 @@
+"""Plain tars of images, read where they lie: ImageNet's, one for each class; of a tree of folders; WebDataset's.
+
+A class is the last folder of an image's path in the tar, such as `n01440764` of `train/n01440764/1.JPEG`; where images
+lie in no folder, the name of the tar, such as `n01440764.tar`. Where labels lie beside the images (WebDataset), these
+are taken in all tars: classes are then the lines of `classes.txt` beside the tars, or else the numbers up to the
+largest label.
+
+Images keep the order of the tars, which is the order of their paths, and their order in the tar: with one tar for each
+class, `limit` takes the first classes.
+"""
+
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import chain
+from typing import Any
+
+import pyarrow.compute as pc
+
+from stl_ray.errors import InputError, QuarantineReason
+from stl_ray.images.readers.base import (
+    MOST_CLASSES,
+    UNKNOWN_LABEL,
+    RawImage,
+    SourceShard,
+    label_problem,
+    ranges,
+    shard_digest,
+)
+from stl_ray.images.readers.duplicates import hashes_of, repeated
+from stl_ray.images.readers.fetching import LISTINGS, in_order
+from stl_ray.images.readers.matching import home, matching, stems
+from stl_ray.images.readers.tar_file import BLOCK, NO_BYTES, TarIndex, is_header, key_of, read_range
+from stl_ray.store import Storage
+
+_CLASSES = "classes.txt"
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")
+_SUFFIXES = (".tar", *_COMPRESSED)
+
+_CHUNK = 8 * 2**20  # bytes of a request: at 100 MB/s its latency no longer counts
+_CHUNKS = 4  # requests at once, and chunks in memory before their turn
+
+# A chunk's positions in its shard.
+Chunk = list[int]
+
+
+@dataclass
+class TarReader:
+    """Encoded images from the members of one or more tars.
+
+    Ids are `<name of the tar>/<path in it>`, and for WebDataset `<name of the tar>/<key>`.
+
+    Args:
+        place: a tar, a folder (its `*.tar` files, not those of sub-folders) or a pattern.
+        limit: images to take, all when None.
+    """
+
+    place: Storage
+    limit: int | None = None
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        """Names of the folders, or of the tars; for WebDataset the lines of classes.txt, or else numbers.
+
+        Raises:
+            InputError: there are no tars, one cannot be used, or there is no sensible largest label.
+        """
+        if not self._labelled:
+            return sorted({name for stem, index in self._indexes for name in _classes_in(stem, index)})
+        if self._folder.exists(_CLASSES):
+            return self._named_classes()
+        largest = [pc.max(index.rows["label"]).as_py() for _, index in self._indexes]
+        classes = 1 + max((label for label in largest if label is not None), default=-1)
+        if not 0 < classes <= MOST_CLASSES:
+            expected = f"{_CLASSES} beside the tars, or labels from 0 to at most {MOST_CLASSES - 1}"
+            raise InputError("no classes", item=self.place.root, expected=expected, got=f"{classes - 1} as the largest")
+        return [str(label) for label in range(classes)]
+
+    def plan(self, shard_size: int) -> Iterator[SourceShard]:
+        """Ranges of a tar's images, with their places. The digest covers the tar's size and headers, not every pixel.
+
+        Raises:
+            InputError: as for `class_names`, or no images.
+        """
+        labels = {name: label for label, name in enumerate(self.class_names)}
+        left = sum(index.rows.num_rows for _, index in self._indexes) if self.limit is None else self.limit
+        if not any(index.rows.num_rows for _, index in self._indexes):
+            expected = (
+                "images in it; tars within tars have to be unpacked first" if self._tars_inside else "images in it"
+            )
+            raise InputError("the tars hold no images", item=self.place.root, expected=expected)
+        for file, (stem, index) in zip(self._paths, self._indexes, strict=True):
+            again = set(self._repeated(index))
+            taken = min(index.rows.num_rows, left)
+            for start, stop in ranges(taken, shard_size):
+                rows = index.rows.slice(start, stop - start).to_pydict()
+                found = rows["label"] if self._labelled else [labels[_class_of(stem, path)] for path in rows["path"]]
+                source = {
+                    "file": file,
+                    "stem": stem,
+                    "paths": rows["path"],
+                    "starts": rows["start"],
+                    "sizes": rows["size"],
+                    "labels": [UNKNOWN_LABEL if label is None else label for label in found],
+                    "keys": self._labelled,
+                    "duplicates": [row - start for row in range(start, stop) if row in again],
+                    "classes": len(labels),
+                }
+                yield SourceShard(source, stop - start, shard_digest(index.digest, source))
+            left -= taken
+
+    def read(self, source: dict[str, Any]) -> Iterator[RawImage]:
+        """Yield the planned images, by a few large requests.
+
+        Raises:
+            InputError: the tar is gone, has become shorter, or holds something else at the images' places.
+        """
+        read = partial(self._read, source, frozenset(source["duplicates"]))
+        return chain.from_iterable(in_order(read, _chunks(source), threads=_CHUNKS, ahead=_CHUNKS))
+
+    def _read(self, source: dict[str, Any], duplicates: frozenset[int], chunk: Chunk) -> list[RawImage]:
+        starts, sizes = source["starts"], source["sizes"]
+        first = starts[chunk[0]] - BLOCK
+        data = read_range(self._folder, source["file"], first, _end(source, chunk[-1]))
+        images = []
+        for place in chunk:
+            path, label, begin = source["paths"][place], source["labels"][place], starts[place] - first
+            name = f"{source['stem']}/{key_of(path) if source['keys'] else path}"
+            if sizes[place] == NO_BYTES:
+                images.append(RawImage(name, None, label, path, QuarantineReason.MISSING_IMAGE))
+                continue
+            if not is_header(data[begin - BLOCK : begin]):
+                item, expected = self._folder.at(source["file"]), f"{path} at byte {starts[place]}"
+                raise InputError("the tar is not the one that was planned", item=item, expected=expected)
+            again = QuarantineReason.DUPLICATE_ID if place in duplicates else None
+            problem = again or label_problem(label, source["classes"])
+            images.append(RawImage(name, data[begin : begin + sizes[place]], label, path, problem))
+        return images
+
+    def _repeated(self, index: TarIndex) -> list[int]:
+        """Rows whose id came before. No two tars have one name, so ids can only repeat within one."""
+        hashes, start = [], 0
+        for batch in index.rows.select(["path"]).to_batches():
+            paths = batch.column("path").to_pylist()
+            hashes.append(hashes_of([key_of(path) for path in paths] if self._labelled else paths, start))
+            start += len(paths)
+        return [row for rows in repeated(hashes) for row in rows.tolist()]
+
+    def _named_classes(self) -> list[str]:
+        try:
+            names = [line.strip() for line in self._folder.read(_CLASSES).decode().rstrip().splitlines()]
+        except UnicodeDecodeError as error:
+            raise InputError("not a text in UTF-8", item=self._folder.at(_CLASSES)) from error
+        if not all(names) or len(set(names)) < len(names):
+            expected = "one name on every line, each once"
+            raise InputError("no list of classes", item=self._folder.at(_CLASSES), expected=expected)
+        return names
+
+    @property
+    def _labelled(self) -> bool:
+        return any(index.labelled for _, index in self._indexes)
+
+    @property
+    def _tars_inside(self) -> bool:
+        return any(index.tars for _, index in self._indexes)
+
+    @cached_property
+    def _indexes(self) -> list[tuple[str, TarIndex]]:
+        """Every tar's name and index."""
+        made = in_order(partial(TarIndex.of, self._folder), self._paths, threads=LISTINGS, ahead=LISTINGS)
+        return list(zip(stems(self._paths), made, strict=True))
+
+    @cached_property
+    def _paths(self) -> list[str]:
+        paths = matching(self.place, _SUFFIXES)
+        packed = [path for path in paths if path.endswith(_COMPRESSED)]
+        if packed:
+            raise InputError(
+                "a compressed tar cannot be read at one place without reading all before it; the images in it are "
+                "compressed anyway: unpack it to a plain tar", item=self._folder.at(packed[0]), expected="*.tar",
+            )  # fmt: skip
+        if not paths:
+            raise InputError("there are no tars here", item=self.place.root, expected="*.tar")
+        return paths
+
+    @property
+    def _folder(self) -> Storage:
+        return home(self.place, _SUFFIXES)
+
+
+def _classes_in(stem: str, index: TarIndex) -> set[str]:
+    return {_class_of(stem, path) for batch in index.rows.to_batches() for path in batch.column("path").to_pylist()}
+
+
+def _class_of(stem: str, path: str) -> str:
+    return posixpath.basename(posixpath.dirname(path)) or posixpath.basename(stem)
+
+
+def _end(source: dict[str, Any], place: int) -> int:
+    return int(source["starts"][place] + max(source["sizes"][place], 0))
+
+
+def _chunks(source: dict[str, Any]) -> Iterator[Chunk]:
+    """Images that follow each other, as many as fit into one request; a larger image is alone in one."""
+    chunk: Chunk = []
+    for place in range(len(source["starts"])):
+        if chunk and _end(source, place) - source["starts"][chunk[0]] > _CHUNK:
+            yield chunk
+            chunk = []
+        chunk.append(place)
+    if chunk:
+        yield chunk

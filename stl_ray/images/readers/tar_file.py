@@ -1,0 +1,186 @@
+"""One plain tar of images: where each lies in it, and their bytes by ranges. Nothing is ever unpacked.
+
+Format: POSIX.1-2008 pax and GNU tar, as Python's tarfile reads their headers. A compressed tar has no random access. A
+label is what WebDataset puts beside an image: `key.cls`, an integer in ASCII, or `key.json` with an integer `label`;
+members of one key follow each other (https://github.com/webdataset/webdataset).
+"""
+
+import hashlib
+import json
+import posixpath
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from stl_ray.errors import InputError, StorageError
+from stl_ray.images.readers.folder import is_image, require_text
+from stl_ray.images.readers.matching import require
+from stl_ray.store import Storage
+
+NOT_A_LABEL = -2
+"""In place of a label that is no integer, so that it is out of range of any classes."""
+
+NO_BYTES = -1
+"""The size of a link, a device or a sparse file: it has an image's name, but no bytes of its own in the tar."""
+
+BLOCK = 512
+"""Bytes: the unit of a tar, and its header in front of every member."""
+
+_TAIL = 64 * 1024  # after the last member: at least one block of zeros, and nothing else
+_AHEAD = 4096  # on a disk only headers are read; elsewhere a request costs more than what it brings
+_ROWS = 4096  # of an index as Python objects at once
+_LARGEST_LABEL_FILE = 64 * 1024
+
+_SCHEMA = pa.schema([("path", pa.string()), ("start", pa.int64()), ("size", pa.int64()), ("label", pa.int64())])
+
+Row = tuple[str, int, int, int | None]
+
+
+@dataclass
+class TarIndex:
+    """What the headers of a tar say.
+
+    Attributes:
+        rows: of every image its path in the tar, its first byte there, its size (or NO_BYTES), and the label beside it,
+            null where there is none; in the order of the tar.
+        labelled: whether there are labels beside images.
+        tars: whether there are tars in it.
+        digest: sha256 over the size of the tar and every member's name, place, size and time of change.
+    """
+
+    rows: pa.Table = field(default_factory=_SCHEMA.empty_table)
+    labelled: bool = False
+    tars: bool = False
+    digest: str = ""
+
+    @classmethod
+    def of(cls, storage: Storage, path: str) -> "TarIndex":
+        """Read the headers.
+
+        Raises:
+            InputError: no such file, compressed, truncated, damaged, or with a name that leads out of the tar.
+        """
+        index, batches = cls(), []
+        with _explained(storage, path):
+            size = storage.size(path)
+            sha = hashlib.sha256(str(size).encode())
+            ahead = {"ahead": _AHEAD} if storage.folder is not None else {}
+            with storage.reader(path, **ahead) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+                rows = index._rows(_members(tar, stream, size, sha), stream, storage.at(path))
+                while some := list(islice(rows, _ROWS)):
+                    columns = list(zip(*some, strict=True))
+                    require_text(columns[0], storage.at(path))
+                    arrays = [pa.array(column, kind.type) for column, kind in zip(columns, _SCHEMA, strict=True)]
+                    batches.append(pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA))
+        index.rows = pa.Table.from_batches(batches, _SCHEMA)
+        index.digest = sha.hexdigest()
+        return index
+
+    def _rows(self, members: Iterator[tarfile.TarInfo], stream: BinaryIO, item: str) -> Iterator[Row]:
+        """The images, sample by sample."""
+        named = ((_path(member, item), member) for member in members if not member.isdir())
+        for _, sample in groupby(named, key=lambda pair: key_of(pair[0])):
+            images, labels = [], {}
+            for path, member in sample:
+                kind = posixpath.basename(path).partition(".")[2]
+                plain = member.isreg() and not member.issparse()
+                self.tars |= path.endswith(".tar")
+                if is_image(path):
+                    images.append((path, member.offset_data, member.size if plain else NO_BYTES))
+                elif kind in _LABELS and plain:
+                    stream.seek(member.offset_data)
+                    labels[kind] = _LABELS[kind](stream.read(min(member.size, _LARGEST_LABEL_FILE)))
+            label = labels.get("cls", labels.get("json"))
+            self.labelled |= bool(images) and ("cls" in labels or label not in (None, NOT_A_LABEL))
+            yield from ((*image, label) for image in images)
+
+
+def key_of(path: str) -> str:
+    """What the members of a WebDataset sample share: their path up to the first dot of the name."""
+    folder, name = posixpath.split(path)
+    return posixpath.join(folder, name.partition(".")[0])
+
+
+def read_range(storage: Storage, path: str, start: int, stop: int) -> bytes:
+    """The bytes of a tar from `start` to before `stop`.
+
+    Raises:
+        InputError: there is no such file any more, or it has become shorter.
+    """
+    try:
+        data = storage.read(path, start, stop - start)
+    except StorageError as error:
+        require(storage, path, error)
+    if len(data) < stop - start:
+        raise InputError("the tar has become shorter", item=storage.at(path), expected=stop, got=start + len(data))
+    return data
+
+
+def is_header(block: bytes) -> bool:
+    """Whether a block is a header, by its checksum."""
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+def _members(tar: tarfile.TarFile, stream: BinaryIO, size: int, sha: Any) -> Iterator[tarfile.TarInfo]:
+    """All members; tarfile itself takes a damaged header, and the end of a truncated file, for the end of the tar."""
+    place = -1
+    while (member := tar.next()) is not None:
+        tar.members = []  # type: ignore[attr-defined]  # it would keep all of them
+        if not place < member.offset_data <= tar.offset <= size:
+            raise tarfile.ReadError(f"the member at byte {member.offset} ends at {tar.offset} of {size}")
+        place = tar.offset
+        facts = (member.name, member.offset_data, member.size, member.mtime)
+        sha.update(repr(facts).encode(errors="surrogateescape"))
+        yield member
+    stream.seek(tar.offset)
+    tail = stream.read(_TAIL)
+    if len(tail) < BLOCK or any(tail):
+        raise tarfile.ReadError(f"at byte {tar.offset} of {size} there is neither a header nor the end of a tar")
+
+
+def _path(member: tarfile.TarInfo, item: str) -> str:
+    """A member's path, without the ./ that some tars begin names with."""
+    parts = [part for part in member.name.split("/") if part not in {"", "."}]
+    if member.name.startswith("/") or ".." in parts:
+        raise InputError(
+            "a name in it leads out of the tar", item=item, expected="a relative path", got=ascii(member.name)
+        )
+    return "/".join(parts)
+
+
+def _cls(data: bytes) -> int:
+    text = data.strip()
+    return int(text) if text.removeprefix(b"-").isdigit() and len(text) < 18 else NOT_A_LABEL
+
+
+def _json(data: bytes) -> int | None:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return NOT_A_LABEL
+    label = value.get("label") if isinstance(value, dict) else None
+    return label if label is None else _cls(str(label).encode())
+
+
+_LABELS = {"cls": _cls, "json": _json}
+
+
+@contextmanager
+def _explained(storage: Storage, path: str) -> Iterator[None]:
+    """Turn what tarfile raises on missing and damaged files into an InputError that names the file."""
+    item = storage.at(path)
+    try:
+        yield
+    except StorageError as error:
+        require(storage, path, error)
+    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+        raise InputError(f"not a readable plain tar, or truncated ({error})", item=item) from error
