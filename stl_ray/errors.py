@@ -123,3 +123,7 @@ class QuarantineLimitError(StlRayError):
 
 class TrainingError(StlRayError):
     """Training cannot start or cannot go on (classes that do not fit, a loss that is not finite)."""
+
+
+class ClusterError(StlRayError):
+    """A cluster cannot be reached, refuses, or a job that it was given did not succeed."""

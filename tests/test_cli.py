@@ -31,7 +31,10 @@ def test_help_names_the_jobs_in_their_order(capsys):
     [
         (
             "ingest",
-            ["ingest.train.format: photographs | folder | cifar10 | parquet (required)", "ingest.shard_size: int"],
+            [
+                "ingest.train.format: photographs | folder | cifar10 | parquet | tar (required)",
+                "ingest.shard_size: int",
+            ],
         ),
         ("fit", ["fit.clusters: int [4]", "fit.dictionary.lmbda: float [0.2]"]),
         ("project", ["defenses: list of sections", "stl.accuracy: default | reference | exact [default]"]),

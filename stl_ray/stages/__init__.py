@@ -2,6 +2,9 @@
 
 session      join or start a Ray, leave what was found running
 record       one line for each session of a job: times, counts, versions
+package      the package as a wheel that travels to the nodes
+dashboard    a client of a cluster's job API, and a job's log
+submission   a job handed to a cluster, once
 progress     a bar on a terminal, a line every 10 s elsewhere
 runner       plan -> Ray Data actors -> receipts -> manifest
 records      rows of image shards <-> tensors

@@ -1,0 +1,13 @@
+"""CLI: `stl-ray COMMAND ...`. A file per group of commands; `--help` loads neither torch nor Ray.
+
+command    the parser of all commands, `main`, exit codes
+jobs       the seven jobs, and `quickstart`, which is all of them
+cluster    submit, cancel
+spaces     describe, import
+datasets   verify
+"""
+
+from stl_ray.cli.command import main, parser
+from stl_ray.cli.jobs import JOBS, run_job
+
+__all__ = ["JOBS", "main", "parser", "run_job"]

@@ -1,0 +1,108 @@
+"""`stl-ray submit JOB CONFIG [key=value ...]` and `stl-ray cancel ID`: jobs on a cluster, through its dashboard."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stl_ray.cli.jobs import JOBS
+from stl_ray.config import Experiment, load_experiment
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+SUBMIT = """\
+Hand a job to a Ray cluster, and follow it. What travels is this package as a wheel, native core included, and the
+resolved configuration; the nodes have its dependencies installed. The same job of the same configuration and version is
+submitted once: given again, the command follows the job that is there, or, where that failed or was stopped, submits it
+again, and it goes on where it stopped. Exit code 0 means that it succeeded."""
+
+SUBMIT_EXAMPLES = """\
+examples:
+  export RAY_AUTH_MODE=token                              # and the cluster's token in ~/.ray/auth_token
+  stl-ray submit project imagenet.yaml --address http://127.0.0.1:8265
+  stl-ray submit project imagenet.yaml ray.actors=16 --no-follow
+  stl-ray submit project imagenet.yaml --wheel stl_ray-0.1.0-cp311-cp311-manylinux_2_28_x86_64.whl
+
+Settings of the storage (AWS_ENDPOINT_URL, AWS_REGION, ...) are passed on; credentials are not, since a job's record shows
+them: nodes have a role, or an environment of their own. docs/operations.md has the rest."""
+
+CANCEL = """\
+Stop a job on a cluster. Shards that are done stay done: submitted again, the job goes on with the others."""
+
+
+def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `submit` and `cancel`."""
+    submitted = commands.add_parser(
+        "submit", help="hand a job to a cluster, and follow it", description=SUBMIT, epilog=SUBMIT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    submitted.add_argument("job", choices=JOBS, metavar="JOB", help=", ".join(JOBS))
+    submitted.add_argument("config", help="YAML file of the experiment")
+    submitted.add_argument("overrides", nargs="*", metavar="key=value", help="keys to set, such as ray.actors=16")
+    submitted.add_argument(
+        "--follow",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="say what it logs until it has ended [yes]",
+    )
+    submitted.add_argument("--wheel", type=Path, metavar="FILE", help="the package, built for the nodes' platform")
+    submitted.add_argument("--pure", action="store_true", help="send the package even without its native core")
+    submitted.set_defaults(function=_submit)
+    cancelled = commands.add_parser(
+        "cancel", help="stop a job on a cluster", description=CANCEL,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    cancelled.add_argument("submission", metavar="ID", help="what submit said, such as project-imagenet-0123456789ab")
+    cancelled.set_defaults(function=_cancel)
+    for command in (submitted, cancelled):
+        command.add_argument(
+            "--address",
+            metavar="URL",
+            help="the dashboard [RAY_API_SERVER_ADDRESS, RAY_ADDRESS, http://127.0.0.1:8265]",
+        )
+
+
+def _submit(options: argparse.Namespace) -> int:
+    experiment = load_experiment(options.config, options.overrides)
+    from stl_ray.stages.dashboard import connect, follow
+    from stl_ray.stages.preflight import preflight
+    from stl_ray.stages.submission import submit
+
+    preflight(experiment)
+    if places := _only_here(experiment):
+        _say(f"must be the same shared folder on every node: {', '.join(places)}")
+    client = connect(options.address)
+    job = submit(client, options.job, experiment, _say, wheel=options.wheel, pure=options.pure)
+    cancelling = f"stl-ray cancel {job.name} --address {client.get_address()}"
+    if not options.follow:
+        _say(f"the same command follows it; {cancelling}")
+        return 0
+    try:
+        follow(client, job.name, _say, skip=job.skip)
+    except KeyboardInterrupt:
+        _say(f"\nno longer followed, the job goes on; the same command follows it again; {cancelling}")
+        return 130
+    _say(f"{job.name} succeeded")
+    return 0
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    from stl_ray.stages.dashboard import connect
+    from stl_ray.stages.submission import cancel
+
+    status = cancel(connect(options.address), options.submission)
+    if status == "STOPPED":
+        _say(f"{options.submission} stopped; what is done stays done, submitted again it goes on with the rest")
+    else:
+        _say(f"{options.submission} had ended before: {status.lower()}")
+    return 0
+
+
+def _only_here(experiment: Experiment) -> list[str]:
+    """The paths of an experiment that are no URIs."""
+    places = {experiment.root, experiment.ingest.train.path, experiment.ingest.test.path}
+    return sorted(place for place in places if place and "://" not in place)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

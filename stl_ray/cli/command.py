@@ -1,0 +1,43 @@
+"""`stl-ray JOB CONFIG [key=value ...]`: parse, call, print what came of it, and return the exit code.
+
+Exit codes: 0 everything planned is done; 1 something failed (the message says what and where); 2 wrong usage or
+configuration; 130 interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from stl_ray import __version__
+from stl_ray.cli import cluster, datasets, jobs, spaces
+from stl_ray.errors import ConfigError, InputError, StlRayError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.function(options))
+    except (ConfigError, InputError) as error:
+        print(f"stl-ray: {error}", file=sys.stderr)
+        return 2
+    except StlRayError as error:
+        print(f"stl-ray: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stl-ray: interrupted; run the same command again to continue", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands; what it gives has the command's function."""
+    parser = argparse.ArgumentParser(
+        prog="stl-ray",
+        description="Adversarial defense by stratified convolutional sparse coding, as batch jobs on a Ray cluster. "
+        "The jobs in their order: " + ", ".join(jobs.JOBS) + ". Every job can be killed and run again: it continues.",
+    )
+    parser.add_argument("--version", action="version", version=f"stl-ray {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for group in (jobs, cluster, spaces, datasets):
+        group.add_commands(commands)
+    return parser

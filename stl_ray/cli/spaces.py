@@ -1,0 +1,101 @@
+"""`stl-ray describe SPACE` and `stl-ray import FILE.npy SPACE`."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stl_ray.errors import DictionaryError, InputError
+from stl_ray.store import Storage
+from stl_ray.store.shards import sha256
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+DESCRIBE = """\
+A page on a space: its digest, its hyper-parameters, how it was made, and how well its autoencoder and dictionaries do
+on held-out images; and pictures of its filters, of the images of every cluster, and of how many clusters it might have
+had. What a space does not have is left out: an imported dictionary has no clusters. Needs neither torch nor Ray."""
+
+DESCRIBE_EXAMPLES = """\
+examples:
+  stl-ray describe runs/quickstart                        # pictures in runs/quickstart/space/portrait
+  stl-ray describe runs/quickstart/space --output portrait
+
+The digest is the one by which shards purified by stl_cluster, and classifiers trained on them, name the space (stl
+names that of the universal dictionary alone). What a shard names:
+  python -c "import pyarrow.parquet as pq; print(pq.read_schema('part.parquet').metadata[b'stl_ray'])\""""
+
+IMPORT = """\
+Make a space of one of the authors' published dictionaries: a .npy file of (S, S, C, K) floats, channels in BGR order,
+named K_pS_lmLAMBDA.npy. The space has that one dictionary, in RGB, and no clusters. Files that hold Python objects are
+refused, and so is a folder that holds another space."""
+
+IMPORT_EXAMPLES = """\
+examples:
+  stl-ray import 64_p8_lm0.2.npy spaces/authors
+  stl-ray import filters.npy spaces/filters --lmbda 0.1   # a name that does not say lambda
+  stl-ray describe spaces/authors
+
+In Python: QuasiNaturalSpace.load("spaces/authors"). Imported to ROOT/space, it takes the place of what `fit` makes: the
+jobs after fit project onto it, with the defense stl."""
+
+
+def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `describe` and `import`."""
+    portrait = commands.add_parser(
+        "describe", help="a page and pictures of a fitted or imported space", description=DESCRIBE,
+        epilog=DESCRIBE_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    portrait.add_argument("space", metavar="SPACE", help="folder of a space, or an experiment's root")
+    portrait.add_argument("--output", metavar="FOLDER", help="where the pictures go [SPACE/portrait]")
+    portrait.set_defaults(function=_describe)
+    imported = commands.add_parser(
+        "import", help="a space from one of the authors' .npy dictionaries", description=IMPORT,
+        epilog=IMPORT_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    imported.add_argument("file", metavar="FILE.npy", help="the dictionary")
+    imported.add_argument("space", metavar="SPACE", help="folder to write the space to")
+    imported.add_argument("--lmbda", type=float, metavar="X", help="lambda it was learned at [from the file's name]")
+    imported.set_defaults(function=_import)
+
+
+def _describe(options: argparse.Namespace) -> int:
+    from stl_ray.report import find_space, indented, portrait_text, portray, read_space
+
+    folder = find_space(options.space)
+    portrait = portray(read_space(folder))
+    print(f"The space in {folder}\n\n{portrait_text(portrait)}", flush=True)
+    paths = portrait.save_figures(options.output or f"{folder}/portrait")
+    for path, figure in zip(paths, portrait.figures, strict=True):
+        print(f"\n{path}\n{indented(figure.caption)}")
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    from stl_ray.csc import Dictionary
+    from stl_ray.space import QuasiNaturalSpace
+
+    try:
+        dictionary = Dictionary.from_reference(options.file, options.lmbda)
+    except DictionaryError as error:
+        raise InputError(error.message, item=options.file, expected=error.expected, got=error.got) from error
+    file = Path(options.file)
+    imported = {"file": file.name, "sha256": sha256(file.read_bytes())}
+    space = replace(QuasiNaturalSpace.from_dictionary(dictionary), provenance={"imported": imported})
+    storage = Storage.open(options.space)
+    if storage.exists("space.json"):
+        there = QuasiNaturalSpace.load(options.space)
+        if there.digest != space.digest:
+            raise InputError(
+                "another space is there already; give another folder", item=storage.root, expected=space.digest,
+                got=there.digest,
+            )  # fmt: skip
+    else:
+        space.save(options.space)
+    count, side = len(dictionary.filters), dictionary.side
+    print(
+        f"{storage.root}: a space of {count} filters of {side} x {side} pixels at lambda {space.lmbda:g}, "
+        f"digest {space.digest}"
+    )
+    return 0

@@ -1,0 +1,246 @@
+"""`stl-ray submit` to a head of its own, with tokens, whose Python has everything but this package."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import venv
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+from ray.job_submission import JobSubmissionClient
+
+from stl_ray.cli import main
+from stl_ray.stages.package import pack
+from stl_ray.store import Layout, verify
+from tests.ceph import free_port
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class Head:
+    """A Ray of one node with a dashboard, as `ray start --head` makes it.
+
+    Args:
+        folder: for its data; a short path, since the names of unix sockets may not be long.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.address = folder, f"http://127.0.0.1:{free_port()}"
+        self.token = secrets.token_hex(32)
+        (folder / "token").write_text(self.token)
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))},
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        }
+
+    def start(self) -> None:
+        """Start it, and wait until the dashboard answers."""
+        venv.create(self.folder / "node", with_pip=True, symlinks=True)
+        packages = next((self.folder / "node" / "lib").glob("python*/site-packages"))
+        # By its name alone: the .pth file in it, by which this checkout is installed, is not read.
+        (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        programs = self.folder / "node" / "bin"
+        command = [str(programs / "python"), "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+        command += [
+            "--node-ip-address=127.0.0.1",
+            "--dashboard-host=127.0.0.1",
+            "--num-cpus=2",
+            "--disable-usage-stats",
+        ]
+        command += [f"--temp-dir={self.folder / 'ray'}", f"--object-store-memory={200 * 2**20}"]
+        command += [f"--dashboard-port={self.address.rpartition(':')[2]}", "--min-worker-port=0", "--max-worker-port=0"]
+        for name in ("port", "dashboard-agent-listen-port", "ray-client-server-port", "metrics-export-port"):
+            command.append(f"--{name}={free_port()}")
+        environment = {**self.environment, "PATH": f"{programs}:{os.environ['PATH']}"}
+        with (self.folder / "log").open("w") as log:
+            self._process = subprocess.Popen(command, env=environment, cwd=self.folder, stdout=log, stderr=log)
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                return self.client() and None
+            except Exception:  # noqa: BLE001  # not there yet
+                assert time.monotonic() < deadline and self._process.poll() is None, (self.folder / "log").read_text()
+                time.sleep(0.5)
+
+    def stop(self) -> None:
+        """End it, and whatever it started."""
+        started = psutil.Process(self._process.pid).children(recursive=True)
+        self._process.kill()
+        self._process.wait()
+        for process in started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def client(self) -> JobSubmissionClient:
+        return JobSubmissionClient(self.address, headers={"Authorization": f"Bearer {self.token}"})
+
+    def started(self, *command: str, **environment: str) -> subprocess.Popen:
+        """A command of ours, as one who works with this cluster gives it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "stl_ray.cli", *command, "--address", self.address],
+            env={**self.environment, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess:
+        """The same, waited for."""
+        with self.started(*command, **environment) as process:
+            try:
+                said, error = process.communicate(timeout=150)
+            finally:
+                process.kill()
+        return subprocess.CompletedProcess(command, process.returncode, said, error)
+
+
+@pytest.fixture(scope="module")
+def head():
+    folder = Path(tempfile.mkdtemp(prefix="h", dir="/tmp"))
+    head = Head(folder)
+    try:
+        head.start()
+        yield head
+    finally:
+        head.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> str:
+    """What `submit` makes of this checkout."""
+    return str(pack(tmp_path_factory.mktemp("wheel")))
+
+
+@pytest.fixture(scope="module")
+def config(write_config, tmp_path_factory) -> str:
+    return write_config(
+        tmp_path_factory.mktemp("submitted"),
+        name="submitted",
+        ray={"actors": 1, "address": "somewhere else"},
+        defenses=[{"name": "stl", "defense": "stl"}],
+        ingest={
+            "train": {"format": "photographs", "limit": 40},
+            "test": {"format": "photographs", "limit": 10},
+            "shard_size": 20,
+        },
+        project={"splits": ["train"]},
+    )
+
+
+@pytest.fixture(scope="module")
+def root(config) -> Path:
+    return Path(yaml.safe_load(Path(config).read_text())["root"])
+
+
+def _space(root: Path, filters: int, side: int) -> None:
+    """A space of random filters."""
+    kernels = np.random.default_rng(0).standard_normal((side, side, 3, filters)).astype(np.float32)
+    file = root.parent / f"{filters}_p{side}_lm0.2.npy"
+    np.save(file, kernels / np.sqrt((kernels**2).sum(axis=(0, 1, 2))))
+    assert main(["import", str(file), str(root / "space")]) == 0
+
+
+def test_a_job_is_submitted_once_and_followed(head, wheel, config, root):
+    command = ("submit", "ingest", config, "--wheel", wheel)
+    secret = "not-to-be-seen-anywhere"
+    first = head.run(*command, AWS_SECRET_ACCESS_KEY=secret, AWS_REGION="eu-somewhere-1")
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "AWS_SECRET_ACCESS_KEY" in first.stdout and "IAM role" in first.stdout
+    assert "ingest: " in first.stdout and "50 images, 0 quarantined" in first.stdout
+    (job,) = head.client().list_jobs()
+    assert job.submission_id.startswith("ingest-submitted-") and f"{job.submission_id} succeeded" in first.stdout
+    assert job.runtime_env["env_vars"]["AWS_REGION"] == "eu-somewhere-1" and secret not in job.json()
+    assert verify(str(root / Layout(str(root)).ingested("train")))["rows"] == 40
+    second = head.run(*command)
+    assert second.returncode == 0 and f"{job.submission_id} is there already: succeeded" in second.stdout
+    assert [other.start_time for other in head.client().list_jobs()] == [job.start_time]
+
+
+def test_a_failure_is_told_and_submitted_again_it_goes_on_with_the_native_core_that_travelled(
+    head, wheel, config, root
+):
+    command = ("submit", "project", config, "--wheel", wheel)
+    first = head.run(*command)
+    assert first.returncode == 1 and "it failed with exit code" in first.stderr, first.stdout + first.stderr
+    assert "space" in first.stderr
+    _space(root, filters=4, side=5)
+    second = head.run(*command)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "failed before: submitted again" in second.stdout
+    assert "stl-ray: " not in second.stdout  # what the first one logged is not said again
+    assert "active_set/" in (root / "project" / "stl-train" / "run.json").read_text()
+
+
+def test_the_script_of_a_job_runs_by_rays_own_client(head, wheel, config):
+    client, folder = head.client(), Path(config).parent
+    shutil.copytree(REPOSITORY / "jobs", folder / "jobs", ignore=shutil.ignore_patterns("__pycache__"))
+    name = client.submit_job(
+        entrypoint=f"python jobs/project.py {config} ray.address=null",
+        runtime_env={"working_dir": str(folder), "excludes": ["/root"], "py_modules": [wheel]},
+    )
+    while not client.get_job_status(name).is_terminal():
+        time.sleep(0.5)
+    assert client.get_job_status(name) == "SUCCEEDED", client.get_job_logs(name)
+    assert "40 images" in client.get_job_logs(name)
+
+
+def test_an_interrupt_ends_the_following_and_cancel_the_job_as_if_interrupted(head, wheel, config, root):
+    slow = root.parent / "slow"
+    shutil.copytree(root / "ingest", slow / "ingest")
+    _space(slow, filters=64, side=8)
+    keys = ("stl.method=admm", "stl.accuracy=exact", f"root={slow}")
+    with head.started("submit", "project", config, *keys, "--wheel", wheel) as following:
+        deadline = time.monotonic() + 60
+        while not list(slow.glob("project/stl-train/attempts/*")):
+            assert time.monotonic() < deadline and following.poll() is None
+            time.sleep(0.1)
+        following.send_signal(signal.SIGINT)
+        said, _ = following.communicate(timeout=20)
+    assert following.returncode == 130 and "no longer followed, the job goes on" in said, said
+    (name,) = (job.submission_id for job in head.client().list_jobs() if job.status == "RUNNING")
+    assert f"stl-ray cancel {name} --address {head.address}" in said
+    cancelled = head.run("cancel", name)
+    assert cancelled.returncode == 0, cancelled.stdout + cancelled.stderr
+    assert f"{name} stopped; what is done stays done" in cancelled.stdout
+    assert "stl-ray: interrupted" in head.client().get_job_logs(name)
+    sessions = (slow / Layout(str(slow)).sessions("project")).glob("*.json")
+    assert "failed" in {json.loads(session.read_text())["outcome"] for session in sessions}
+    ended = next(job for job in head.client().list_jobs() if job.status == "SUCCEEDED")
+    assert f"{ended.submission_id} had ended before: succeeded" in head.run("cancel", ended.submission_id).stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"RAY_AUTH_MODE": "disabled"}, "the cluster asks for a token"),
+        ({"RAY_AUTH_TOKEN_PATH": "/dev/null"}, "token"),
+        ({"RAY_AUTH_TOKEN": "0" * 64}, "the cluster asks for a token"),
+    ],
+)
+def test_refuses_with_what_to_do_where_the_token_is_missing(head, environment, message):
+    result = head.run("cancel", "any", **environment)
+    assert result.returncode == 1 and message in result.stderr and "expected RAY_AUTH_MODE=token" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_refuses_an_unknown_job_and_an_address_where_no_dashboard_is(head):
+    result = head.run("cancel", "any")
+    assert result.returncode == 1 and "any: no such job" in result.stderr
+    result = subprocess.run(
+        [sys.executable, "-m", "stl_ray.cli", "cancel", "any", "--address", f"http://127.0.0.1:{free_port()}"],
+        env=head.environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 1 and "no dashboard answers" in result.stderr and "Traceback" not in result.stderr
