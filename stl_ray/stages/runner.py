@@ -166,21 +166,28 @@ def _execute(
         raise IncompleteRunError(f"the actors cannot work ({lines[-1]})", item=job.label) from error
 
 
-def _pool(job: ShardJob, config: RayConfig, shards: int) -> ActorPoolStrategy:
-    """As many actors as were asked for, or as fit; never more than there are shards."""
+def actors_for(job: ShardJob, config: RayConfig, shards: int) -> int:
+    """Most actors that a job would have at once: as many as were asked for, or as fit; never more than shards.
+
+    Raises:
+        ConfigError: if not even the fewest fit, and the cluster does not grow.
+    """
     least = config.min_actors or config.actors or 1
     if config.autoscaling:
         most = config.actors or least
     else:
         fit = require_places(least, cpus=config.cpus_per_actor, gpus=job.gpus(config), key="ray.actors")
         most = min(config.actors or fit, fit)
-    most = min(most, shards)
+    return max(min(most, shards), 1)
+
+
+def _pool(job: ShardJob, config: RayConfig, shards: int) -> ActorPoolStrategy:
+    most = actors_for(job, config, shards)
     least = min(config.min_actors or most, most)
-    first = min(max(config.initial_actors or least, least), most)
     return ActorPoolStrategy(
         min_size=least,
         max_size=most,
-        initial_size=first,
+        initial_size=min(max(config.initial_actors or least, least), most),
         max_tasks_in_flight_per_actor=CALLS,
         max_concurrent_calls_per_actor=CALLS,
         enable_true_multi_threading=True,
