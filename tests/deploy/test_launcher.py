@@ -1,0 +1,79 @@
+"""cluster.yaml: what the Ray cluster launcher checks, and what it does not."""
+
+import json
+from importlib.metadata import requires, version
+from pathlib import Path
+
+import jsonschema
+import pytest
+import ray.autoscaler
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+FILE = Path(__file__).parents[2] / "cluster.yaml"
+KINDS_OF_RESOURCES = {"CPU", "GPU"}
+
+
+@pytest.fixture
+def cluster() -> dict:
+    return yaml.safe_load(FILE.read_text())
+
+
+def test_it_fits_the_launchers_schema_as_it_is_and_with_its_defaults(cluster):
+    schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
+    jsonschema.validate(cluster, schema)
+    validate_config(prepare_config(cluster))
+
+
+def test_every_type_has_whole_resources_and_a_range_of_nodes(cluster):
+    types = cluster["available_node_types"]
+    for name, kind in types.items():
+        assert 0 <= kind["min_workers"] <= kind["max_workers"] <= cluster["max_workers"], name
+        assert kind["resources"].keys() <= KINDS_OF_RESOURCES
+        assert all(type(amount) is int for amount in kind["resources"].values()), name
+    assert sum(kind["max_workers"] for kind in types.values()) <= cluster["max_workers"]
+    assert all(kind["min_workers"] == 0 for kind in types.values())
+
+
+def test_the_head_takes_no_work_and_is_no_spot_node_and_gpus_are(cluster):
+    types = cluster["available_node_types"]
+    head = types[cluster["head_node_type"]]
+    assert head["resources"] == {"CPU": 0} and "InstanceMarketOptions" not in head["node_config"]
+    spot = {name for name, kind in types.items() if kind["node_config"].get("InstanceMarketOptions")}
+    assert spot == {"gpu-spot", "cpu-spot"}
+    assert all(types[name]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"} for name in spot)
+    images = {name: kind["docker"]["worker_image"] for name, kind in types.items() if kind["resources"].get("GPU")}
+    assert images and all("-cu" in image for image in images.values())
+
+
+def test_every_node_has_a_role_of_its_own_a_disk_and_credentials_that_a_container_reaches(cluster):
+    for name, kind in cluster["available_node_types"].items():
+        node = kind["node_config"]
+        assert node["IamInstanceProfile"]["Name"] == f"stl-ray-{'head' if name == 'head' else 'worker'}"
+        assert node["MetadataOptions"] == {"HttpTokens": "required", "HttpPutResponseHopLimit": 2}
+        (disk,) = node["BlockDeviceMappings"]
+        assert disk["Ebs"]["Encrypted"] and disk["Ebs"]["VolumeSize"] >= 100
+
+
+def test_nobody_without_the_token_and_the_dashboard_on_loopback(cluster):
+    assert "--env RAY_AUTH_MODE=token" in cluster["docker"]["run_options"]
+    assert "~/.ray/auth_token" in cluster["file_mounts"]
+    (start,) = (line for line in cluster["head_start_ray_commands"] if "ray start" in line)
+    assert "--dashboard-host=127.0.0.1" in start and "--num-cpus=0" in start and "ulimit" in start
+
+
+def test_images_have_the_ray_that_is_pinned_and_one_python(cluster):
+    types = cluster["available_node_types"].values()
+    images = {cluster["docker"]["image"], *(kind["docker"]["worker_image"] for kind in types if "docker" in kind)}
+    tags = [image.partition(":")[2].split("-") for image in images]
+    assert {tag[0] for tag in tags} == {version("ray")}
+    assert any("ray[" in need and version("ray").rpartition(".")[0] in need for need in requires("stl-ray"))
+    assert len({tag[1] for tag in tags}) == 1
+
+
+def test_names_of_an_account_are_marked_and_there_is_nothing_secret(cluster):
+    lines = FILE.read_text().splitlines()
+    for name in ("region:", "availability_zone:", "AWS_DEFAULT_REGION", "IamInstanceProfile"):
+        for place in (i for i, line in enumerate(lines) if name in line and not line.lstrip().startswith("#")):
+            assert any("CHANGE" in line for line in lines[max(0, place - 2) : place + 1]), lines[place]
+    assert not any(secret in FILE.read_text() for secret in ("AKIA", "SECRET", "arn:aws", "PASSWORD"))
