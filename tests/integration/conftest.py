@@ -39,7 +39,20 @@ TINY = {
 
 
 @pytest.fixture(scope="session")
-def local_ray():
+def storage_environment(request):
+    """What the clients of the S3 server need, set before Ray starts, whose workers inherit it; {} without a server."""
+    try:
+        environment = request.getfixturevalue("ceph").environment()
+    except pytest.skip.Exception:
+        environment = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield environment
+
+
+@pytest.fixture(scope="session")
+def local_ray(storage_environment):
     """A Ray of two CPUs; every job of these tests finds it running and leaves it running."""
     ray.init(
         address="local",

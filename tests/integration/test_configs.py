@@ -51,7 +51,7 @@ def test_shipped_configurations_are_sound(path, tmp_path):
     preflight(experiment)
     for split in ("train", "test"):
         source = experiment.ingest.train if split == "train" else experiment.ingest.test
-        shards = open_reader(source, split=split).plan(experiment.ingest.shard_size)
+        shards = list(open_reader(source, split=split).plan(experiment.ingest.shard_size))
         assert sum(shard.rows for shard in shards) >= 10
         assert all(shard.rows <= experiment.ingest.shard_size for shard in shards)
 
