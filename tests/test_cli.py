@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from stl_ray.cli import JOBS, main
 from stl_ray.store import PlannedShard, Run, Storage
+from stl_ray.store.lease import held
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -81,23 +83,92 @@ def test_refuses_names_that_no_registry_knows_before_any_work(tmp_path, capsys, 
     assert not (tmp_path / "root").exists()
 
 
-def test_verify_counts_what_is_sound_and_fails_on_what_is_not(tmp_path, capsys):
+@pytest.fixture
+def two_runs(tmp_path) -> Path:
+    """A root with two finished runs of one row each."""
     for name in ("a", "b"):
         run = Run(Storage.open(str(tmp_path / "stage" / name)), "stage", name)
         plan = [PlannedShard(number=0, source={}, rows=1, digest="x")]
         run.start(plan, identity={}, environment={})
         run.publish(plan[0], pa.table({"id": [name]}), [], seconds=0, attempt=1, environment={})
         run.finish(max_quarantined=0)
-    assert main(["verify", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.count("1 rows in 1 parts, 0 quarantined, sound") == 2
-    next((tmp_path / "stage" / "b" / "parts").iterdir()).write_bytes(b"")
-    assert main(["verify", str(tmp_path)]) == 1
+    return tmp_path
+
+
+def test_verify_counts_what_is_sound_and_fails_on_what_is_not(two_runs, capsys):
+    assert main(["verify", str(two_runs)]) == 0
+    assert capsys.readouterr().out.count("1 rows in 1 parts, 0 quarantined, sound\n") == 2
+    next((two_runs / "stage" / "b" / "parts").iterdir()).write_bytes(b"")
+    assert main(["verify", str(two_runs)]) == 1
     assert "b: FAILED: " in capsys.readouterr().out
 
 
-def test_verify_refuses_a_folder_without_datasets(tmp_path, capsys):
-    assert main(["verify", str(tmp_path)]) == 2
-    assert "no finished dataset at or below this folder" in capsys.readouterr().err
+def test_verify_fails_on_a_run_that_is_not_finished_and_says_what_is_missing(two_runs, capsys):
+    (two_runs / "stage" / "b" / "MANIFEST.json").unlink()
+    (two_runs / "stage" / "b" / "done" / "00000.json").unlink()
+    assert main(["verify", str(two_runs)]) == 1
+    assert "b: FAILED: " in (text := capsys.readouterr().out) and "first missing: [0]" in text
+
+
+@pytest.mark.parametrize("command", ["verify", "sweep"])
+def test_refuses_a_folder_without_datasets(tmp_path, capsys, command):
+    assert main([command, str(tmp_path)]) == 2
+    assert "no dataset at or below this folder" in capsys.readouterr().err
+
+
+def test_sweep_finds_what_nobody_reads_and_removes_it_when_told_to(two_runs, capsys):
+    left = [two_runs / "stage" / "a" / place for place in ("parts/part-00000-late.parquet", "done/.tmp-0123")]
+    for file in left:
+        file.write_bytes(b"0123456789")
+    assert main(["verify", str(two_runs)]) == 0
+    assert "sound; 1 parts that nobody reads (stl-ray sweep)" in capsys.readouterr().out
+    assert main(["sweep", str(two_runs)]) == 0
+    text = capsys.readouterr().out
+    assert "stage/a/parts/part-00000-late.parquet" in text and "stage/a/done/.tmp-0123" in text
+    assert "2 files of 20 B found; --delete removes them" in text
+    assert all(file.exists() for file in left)
+    assert main(["sweep", str(two_runs), "--delete"]) == 0
+    assert "2 files of 20 B removed" in capsys.readouterr().out
+    assert not any(file.exists() for file in left)
+    assert main(["verify", str(two_runs)]) == 0
+
+
+def test_sweep_passes_over_a_run_at_which_a_driver_is_at_work(two_runs, capsys):
+    late = two_runs / "stage" / "a" / "parts" / "part-00000-late.parquet"
+    late.write_bytes(b"")
+    with held([Storage.open(str(two_runs / "stage" / "a"))]):
+        assert main(["sweep", str(two_runs), "--delete"]) == 1
+    assert "stage/a: passed over: " in (text := capsys.readouterr().out) and "another driver is at work" in text
+    assert late.exists()
+
+
+def _status(root: Path, job: str, **record) -> None:
+    figures = {
+        "label": job, "unit": "images", "done": 250, "total": 1000, "rate": 20.0, "rate_now": 25.0, "seconds_left": 37.5,
+        "quarantined": {"unreadable": 2}, "in_flight": 6, "busy": 0.9, "note": "",
+    }  # fmt: skip
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    whole = {"job": job, "state": "running", "host": "h", "pid": 7, "started": now, "updated": now, "progress": figures}
+    Storage.open(str(root)).write_json(f"status/{job}.json", {**whole, **record})
+
+
+def test_status_shows_figures_errors_and_silence(tmp_path, capsys):
+    _status(tmp_path, "ingest", state="done", started="2026-01-01T00:00:00+00:00")
+    _status(tmp_path, "fit", state="failed", error="no space", progress=None, started="2026-01-02T00:00:00+00:00")
+    _status(tmp_path, "project", updated="2026-01-01T00:00:00+00:00")
+    assert main(["status", str(tmp_path)]) == 0
+    heading, ingest, fit, project, *remarks = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["job", "state", "done", "of", "per", "s", "now", "in", "flight", "left", "quarantined"]
+    assert ingest.split() == ["ingest", "done", "250", "1000", "images", "20.0", "unreadable", "2"]
+    assert fit.split() == ["fit", "failed"]
+    assert project.split()[-6:] == ["25.0", "6", "38", "s", "unreadable", "2"]
+    assert remarks[0] == "fit: no space"
+    assert remarks[1].startswith("project: no sign of life for ") and "process 7 on h" in remarks[1]
+
+
+def test_status_refuses_a_root_where_nothing_was_started(tmp_path, capsys):
+    assert main(["status", str(tmp_path)]) == 2
+    assert "no job was started with this root" in capsys.readouterr().err
 
 
 def _reference_file(folder: Path, name: str = "4_p5_lm0.2.npy", seed: int = 0) -> Path:

@@ -2,9 +2,10 @@
 
 command    the parser of all commands, `main`, exit codes
 jobs       the seven jobs, and `quickstart`, which is all of them
-cluster    submit, cancel
+cluster    submit, cancel, doctor
+roots      verify, status, sweep
 spaces     describe, import
-datasets   verify
+tables     how figures are printed
 """
 
 from stl_ray.cli.command import main, parser

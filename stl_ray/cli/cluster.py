@@ -1,10 +1,11 @@
-"""`stl-ray submit JOB CONFIG [key=value ...]` and `stl-ray cancel ID`: jobs on a cluster, through its dashboard."""
+"""`stl-ray submit` and `stl-ray cancel`: jobs on a cluster, through its dashboard; and `stl-ray doctor`, before the first."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stl_ray.cli.jobs import JOBS
+from stl_ray.cli.tables import columns
 from stl_ray.config import Experiment, load_experiment
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ them: nodes have a role, or an environment of their own. docs/operations.md has 
 
 CANCEL = """\
 Stop a job on a cluster. Shards that are done stay done: submitted again, the job goes on with the others."""
+
+DOCTOR = """\
+Ask every node of the cluster what a long job would otherwise find out too late: CPUs, GPUs and memory, versions of the
+packages and of Python, the instruction sets of the native core, whether PyTorch sees the GPU, and whether the root can
+be written to and read from there. It joins Ray as a job does (ray.address, RAY_ADDRESS, else a local one), so run it
+where that is possible, on the head for example. Exit code 0 means that nothing needs mending."""
 
 
 def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -54,6 +61,13 @@ def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None
     )  # fmt: skip
     cancelled.add_argument("submission", metavar="ID", help="what submit said, such as project-imagenet-0123456789ab")
     cancelled.set_defaults(function=_cancel)
+    examined = commands.add_parser(
+        "doctor", help="ask every node for versions, processor, GPU and storage", description=DOCTOR,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    examined.add_argument("config", help="YAML file of the experiment")
+    examined.add_argument("overrides", nargs="*", metavar="key=value", help="keys to set, such as root=s3://bucket/exp")
+    examined.set_defaults(function=_doctor)
     for command in (submitted, cancelled):
         command.add_argument(
             "--address",
@@ -96,6 +110,32 @@ def _cancel(options: argparse.Namespace) -> int:
     else:
         _say(f"{options.submission} had ended before: {status.lower()}")
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    experiment = load_experiment(options.config, options.overrides)
+    from stl_ray.stages.doctor import disagreements, examine
+    from stl_ray.stages.preflight import preflight
+    from stl_ray.stages.session import ray_session
+
+    preflight(experiment)
+    with ray_session(experiment.ray):
+        reports = examine(experiment)
+        problems = disagreements(reports, experiment)
+    heading = ("node", "CPUs", "GPUs", "memory", "Python", "stl-ray", "native core", "GPU", "root")
+    rows = [
+        (
+            report.host, f"{report.cpus:g}", f"{report.gpus:g}", f"{report.memory_gb:g} GB", report.python,
+            (report.versions or {}).get("stl-ray", ""), next(iter(report.instruction_sets), "none"), report.gpu or "none",
+            "no answer" if report.problem else "refused" if report.storage else "writable",
+        )
+        for report in reports
+    ]  # fmt: skip
+    _say(columns([heading, *rows]))
+    for problem in problems:
+        _say(f"to mend: {problem}")
+    _say(f"{len(problems)} to mend" if problems else f"all {len(reports)} nodes are fit for {experiment.root}")
+    return 1 if problems else 0
 
 
 def _only_here(experiment: Experiment) -> list[str]:

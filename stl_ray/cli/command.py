@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from stl_ray import __version__
-from stl_ray.cli import cluster, datasets, jobs, spaces
+from stl_ray.cli import cluster, jobs, roots, spaces
 from stl_ray.errors import ConfigError, InputError, StlRayError
 
 
@@ -38,6 +38,6 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"stl-ray {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (jobs, cluster, spaces, datasets):
+    for group in (jobs, cluster, roots, spaces):
         group.add_commands(commands)
     return parser

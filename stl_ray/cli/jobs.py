@@ -2,11 +2,13 @@
 
 import argparse
 import importlib
+import shutil
 from typing import TYPE_CHECKING, Any
 
+from stl_ray.cli.tables import columns, duration, size
 from stl_ray.config import Experiment, bundled, load_experiment
 from stl_ray.config.help import explain_keys
-from stl_ray.store import Layout
+from stl_ray.store import Layout, Storage
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -31,6 +33,11 @@ def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None
         )  # fmt: skip
         command.add_argument("config", help="YAML file of the experiment")
         command.add_argument("overrides", nargs="*", metavar="key=value", help="keys to set, such as fit.clusters=4")
+        command.add_argument(
+            "--dry-run", action="store_true",
+            help="write nothing: say what would be made, how large it would be and how long it would take, from some "
+            "images that are really made",
+        )  # fmt: skip
         command.set_defaults(function=_job, job=job)
     quickstart = commands.add_parser(
         "quickstart",
@@ -44,8 +51,40 @@ def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None
 
 def _job(options: argparse.Namespace) -> int:
     experiment = load_experiment(options.config, options.overrides)
-    run_job(options.job, experiment)
+    if options.dry_run:
+        _estimate(options.job, experiment)
+    else:
+        run_job(options.job, experiment)
     return 0
+
+
+def _estimate(job: str, experiment: Experiment) -> None:
+    from stl_ray.stages.estimating import estimate
+    from stl_ray.stages.preflight import preflight
+    from stl_ray.stages.session import ray_session
+
+    preflight(experiment)
+    with ray_session(experiment.ray):
+        found = estimate(job, experiment)
+    heading = ("", "shards", "left", "of", "", "in all", "workers", "time")
+    rows = [
+        (
+            step.name, "" if step.shards is None else str(step.shards), str(step.left), str(step.total), step.unit,
+            size(step.bytes), str(step.workers), duration(step.seconds / step.workers),
+        )
+        for step in found.steps
+    ]  # fmt: skip
+    if rows:
+        print(columns([heading, *rows]))
+    print(
+        f"{job}: about {duration(found.seconds)} after Ray's start, {size(found.bytes)} in {experiment.root}; "
+        "nothing was written"
+    )
+    folder = Storage.open(experiment.root).folder
+    if folder is not None:
+        free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
+        if free < found.bytes:
+            print(f"the disk is too small: {size(free)} free")
 
 
 def _quickstart(options: argparse.Namespace) -> int:

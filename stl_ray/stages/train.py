@@ -50,7 +50,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     experiment = with_solver(experiment)
     trainings = plan(experiment)
     config = experiment.train
-    pending = [training for training in trainings if not _is_done(experiment, training)]
+    pending = [training for training in trainings if not is_done(experiment, training)]
     epochs = max(config.epochs, 1)
     total, left = (sum(t.rows for t in some) * epochs for some in (trainings, pending))
     with JobProgress("train", total, done=total - left) as progress:
@@ -99,7 +99,8 @@ def _weights_digest(path: str | None) -> str | None:
     return sha256(Storage.open(folder).read(name))
 
 
-def _is_done(experiment: Experiment, training: Training) -> bool:
+def is_done(experiment: Experiment, training: Training) -> bool:
+    """Whether a classifier was trained; refuses one that was trained otherwise."""
     storage = Storage.open(experiment.root).below(training.folder)
     if not storage.exists("model.json"):
         return False

@@ -19,12 +19,12 @@ _READERS = 4
 _MOST_PROBLEMS = 20
 
 
-def verify(folder: str, advance: Callable[[int], None] = lambda rows: None) -> dict[str, Any]:
+def verify(folder: str, advance: Callable[[int, int], object] = lambda rows, total: None) -> dict[str, Any]:
     """Recount a dataset: every part's sha256 and rows, one schema, every id once, every planned row accounted for.
 
     Args:
         folder: path or URI of a run.
-        advance: called with the rows of every part that was recounted.
+        advance: called with the rows of every part that was recounted, and those of the whole dataset.
 
     Returns:
         rows, quarantined, parts and digest, as recounted; and orphans, the parts that no receipt names.
@@ -41,7 +41,7 @@ def verify(folder: str, advance: Callable[[int], None] = lambda rows: None) -> d
     found = []
     with ThreadPoolExecutor(_READERS) as pool:
         for counted in pool.map(lambda part: _recount(dataset, part), dataset.parts):
-            advance(counted.rows)
+            advance(counted.rows, dataset.rows)
             found.append(counted)
             problems += counted.problems
     schema = next((counted.schema for counted in found if counted.schema is not None), None)

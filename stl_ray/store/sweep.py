@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from stl_ray.store.audit import orphans_of, runs_below
+from stl_ray.store.audit import orphans_of
 from stl_ray.store.filesystem import Storage
 from stl_ray.store.lease import held
 from stl_ray.store.local import UNFINISHED
@@ -43,11 +43,6 @@ def sweep(root: Storage, run: str, *, delete: bool) -> Swept:
         for file in files if delete else ():
             storage.delete(file)
     return Swept(run, tuple(files), size)
-
-
-def sweep_all(root: Storage, *, delete: bool) -> list[Swept]:
-    """`sweep` of every run at or below a root."""
-    return [sweep(root, run, delete=delete) for run in runs_below(root)]
 
 
 def _unfinished(folder: Path | None) -> list[str]:

@@ -30,12 +30,20 @@ def run(experiment: Experiment) -> Dataset:
         RunIdentityError: if there are thumbnails of other images or another side.
         QuarantineLimitError: if too many images cannot be decoded.
     """
-    layout = Layout(experiment.root)
-    dataset = dataset_of(experiment.root, layout.ingested("train"))
+    run_shards(shard_job(experiment), experiment)
+    return dataset_of(experiment.root, Layout.thumbnails)
+
+
+def shard_job(experiment: Experiment) -> ShardJob:
+    """What `run` does.
+
+    Raises:
+        IncompleteRunError: if the training split was not ingested.
+    """
+    dataset = dataset_of(experiment.root, Layout(experiment.root).ingested("train"))
     identity = {"input": dataset.digest, "side": experiment.fit.autoencoder.side}
     planned = PlannedRun(Layout.thumbnails, plan_parts(dataset), identity)
-    run_shards(ShardJob("fit thumbnails", [planned], partial(ThumbnailWork, experiment), gpu=False), experiment)
-    return dataset_of(experiment.root, Layout.thumbnails)
+    return ShardJob("fit thumbnails", [planned], partial(ThumbnailWork, experiment), gpu=False)
 
 
 @dataclass
