@@ -1,14 +1,26 @@
 """STAGES: the only room that knows Ray.
 
 session      join or start a Ray, leave what was found running
+runner       plan -> Ray Data actors -> receipts -> manifest
+worker       the actor that makes shards
+computing    whose turn it is to compute in an actor with several shards in hand, and by how many threads
+isolation    finding the row that kills its worker
+works        what a stage does with a shard
+records      rows of image shards <-> tensors
+inputs       what a job needs from the jobs before it
+preflight    what can be refused before any work
+trainer      Ray Train: workers, checkpoints, several trainings side by side
+board        on which workers post what they do
+progress     a bar on a terminal, a line every 10 s elsewhere
+status       the same as a file below the root
+meters       the same as Ray's metrics
 record       one line for each session of a job: times, counts, versions
 package      the package as a wheel that travels to the nodes
 dashboard    a client of a cluster's job API, and a job's log
 submission   a job handed to a cluster, once
-progress     a bar on a terminal, a line every 10 s elsewhere
-runner       plan -> Ray Data actors -> receipts -> manifest
-records      rows of image shards <-> tensors
-trainer      Ray Train: workers, checkpoints, several trainings side by side
+doctor       what every node of a cluster has
+estimating/  what a job would take
 fitting/     the steps of `fit`
+gallery      images for the report
 ingest, fit, project, train, attack, evaluate   one file per job, each with `run(experiment)`
 """
