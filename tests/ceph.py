@@ -1,4 +1,7 @@
-"""A real S3 server for the tests: Ceph's RADOS Gateway with one monitor and one OSD, on loopback, as plain processes."""
+"""A real S3 server for the tests: Ceph's RADOS Gateway with one monitor and one OSD, on loopback, as plain processes.
+
+They are one process group, whose leader ends them all when the process that started them is gone, however it went.
+"""
 
 import contextlib
 import json
@@ -42,12 +45,15 @@ class Ceph:
         self.endpoint = f"http://127.0.0.1:{free_port()}"
         self.access_key, self.secret_key = "tests", "of-the-tests-only"
         self._processes: dict[str, subprocess.Popen] = {}
+        self._guard: subprocess.Popen | None = None
 
     def start(self) -> None:
         """Start everything, and wait until the gateway answers."""
         monitor, fsid, osd = f"127.0.0.1:{free_port()}", str(uuid.uuid4()), str(uuid.uuid4())
         for name in ("mon", "osd", "run"):
             (self.folder / name).mkdir(parents=True)
+        # Its input ends with this process.
+        self._guard = subprocess.Popen(["sh", "-c", "cat; kill -KILL 0"], stdin=subprocess.PIPE, process_group=0)
         self._write_configuration(monitor, fsid)
         self._run(
             "monmaptool", "--create", "--clobber", "--addv", "a", f"[v2:{monitor}]", "--fsid", fsid, self._at("map")
@@ -61,11 +67,10 @@ class Ceph:
         self.restart()
 
     def stop(self) -> None:
-        """End all processes, the gateway first."""
-        for name in ("gateway", "osd", "mon"):
-            if process := self._processes.pop(name, None):
-                process.send_signal(signal.SIGCONT)
-                process.kill()
+        """End all processes."""
+        if self._guard is not None:
+            self._guard.stdin.close()
+            for process in (*self._processes.values(), self._guard):
                 process.wait()
 
     def environment(self) -> dict[str, str]:
@@ -181,7 +186,13 @@ class Ceph:
         return [program, "-c", self._at("ceph.conf"), *arguments] if program != "monmaptool" else [program, *arguments]
 
     def _run(self, program: str, *arguments: str, timeout: float = 30) -> None:
-        done = subprocess.run(self._command(program, *arguments), capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(
+            self._command(program, *arguments),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            process_group=self._guard.pid,
+        )
         if done.returncode:
             raise RuntimeError(f"{program} {' '.join(arguments)}: {done.stderr or done.stdout}")
 
@@ -192,4 +203,5 @@ class Ceph:
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "CEPH_CONF": self._at("ceph.conf")},
+                process_group=self._guard.pid,
             )

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from stl_ray.config import Experiment
+from stl_ray.errors import StlRayError
 from stl_ray.stages.status import publishing
 from stl_ray.store import Layout, Storage
 from stl_ray.store.filesystem import canonical_json
@@ -68,7 +69,11 @@ def job_session(job: str, experiment: Experiment) -> Iterator[dict[str, Any]]:
             "config_digest": sha256(canonical_json(config)),
         }
         name = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}.json"
-        storage.write_json(f"{Layout(experiment.root).sessions(job)}/{name}", record)
+        try:
+            storage.write_json(f"{Layout(experiment.root).sessions(job)}/{name}", record)
+        except StlRayError:
+            if outcome == "done":
+                raise  # otherwise it would hide why the job failed
 
 
 def _processor() -> str:

@@ -15,7 +15,8 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ LOCK, RECORD = "lease.lock", "lease.json"
 
 BEAT_S = 3.0
 STALE_S = 15.0
+
+_WATCHERS = 16
 
 
 class Lease:
@@ -74,12 +77,13 @@ def held(storages: Sequence[Storage]) -> Iterator[Lease]:
             if storage.folder is not None:
                 stack.enter_context(_locked(storage.folder, me))
             elif isinstance(storage.files, S3Files):
-                record = _Record(storage.files, me)
-                record.acquire(storage.root)
-                stack.callback(record.release)
-                remote.append(record)
+                remote.append(_Record(storage.files, me, storage.root))
+                stack.callback(remote[-1].release)
         if remote:
             stack.enter_context(_beating(remote, lease))
+            # Side by side: to watch those of a dead driver takes a while.
+            with ThreadPoolExecutor(_WATCHERS) as pool:
+                list(pool.map(_Record.acquire, remote))
         yield lease
 
 
@@ -124,12 +128,12 @@ def _parsed(data: bytes) -> dict[str, Any]:
 class _Record:
     """The lease of one run on S3."""
 
-    def __init__(self, files: S3Files, me: dict[str, Any]) -> None:
-        self._files, self._me = files, me
+    def __init__(self, files: S3Files, me: dict[str, Any], item: str) -> None:
+        self._files, self._me, self._item = files, me, item
         self._beats = 0
         self._tag = ""
 
-    def acquire(self, item: str) -> None:
+    def acquire(self) -> None:
         """Create the record, or take it over from a driver that gives no sign of life.
 
         Raises:
@@ -138,11 +142,11 @@ class _Record:
         tag = self._files.replace(RECORD, self._bytes(), None)
         while tag is None:
             found = self._files.tagged(RECORD)
-            stale = None if found is None else self._watch(found, item)
+            stale = None if found is None else self._watch(found)
             tag = self._files.replace(RECORD, self._bytes(), stale)
         self._tag = tag
 
-    def _watch(self, found: tuple[bytes, str], item: str) -> str | None:
+    def _watch(self, found: tuple[bytes, str]) -> str | None:
         """The ETag, once it has been the same for `STALE_S` of successful looks; None if the record is gone.
 
         Raises:
@@ -150,7 +154,7 @@ class _Record:
         """
         holder = _parsed(found[0])
         sys.stderr.write(
-            f"{item}: is the driver on {holder.get('host')} (process {holder.get('pid')}) alive? Watching it for "
+            f"{self._item}: is the driver on {holder.get('host')} (process {holder.get('pid')}) alive? Watching it for "
             f"{STALE_S:.0f} s.\n"
         )
         start = time.monotonic()
@@ -161,22 +165,32 @@ class _Record:
             if latest is None:
                 return None
             if latest[1] != found[1]:
-                raise busy(holder, item)
+                raise busy(holder, self._item)
             if time.monotonic() - asked > BEAT_S:
                 start = time.monotonic()  # the server was away; so may have been the holder's beats
         return found[1]
 
     def beat(self) -> bool:
-        """Put the record anew; whether it was still ours."""
-        tag = self._files.replace(RECORD, self._bytes(), self._tag)
-        self._tag = tag or self._tag
-        return tag is not None
+        """Put the record anew, once it is ours; whether it still was."""
+        if not self._tag:
+            return True
+        files = self._files.impatient()  # the next beat is soon
+        tag = files.replace(RECORD, self._bytes(), self._tag)
+        if tag is None:
+            found = files.tagged(RECORD)
+            if found is None or _parsed(found[0]).get("holder") != self._me["holder"]:
+                return False
+            tag = found[1]  # an earlier beat's, whose answer was lost
+        self._tag = tag
+        return True
 
     def release(self) -> None:
-        """Give it back, if it is ours."""
-        found = self._files.tagged(RECORD)
-        if found is not None and found[1] == self._tag:
-            self._files.delete(RECORD)
+        """Give it back, if it is ours; where the storage refuses, it goes stale, and what happened before is told."""
+        files = self._files.impatient()
+        with suppress(StorageError):
+            found = files.tagged(RECORD)
+            if found is not None and found[1] == self._tag:
+                files.delete(RECORD)
 
     def _bytes(self) -> bytes:
         self._beats += 1

@@ -12,18 +12,19 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import boto3
+from botocore import exceptions as boto
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
 from stl_ray.errors import StorageError
 from stl_ray.store.filesystem import FileInfo
-from stl_ray.uris import joined
+from stl_ray.uris import joined, normalized
 
 Result = TypeVar("Result")
 
 PATIENCE_S = 120.0
 """Seconds for which a server that is away is waited for; then the operation fails."""
 
+_IMPATIENCE_S = 1.0
 _CONNECT_S, _ANSWER_S = 5, 30
 _LONGEST_PAUSE_S = 5.0
 
@@ -42,8 +43,18 @@ _EXPLANATIONS = {
     "PermanentRedirect": "the bucket is in another region",
     "AuthorizationHeaderMalformed": "the bucket is in another region",
     "QuotaExceeded": "the quota is used up",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong",
 }
-_TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+_MISSING = {"NoSuchKey", "404"}
+_TAKEN = {"PreconditionFailed", "412"}
+# 409: another request on the same object is under way, and who wins is not settled.
+_AWAY_CODES = {
+    "RequestTimeout", "SlowDown", "Throttling", "TooManyRequests", "ConditionalRequestConflict", "OperationAborted",
+}  # fmt: skip
+_AWAY = (
+    boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, boto.MetadataRetrievalError,
+    boto.CredentialRetrievalError, OSError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,18 +70,20 @@ class S3Files:
     patience: float = PATIENCE_S
 
     def impatient(self) -> "S3Files":
-        """The same, failing at the first refusal."""
-        return replace(self, patience=0.0)
+        """The same, failing within about a second."""
+        return replace(self, patience=_IMPATIENCE_S)
 
     def exists(self, path: str) -> bool:
         """Whether there is such an object, or one below it."""
-        key = self._key(path)
+        key, prefix = self._key(path), self._prefix(path)
         try:
-            self._ask(path, lambda client: client.head_object(Bucket=self.bucket, Key=key))
+            if key:  # the bucket itself is no object
+                self._ask(path, lambda client: client.head_object(Bucket=self.bucket, Key=key))
+                return True
         except _MissingError:
-            page = self._ask(path, lambda c: c.list_objects_v2(Bucket=self.bucket, Prefix=f"{key}/", MaxKeys=1))
-            return bool(page.get("KeyCount"))
-        return True
+            pass
+        page = self._ask(path, lambda client: client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=1))
+        return bool(page.get("KeyCount"))
 
     def names(self, folder: str) -> list[str]:
         """Sorted names of the objects and folders directly in a folder."""
@@ -121,7 +134,11 @@ class S3Files:
         return self.replace(path, data, None) is not None
 
     def replace(self, path: str, data: bytes, tag: str | None) -> str | None:
-        """Put an object in place of the one with this ETag (None: of none at all); the new ETag, None if it is another's."""
+        """Put an object in place of the one with this ETag (None: of none at all).
+
+        Returns:
+            The new ETag; None if there is another object, or none any more.
+        """
         # With the quotes, Ceph finds no ETag the same.
         condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
         tries = 0
@@ -134,6 +151,8 @@ class S3Files:
 
         try:
             return self._ask(path, put)
+        except _MissingError:
+            return None
         except _TakenError:
             # A put whose answer was lost finds, when it is tried again, what it put itself.
             found = self.tagged(path) if tries > 1 else None
@@ -189,24 +208,25 @@ class S3Files:
         while True:
             try:
                 return request(_client(urlsplit(self.root).query))
-            except ClientError as error:
+            except boto.ClientError as error:
                 code = str(error.response.get("Error", {}).get("Code", ""))
                 status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
                 if code in _TAKEN or status == 412:
                     raise _TakenError("another writer was first", item=item) from None
-                if code in {"NoSuchKey", "404"}:
+                if code in _MISSING:
                     raise _MissingError(_EXPLANATIONS[code], item=item) from None
                 trouble = StorageError(_EXPLANATIONS.get(code, f"the server refused ({code or status})"), item=item)
-                if status < 500 and code not in {"RequestTimeout", "SlowDown", "Throttling", "TooManyRequests"}:
+                if status < 500 and code not in _AWAY_CODES:
                     raise trouble from None
-            except (NoCredentialsError, NoRegionError) as error:
-                raise StorageError(
-                    f"{str(error).rstrip('.').lower()}; give credentials by the environment, a profile or a role",
-                    item=item,
-                ) from None
-            except (BotoCoreError, OSError) as error:
+            except boto.NoCredentialsError as error:
+                # Perhaps: where many processes start, the service that hands out a role's keys does not answer them all.
+                text = f"{str(error).rstrip('.').lower()}; give credentials by the environment, a profile or a role"
+                trouble = StorageError(text, item=item)
+            except _AWAY as error:
                 # Its text names the endpoint, never a key.
                 trouble = StorageError(f"the server cannot be reached ({error})", item=item)
+            except boto.BotoCoreError as error:
+                raise StorageError(f"S3 cannot be used like this ({error})", item=item) from None
             if time.monotonic() + pause > deadline:
                 raise trouble from None
             # By the clock and by chance: waiting apart is all that matters here, no result depends on it.
@@ -232,9 +252,19 @@ def _client(query: str) -> Any:
     config = Config(
         connect_timeout=_CONNECT_S,
         read_timeout=_ANSWER_S,
-        retries={"mode": "standard", "total_max_attempts": 2},  # the patience is ours
+        # The patience is ours: who asks twice must know it (see `replace`).
+        retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=32,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    return boto3.session.Session().client("s3", endpoint_url=endpoint, region_name=options.get("region"), config=config)
+    session = boto3.session.Session()
+    if session.get_credentials() is None:
+        raise boto.NoCredentialsError  # a client keeps what it was made with
+    try:
+        client = session.client("s3", endpoint_url=endpoint, region_name=options.get("region"), config=config)
+    except ValueError:
+        # Not with its text, which repeats what may hold a password.
+        raise StorageError("the endpoint is not a URL", item="S3", expected="such as http://host:port") from None
+    normalized(client.meta.endpoint_url)  # refuses credentials in it
+    return client

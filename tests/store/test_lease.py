@@ -14,7 +14,7 @@ _HOLDER = """
 import sys, time
 from stl_ray.store import Storage
 from stl_ray.store.lease import held
-with held([Storage.open(sys.argv[1])]):
+with held([Storage.open(root) for root in sys.argv[1:]]):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -22,11 +22,11 @@ with held([Storage.open(sys.argv[1])]):
 
 @pytest.fixture
 def holder():
-    """Starts a process that holds the lease of a folder; killed in the end."""
+    """Starts a process that holds the leases of folders; killed in the end."""
     started = []
 
-    def start(root: str) -> subprocess.Popen:
-        process = subprocess.Popen([sys.executable, "-c", _HOLDER, root], stdout=subprocess.PIPE, text=True)
+    def start(*roots: str) -> subprocess.Popen:
+        process = subprocess.Popen([sys.executable, "-c", _HOLDER, *roots], stdout=subprocess.PIPE, text=True)
         started.append(process)
         assert process.stdout.readline() == "held\n"
         return process
@@ -81,13 +81,25 @@ def test_refuses_a_second_driver_on_s3_while_the_first_lives(s3, quick, capsys):
 
 
 @pytest.mark.s3
-def test_invariant_the_lease_of_a_killed_driver_on_s3_is_taken_over(s3, holder, monkeypatch):
+def test_invariant_the_leases_of_a_killed_driver_on_s3_are_taken_over(s3, holder, monkeypatch):
     monkeypatch.setattr(lease, "STALE_S", 5.0)
-    process = holder(f"{s3}/run")
+    roots = [f"{s3}/{name}" for name in ("a", "b", "c")]
+    process = holder(*roots)
     process.kill()
     process.wait()
-    with held([Storage.open(f"{s3}/run")]) as mine:
+    with held([Storage.open(root) for root in roots]) as mine:
         mine.check()
+
+
+@pytest.mark.s3
+def test_invariant_a_beat_whose_answer_was_lost_costs_nothing(s3, quick):
+    storage = Storage.open(f"{s3}/run")
+    with held([storage]) as mine:
+        for beat in range(5):  # as if it were the holder's own, of which it never heard that it arrived
+            storage.write_json("lease.json", {**storage.read_json("lease.json"), "beat": 100 + beat})
+            time.sleep(2 * lease.BEAT_S)
+            mine.check()
+    assert storage.names() == []
 
 
 @pytest.mark.s3

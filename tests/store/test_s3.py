@@ -10,6 +10,7 @@ import pytest
 
 from stl_ray.errors import StorageError
 from stl_ray.store import Storage
+from stl_ray.store.s3 import _client
 from stl_ray.store.shards import ids_of, table_to_bytes
 
 pytestmark = pytest.mark.s3
@@ -40,6 +41,14 @@ def test_roundtrip_bytes_names_and_ranges(storage):
     storage.delete("x/y.bin")
     assert not storage.exists("x/y.bin")
     assert storage.below("x").names() == ["folder"]
+
+
+def test_identity_a_bucket_is_there_when_something_is_in_it(s3):
+    bucket = Storage.open(s3)
+    assert (bucket.exists(""), bucket.names(), list(bucket.walk())) == (False, [], [])
+    bucket.write("a", b"1")
+    assert bucket.exists("")
+    assert (bucket.read("a"), bucket.names()) == (b"1", ["a"])
 
 
 def test_roundtrip_through_another_process_and_a_query(storage, ceph, monkeypatch):
@@ -104,40 +113,45 @@ def test_refuses_a_bucket_that_is_not_there_at_once(storage):
     assert time.monotonic() - start < 5
 
 
+def test_refuses_what_can_never_go_well_without_waiting(storage):
+    start = time.monotonic()
+    with pytest.raises(StorageError, match=r"^s3://a;b/x/a: S3 cannot be used like this \(Parameter validation"):
+        Storage.open("s3://a;b/x").read("a")  # no name of a bucket
+    assert time.monotonic() - start < 5
+
+
+@pytest.fixture
+def fresh_client():
+    """The client reads the environment anew, and again after the test."""
+    _client.cache_clear()
+    yield
+    _client.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
         ("AWS_SECRET_ACCESS_KEY", "hidden-and-wrong", "the secret key is wrong"),
         ("AWS_ACCESS_KEY_ID", "hidden-and-unknown", "the access key is not known there"),
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:9", "the server cannot be reached"),
+        ("AWS_ENDPOINT_URL", "me:hidden@127.0.0.1", "S3: the endpoint is not a URL; expected such as http://host:port"),
+        ("AWS_ENDPOINT_URL", "http://me:hidden@127.0.0.1:9", "credentials in a URI end up in logs"),
     ],
 )
 def test_refuses_wrong_keys_and_no_server_in_plain_words_without_repeating_them(
-    storage, ceph, monkeypatch, name, value, message
+    storage, ceph, monkeypatch, fresh_client, name, value, message
 ):
-    from stl_ray.store.s3 import _client
-
     monkeypatch.setenv(name, value)
-    _client.cache_clear()
-    try:
-        with pytest.raises(StorageError, match=message) as caught:
-            storage.preflight()
-    finally:
-        _client.cache_clear()
+    with pytest.raises(StorageError, match=message) as caught:
+        storage.preflight()
     assert "hidden" not in str(caught.value)
     assert ceph.secret_key not in str(caught.value)
 
 
-def test_refuses_to_work_without_credentials(storage, monkeypatch, tmp_path):
-    from stl_ray.store.s3 import _client
-
+def test_refuses_to_work_without_credentials(storage, monkeypatch, fresh_client, tmp_path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    _client.cache_clear()
-    try:
-        with pytest.raises(StorageError, match="unable to locate credentials; give credentials by the environment"):
-            storage.preflight()
-    finally:
-        _client.cache_clear()
+    with pytest.raises(StorageError, match="unable to locate credentials; give credentials by the environment"):
+        storage.preflight()
