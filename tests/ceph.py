@@ -52,8 +52,9 @@ class Ceph:
         monitor, fsid, osd = f"127.0.0.1:{free_port()}", str(uuid.uuid4()), str(uuid.uuid4())
         for name in ("mon", "osd", "run"):
             (self.folder / name).mkdir(parents=True)
-        # Its input ends with this process.
-        self._guard = subprocess.Popen(["sh", "-c", "cat; kill -KILL 0"], stdin=subprocess.PIPE, process_group=0)
+        # Its input ends with this process. A group in which one is stopped gets SIGHUP when its parent dies.
+        guard = "trap '' HUP; cat; kill -KILL 0"
+        self._guard = subprocess.Popen(["sh", "-c", guard], stdin=subprocess.PIPE, process_group=0)
         self._write_configuration(monitor, fsid)
         self._run(
             "monmaptool", "--create", "--clobber", "--addv", "a", f"[v2:{monitor}]", "--fsid", fsid, self._at("map")
