@@ -20,6 +20,8 @@ from stl_ray.store import Dataset, Layout, PlannedShard, require_same
 from stl_ray.store.layout import VANILLA
 from stl_ray.training import validate_labels
 
+_FIGURES = ("success", "dissimilarity", "linf", "queries", "source_pred")
+
 
 def run(experiment: Experiment) -> dict[str, Any]:
     """Craft every adversarial set; images, counted.
@@ -104,18 +106,16 @@ class AttackWork(TableWork):
                     seed=self.experiment.seed,
                 )
             encoded = stored(to_uint8(result.images), [paths[position] for position in positions])
+            # Each leaves the device in one piece: image by image would wait every time for what others compute there.
+            figures = {name: getattr(result, name).tolist() for name in _FIGURES}
             for index, position in enumerate(positions):
                 rows[position] = {
                     "id": ids[position],
                     "image": encoded[index],
                     "label": int(labels[position]),
                     "attack": config.name,
-                    "success": bool(result.success[index]),
                     "status": str(result.status[index]),
-                    "dissimilarity": float(result.dissimilarity[index]),
-                    "linf": float(result.linf[index]),
-                    "queries": int(result.queries[index]),
-                    "source_pred": int(result.source_pred[index]),
+                    **{name: values[index] for name, values in figures.items()},
                 }
         schema = image_schema("adversarial", class_names_of(table.schema))
         return ShardOutput(pa.Table.from_pylist([rows[position] for position in sorted(rows)], schema=schema))

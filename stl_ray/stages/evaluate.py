@@ -181,8 +181,10 @@ class EvaluateWork(TableWork):
             with TURNS.turn():
                 purified = defense.purify(images)
                 columns = self._columns(name, purified, clean)
+            # Each leaves the device in one piece: image by image would wait every time for what others compute there.
+            figures = {key: values.tolist() for key, values in columns.items()}
             for index, position in enumerate(positions):
-                row = {key: values[index].item() for key, values in columns.items()}
+                row = {key: values[index] for key, values in figures.items()}
                 rows[position] = {
                     "id": ids[position],
                     "label": labels[position],

@@ -9,16 +9,13 @@ import pyarrow as pa
 
 from stl_ray.config import Experiment
 from stl_ray.defenses import Defense
-from stl_ray.errors import QuarantineReason
-from stl_ray.images import class_names_of, image_schema, quantize, to_uint8
-from stl_ray.metrics import psnr
-from stl_ray.stages.computing import TURNS
 from stl_ray.stages.inputs import dataset_of, make_defenses, with_solver
-from stl_ray.stages.records import by_size, pixels_of, plan_parts, stored
+from stl_ray.stages.purify import purify_table
+from stl_ray.stages.records import plan_parts
 from stl_ray.stages.runner import PlannedRun, ShardJob, run_shards
 from stl_ray.stages.session import device_of
 from stl_ray.stages.works import ShardOutput, TableWork
-from stl_ray.store import Dataset, Layout, PlannedShard, QuarantinedRow, require_same
+from stl_ray.store import Dataset, Layout, PlannedShard, require_same
 
 TRAIN = "train"
 
@@ -92,47 +89,3 @@ class ProjectWork(TableWork):
         """Images of one split through one defense."""
         name, split = self._inputs[run]
         return purify_table(self._defenses[name], table, exclude_self=split == TRAIN, device=self._device)
-
-
-def purify_table(defense: Defense, table: pa.Table, *, exclude_self: bool, device: str) -> ShardOutput:
-    """A shard of images after a defense, rounded to 8 bits, in the same order; its schema names the defense.
-
-    Args:
-        defense: the defense.
-        table: rows of image records.
-        exclude_self: whether each image stays out of its own nearest-neighbour vote (training images do).
-        device: where the defense is.
-    """
-    ids = table.column("id").to_pylist()
-    labels = table.column("label").to_pylist()
-    originals = table.column("image").to_pylist()
-    rows: dict[int, dict[str, Any]] = {}
-    quarantine: list[QuarantinedRow] = []
-    for positions, images in by_size(pixels_of(table), device):
-        names = [ids[position] for position in positions]
-        with TURNS.turn():
-            purified = defense.purify(images, exclude=names if exclude_self else None)
-        kept = [index for index, status in enumerate(purified.status) if status != "diverged"]
-        for index in sorted(set(range(len(positions))) - set(kept)):
-            original = originals[positions[index]]["bytes"]
-            message = "the solve did not stay finite"
-            quarantine.append(QuarantinedRow(names[index], QuarantineReason.SOLVER_DIVERGED, message, original))
-        if not kept:
-            continue
-        images_out = quantize(purified.images[kept])
-        ratios = psnr(images_out, images[kept])
-        encoded = stored(to_uint8(images_out), [originals[positions[index]]["path"] for index in kept])
-        for place, index in enumerate(kept):
-            position = positions[index]
-            rows[position] = {
-                "id": ids[position],
-                "image": encoded[place],
-                "label": labels[position],
-                "cluster": int(purified.cluster[index]),
-                "iterations": int(purified.iterations[index]),
-                "status": purified.status[index],
-                "sparsity": float(purified.sparsity[index]),
-                "psnr": float(ratios[place]),
-            }
-    schema = image_schema("purified", class_names_of(table.schema), {"defense": defense.identity()})
-    return ShardOutput(pa.Table.from_pylist([rows[position] for position in sorted(rows)], schema=schema), quarantine)

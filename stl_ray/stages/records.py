@@ -9,16 +9,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stl_ray.csc.projection import PIXELS_AT_ONCE
 from stl_ray.errors import IncompleteRunError, InputError
-from stl_ray.images import class_names_of, decode, encode_png, to_tensor
+from stl_ray.images import class_names_of, decode, encode_png, from_uint8
 from stl_ray.stages.computing import in_threads
 from stl_ray.store import Dataset, PlannedShard
 
 # Stored images passed ingest's limit; nothing larger can be in a shard.
 STORED_PIXELS = 2**31
 
-# Images in memory as floats at once. No image's result depends on it.
 BATCH = 64
+"""Images that are computed together on a CPU, whose caches hold no more. No image's result depends on it."""
+
+# A GPU solves tiles of so many pixels, and the last tile of a batch, however full, takes as long as the others.
+_TILES = 4
 
 
 def pixels_of(table: pa.Table) -> list[NDArray[np.uint8]]:
@@ -31,14 +35,22 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
 
 
 def by_size(images: Sequence[NDArray[np.uint8]], device: str) -> Iterator[tuple[list[int], Tensor]]:
-    """Batches of at most 64 images of one size: positions, and the images as float32 (B, 3, H, W) in [0, 1]."""
+    """Batches of images of one size: positions, and the images as float32 (B, 3, H, W) in [0, 1] on the device."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for position, image in enumerate(images):
         groups.setdefault(image.shape, []).append(position)
-    for positions in groups.values():
-        for start in range(0, len(positions), BATCH):
-            batch = positions[start : start + BATCH]
-            yield batch, to_tensor([images[position] for position in batch]).to(device)
+    for (height, width, _), positions in groups.items():
+        size = batch_size(height, width, device)
+        for start in range(0, len(positions), size):
+            batch = positions[start : start + size]
+            levels = torch.from_numpy(np.stack([images[position] for position in batch])).permute(0, 3, 1, 2)
+            # It travels as bytes, a quarter of what the numbers take.
+            yield batch, from_uint8(levels.contiguous().to(device))
+
+
+def batch_size(height: int, width: int, device: str) -> int:
+    """Images of a size that are computed together."""
+    return BATCH if device == "cpu" else _TILES * max(1, PIXELS_AT_ONCE // (height * width))
 
 
 def stored(images: NDArray[np.uint8], paths: Sequence[str | None]) -> list[dict[str, bytes | str | None]]:

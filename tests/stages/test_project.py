@@ -8,11 +8,12 @@ import torch
 
 from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary
+from stl_ray.csc.fused import images_at_once
 from stl_ray.defenses import make_defense
 from stl_ray.images import encode_png, image_schema
 from stl_ray.space import QuasiNaturalSpace
-from stl_ray.stages.project import purify_table
-from stl_ray.stages.records import BATCH, by_size, pixels_of
+from stl_ray.stages.purify import purify_table
+from stl_ray.stages.records import BATCH, batch_size, by_size, pixels_of
 from stl_ray.store.shards import table_from_bytes, table_to_bytes
 
 JPEG = make_defense("jpeg", {}, space=None, stl=StlConfig())
@@ -72,6 +73,14 @@ def test_identity_a_shard_names_the_space_that_it_was_made_with():
     output = purify_table(stl, _table(_noise(2)), exclude_self=False, device="cpu")
     assert _made_by(output)["defense"]["space"] == space.digest
     assert _made_by(output) == {"defense": stl.identity()}
+
+
+def test_identity_a_gpu_gets_batches_that_fill_the_tiles_of_its_solver():
+    for side in (32, 224):
+        tile = images_at_once(side, side, torch.device("cuda"))
+        assert batch_size(side, side, "cuda") % tile == 0
+        assert batch_size(side, side, "cuda") > tile
+    assert batch_size(5000, 5000, "cuda") >= 1
 
 
 def test_invariant_batches_hold_every_image_once_and_are_bounded():

@@ -13,7 +13,8 @@ from stl_ray.models import build_classifier
 from stl_ray.space import QuasiNaturalSpace
 from stl_ray.stages import train
 from stl_ray.stages.inputs import dataset_of, make_defenses, run_of, with_solver
-from stl_ray.stages.project import identity_of, purify_table
+from stl_ray.stages.project import identity_of
+from stl_ray.stages.purify import purify_table
 from stl_ray.stages.records import plan_parts
 from stl_ray.store import Layout, PlannedShard
 
