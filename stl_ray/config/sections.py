@@ -280,7 +280,7 @@ class RayConfig(Section):
     )  # fmt: skip
     cpus_per_actor: int = Field(1, ge=1, description="CPUs, and threads, of an actor")
     gpus_per_actor: float = Field(
-        0.0, ge=0, description="GPUs of an actor that computes (not of ingest); fractions share one"
+        0.0, ge=0, le=1, description="GPU of an actor that computes (not of ingest); below 1, actors share one"
     )
 
     @model_validator(mode="after")

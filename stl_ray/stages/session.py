@@ -59,7 +59,8 @@ def places(*, cpus: int, gpus: float = 0) -> int:
     for node in ray.nodes():  # type: ignore[no-untyped-call]
         resources = node["Resources"] if node["Alive"] else {}
         here = int(resources.get("CPU", 0)) // cpus
-        total += min(here, int(resources.get("GPU", 0) / gpus)) if gpus else here
+        # Who has less than a GPU has no part in two of them.
+        total += min(here, int(resources.get("GPU", 0)) * int(1 / gpus)) if gpus else here
     return total
 
 
