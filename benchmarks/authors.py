@@ -20,8 +20,7 @@ from benchmarks.heldout import judge
 from benchmarks.images import default_data, load_images
 from benchmarks.learners import METHODS, configuration, ours
 from benchmarks.measure import Progress
-from benchmarks.pages import figure_file, publish
-from benchmarks.tables import command_line
+from benchmarks.pages import command_line, figure_file, publish
 from benchmarks.training_images import available, training_images
 from stl_ray.config.sections import DictionaryConfig
 from stl_ray.csc import Dictionary, split_bands

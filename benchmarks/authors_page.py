@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from benchmarks.heldout import Judgement, difference
 from benchmarks.images import LMBDA
 from benchmarks.learners import FILTERS, SIDE
-from benchmarks.pages import measured_on
-from benchmarks.tables import _short, _table
+from benchmarks.pages import _short, _table, measured_on
 from stl_ray.report.charts import COLOURS, MARKERS, to_png
 from stl_ray.statistics import Interval
 

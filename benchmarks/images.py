@@ -75,7 +75,7 @@ def load_images(size: int, count: int, data: Path | None, dictionary: Path | Non
             f"{count} images of {size} pixels are needed, {source} has {len(clean)}: pass --images or --data"
         )
     pixels = _with_noise(torch.stack(clean))
-    return Images(pixels, source, *_dictionary(size, data, dictionary, pixels))
+    return Images(pixels, source, *dictionary_for(size, data, dictionary, pixels))
 
 
 def _from_folder(size: int, count: int, data: Path) -> tuple[list[Tensor], str]:
@@ -131,7 +131,15 @@ def _with_noise(clean: Tensor) -> Tensor:
     return images
 
 
-def _dictionary(size: int, data: Path | None, named: Path | None, pixels: Tensor) -> tuple[Dictionary, str]:
+def dictionary_for(size: int, data: Path | None, named: Path | None, pixels: Tensor) -> tuple[Dictionary, str]:
+    """The dictionary of a file, else the authors' for that size, else patches of some images; and what it is, in words.
+
+    Args:
+        size: pixels.
+        data: folder that may hold reference/dictionaries.
+        named: a file like the authors'.
+        pixels: (N, 3, H, W) float32 in [0, 1].
+    """
     if named is not None:
         return Dictionary.from_reference(named), named.name
     if data is not None and (data / "reference" / "dictionaries").is_dir():

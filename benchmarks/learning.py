@@ -16,9 +16,8 @@ from benchmarks.images import default_data
 from benchmarks.learners import PEER_ITERATIONS, PEER_PASSES, learners
 from benchmarks.learning_page import Result, figure, report
 from benchmarks.measure import Progress
-from benchmarks.pages import figure_file, publish
+from benchmarks.pages import command_line, figure_file, publish
 from benchmarks.race import measure_threads, race
-from benchmarks.tables import command_line
 from benchmarks.training_images import training_images
 from stl_ray.csc import split_bands
 

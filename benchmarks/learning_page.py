@@ -7,9 +7,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.images import LMBDA
 from benchmarks.learners import FILTERS, PEER_ITERATIONS, PEER_PASSES, SIDE
-from benchmarks.pages import measured_on
+from benchmarks.pages import _short, _table, measured_on
 from benchmarks.race import GROWTH, Run
-from benchmarks.tables import _short, _table
 from stl_ray.report.charts import COLOURS, MARKERS, to_png
 
 AIM = 30

@@ -1,18 +1,18 @@
-"""What the pages about learning share: the line that says where they were measured, and files."""
+"""What the pages share: command, machine, versions, tables and files."""
 
 import platform
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-
-from benchmarks.tables import _cpu
 
 PACKAGES = ("torch", "numpy", "sporco", "pyFFTW")
 
 
-def measured_on(seconds: float) -> str:
-    """The machine, the versions, and how long it took."""
+def measured_on(seconds: float, packages: Sequence[str] = PACKAGES) -> str:
+    """The machine, the versions of Python, stl-ray and some packages, and how long it took."""
     versions = {"Python": platform.python_version(), "stl-ray": version("stl-ray")}
-    versions |= {name: version(name) for name in PACKAGES}
+    versions |= {name: version(name) for name in packages}
     return f"{_cpu()}; {', '.join(f'{name} {number}' for name, number in versions.items())}; took {seconds:.0f} s."
 
 
@@ -29,3 +29,32 @@ def publish(page: str, figure: bytes, output: Path | None) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(page, encoding="utf-8")
         file.write_bytes(figure)
+
+
+def command_line(module: str, given: list[str]) -> str:
+    """The command line without the folders of this machine."""
+    return shlex.join(["python", "-m", module, *(Path(a).name if "/" in a else a for a in given)])
+
+
+def _cpu() -> str:
+    """The model's name and the vector instructions that matter here."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    values = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
+    flags = set(values.get("flags", "").split()) & {"avx2", "avx512f", "avx512_bf16", "amx_bf16"}
+    cores = sum(line.startswith("processor") for line in lines)
+    name = f"{values.get('model name', platform.machine())} family {values.get('cpu family', '?')}"
+    return f"{name}, {cores} cores, {' '.join(sorted(flags)) or 'no AVX2'}"
+
+
+def _short(value: float) -> str:
+    """Three digits."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    line: Callable[[Sequence[str]], str] = lambda cells: f"| {' | '.join(cells)} |"  # noqa: E731
+    rule = ["---" if name in ("Case", "Method", "Size") else "---:" for name in header]
+    return "\n".join([line(header), line(rule), *(line(row) for row in rows)])

@@ -15,8 +15,9 @@ import torch
 from benchmarks.contestants import contestants
 from benchmarks.images import LMBDA, default_data, load_images
 from benchmarks.measure import Progress, measure_errors, measure_split, measure_times
+from benchmarks.pages import command_line
 from benchmarks.resources import measure_memory, measure_parallel
-from benchmarks.tables import Result, command_line, report
+from benchmarks.tables import Result, report
 
 PEER_IMAGES = {128: 24, 224: 12}
 """Images that SPORCO gets to see at sizes at which it takes seconds for one."""

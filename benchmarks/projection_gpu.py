@@ -19,7 +19,7 @@ import torch.version
 from torch import Tensor
 
 from benchmarks.images import LMBDA, Images, default_data, load_images
-from benchmarks.tables import command_line
+from benchmarks.pages import command_line
 from stl_ray.csc import ACCURACIES, Accuracy, Codes, solve_cbpdn, split_bands
 from stl_ray.csc.admm import solve as solve_by_admm
 from stl_ray.csc.fused import images_at_once, solve_in_form

@@ -19,10 +19,9 @@ from torch import Tensor
 from benchmarks.heldout import judge
 from benchmarks.images import LMBDA, default_data, load_images
 from benchmarks.measure import Progress
-from benchmarks.pages import figure_file, publish
+from benchmarks.pages import command_line, figure_file, publish
 from benchmarks.resolutions_page import Result, Routing, figure, report
 from benchmarks.stored_images import stored_images
-from benchmarks.tables import command_line
 from stl_ray.config.sections import AutoencoderConfig, DictionaryConfig, FitConfig
 from stl_ray.csc import Dictionary, LearningStep, learn_dictionary, split_bands
 from stl_ray.csc.learning.block import WINDOW

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from benchmarks.heldout import Judgement, difference
 from benchmarks.images import LMBDA
-from benchmarks.pages import measured_on
-from benchmarks.tables import _short, _table
+from benchmarks.pages import _short, _table, measured_on
 from stl_ray.csc.learning.block import WINDOW
 from stl_ray.report.charts import to_png
 from stl_ray.statistics import Interval, wilson

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from benchmarks.measure import Progress
-from benchmarks.tables import _cpu, _short, _table, command_line
+from benchmarks.pages import _cpu, _short, _table, command_line
 from stl_ray.space.neighbours import Neighbours, squared_distances
 from stl_ray.space.router import _majority
 

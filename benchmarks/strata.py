@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.images import default_data
 from benchmarks.measure import Progress
-from benchmarks.pages import figure_file, publish
+from benchmarks.pages import command_line, figure_file, publish
 from benchmarks.stored_images import Stored, stored_images
 from benchmarks.strata_attacks import attack_all
 from benchmarks.strata_autoencoder import denoise, routing_speeds
@@ -22,7 +22,6 @@ from benchmarks.strata_page import Result, report
 from benchmarks.strata_page_routing import figure
 from benchmarks.strata_projection import choices, defended, undefended
 from benchmarks.strata_routing import FAR, assignments, decide, distances
-from benchmarks.tables import command_line
 from stl_ray.errors import StlRayError
 from stl_ray.images import to_tensor
 from stl_ray.models import Classifier, build_classifier, load_weights

@@ -7,7 +7,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from benchmarks.pages import measured_on
+from benchmarks.pages import _short, _table, measured_on
 from benchmarks.routing_speed import Speed
 from benchmarks.strata_attacks import Attacked
 from benchmarks.strata_autoencoder import ROUNDS, SIGMA, Denoising
@@ -15,7 +15,6 @@ from benchmarks.strata_page_projection import projection_blocks
 from benchmarks.strata_page_routing import distance_blocks, routing_blocks, share
 from benchmarks.strata_projection import Outcome
 from benchmarks.strata_routing import Assignment, Decision, Distances
-from benchmarks.tables import _short, _table
 from stl_ray.report.names import attack_label
 from stl_ray.space import QuasiNaturalSpace, Router
 from stl_ray.store.layout import CLEAN

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.heldout import Judgement, difference
+from benchmarks.pages import _table
 from benchmarks.strata_projection import CLUSTER, NONE, OTHER, UNIVERSAL, Outcome, Projected, compare
-from benchmarks.tables import _table
 from stl_ray.report.names import attack_label
 from stl_ray.space import QuasiNaturalSpace, Router
 from stl_ray.statistics import Interval, wilson

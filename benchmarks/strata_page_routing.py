@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from benchmarks.pages import _short, _table
 from benchmarks.strata_routing import CENTROID, FAR, SIGNIFICANT, Assignment, Decision, Distances
-from benchmarks.tables import _short, _table
 from stl_ray.report.charts import COLOURS, MARKERS, to_png
 from stl_ray.report.names import attack_label
 from stl_ray.statistics import Interval, wilson

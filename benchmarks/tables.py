@@ -1,16 +1,16 @@
 """The measurements as Markdown."""
 
 import platform
-import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 
 from benchmarks.contestants import Contestant
 from benchmarks.images import LMBDA, NOISE, Images
 from benchmarks.measure import GAP, MOST_RUNS, TURN_SECONDS, Optimum, Record
+from benchmarks.pages import _cpu, _short, _table
+from benchmarks.pages import command_line as command_line
 from benchmarks.resources import FURTHER, Memory, Parallel
 from benchmarks.resources import PEER_ITERATIONS as MEMORY_ITERATIONS
 
@@ -38,11 +38,6 @@ class Result:
     optima: Sequence[Optimum]
     parallel: Mapping[str, Parallel]
     memory: Sequence[Memory]
-
-
-def command_line(module: str, given: list[str]) -> str:
-    """The command line without the folders of this machine."""
-    return shlex.join(["python", "-m", module, *(Path(a).name if "/" in a else a for a in given)])
 
 
 def report(results: Sequence[Result], command: str, seconds: float) -> str:
@@ -83,19 +78,6 @@ def _setting(results: Sequence[Result], command: str, seconds: float) -> list[st
         f"{_cpu()}; {', '.join(f'{name} {number}' for name, number in versions.items())}. One process, one thread "
         f"unless said; took {seconds:.0f} s. {sources}. lambda {LMBDA:g}.",
     ]
-
-
-def _cpu() -> str:
-    """The model's name and the vector instructions that matter here."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    values = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
-    flags = set(values.get("flags", "").split()) & {"avx2", "avx512f", "avx512_bf16", "amx_bf16"}
-    cores = sum(line.startswith("processor") for line in lines)
-    name = f"{values.get('model name', platform.machine())} family {values.get('cpu family', '?')}"
-    return f"{name}, {cores} cores, {' '.join(sorted(flags)) or 'no AVX2'}"
 
 
 _TIME = (
@@ -202,14 +184,3 @@ def _memory_rows(result: Result) -> Iterable[Sequence[str]]:
     for contestant, memory in zip(result.contestants, result.memory, strict=True):
         further = "-" if memory.further is None else f"{memory.further / 1e6:.1f}"
         yield f"{result.size}", contestant.name, f"{memory.first / 1e6:.1f}", further
-
-
-def _short(value: float) -> str:
-    """Three digits."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    line: Callable[[Sequence[str]], str] = lambda cells: f"| {' | '.join(cells)} |"  # noqa: E731
-    rule = ["---" if name in ("Method", "Size") else "---:" for name in header]
-    return "\n".join([line(header), line(rule), *(line(row) for row in rows)])
