@@ -20,6 +20,9 @@ import torch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+CALLS = 3
+"""Shards that an actor has in hand: one is read, one computes, one is published."""
+
 
 @dataclass
 class Usage:

@@ -17,11 +17,12 @@ from stl_ray import __version__
 from stl_ray.config import Experiment, RayConfig
 from stl_ray.errors import IncompleteRunError
 from stl_ray.stages.board import make_board
+from stl_ray.stages.computing import CALLS
 from stl_ray.stages.inputs import run_of
 from stl_ray.stages.progress import JobProgress
 from stl_ray.stages.record import environment
 from stl_ray.stages.session import require_places
-from stl_ray.stages.worker import CALLS, ShardActor, ShardSummary
+from stl_ray.stages.worker import ShardActor, ShardSummary
 from stl_ray.stages.works import ShardWork
 from stl_ray.store import PlannedShard, Run
 from stl_ray.store.lease import Lease, held
@@ -99,9 +100,7 @@ def run_shards(job: ShardJob, experiment: Experiment) -> list[dict[str, Any]]:
         pending = {(folder, number): rows for folder, run in runs.items() for number, rows in _pending(run)}
         total = sum(int(run.plan().rows.sum()) for run in runs.values())
         with JobProgress(job.label, total, done=total - sum(pending.values())) as progress:
-            failures = _bring_in(list(pending), runs, job, experiment, progress, lease)
-        if failures:
-            raise IncompleteRunError(f"{len(failures)} shards failed:\n  " + "\n  ".join(failures[:10]), item=job.label)
+            _bring_in(list(pending), runs, job, experiment, progress, lease)
         lease.check()
         return [runs[planned.folder].finish(max_quarantined=experiment.max_quarantined) for planned in job.runs]
 
@@ -119,12 +118,16 @@ def _bring_in(
     experiment: Experiment,
     progress: JobProgress,
     lease: Lease,
-) -> list[str]:
-    """Have every pending shard made; what failed."""
+) -> None:
+    """Have every pending shard made.
+
+    Raises:
+        IncompleteRunError: if some failed; it names the first of them.
+    """
     failures: list[str] = []
     in_a_row = 0
     if not pending:
-        return failures
+        return
     board = make_board()
     progress.follow(lambda: ray.get(board.in_flight.remote(), timeout=_ANSWER_S))
     for summary in _execute(pending, runs, job, experiment, board):
@@ -134,9 +137,11 @@ def _bring_in(
         if summary.error:
             failures.append(f"{summary.run} shard {summary.shard}: {summary.error}")
         if in_a_row == _FAILURES_IN_A_ROW:
-            failures.append(f"the others were not tried, since {in_a_row} failed one after the other")
             break
-    return failures
+    if failures:
+        rest = f", {in_a_row} one after the other, so that no more were tried" if in_a_row == _FAILURES_IN_A_ROW else ""
+        listed = "\n  ".join(failures[:10])
+        raise IncompleteRunError(f"{len(failures)} shards failed{rest}:\n  {listed}", item=job.label)
 
 
 def _execute(

@@ -1,6 +1,6 @@
 """The actor that makes shards: it takes one, makes it, publishes it, and answers with a summary.
 
-Ray Data hands it several at once (`CALLS`), of which one computes (`computing`) while the others are read and published.
+Ray Data hands it several at once (`computing.CALLS`), of which one computes (`computing`) while the others are read and published.
 """
 
 import json
@@ -21,9 +21,6 @@ from stl_ray.stages.isolation import isolate
 from stl_ray.stages.works import ShardOutput, ShardWork
 from stl_ray.store import PlannedShard, Run
 from stl_ray.store.plan import read_shard
-
-CALLS = 3
-"""Shards that an actor has in hand: one is read, one computes, one is published."""
 
 DEATHS_BEFORE_ISOLATION = 2
 """A shard whose worker died this often, under one driver and on nodes that live on, is made row by row in isolation."""
