@@ -100,7 +100,10 @@ def test_it_uses_the_pinned_ray_tokens_and_what_makes_a_resume_and_an_end():
     (base,) = yaml.safe_load_all((FOLDER / "base" / "rayjob.yaml").read_text())
     spec, cluster = base["spec"], base["spec"]["rayClusterSpec"]
     assert cluster["rayVersion"] == version("ray")
-    assert f"FROM rayproject/ray:{version('ray')}-" in (FOLDER / "Dockerfile").read_text()
+    assert f"FROM rayproject/ray:{version('ray')}-" in (FOLDER.parent / "Dockerfile").read_text()
+    assert {container["image"] for pod in _pods(spec) for container in pod["containers"]} == {
+        f"REGISTRY/stl-ray:{version('stl-ray')}"
+    }
     assert cluster["authOptions"] == {"mode": "token"}
     assert spec["shutdownAfterJobFinishes"] and spec["backoffLimit"] > 0
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
