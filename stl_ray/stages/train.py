@@ -121,8 +121,6 @@ def _fit_all(experiment: Experiment, pending: list[Training], progress: JobProgr
             {"experiment": experiment, "training": training, "board": board},
             workers,
             name=training.name,
-            identity=training.identity,
-            storage=Storage.open(experiment.root).below(training.folder),
         )
         for training in pending
     ]
@@ -139,8 +137,8 @@ def _work(settings: dict[str, Any]) -> None:
     classifier = _classifier(experiment, training).to(get_device())
     # Ray wraps the classifier in DistributedDataParallel; it declares no more than a Module.
     model: Any = prepare_model(classifier) if world_size > 1 else classifier
-    state, history = resume()
     storage = Storage.open(experiment.root).below(training.folder)
+    state, history = resume(storage, training.identity)
     epochs = train_classifier(
         model,
         images,
@@ -159,7 +157,7 @@ def _work(settings: dict[str, Any]) -> None:
         if rank == 0:
             note = f"{training.name} epoch {metrics.epoch}: loss {metrics.loss:.3f}, accuracy {metrics.accuracy:.3f}"
             settings["board"].post.remote(len(ids), note)
-        report(metrics.state(), history, storage)
+        report(metrics.state(), history, storage, training.identity)
     if rank == 0:
         _save(experiment, training, classifier, history)
 

@@ -1,7 +1,8 @@
-"""Ray Train for the stages that train: workers, a checkpoint after every epoch, several trainings side by side.
+"""Ray Train for the stages that train: workers, started again when one dies, and several trainings side by side.
 
-A checkpoint is the training's state as safetensors and the rows of its epochs so far. Ray Train goes on from the last
-one after a worker's death, and, by the run's name, after the driver's.
+A checkpoint is one file in the training's folder, replaced after every epoch: the state as safetensors, the rows of the
+epochs so far in its metadata. Ray Train does not write it: pyarrow's copy_files, by which it would, does not say when
+the storage refuses a file as it is closed, and uploads in pieces that a killed writer leaves behind.
 """
 
 import json
@@ -10,12 +11,11 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ray import train as ray_train
 from ray.train.torch import TorchTrainer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from stl_ray.errors import TrainingError
@@ -28,8 +28,6 @@ from stl_ray.store.shards import sha256
 
 HISTORY = "metrics.jsonl"
 """The rows of a training's epochs, in its folder and in every checkpoint."""
-
-_STATE = "state.safetensors"
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,6 @@ def fit(
     workers: Workers,
     *,
     name: str,
-    identity: Mapping[str, Any],
-    storage: Storage,
 ) -> None:
     """Run `work(settings)` in every worker until it returns, again after a worker's death, twice at most.
 
@@ -65,33 +61,28 @@ def fit(
         settings: picklable.
         workers: how many, and what each takes.
         name: of what is trained, in errors.
-        identity: whatever can change the result.
-        storage: the folder of what is trained; checkpoints are kept below it.
 
     Raises:
         TrainingError: with what the worker had to say.
     """
     # A report waits for the controller's next look at its workers; every two seconds would stall short epochs.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    # The same name resumes, so it carries the identity: other settings never go on from these weights.
-    run = f"{name}-{sha256(canonical_json(identity))[:12]}"
-    trainer = TorchTrainer(
-        work,
-        train_loop_config=settings,
-        scaling_config=ray_train.ScalingConfig(
-            num_workers=workers.count, use_gpu=workers.gpu, resources_per_worker={"CPU": workers.cpus}
-        ),
-        run_config=ray_train.RunConfig(
-            name=run,
-            storage_path=storage.at("checkpoints"),
-            failure_config=ray_train.FailureConfig(max_failures=2),
-            checkpoint_config=ray_train.CheckpointConfig(num_to_keep=1),
-        ),
-    )
-    try:
-        trainer.fit()
-    except ray_train.TrainingFailedError as error:
-        raise TrainingError(f"training failed ({_cause(error)})", item=name) from error
+    # What Ray Train notes of a run without checkpoints is read by nobody; its controller is on this node.
+    with tempfile.TemporaryDirectory(prefix="stl-ray-train-") as notes:
+        trainer = TorchTrainer(
+            work,
+            train_loop_config=settings,
+            scaling_config=ray_train.ScalingConfig(
+                num_workers=workers.count, use_gpu=workers.gpu, resources_per_worker={"CPU": workers.cpus}
+            ),
+            run_config=ray_train.RunConfig(
+                name=name, storage_path=notes, failure_config=ray_train.FailureConfig(max_failures=2)
+            ),
+        )
+        try:
+            trainer.fit()
+        except ray_train.TrainingFailedError as error:
+            raise TrainingError(f"training failed ({_cause(error)})", item=name) from error
 
 
 def _cause(error: Exception) -> str:
@@ -119,25 +110,33 @@ def place() -> tuple[int, int]:
     return context.get_world_rank(), context.get_world_size()
 
 
-def resume() -> tuple[dict[str, Tensor] | None, list[dict[str, Any]]]:
-    """In a worker: state and rows of the last checkpoint, or that there are none."""
-    checkpoint = ray_train.get_checkpoint()
-    if checkpoint is None:
+def checkpoint_of(identity: Mapping[str, Any]) -> str:
+    """The name of a training's checkpoint in its folder: other settings never go on from these weights."""
+    return f"checkpoint-{sha256(canonical_json(identity))[:12]}.safetensors"
+
+
+def resume(storage: Storage, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor] | None, list[dict[str, Any]]]:
+    """State and rows of the last checkpoint, or that there are none.
+
+    Args:
+        storage: the folder of what is trained.
+        identity: whatever can change the result.
+    """
+    name = checkpoint_of(identity)
+    if not storage.exists(name):
         return None, []
-    with checkpoint.as_directory() as folder:
-        lines = Path(folder, HISTORY).read_text(encoding="utf-8").splitlines()
-        return load_file(Path(folder) / _STATE), [json.loads(line) for line in lines]
+    data = storage.read(name)
+    # A file is a length of 8 bytes, a header of JSON, and the tensors.
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return load(data), json.loads(header["__metadata__"]["history"])
 
 
-def report(state: Mapping[str, Tensor], history: Sequence[dict[str, Any]], storage: Storage) -> None:
-    """In every worker after an epoch: rank 0 stores a checkpoint, and the rows so far in the training's folder too."""
-    lines = "".join(json.dumps(row) + "\n" for row in history)
+def report(
+    state: Mapping[str, Tensor], history: Sequence[dict[str, Any]], storage: Storage, identity: Mapping[str, Any]
+) -> None:
+    """In every worker after an epoch: rank 0 keeps a checkpoint, and the rows so far as lines; then all go on."""
     rank, _ = place()
-    checkpoint = None
-    with tempfile.TemporaryDirectory() as folder:
-        if rank == 0:
-            save_file(dict(state), Path(folder) / _STATE)
-            Path(folder, HISTORY).write_text(lines, encoding="utf-8")
-            storage.write(HISTORY, lines.encode())
-            checkpoint = ray_train.Checkpoint.from_directory(folder)
-        ray_train.report(history[-1], checkpoint=checkpoint)
+    if rank == 0:
+        storage.write(HISTORY, "".join(json.dumps(row) + "\n" for row in history).encode())
+        storage.write(checkpoint_of(identity), save(dict(state), metadata={"history": json.dumps(history)}))
+    ray_train.report(history[-1])

@@ -3,7 +3,7 @@
 experiment.json                 the resolved configuration of the last job that ended well
 ingest/{train,test}/            clean image shards (a run)
 fit/thumbnails/                 the training images as the autoencoder sees them (a run)
-fit/autoencoder/                autoencoder artifact, metrics.jsonl, checkpoints
+fit/autoencoder/                autoencoder artifact, metrics.jsonl, checkpoint
 fit/latents/                    latents of the thumbnails (a run)
 fit/strata/                     the router, and the cluster of every training image (an artifact)
 fit/samples/                    the images that dictionaries are learned from (a run)
@@ -11,7 +11,7 @@ fit/dictionaries/NAME/          a dictionary, its learning curve and checkpoint
 fit/curves.json                 learning curves and clusters of the whole fit
 space/                          the stratified space (an artifact)
 project/DEFENSE-SPLIT/          purified shards (a run)
-train/CLASSIFIER/               model artifact, metrics.jsonl, checkpoints
+train/CLASSIFIER/               model artifact, metrics.jsonl, checkpoint
 attack/SET/                     adversarial shards (a run)
 evaluate/DEFENSE-on-SET/        predictions (a run); scores.json, gallery.parquet beside them
 report/                         report.html, report.md, figures/

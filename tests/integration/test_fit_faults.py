@@ -19,9 +19,8 @@ from stl_ray.stages import ingest
 from stl_ray.stages.fitting import autoencoder, latents, thumbnails
 from stl_ray.stages.fitting.latents import load_latents
 from stl_ray.stages.fitting.thumbnails import load_thumbnails
-from stl_ray.store import Dataset, verify
-from stl_ray.store.filesystem import canonical_json
-from stl_ray.store.shards import sha256
+from stl_ray.stages.trainer import checkpoint_of, resume
+from stl_ray.store import Dataset, Storage, verify
 from stl_ray.training.autoencoder import new_autoencoder, train_autoencoder
 
 pytestmark = pytest.mark.ray
@@ -76,9 +75,10 @@ def test_identity_the_steps_are_what_one_process_does(undisturbed):
     for name, tensor in expected.state_dict().items():
         assert torch.equal(tensor, network.state_dict()[name]), name
     rows = autoencoder.curve(undisturbed)
-    # The name by which Ray resumes carries the identity: other settings never go on from these weights.
-    name = f"autoencoder-{sha256(canonical_json(meta['identity']))[:12]}"
-    assert Path(f"{root}/fit/autoencoder/checkpoints/{name}").is_dir()
+    # The name of the checkpoint carries the identity: other settings never go on from these weights.
+    assert Path(f"{root}/fit/autoencoder", checkpoint_of(meta["identity"])).is_file()
+    other = {**meta["identity"], "seed": 2}
+    assert resume(Storage.open(f"{root}/fit/autoencoder"), other) == (None, [])
     best = rows[meta["best_epoch"] - 1]
     assert best["best"] and not any(row["best"] for row in rows[meta["best_epoch"] :])
     assert {key: meta[key] for key in ("side", "epochs")} == {"side": 32, "epochs": 8}
@@ -91,7 +91,7 @@ def test_identity_the_steps_are_what_one_process_does(undisturbed):
 
 def test_invariant_what_is_done_is_not_done_again(undisturbed, capfd):
     def written():
-        files = [path for path in Path(undisturbed.root).rglob("*") if path.is_file()]
+        files = [path for path in Path(undisturbed.root).rglob("*") if path.is_file() and path.name != "lease.lock"]
         return {path: path.stat().st_mtime_ns for path in files}
 
     before = written()
@@ -161,7 +161,7 @@ def test_invariant_training_continues_after_its_driver_is_killed(local_ray, undi
     process.kill()
     process.wait()
     before = autoencoder.curve(experiment)
-    folder = small.storage.root.parent / "autoencoder"
+    folder = Path(small.storage.root).parent / "autoencoder"
     assert not (folder / "autoencoder.json").exists(), process.stderr.read().decode()
     assert 3 <= len(before) < RECIPE["epochs"]
     assert autoencoder.run(experiment, small) == digest_of(undisturbed)

@@ -103,8 +103,7 @@ def _train(experiment: Experiment, thumbnails: Dataset) -> None:
     with JobProgress("fit autoencoder", thumbnails.rows * config.epochs) as progress:
         board = make_board()
         settings = {"experiment": experiment, "thumbnails": thumbnails, "identity": identity, "board": board}
-        where = _storage(experiment)
-        training = partial(fit, _work, settings, workers, name="autoencoder", identity=identity, storage=where)
+        training = partial(fit, _work, settings, workers, name="autoencoder")
         fit_all([training], 1, board, progress)
         progress.complete()
 
@@ -119,7 +118,7 @@ def _work(settings: dict[str, Any]) -> None:
     autoencoder = new_autoencoder(config.side, seed=experiment.seed).to(get_device())
     # Ray wraps the autoencoder in DistributedDataParallel; it declares no more than a Module.
     model: Any = prepare_model(autoencoder) if world_size > 1 else autoencoder
-    state, rows = resume()
+    state, rows = resume(storage, settings["identity"])
     if rank == 0 and rows:
         settings["board"].post.remote(len(thumbnails) * len(rows), "")
     epochs = train_autoencoder(
@@ -132,7 +131,7 @@ def _work(settings: dict[str, Any]) -> None:
             gain = epoch.psnr - epoch.noisy_psnr
             note = f"epoch {epoch.epoch}: loss {epoch.validation_loss:.4f}, denoising gains {gain:.2f} dB"
             settings["board"].post.remote(len(thumbnails), note)
-        report(state, rows, storage)
+        report(state, rows, storage, settings["identity"])
     if rank == 0 and state is not None:
         _save(storage, state, rows, settings["identity"])
 
