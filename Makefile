@@ -6,7 +6,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FUZZ_SECONDS ?= 20
 
-.PHONY: quickstart test test-slow check format native-test clean
+# The real S3 server of the tests: what tests/ceph.py starts.
+CEPH_PROGRAMS := ceph ceph-mon ceph-osd monmaptool radosgw radosgw-admin
+CEPH_PACKAGES := radosgw ceph-mon ceph-osd
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: quickstart test test-s3 test-slow ceph check format native-test clean
 
 quickstart: $(STAMP)
 	$(BIN)/stl-ray quickstart $(ARGS)
@@ -14,8 +19,20 @@ quickstart: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest $(ARGS)
 
+test-s3: $(STAMP) ceph
+	$(BIN)/python -m pytest -m s3 $(ARGS)
+
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# Installs Ceph, unless it is there.
+ceph:
+	@missing=""; for program in $(CEPH_PROGRAMS); do command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then \
+	  echo "The tests of S3 need$$missing, which this installs only where there is apt-get (Debian, Ubuntu). Install Ceph's monitor, OSD and gateway by hand."; exit 1; \
+	fi; \
+	$(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(CEPH_PACKAGES)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check
