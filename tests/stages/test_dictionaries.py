@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from stl_ray.config import RayConfig
 from stl_ray.csc import learn_dictionary
 from stl_ray.csc.learning import LocalCrew, learn
 from stl_ray.errors import ConfigError, RunIdentityError, TensorError
@@ -311,6 +312,13 @@ def test_refuses_more_workers_than_fit(prepared, iterations, monkeypatch):
     drawn = [DictionarySample("universal", LEARN, HOLDOUT)]
     with pytest.raises(ConfigError, match=r"ray\.actors: the cluster cannot hold that many workers"):
         dictionaries.run(experiment, drawn, dataset, [f"id-{number}" for number in range(16)])
+
+
+def test_invariant_a_cluster_that_grows_is_asked_for_workers_that_do_not_fit_yet(monkeypatch):
+    monkeypatch.setattr("stl_ray.stages.session.ray.nodes", list)
+    assert dictionaries.places_of(RayConfig(actors=5, autoscaling=True)) == 5
+    with pytest.raises(ConfigError, match="expected at most 0 of 1 CPUs"):
+        dictionaries.places_of(RayConfig(actors=5))
 
 
 def test_identity_the_record_of_a_dictionary_has_no_times(prepared, iterations):

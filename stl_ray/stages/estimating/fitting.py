@@ -16,10 +16,11 @@ from stl_ray.space import encode, fit_clusters, thumbnails
 from stl_ray.stages.computing import bind
 from stl_ray.stages.estimating.shards import shard_steps
 from stl_ray.stages.estimating.steps import StepEstimate
+from stl_ray.stages.fitting.dictionaries import places_of
 from stl_ray.stages.fitting.thumbnails import shard_job as thumbnail_job
 from stl_ray.stages.inputs import dataset_of, with_solver
 from stl_ray.stages.records import by_size, pixels_of
-from stl_ray.stages.session import device_of, require_places
+from stl_ray.stages.session import device_of
 from stl_ray.store import Dataset, Layout, Storage
 from stl_ray.store.runs import MANIFEST
 from stl_ray.training.autoencoder import new_autoencoder, train_autoencoder
@@ -58,8 +59,7 @@ def fit_steps(experiment: Experiment) -> list[StepEstimate]:
     dataset = dataset_of(root, Layout(root).ingested("train"))
     images, costs = dataset.rows, _measured(experiment, dataset)
     here = experiment.ray
-    places = require_places(1, cpus=here.cpus_per_actor, gpus=here.gpus_per_actor, key="ray.cpus_per_actor")
-    actors = min(here.actors or places, places)
+    actors = places_of(here)
 
     def step(name: str, artifact: str, total: int, cost: float, size: float, workers: int) -> StepEstimate:
         left = 0 if storage.exists(f"{name}/{artifact}") else total

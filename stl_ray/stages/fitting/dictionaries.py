@@ -61,7 +61,7 @@ def run(
         learnings.append(_Learning(experiment, one.name, samples, learned, held, method))
     missing = [learning for learning in learnings if not learning.done()]
     if missing:
-        places = _places(experiment.ray)
+        places = places_of(experiment.ray)
         at_once = min(places, len(missing))
         total = config.iterations * len(learnings)
         done = config.iterations * (len(learnings) - len(missing))
@@ -75,9 +75,11 @@ def run(
     return {learning.name: learning.load() for learning in learnings}
 
 
-def _places(resources: RayConfig) -> int:
+def places_of(resources: RayConfig) -> int:
     """Workers of all dictionaries together: as many as asked for, or as fit."""
     wanted = resources.actors
+    if resources.autoscaling and wanted is not None:
+        return wanted
     fit = require_places(wanted or 1, cpus=resources.cpus_per_actor, gpus=resources.gpus_per_actor, key="ray.actors")
     return wanted or fit
 

@@ -42,7 +42,8 @@ def run(experiment: Experiment, thumbnails: Dataset, latents: Dataset) -> tuple[
     identity = _identity(experiment, latents)
     if not storage.exists(f"{KIND}.json"):
         cpus = experiment.ray.cpus_per_actor
-        require_places(1, cpus=cpus, gpus=0, key="ray.cpus_per_actor")
+        if not experiment.ray.autoscaling:
+            require_places(1, cpus=cpus, gpus=0, key="ray.cpus_per_actor")
         with JobProgress("fit clusters", latents.rows) as progress:
             task = ray.remote(num_cpus=cpus)(_find).remote(experiment, thumbnails, latents, identity)
             try:
