@@ -17,12 +17,21 @@ def keys_of(ids: Sequence[str]) -> Keys:
 
 
 def doubled(keys: Iterable[Keys]) -> set[bytes]:
-    """The hashes that come more than once in all of these together."""
-    every = list(keys)
-    whole = np.concatenate(every) if every else np.empty((0, 2), np.uint64)
-    order = np.lexsort(whole.T)
-    same = (whole[order[1:]] == whole[order[:-1]]).all(axis=1)
-    return {whole[place].tobytes() for place in order[1:][same]}
+    """The hashes that come more than once in all of these together, which are taken one by one."""
+    digests = bytearray()
+    for some in keys:
+        digests += some.tobytes()
+    every = np.frombuffer(digests, np.uint64).reshape(-1, 2)
+    hashes, counts = np.unique(every[alike(every[:, 0])], axis=0, return_counts=True)
+    return {key.tobytes() for key in hashes[counts > 1]}
+
+
+def alike(words: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of these come more than once: of hashes' first words, hardly any but those of the same hash."""
+    ordered = np.sort(words)
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    del ordered
+    return np.isin(words, twice)
 
 
 def first_of(ids: Sequence[str], wanted: set[bytes]) -> str | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stl_ray.store.unique import Keys, keys_of
+from stl_ray.store.unique import Keys, alike, keys_of
 
 Hashes = tuple[NDArray[np.int64], Keys]
 """The positions that have an id, and the ids' hashes."""
@@ -20,10 +20,17 @@ def hashes_of(ids: Sequence[str | None], start: int = 0) -> Hashes:
 def repeated(groups: Iterable[Hashes]) -> list[NDArray[np.int64]]:
     """For every group the positions of the ids that came before, in it or in an earlier group."""
     every = list(groups)
-    keys = np.concatenate([np.empty((0, 2), np.uint64), *(keys for _, keys in every)])
-    order = np.lexsort(keys.T)  # of equal ids the earlier comes first
-    same = (keys[order[1:]] == keys[order[:-1]]).all(axis=1)
-    again = np.zeros(len(keys), bool)
-    again[order[1:][same]] = True
-    parts = np.split(again, np.cumsum([len(keys) for _, keys in every])[:-1])
-    return [places[part] for (places, _), part in zip(every, parts, strict=True)]
+    suspects = alike(np.concatenate([np.empty(0, np.uint64), *(keys[:, 0] for _, keys in every)]))
+    seen: set[bytes] = set()
+    again = []
+    start = 0
+    for places, keys in every:
+        rows = []
+        for row in np.flatnonzero(suspects[start : start + len(keys)]).tolist():
+            key = keys[row].tobytes()
+            if key in seen:
+                rows.append(row)
+            seen.add(key)
+        again.append(places[rows])
+        start += len(keys)
+    return again

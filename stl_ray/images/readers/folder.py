@@ -3,11 +3,14 @@
 Classes are the sub-folders, sorted by name; images are the files below them with an image's extension, hidden ones
 excepted. Classes take turns, so that every limit and every shard is about balanced.
 
-A listing is kept as Arrow columns, class by class: 60 bytes an image.
+The listing of a million images is put in order by SQLite, in a file of its own that nobody else sees: what is in memory
+are the classes that are being listed, as Arrow columns, 60 bytes an image.
 """
 
 import posixpath
-from collections.abc import Iterator, Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -30,6 +33,9 @@ _NONE = pa.array([], pa.string())
 
 Image = tuple[str, int, str]
 """Path relative to the folder, label, and what changes when the file does."""
+
+Listing = tuple[pa.StringArray, pa.StringArray]
+"""Of a class: the paths below its folder, and what changes when the files do."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +99,17 @@ class FolderReader:
     def _images(self) -> Iterator[Image]:
         """All images, one of each class in turn."""
         names = self.class_names
-        listings = list(in_order(self._listing, names, threads=LISTINGS, ahead=2 * LISTINGS))
-        turn, left = 0, [label for label, (paths, _) in enumerate(listings) if len(paths)]
-        while left:
-            for label in left:
-                paths, stamps = listings[label]
-                yield f"{names[label]}/{paths[turn].as_py()}", label, stamps[turn].as_py()
-            turn += 1
-            left = [label for label in left if len(listings[label][0]) > turn]
+        listings = in_order(self._listing, names, threads=LISTINGS, ahead=2 * LISTINGS)
+        try:
+            for label, path, stamp in _in_turns(listings):
+                yield f"{names[label]}/{path}", label, stamp
+        except sqlite3.Error as error:
+            message = (
+                f"SQLite cannot keep the listing in a temporary file ({error}); SQLITE_TMPDIR names a folder for it"
+            )
+            raise StorageError(message, item=self.storage.root) from error
 
-    def _listing(self, class_name: str) -> tuple[pa.StringArray, pa.StringArray]:
+    def _listing(self, class_name: str) -> Listing:
         """Sorted paths below the class's folder, and stamps, of a class's images; no more than the limit."""
         skipped = len(class_name) + 1
         files = islice((file for file in self.storage.walk(class_name) if is_image(file.path[skipped:])), self.limit)
@@ -113,6 +120,22 @@ class FolderReader:
             paths.append(pa.array(names))
             stamps.append(pa.array(file.stamp if file.size < 0 else f"{file.size}:{file.stamp}" for file in rows))
         return pa.concat_arrays(paths), pa.concat_arrays(stamps)
+
+
+def _in_turns(listings: Iterable[Listing]) -> Iterator[tuple[int, str, str]]:
+    """Class, path and stamp: the first of every class, then the second of every class, and so on."""
+    with closing(sqlite3.connect("")) as table:
+        table.execute("CREATE TABLE file (turn INTEGER, label INTEGER, path TEXT, stamp TEXT)")
+        for label, (paths, stamps) in enumerate(listings):
+            for start in range(0, len(paths), _ROWS):
+                rows = zip(
+                    paths[start : start + _ROWS].to_pylist(), stamps[start : start + _ROWS].to_pylist(), strict=True
+                )
+                table.executemany(
+                    "INSERT INTO file VALUES (?, ?, ?, ?)",
+                    ((turn, label, *row) for turn, row in enumerate(rows, start)),
+                )
+        yield from table.execute("SELECT label, path, stamp FROM file ORDER BY turn, label")
 
 
 def is_image(path: str) -> bool:

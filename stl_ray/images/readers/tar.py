@@ -16,6 +16,7 @@ from functools import cached_property, partial
 from itertools import chain
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from stl_ray.errors import InputError, QuarantineReason
@@ -84,17 +85,20 @@ class TarReader:
             InputError: as for `class_names`, or no images.
         """
         labels = {name: label for label, name in enumerate(self.class_names)}
-        left = sum(index.rows.num_rows for _, index in self._indexes) if self.limit is None else self.limit
-        if not any(index.rows.num_rows for _, index in self._indexes):
+        left = sum(index.images for _, index in self._indexes) if self.limit is None else self.limit
+        if not any(index.images for _, index in self._indexes):
             expected = (
                 "images in it; tars within tars have to be unpacked first" if self._tars_inside else "images in it"
             )
             raise InputError("the tars hold no images", item=self.place.root, expected=expected)
         for file, (stem, index) in zip(self._paths, self._indexes, strict=True):
-            again = set(self._repeated(index))
-            taken = min(index.rows.num_rows, left)
+            if not left:
+                return
+            table = index.rows
+            again = set(self._repeated(table))
+            taken = min(index.images, left)
             for start, stop in ranges(taken, shard_size):
-                rows = index.rows.slice(start, stop - start).to_pydict()
+                rows = table.slice(start, stop - start).to_pydict()
                 found = rows["label"] if self._labelled else [labels[_class_of(stem, path)] for path in rows["path"]]
                 source = {
                     "file": file,
@@ -138,14 +142,14 @@ class TarReader:
             images.append(RawImage(name, data[begin : begin + sizes[place]], label, path, problem))
         return images
 
-    def _repeated(self, index: TarIndex) -> list[int]:
+    def _repeated(self, rows: pa.Table) -> list[int]:
         """Rows whose id came before. No two tars have one name, so ids can only repeat within one."""
         hashes, start = [], 0
-        for batch in index.rows.select(["path"]).to_batches():
+        for batch in rows.select(["path"]).to_batches():
             paths = batch.column("path").to_pylist()
             hashes.append(hashes_of([key_of(path) for path in paths] if self._labelled else paths, start))
             start += len(paths)
-        return [row for rows in repeated(hashes) for row in rows.tolist()]
+        return [row for again in repeated(hashes) for row in again.tolist()]
 
     def _named_classes(self) -> list[str]:
         try:

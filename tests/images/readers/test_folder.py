@@ -1,12 +1,18 @@
 import os
+import resource
+import tracemalloc
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from stl_ray.config import Source
-from stl_ray.errors import InputError, QuarantineReason
+from stl_ray.errors import InputError, QuarantineReason, StorageError
 from stl_ray.images import decode, encode_png
 from stl_ray.images.readers import open_reader
+from stl_ray.images.readers.folder import FolderReader
+from stl_ray.store import Storage
+from stl_ray.store.filesystem import FileInfo
 
 IMAGE = encode_png(np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8))
 
@@ -53,6 +59,43 @@ def test_invariant_shards_and_limit(tree):
     assert [shard.rows for shard in reader(tree).plan(4)] == [4, 2]
     assert [image.id for image in read(reader(tree, limit=3))] == ids[:3]
     assert [image.id for image in read(reader(f"file://{tree}"))] == ids
+
+
+class Names(Storage):
+    """Forty classes of a thousand images, of which there are only the names."""
+
+    def folders(self, folder=""):
+        return [f"class-{label:02d}" for label in range(40)]
+
+    def walk(self, folder=""):
+        for number in range(1000):
+            yield FileInfo(f"{folder}/{folder}-{number:04d}.JPEG", 110_000, f"17000000000000{number:05d}")
+
+
+def test_invariant_no_listing_is_kept_in_memory():
+    tracemalloc.start()
+    try:
+        before = pa.total_allocated_bytes()
+        plan = FolderReader(Names("s3://bucket/images")).plan(1000)
+        first = next(plan)
+        kept = tracemalloc.get_traced_memory()[0] + pa.total_allocated_bytes() - before
+    finally:
+        tracemalloc.stop()
+    assert kept < 20 * 40_000
+    assert first.source["paths"][39:42] == [
+        f"class-{c}/class-{c}-{n}.JPEG" for c, n in (("39", "0000"), ("00", "0001"), ("01", "0001"))
+    ]
+    assert sum(shard.rows for shard in plan) == 39_000
+
+
+def test_refuses_a_disk_without_room_for_the_listing():
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limit[1]))
+    try:
+        with pytest.raises(StorageError, match=r"s3://bucket/images: SQLite cannot keep .*; SQLITE_TMPDIR names"):
+            next(FolderReader(Names("s3://bucket/images")).plan(1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
 
 def test_invariant_digest_follows_the_files(tree):

@@ -14,6 +14,7 @@ from stl_ray.errors import InputError, QuarantineReason
 from stl_ray.images import encode_png, image_schema
 from stl_ray.images.readers import open_reader
 from stl_ray.store import Storage
+from stl_ray.store.s3 import S3Files
 
 pytestmark = pytest.mark.s3
 
@@ -93,6 +94,14 @@ def test_agrees_with_the_disk(s3, tmp_path, kind, path):
             (r.id, r.label, r.path, r.problem) for r in rows[1]
         ]
         assert all(np.array_equal(a.data, b.data) for a, b in zip(*rows, strict=True))
+
+
+def test_invariant_headers_of_a_tar_come_many_in_one_request(s3, monkeypatch):
+    _filled(s3)
+    read, requests = S3Files.read, []
+    monkeypatch.setattr(S3Files, "read", lambda *arguments: requests.append(arguments) or read(*arguments))
+    assert sum(shard.rows for shard in _reader(s3, "tar", "classes").plan(100)) == 35
+    assert len(requests) == 2  # one for each tar
 
 
 def test_refuses_what_is_gone(s3):

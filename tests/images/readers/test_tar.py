@@ -4,6 +4,7 @@ import os
 import tarfile
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from stl_ray.config import Source
@@ -159,6 +160,13 @@ def test_invariant_only_headers_are_read_to_plan(tmp_path, monkeypatch):
     monkeypatch.setattr(Storage.open(str(tmp_path)).files.__class__, "read", counted)
     assert TarIndex.of(Storage.open(str(tmp_path)), "a.tar").rows.num_rows == 20
     assert sum(read_bytes) < 0.1 * file.stat().st_size
+
+
+def test_invariant_an_index_takes_some_bytes_an_image(tmp_path):
+    write(tmp_path / "a.tar", [(f"n01440764_{7 * n}.JPEG", b"") for n in range(3000)])
+    before = pa.total_allocated_bytes()
+    index = TarIndex.of(Storage.open(str(tmp_path)), "a.tar")
+    assert pa.total_allocated_bytes() - before < 25 * index.images == 25 * 3000
 
 
 def test_invariant_an_index_of_many_batches(tmp_path, monkeypatch):
