@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ from stl_ray.errors import AuditError, StlRayError
 from stl_ray.store.datasets import Dataset
 from stl_ray.store.filesystem import Storage
 from stl_ray.store.runs import MANIFEST, Run
-from stl_ray.store.shards import sha256, table_from_bytes
+from stl_ray.store.shards import ids_and_schema, sha256, table_from_bytes
 from stl_ray.store.unique import Keys, doubled, first_of, keys_of
 
 # Whole parts in memory at once.
@@ -37,20 +38,12 @@ def verify(folder: str, advance: Callable[[int, int], object] = lambda rows, tot
     if storage.exists("run.json") and not storage.exists(MANIFEST):
         Run(storage, "", "").complete()
     dataset = Dataset.open(folder)
-    problems: list[str] = []
-    found = []
+    count = _Count()
     with ThreadPoolExecutor(_READERS) as pool:
-        for counted in pool.map(lambda part: _recount(dataset, part), dataset.parts):
-            advance(counted.rows, dataset.rows)
-            found.append(counted)
-            problems += counted.problems
-    schema = next((counted.schema for counted in found if counted.schema is not None), None)
-    problems += [
-        f"{counted.file}: another schema than the first part"
-        for counted in found
-        if counted.schema is not None and not counted.schema.equals(schema, check_metadata=True)
-    ]
-    problems += _doubled(dataset, [counted.keys for counted in found if counted.keys is not None])
+        parts = pool.map(lambda part: _recount(dataset, part), dataset.parts)
+        twice = doubled(count.add(part, lambda rows: advance(rows, dataset.rows)) for part in parts)
+    rows, problems = count.rows, count.problems
+    problems += _where(dataset, twice)
     quarantined = 0
     for file in dataset.manifest["quarantine"]:
         try:
@@ -60,7 +53,6 @@ def verify(folder: str, advance: Callable[[int, int], object] = lambda rows, tot
             quarantined += table_from_bytes(data, item=dataset.storage.at(file["file"])).num_rows
         except StlRayError as error:
             problems.append(str(error))
-    rows = sum(counted.rows for counted in found)
     planned = int(Run(dataset.storage, "", "").plan().rows.sum())
     if rows + quarantined != planned:
         problems.append(f"expected {planned} planned rows; got {rows} and {quarantined} quarantined")
@@ -91,31 +83,50 @@ def runs_below(root: Storage) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Recount:
+class _Part:
     """What a part's bytes say."""
 
     file: str
     rows: int
     schema: pa.Schema | None
-    keys: Keys | None
+    keys: Keys
     problems: list[str]
 
 
-def _recount(dataset: Dataset, part: dict[str, Any]) -> _Recount:
+@dataclass
+class _Count:
+    """What the parts' bytes say together; of each part only its hashes are kept, by whom they are handed to."""
+
+    rows: int = 0
+    schema: pa.Schema | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, part: _Part, advance: Callable[[int], object]) -> Keys:
+        """Count one more part; the hashes of its ids."""
+        advance(part.rows)
+        self.rows += part.rows
+        self.problems += part.problems
+        self.schema = part.schema if self.schema is None else self.schema
+        if part.schema is not None and not part.schema.equals(self.schema, check_metadata=True):
+            self.problems.append(f"{part.file}: another schema than the first part")
+        return part.keys
+
+
+def _recount(dataset: Dataset, part: dict[str, Any]) -> _Part:
+    file = part["file"]
     try:
-        table = dataset.read(part)
-        keys = keys_of(table.column("id").to_pylist())
-    except (StlRayError, KeyError) as error:
-        return _Recount(part["file"], 0, None, None, [str(error)])
+        # Only the ids are decoded: that the images are those that were written, their digest says.
+        ids, schema = ids_and_schema(BytesIO(dataset.bytes_of(part)), item=dataset.storage.at(file))
+    except StlRayError as error:
+        return _Part(file, 0, None, keys_of([]), [str(error)])
     problems = []
-    if table.num_rows != part["rows"]:
-        problems.append(f"{part['file']}: expected {part['rows']} rows; got {table.num_rows}")
-    return _Recount(part["file"], table.num_rows, table.schema, keys, problems)
+    if len(ids) != part["rows"]:
+        problems.append(f"{file}: expected {part['rows']} rows; got {len(ids)}")
+    return _Part(file, len(ids), schema, keys_of(ids), problems)
 
 
-def _doubled(dataset: Dataset, keys: list[Keys]) -> list[str]:
+def _where(dataset: Dataset, twice: set[bytes]) -> list[str]:
     """The ids that come twice; only where there are any are the parts read again."""
-    twice = doubled(keys)
     problems = []
     for part in dataset.parts if twice else ():
         name = first_of(dataset.read(part).column("id").to_pylist(), twice)

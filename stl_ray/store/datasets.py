@@ -58,13 +58,22 @@ class Dataset:
             AuditError: if the part's bytes are not those that the manifest names.
             StorageError: if it cannot be read.
         """
+        return table_from_bytes(self.bytes_of(part), item=self.storage.at(part["file"]))
+
+    def bytes_of(self, part: dict[str, Any]) -> bytes:
+        """A part as it is stored, checked.
+
+        Raises:
+            AuditError: if the bytes are not those that the manifest names.
+            StorageError: if it cannot be read.
+        """
         data = self.storage.read(part["file"])
-        if sha256(data) != part["sha256"]:
+        found = sha256(data)
+        if found != part["sha256"]:
             raise AuditError(
-                "the part was altered", item=self.storage.at(part["file"]), expected=part["sha256"],
-                got=sha256(data),
-            )  # fmt: skip
-        return table_from_bytes(data, item=self.storage.at(part["file"]))
+                "the part was altered", item=self.storage.at(part["file"]), expected=part["sha256"], got=found
+            )
+        return data
 
     def tables(self) -> Iterator[pa.Table]:
         """All parts, one after the other."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,14 +36,26 @@ def ids_of(storage: Storage, file: str) -> list[str]:
     """The id column of a Parquet file, without reading its images.
 
     Raises:
-        StorageError: if the file cannot be read.
+        StorageError: if the file cannot be read, or has no such column.
+    """
+    with storage.reader(file) as reader:
+        return ids_and_schema(reader, item=storage.at(file))[0]
+
+
+def ids_and_schema(file: BinaryIO, *, item: object) -> tuple[list[str], pa.Schema]:
+    """The id column of a Parquet file, and its schema.
+
+    Raises:
+        StorageError: if it is not a whole Parquet file, or has no such column.
     """
     try:
-        with storage.reader(file) as reader:
-            ids: list[str] = pq.read_table(reader, columns=["id"]).column("id").to_pylist()
+        with pq.ParquetFile(file) as opened:
+            schema = opened.schema_arrow
+            if "id" not in schema.names:
+                raise StorageError("not a shard: it has no ids", item=item, expected="a column id", got=schema.names)
+            return opened.read(columns=["id"]).column("id").to_pylist(), schema
     except (pa.ArrowInvalid, OSError) as error:
-        raise StorageError(f"not a whole Parquet file ({error})", item=storage.at(file)) from error
-    return ids
+        raise StorageError(f"not a whole Parquet file ({error})", item=item) from error
 
 
 def sha256(data: bytes) -> str:
