@@ -68,9 +68,13 @@ def verify(folder: str, advance: Callable[[int, int], object] = lambda rows, tot
 
 
 def orphans_of(storage: Storage) -> list[str]:
-    """The parts and quarantine files of a run that no receipt names: left by writers that died or came late."""
+    """The parts and quarantine files of a run that nothing names: left by writers that died or came late."""
     receipts = Run(storage, "", "").receipts().values()
     named = {receipt.part for receipt in receipts} | {receipt.quarantine for receipt in receipts}
+    if storage.exists(MANIFEST):
+        # Where records are not created once for certain (gs://), a late receipt may name another part than the manifest.
+        manifest = storage.read_json(MANIFEST)
+        named |= {entry["file"] for entry in (*manifest["parts"], *manifest["quarantine"])}
     files = (f"{folder}/{name}" for folder in ("parts", "quarantine") for name in storage.names(folder))
     return [file for file in files if file not in named]
 

@@ -5,6 +5,8 @@ import pytest
 
 from stl_ray.errors import AuditError, IncompleteRunError, QuarantineLimitError, RunIdentityError, StorageError
 from stl_ray.store import Dataset, PlannedShard, QuarantinedRow, Run, Storage, verify
+from stl_ray.store.audit import orphans_of
+from stl_ray.store.sweep import sweep
 
 PLAN = [PlannedShard(number=n, source={"start": 3 * n}, rows=3, digest=str(n)) for n in range(3)]
 
@@ -54,6 +56,16 @@ def test_invariant_a_resumed_run_plans_only_what_has_no_receipt(tmp_path):
     again = _run(tmp_path)
     _start(again)
     assert again.done() == {1}
+
+
+def test_invariant_what_the_manifest_names_is_no_orphan(finished, tmp_path):
+    named = Dataset.open(str(tmp_path)).parts[1]["file"]
+    finished.storage.delete("done/00001.json")  # as if another's receipt took its place
+    other = _publish(finished, PLAN[1], _table(PLAN[1]).set_column(1, "value", pa.array([4, 5, 6])))
+    assert other.part != named
+    assert orphans_of(finished.storage) == []
+    assert sweep(finished.storage, "", delete=True).files == ()
+    assert verify(str(tmp_path))["rows"] == 9
 
 
 def test_invariant_the_first_receipt_wins(tmp_path):
