@@ -2,6 +2,7 @@
 
 import platform
 import shlex
+import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,15 @@ def measured_on(seconds: float, packages: Sequence[str] = PACKAGES) -> str:
     versions = {"Python": platform.python_version(), "stl-ray": version("stl-ray")}
     versions |= {name: version(name) for name in packages}
     return f"{_cpu()}; {', '.join(f'{name} {number}' for name, number in versions.items())}; took {seconds:.0f} s."
+
+
+def commit() -> str:
+    """The commit of the checkout, and whether files differ from it."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def figure_file(output: Path | None) -> Path | None:

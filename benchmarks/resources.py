@@ -4,14 +4,10 @@ Children come from a fork server that has imported everything and computed nothi
 """
 
 import multiprocessing
-import re
-import resource
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -19,6 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.contestants import ours, peer
+from benchmarks.memory import Growth
 from stl_ray.csc import Dictionary, reconstruct
 
 PEER_ITERATIONS = 5
@@ -54,7 +51,7 @@ def _peak(connection: Connection, method: str, tier: str, images: Tensor, dictio
     )
     side = 2 * dictionary.side
     contestant.project(images[0, :, :side, :side].contiguous())  # libraries that load themselves at first use
-    grown = _Growth()
+    grown = Growth()
     contestant.project(images[0])
     first = grown.bytes()
     further = None
@@ -62,29 +59,6 @@ def _peak(connection: Connection, method: str, tier: str, images: Tensor, dictio
         reconstruct(images, dictionary, lmbda, method=method, accuracy=tier)
         further = max(0.0, grown.bytes() - first) / (len(images) - 1)
     connection.send((first, further))
-
-
-class _Growth:
-    """Growth of the peak resident set since the object was made."""
-
-    def __init__(self) -> None:
-        # On Linux the high-water mark can be set back; elsewhere it is what the process ever had, and growth below an
-        # earlier peak is missed.
-        self._linux = Path("/proc/self/clear_refs").exists()
-        if self._linux:
-            Path("/proc/self/clear_refs").write_text("5")
-        self._start = self._read("VmRSS")
-
-    def bytes(self) -> float:
-        return max(0.0, self._read("VmHWM") - self._start)
-
-    def _read(self, field: str) -> float:
-        if self._linux:
-            match = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-            if match is not None:
-                return float(match[1]) * 1024
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return float(peak if sys.platform == "darwin" else peak * 1024)
 
 
 @dataclass(frozen=True)
