@@ -1,7 +1,8 @@
 """Ray Train for the stages that train: workers, a checkpoint after every epoch, several trainings side by side.
 
 A checkpoint is the training's state as safetensors and the rows of its epochs so far. Ray Train goes on from the last
-one after a worker's death, and, by the run's name, after the driver's.
+one after a worker's or a node's death, and, by the run's name, after the driver's. What no repetition mends, such as a
+loss that is not finite, is not repeated.
 """
 
 import json
@@ -13,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import train as ray_train
 from ray.train.torch import TorchTrainer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from stl_ray.errors import TrainingError
+from stl_ray.errors import StlRayError, StorageError, TrainingError
 from stl_ray.stages.board import watch
 from stl_ray.stages.progress import JobProgress
 from stl_ray.stages.session import require_places
@@ -34,19 +36,40 @@ _STATE = "state.safetensors"
 
 @dataclass(frozen=True)
 class Workers:
-    """What one training takes: `count` Ray Train workers of `cpus` CPUs each, on GPUs a whole one each."""
+    """What one training takes: `count` Ray Train workers of `cpus` CPUs each, on GPUs a whole one each.
+
+    Attributes:
+        least: workers with which it begins and goes on while others do not fit.
+        waits: whether to wait for a cluster that grows, instead of a refusal.
+    """
 
     count: int
     cpus: int
     gpu: bool
+    least: int | None = None
+    waits: bool = False
 
     def trainings_at_once(self, key: str) -> int:
         """How many such trainings the cluster carries, at least one.
 
         Raises:
-            ConfigError: if not even one fits; it names `key`.
+            ConfigError: if not even one fits, and the cluster does not grow; it names `key`.
         """
-        return require_places(self.count, cpus=self.cpus, gpus=1 if self.gpu else 0, key=key) // self.count
+        if self.waits:
+            return 1
+        least = self.least or self.count
+        fit = require_places(least, cpus=self.cpus, gpus=1 if self.gpu else 0, key=key)
+        return max(1, fit // self.count)
+
+    def scaling(self) -> ray_train.ScalingConfig:
+        """The same for Ray Train."""
+        least = self.least or self.count
+        workers: Any = self.count if least == self.count else (least, self.count)
+        return ray_train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=self.gpu,
+            resources_per_worker={"CPU": self.cpus},
+        )
 
 
 def fit(
@@ -60,15 +83,18 @@ def fit(
 ) -> None:
     """Run `work(settings)` in every worker until it returns, again after a worker's death, twice at most.
 
+    Machines that announce their end (spot) cost no attempt.
+
     Args:
         work: one worker's part; it calls `resume` once and `report` after every epoch.
-        settings: picklable.
+        settings: picklable; `board` among them.
         workers: how many, and what each takes.
-        name: of what is trained, in errors.
+        name: of what is trained, in errors and on the board.
         identity: whatever can change the result.
         storage: the folder of what is trained; checkpoints are kept below it.
 
     Raises:
+        StlRayError: what a worker raised that no repetition mends.
         TrainingError: with what the worker had to say.
     """
     # A report waits for the controller's next look at its workers; every two seconds would stall short epochs.
@@ -76,11 +102,9 @@ def fit(
     # The same name resumes, so it carries the identity: other settings never go on from these weights.
     run = f"{name}-{sha256(canonical_json(identity))[:12]}"
     trainer = TorchTrainer(
-        work,
-        train_loop_config=settings,
-        scaling_config=ray_train.ScalingConfig(
-            num_workers=workers.count, use_gpu=workers.gpu, resources_per_worker={"CPU": workers.cpus}
-        ),
+        _once,
+        train_loop_config={"work": work, "name": name, "settings": settings},
+        scaling_config=workers.scaling(),
         run_config=ray_train.RunConfig(
             name=run,
             storage_path=storage.at("checkpoints"),
@@ -91,7 +115,28 @@ def fit(
     try:
         trainer.fit()
     except ray_train.TrainingFailedError as error:
-        raise TrainingError(f"training failed ({_cause(error)})", item=name) from error
+        raise _failure(settings, name) or TrainingError(f"training failed ({_cause(error)})", item=name) from error
+    if failure := _failure(settings, name):
+        raise failure
+
+
+def _once(loop: dict[str, Any]) -> None:
+    """In a worker: the work, unless an earlier attempt found that it cannot succeed."""
+    board, name = loop["settings"]["board"], loop["name"]
+    if ray.get(board.failure.remote(name)) is not None:
+        return
+    try:
+        loop["work"](loop["settings"])
+    except StorageError:
+        raise  # a storage that was away may be back
+    except StlRayError as error:
+        ray.get(board.fail.remote(name, error))
+        raise
+
+
+def _failure(settings: Mapping[str, Any], name: str) -> StlRayError | None:
+    failure: StlRayError | None = ray.get(settings["board"].failure.remote(name))
+    return failure
 
 
 def _cause(error: Exception) -> str:
@@ -130,7 +175,7 @@ def resume() -> tuple[dict[str, Tensor] | None, list[dict[str, Any]]]:
 
 
 def report(state: Mapping[str, Tensor], history: Sequence[dict[str, Any]], storage: Storage) -> None:
-    """In every worker after an epoch: rank 0 stores a checkpoint, and the rows so far in the training's folder too."""
+    """In every worker, after an epoch or within one: rank 0 stores a checkpoint, and the rows so far where they are read."""
     lines = "".join(json.dumps(row) + "\n" for row in history)
     rank, _ = place()
     checkpoint = None
@@ -140,4 +185,9 @@ def report(state: Mapping[str, Tensor], history: Sequence[dict[str, Any]], stora
             Path(folder, HISTORY).write_text(lines, encoding="utf-8")
             storage.write(HISTORY, lines.encode())
             checkpoint = ray_train.Checkpoint.from_directory(folder)
-        ray_train.report(history[-1], checkpoint=checkpoint)
+        ray_train.report(history[-1] if history else {}, checkpoint=checkpoint)
+
+
+def leaving() -> bool:
+    """In every worker at the same step: whether the node of one of them is about to be taken away."""
+    return ray_train.get_preemption_info() is not None
