@@ -202,7 +202,8 @@ class _Training:
     def _step(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
         """One step of descent: loss of every image of this rank, and whether it was classified rightly."""
         config = self.config
-        images = from_uint8(batch.images.to(self.device, non_blocking=True))
+        # One layout, whatever the loader's: convolutions choose their algorithm by it.
+        images = from_uint8(batch.images.to(self.device, non_blocking=True)).contiguous()
         labels = self.labels[batch.places].to(self.device, non_blocking=True)
         place = f"{batch.epoch}/{batch.step}/{self.share.rank}"
         weights: Tensor | None = None

@@ -33,7 +33,7 @@ def validate(
     labels = images.labels
     totals = torch.zeros(2, dtype=torch.float64, device=device)
     for batch in validation_batches(images, config, share, pinned=device.type == "cuda"):
-        pixels: Tensor = from_uint8(batch.images.to(device, non_blocking=True))
+        pixels: Tensor = from_uint8(batch.images.to(device, non_blocking=True)).contiguous()
         if front is not None:
             pixels = quantize(front(pixels))
         targets = labels[batch.places].to(device, non_blocking=True)

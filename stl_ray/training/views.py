@@ -37,18 +37,18 @@ def views(images: Tensor, ids: Sequence[str], config: TrainConfig, *, seed: int,
     from torchvision.transforms.v2 import functional
 
     size = size_at(epoch, config, (images.shape[-2], images.shape[-1]))
-    cropped = config.random_resized_crop is None
-    if cropped:
+    if config.random_resized_crop is None:
         images = augment(images, ids, seed=seed, epoch=epoch, padding=config.crop_padding, flip=config.flip)
     transform = _transform(config, size)
     if transform is not None:
-        transformed = []
+        height, width = size if config.random_resized_crop is not None else images.shape[-2:]
+        transformed = torch.empty((len(images), height, width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
         # torchvision draws from torch's global generator.
         with torch.random.fork_rng(devices=[]):
-            for image, name in zip(images, ids, strict=True):
+            for view, image, name in zip(transformed, images, ids, strict=True):
                 torch.default_generator.manual_seed(seed_of(seed, name, f"view of epoch {epoch}"))
-                transformed.append(transform(image))
-        images = torch.stack(transformed)
+                view.copy_(transform(image))
+        images = transformed
     if images.shape[-2:] != size:
         images = functional.resize(images, list(size), antialias=True)
     return images
