@@ -191,7 +191,7 @@ class _Training:
             self.waited += time.perf_counter() - asked
             rate = learning_rate(epoch * self.steps + step, self.config.epochs * self.steps, self.config)
             losses, right = self._step(batch, rate)
-            self.finite.keep(step, losses, batch.places)
+            self.finite.keep(step, losses, batch.places, batch.size)
             self.totals += torch.stack([losses.sum(), right.sum()]).to(torch.float64)
             self.seconds = before + time.perf_counter() - started
             if (step + 1) % LOOK_EVERY == 0 or step + 1 == self.steps:

@@ -15,6 +15,8 @@ from stl_ray.errors import TrainingError
 _SHOWN = 8
 _NEVER = 2**62
 
+_Step = tuple[int, Tensor, list[int], int]
+
 
 class FiniteLosses:
     """The losses since the last look.
@@ -26,11 +28,11 @@ class FiniteLosses:
 
     def __init__(self, ids: Callable[[Sequence[int]], list[str]], world_size: int) -> None:
         self._ids, self._world_size = ids, world_size
-        self._kept: list[tuple[int, Tensor, list[int]]] = []
+        self._kept: list[_Step] = []
 
-    def keep(self, step: int, losses: Tensor, places: list[int]) -> None:
-        """Remember a step's losses (B,) and the places of its images."""
-        self._kept.append((step, losses.detach(), places))
+    def keep(self, step: int, losses: Tensor, places: list[int], size: int) -> None:
+        """Remember a step's losses (B,), the places of its images, and how many the batch had over all ranks."""
+        self._kept.append((step, losses.detach(), places, size))
 
     def require(self, epoch: int) -> None:
         """Look at what was kept, on all ranks at the same step.
@@ -41,8 +43,8 @@ class FiniteLosses:
         kept, self._kept = self._kept, []
         if not kept:
             return
-        good = torch.stack([losses.isfinite().all() for _, losses, _ in kept]).tolist()
-        first = next((step for (step, _, _), fine in zip(kept, good, strict=True) if not fine), _NEVER)
+        good = torch.stack([losses.isfinite().all() for _, losses, _, _ in kept]).tolist()
+        first = next((step for (step, *_), fine in zip(kept, good, strict=True) if not fine), _NEVER)
         own = self._bad(kept, first)
         found = [(first, *own)]
         if self._world_size > 1:
@@ -56,7 +58,7 @@ class FiniteLosses:
         if first == _NEVER:
             return
         names = [name for step, some, _, _ in found if step == first for name in some]
-        images = sum(count for step, _, count, _ in found if step == first)
+        images = next(size for step, _, size, _ in found if step == first)
         value = next(value for step, _, _, value in found if step == first)
         shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         raise TrainingError(
@@ -66,11 +68,11 @@ class FiniteLosses:
             got=value,
         )
 
-    def _bad(self, kept: list[tuple[int, Tensor, list[int]]], first: int) -> tuple[list[str], int, float]:
-        """Ids without a finite loss at a step, how many images it had here, and one of the losses."""
-        for step, losses, places in kept:
+    def _bad(self, kept: list[_Step], first: int) -> tuple[list[str], int, float]:
+        """Ids without a finite loss at a step, the images of its batch, and one of the losses."""
+        for step, losses, places, size in kept:
             if step == first:
                 finite = losses.isfinite().tolist()
                 bad = [place for place, fine in zip(places, finite, strict=True) if not fine]
-                return self._ids(bad), len(places), float(losses[finite.index(False)])
+                return self._ids(bad), size, float(losses[finite.index(False)])
         return [], 0, 0.0

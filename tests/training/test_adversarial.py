@@ -55,7 +55,7 @@ def test_agrees_fgsm_with_the_attack_engine_s(trained, toy):
     images = from_uint8(toy.images)
     right = trained.eval().logits(images).argmax(1) == toy.labels
     images, labels = images[right], toy.labels[right]
-    ours = craft(trained, images, labels, AdversarialConfig(dissimilarity=0.06))
+    ours = craft(trained, images, (labels + 1) % 3, AdversarialConfig(dissimilarity=0.06))  # it takes its own
     ids = [str(i) for i in range(len(images))]
     theirs = make_attack("fgsm", {})(trained, images, labels, dissimilarity=0.06, ids=ids, seed=0).images
     moved = ours != images

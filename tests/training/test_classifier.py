@@ -258,6 +258,40 @@ def test_refuses_a_loss_that_is_not_finite_by_the_step_that_had_it_first(toy):
     assert toy.names[seen[1][3]] in caught.value.message
 
 
+def poisoned(folder: Path, rank: int) -> str:
+    """The error of one of two workers that meet in `folder`, of which the second has a bad image."""
+    classifier = build_classifier("small_cnn", NAMES, seed=0)
+    distributed.init_process_group(
+        "gloo", f"file://{folder}/meeting", rank=rank, world_size=2, timeout=timedelta(seconds=120)
+    )
+    data = load_file(folder / "data.safetensors")
+    images = ImagesInMemory(data["images"], data["labels"], [f"image {i}" for i in range(60)])
+    if rank == 1:
+        classifier.register_forward_hook(lambda module, inputs, logits: logits * torch.nan)
+    try:
+        list(train_classifier(DistributedDataParallel(classifier), images, CONFIG, seed=0, share=Share(rank, 2)))
+    except TrainingError as error:
+        (folder / f"{rank}.txt").write_text(str(error))
+        return str(error)
+    finally:
+        distributed.destroy_process_group()
+    return ""
+
+
+def test_invariant_both_workers_stop_with_the_same_error(toy, tmp_path):
+    """Neither is left waiting for the other's gradients."""
+    save_file({"images": toy.images, "labels": toy.labels}, tmp_path / "data.safetensors")
+    other = (
+        "import os, runpy; from pathlib import Path; "
+        f"runpy.run_path({__file__!r})['poisoned'](Path({str(tmp_path)!r}), 1); os._exit(0)"
+    )
+    with subprocess.Popen([sys.executable, "-c", other]) as process:
+        error = poisoned(tmp_path, 0)
+        assert process.wait(timeout=120) == 0
+    assert error == (tmp_path / "1.txt").read_text()
+    assert "epoch 1 step 1: the loss is not finite for 7 of the 15 images of a batch: image " in error
+
+
 def test_refuses_labels_that_are_no_class(classifier, toy):
     with pytest.raises(TrainingError, match="toy/02"):
         next(train_classifier(classifier, replace(toy, labels=toy.labels.where(toy.labels < 2, 3)), CONFIG, seed=0))
