@@ -180,10 +180,12 @@ def test_invariant_the_seed_matters(toy):
 
 def work(folder: Path, rank: int, world_size: int) -> None:
     """One worker of `world_size` that meet in `folder`, trained on its images; the outcome is left there."""
-    backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    norm = nn.BatchNorm2d(8) if (folder / "batch norm").exists() else nn.Identity()
+    head = (nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    backbone = nn.Sequential(nn.Conv2d(3, 8, 3), norm, *head)
     for i, parameter in enumerate(backbone.parameters()):
         nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(i))
-    model = Classifier(backbone, architecture="no batch norm", class_names=NAMES)
+    model = Classifier(backbone, architecture="tiny", class_names=NAMES)
     if world_size > 1:
         distributed.init_process_group(
             "gloo", f"file://{folder}/meeting", rank=rank, world_size=world_size, timeout=timedelta(seconds=120)
@@ -208,20 +210,34 @@ def test_agrees_two_workers_with_one(toy, tmp_path):
     save_file(
         {"images": toy.images[:59], "labels": toy.labels[:59]}, tmp_path / "data.safetensors"
     )  # an odd batch among them
-    other = (
-        "import os, runpy; from pathlib import Path; "
-        f"runpy.run_path({__file__!r})['work'](Path({str(tmp_path)!r}), 1, 2); "
-        "os._exit(0)"  # gloo's threads now and then abort an interpreter that ends in order
-    )
-    with subprocess.Popen([sys.executable, "-c", other]) as process:
-        work(tmp_path, 0, 1)
-        work(tmp_path, 0, 2)
-        assert process.wait(timeout=120) == 0
+    work(tmp_path, 0, 1)
+    both_work(tmp_path)
     one, first, second = (load_file(tmp_path / f"{name}.safetensors") for name in ("0-of-1", "0-of-2", "1-of-2"))
     assert same(first, second)
     for name, tensor in one.items():
         # The same sums in another order.
         torch.testing.assert_close(first[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_invariant_both_workers_have_the_running_statistics_that_are_kept(toy, tmp_path):
+    save_file({"images": toy.images, "labels": toy.labels}, tmp_path / "data.safetensors")
+    (tmp_path / "batch norm").touch()
+    both_work(tmp_path)
+    first, second = (load_file(tmp_path / f"{rank}-of-2.safetensors") for rank in (0, 1))
+    assert "model.1.running_mean" in first and "average.module.1.running_mean" in first
+    assert same(first, second)  # the figures of validation, which sees them, among them
+
+
+def both_work(folder: Path) -> None:
+    """`work` of two workers, one of them here."""
+    other = (
+        "import os, runpy; from pathlib import Path; "
+        f"runpy.run_path({__file__!r})['work'](Path({str(folder)!r}), 1, 2); "
+        "os._exit(0)"  # gloo's threads now and then abort an interpreter that ends in order
+    )
+    with subprocess.Popen([sys.executable, "-c", other]) as process:
+        work(folder, 0, 2)
+        assert process.wait(timeout=120) == 0
 
 
 def test_refuses_a_loss_that_is_not_finite_and_names_the_images(classifier, toy):
