@@ -218,12 +218,14 @@ def _work(settings: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, config.cpus_per_worker - config.loader_processes))
     torch.backends.cudnn.benchmark = config.gpu
     storage = Storage.open(experiment.root).below(training.folder)
-    classifier = _classifier(experiment, training).to(get_device())
+    # The layout first: gradients are exchanged in the one that the weights have when they are wrapped.
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    classifier = _classifier(experiment, training).to(get_device()).to(memory_format=layout)
     # Ray wraps the classifier in DistributedDataParallel; it declares no more than a Module.
     model: Any = prepare_model(classifier) if world_size > 1 else classifier
     state, history = resume()
     best = max((row["validation_accuracy"] or 0.0 for row in history), default=-1.0)
-    with _images(experiment, training) as (images, validation):
+    with _images(experiment, training, board) as (images, validation):
 
         def reached(epoch: int, images_of_it: int, note: str) -> None:
             if rank == 0:
@@ -261,14 +263,18 @@ def _work(settings: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _images(experiment: Experiment, training: Training) -> Iterator[tuple[ImagePack, ImagePack | None]]:
+def _images(experiment: Experiment, training: Training, board: Any) -> Iterator[tuple[ImagePack, ImagePack | None]]:
     """The training and the validation images on this node."""
     config = experiment.train
     with ExitStack() as stack:
 
         def pack(folder: str) -> ImagePack:
             dataset: Dataset = dataset_of(experiment.root, folder)
-            return stack.enter_context(packed(dataset, config.scratch))
+
+            def tell(images: int) -> None:
+                board.post.remote(0, f"{training.name}: copying images to a node's disk, {images} of {dataset.rows}")
+
+            return stack.enter_context(packed(dataset, config.scratch, tell=tell))
 
         validated = training.validation if config.validate_every else None
         yield pack(training.dataset), pack(validated) if validated is not None else None

@@ -16,7 +16,7 @@ import fcntl
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -94,13 +94,19 @@ class ImagePack:
 
 
 @contextmanager
-def packed(dataset: Dataset, scratch: str | None = None, most_decoded: int = MOST_DECODED) -> Iterator[ImagePack]:
+def packed(
+    dataset: Dataset,
+    scratch: str | None = None,
+    most_decoded: int = MOST_DECODED,
+    tell: Callable[[int], None] = lambda images: None,
+) -> Iterator[ImagePack]:
     """The pack of a dataset on this node for the time of the block, made unless another process has made it.
 
     Args:
         dataset: a finished dataset of labelled images.
         scratch: folder on the node's own disk; the system's temporary one where there is none.
         most_decoded: bytes of pixels up to which images are decoded once for all.
+        tell: called, while the pack is made here, with the images that it has so far.
 
     Raises:
         AuditError: the dataset's bytes do not agree with its manifest.
@@ -122,7 +128,7 @@ def packed(dataset: Dataset, scratch: str | None = None, most_decoded: int = MOS
         # A lock is not changed in one step: after every change, look again.
         while not is_there_under(fcntl.LOCK_SH):
             if not is_there_under(fcntl.LOCK_EX):
-                _make(dataset, folder, most_decoded)
+                _make(dataset, folder, most_decoded, tell)
         yield ImagePack(folder)
         # Not after a failure: the next attempt needs it.
         with suppress(BlockingIOError):  # another rank reads on
@@ -166,7 +172,7 @@ def _key(dataset: Dataset, most_decoded: int) -> str:
     return sha256(canonical_json([dataset.digest, dataset.manifest["parts"], most_decoded]))[:16]
 
 
-def _make(dataset: Dataset, folder: Path, most_decoded: int) -> None:
+def _make(dataset: Dataset, folder: Path, most_decoded: int, tell: Callable[[int], None]) -> None:
     audited(dataset)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -203,6 +209,7 @@ def _make(dataset: Dataset, folder: Path, most_decoded: int) -> None:
             index["length"] += lengths
             place += sum(lengths)
             file.writelines(images)
+            tell(len(index["id"]))
     twice = len(index["id"]) - len(set(index["id"]))
     if twice:
         raise InputError(

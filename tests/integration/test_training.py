@@ -130,7 +130,7 @@ def test_refuses_more_workers_than_fit_with_the_arithmetic(local_ray, write_conf
 
 
 def test_certificate_fewer_workers_than_asked_for_go_on_where_that_is_allowed(local_ray, write_config, tmp_path):
-    train = {**TWO_WORKERS, "workers": 5, "min_workers": 1, "epochs": 2}
+    train = {**TWO_WORKERS, "workers": 5, "min_workers": 1, "epochs": 2, "loaders": 1}
     config = write_config(tmp_path, train=train)
     assert main(["ingest", config]) == 0
     assert main(["train", config]) == 0

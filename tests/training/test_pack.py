@@ -49,7 +49,9 @@ def dataset_of(tmp_path):
 @pytest.mark.parametrize("most_decoded", [2**20, 1000], ids=["decoded", "as stored"])
 def test_roundtrip_every_image_at_its_place(most_decoded, dataset_of, tmp_path):
     dataset, images = dataset_of()
-    with packed(dataset, str(tmp_path / "scratch"), most_decoded) as pack:
+    told: list[int] = []
+    with packed(dataset, str(tmp_path / "scratch"), most_decoded, told.append) as pack:
+        assert told == [20, 25, 42]
         assert pack.decoded == (most_decoded > 1000)
         assert (len(pack), pack.class_names, pack.size) == (42, ["cat", "dog"], (16, 16))
         assert pack.labels.tolist() == [n % 2 for n in range(42)]
