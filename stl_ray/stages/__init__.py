@@ -8,7 +8,8 @@ submission   a job handed to a cluster, once
 progress     a bar on a terminal, a line every 10 s elsewhere
 runner       plan -> Ray Data actors -> receipts -> manifest
 records      rows of image shards <-> tensors
-trainer      Ray Train: workers, checkpoints, several trainings side by side
+trainer      Ray Train: workers, checkpoints, several trainings side by side; trainings: which classifiers, from what
+tensorboard  the rows of a training as an event file
 fitting/     the steps of `fit`
 ingest, fit, project, train, attack, evaluate   one file per job, each with `run(experiment)`
 """

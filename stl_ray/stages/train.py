@@ -6,7 +6,6 @@ own beside the workers', and would cut the split to equal parts.
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,26 +13,22 @@ import torch
 from ray.train.torch import get_device, prepare_model
 from torch import Tensor, nn
 
-from stl_ray import __version__
 from stl_ray.config import Experiment
-from stl_ray.errors import RunIdentityError, TrainingError
-from stl_ray.models import Classifier, build_classifier, check_weights, load_weights, save_classifier, weights_digest
+from stl_ray.models import Classifier, build_classifier, save_classifier
 from stl_ray.stages.board import make_board
-from stl_ray.stages.inputs import dataset_of, make_defenses, run_of, with_solver
+from stl_ray.stages.inputs import dataset_of, make_defenses, with_solver
 from stl_ray.stages.progress import JobProgress
-from stl_ray.stages.project import identity_of as project_identity
 from stl_ray.stages.records import class_names
 from stl_ray.stages.tensorboard import EVENTS, event_file
 from stl_ray.stages.trainer import Workers, fit, fit_all, leaving, place, report, resume
+from stl_ray.stages.trainings import Training, new_classifier, plan, require_sound
 from stl_ray.store import Dataset, Layout, Storage, require_same
-from stl_ray.store.layout import VANILLA
 from stl_ray.training import (
     EpochMetrics,
     ImagePack,
     Live,
     Share,
     Watch,
-    audited,
     balance,
     class_counts,
     front_of,
@@ -42,35 +37,8 @@ from stl_ray.training import (
     trained_weights,
 )
 
-_NOT_IDENTITY = {"retrain", "cpus_per_worker", "loaders", "scratch", "min_workers", "validate_every", "weights"}
-
 BEST = "best"
 """Below a classifier's folder: that of the epoch with the best validation accuracy, which no table uses."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """One classifier to train.
-
-    Attributes:
-        name: `vanilla` or a defense's.
-        folder: where it goes.
-        dataset: folder of its images.
-        validation: folder of the images that it is validated on; None: there are none behind this defense.
-        rows: training images.
-        identity: whatever can change its weights.
-        defense: identity of the defense behind which it is to stand.
-        behind: whether its images pass the defense while it is trained, instead of having passed it before.
-    """
-
-    name: str
-    folder: str
-    dataset: str
-    validation: str | None
-    rows: int
-    identity: dict[str, Any]
-    defense: dict[str, Any] | None
-    behind: bool
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
@@ -89,93 +57,17 @@ def run(experiment: Experiment) -> dict[str, Any]:
     config = experiment.train
     pending = [training for training in trainings if not _is_done(experiment, training)]
     for training in pending:
-        _require_sound(experiment, training)
+        require_sound(experiment, training)
     epochs = max(config.epochs, 1)
     total, left = (sum(t.rows for t in some) * epochs for some in (trainings, pending))
     with JobProgress("train", total, done=total - left) as progress:
         if config.epochs == 0:
             for training in pending:
-                _save(experiment, training, _classifier(experiment, training), [], None)
+                _save(experiment, training, new_classifier(experiment, training), [], None)
                 progress.advance(training.rows)
         elif pending:
             _fit_all(experiment, pending, progress)
     return {"images": sum(training.rows for training in trainings)}
-
-
-def plan(experiment: Experiment) -> list[Training]:
-    """The classifiers of an experiment, each with its dataset."""
-    layout, config = Layout(experiment.root), experiment.train
-    clean = layout.ingested("train")
-    weights = None if config.weights is None else weights_digest(config.weights)
-    trainings = [_training(experiment, VANILLA, clean, layout.ingested("test"), weights, None, behind=False)]
-    behind = config.projection == "on_the_fly"
-    for name, defense in make_defenses(experiment).items() if config.retrain else ():
-        made_by = defense.identity()
-        dataset = clean if behind else layout.projected(name, "train")
-        validation = layout.ingested("test") if behind else _purified_test(experiment, name, made_by)
-        if not behind:
-            # The purified shards on disk must be those of the defense that the tables will name.
-            required = project_identity(defense, dataset_of(experiment.root, clean), "train")
-            run_of(experiment.root, dataset).require(required)
-        trainings.append(_training(experiment, name, dataset, validation, weights, made_by, behind=behind))
-    return trainings
-
-
-def _training(
-    experiment: Experiment,
-    name: str,
-    folder: str,
-    validation: str | None,
-    weights: str | None,
-    defense: dict[str, Any] | None,
-    *,
-    behind: bool,
-) -> Training:
-    dataset = dataset_of(experiment.root, folder)
-    identity = {
-        "train": experiment.train.model_dump(mode="json", exclude=_NOT_IDENTITY),
-        "weights": weights,
-        "seed": experiment.seed,
-        "dataset": dataset.digest,
-        "stl_ray": __version__,
-    }
-    if behind:
-        identity["defense"] = defense
-    where = Layout(experiment.root).classifier(name)
-    return Training(name, where, folder, validation, dataset.rows, identity, defense, behind)
-
-
-def _purified_test(experiment: Experiment, name: str, made_by: Mapping[str, Any]) -> str | None:
-    """The purified test images of a defense, if `project` made them with the settings at hand."""
-    folder = Layout(experiment.root).projected(name, "test")
-    run = run_of(experiment.root, folder)
-    if not run.storage.exists("MANIFEST.json"):
-        return None
-    try:
-        run.require({"defense": made_by})
-    except RunIdentityError:
-        return None
-    return folder
-
-
-def _require_sound(experiment: Experiment, training: Training) -> None:
-    """Refuse before any worker starts what none of them could use."""
-    dataset = dataset_of(experiment.root, training.dataset)
-    audited(dataset)
-    if experiment.train.weights is not None:
-        check_weights(experiment.train.weights)
-        _classifier(experiment, training)
-    if training.validation is not None and experiment.train.epochs and experiment.train.validate_every:
-        validation = dataset_of(experiment.root, training.validation)
-        audited(validation)
-        names, others = class_names(dataset), class_names(validation)
-        if names != others:
-            raise TrainingError(
-                "the validation images have other classes than the training images",
-                item=validation.storage.root,
-                expected=f"{len(names)} classes: {', '.join(names[:5])}{', ...' * (len(names) > 5)}",
-                got=f"{len(others)}: {', '.join(others[:5])}{', ...' * (len(others) > 5)}",
-            )
 
 
 def _is_done(experiment: Experiment, training: Training) -> bool:
@@ -220,7 +112,7 @@ def _work(settings: dict[str, Any]) -> None:
     storage = Storage.open(experiment.root).below(training.folder)
     # The layout first: gradients are exchanged in the one that the weights have when they are wrapped.
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    classifier = _classifier(experiment, training).to(get_device()).to(memory_format=layout)
+    classifier = new_classifier(experiment, training).to(get_device()).to(memory_format=layout)
     # Ray wraps the classifier in DistributedDataParallel; it declares no more than a Module.
     model: Any = prepare_model(classifier) if world_size > 1 else classifier
     state, history = resume()
@@ -297,14 +189,6 @@ def _figures(loss: float, accuracy: float, data_wait: float) -> str:
 def _note(epoch: EpochMetrics) -> str:
     note = f"epoch {epoch.epoch}: {_figures(epoch.loss, epoch.accuracy, epoch.data_wait)}"
     return note if epoch.validation_accuracy is None else f"{note}, validation {epoch.validation_accuracy:.3f}"
-
-
-def _classifier(experiment: Experiment, training: Training) -> Classifier:
-    names = class_names(dataset_of(experiment.root, training.dataset))
-    classifier = build_classifier(experiment.train.classifier, names, seed=experiment.seed)
-    if experiment.train.weights is not None:
-        load_weights(classifier, experiment.train.weights)
-    return classifier
 
 
 def _save_weights(

@@ -1,6 +1,6 @@
 """TRAINING: classifiers and the space's autoencoder, in plain torch; whoever distributes it wraps it from outside.
 
-classifier     one generator that trains a classifier and yields after every epoch
+classifier     one generator that trains a classifier and yields after every epoch; progress: what it tells of itself
 autoencoder    the same for the denoising autoencoder
 denoising      one epoch of it
 strata         from latents to the router, and the cluster of every training image
@@ -21,13 +21,14 @@ state          an interrupted training as tensors
 
 from stl_ray.training.augmentation import augment
 from stl_ray.training.autoencoder import AutoencoderEpoch, train_autoencoder
-from stl_ray.training.classifier import EpochMetrics, Live, Watch, train_classifier, trained_weights
+from stl_ray.training.classifier import train_classifier, trained_weights
 from stl_ray.training.dictionaries import UNIVERSAL, DictionarySample, LearnedDictionary, sample_dictionaries
 from stl_ray.training.front import front_of
 from stl_ray.training.images import ImagesInMemory, TrainingImages
 from stl_ray.training.labels import balance, class_counts, validate_labels
 from stl_ray.training.loader import Share
 from stl_ray.training.pack import ImagePack, audited, packed
+from stl_ray.training.progress import EpochMetrics, Live, Watch
 from stl_ray.training.space import assemble, fit_space, quality_of
 from stl_ray.training.strata import Strata, find_strata
 
