@@ -34,8 +34,9 @@ def validate_labels(labels: Tensor, ids: Callable[[Sequence[int]], list[str]], c
 
 
 def class_counts(labels: Tensor, class_names: Sequence[str]) -> list[int]:
-    """Images of every class, in the order of the classes."""
-    counts: list[int] = torch.bincount(labels, minlength=len(class_names)).tolist()
+    """Images of every class, in the order of the classes; labels that are none are left out."""
+    fitting = labels[(labels >= 0) & (labels < len(class_names))]
+    counts: list[int] = torch.bincount(fitting, minlength=len(class_names)).tolist()
     return counts
 
 

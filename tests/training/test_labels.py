@@ -44,3 +44,4 @@ def test_refuses_no_images():
 def test_identity_balance_is_counted_and_said(labels, counts, text):
     assert class_counts(torch.tensor(labels), ["cat", "dog"]) == counts
     assert balance(counts, ["cat", "dog"]) == text
+    assert class_counts(torch.tensor([*labels, -1, 2]), ["cat", "dog"]) == counts
