@@ -9,6 +9,7 @@ Run it from the repository's root on an idle machine; `--help` says the rest.
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -24,9 +25,10 @@ from benchmarks.measure import Progress
 from benchmarks.pages import publish
 from benchmarks.tables import _cpu, _table, command_line
 from stl_ray.cli import main as stl_ray
-from stl_ray.config import bundled
+from stl_ray.config import RayConfig, bundled
 from stl_ray.report import charts
 from stl_ray.report.records import TrainingEpoch
+from stl_ray.stages.session import ray_session
 
 AIMS = {"vanilla": 0.93, "retrained-stl_cluster": 0.90}
 """Validation accuracy on x and on T(x); the paper's are 0.9298 and 0.9011 (Table 1)."""
@@ -63,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.data is None or not sorted(options.data.glob("cifar10/train-*.parquet")):
         raise SystemExit("CIFAR-10 as Parquet is needed: pass --data, a folder with cifar10/train-*.parquet")
     progress, start = Progress(), time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="training-") as place:
+    with tempfile.TemporaryDirectory(prefix="training-") as place, ray_session(RayConfig()):
         curves = _curves(options, options.root or Path(place) / "cifar10", progress)
         accuracies = {} if options.gpu else _workers(Path(place), progress)
     page = _page(options, curves, accuracies, command_line("benchmarks.training", given), time.monotonic() - start)
@@ -128,14 +130,17 @@ def _curve(folder: Path) -> Curve:
 def _workers(place: Path, progress: Progress) -> dict[int, list[float]]:
     """Accuracies of the quickstart's classifier on its test images, by the number of workers; one for each seed."""
     found: dict[int, list[float]] = {1: [], 2: []}
+    first = place / "quickstart"
+    if code := stl_ray(["ingest", bundled("quickstart"), f"root={first}"]):
+        raise SystemExit(code)
     for seed in SEEDS:
         for workers, accuracies in found.items():
             root = place / f"quickstart-{seed}-{workers}"
+            shutil.copytree(first / "ingest", root / "ingest")
             overrides = [f"root={root}", f"seed={seed}", f"train.workers={workers}", "train.retrain=false"]
-            for job in ("ingest", "train"):
-                progress.tell(f"quickstart, seed {seed}, {workers} workers: {job}", now=True)
-                if code := stl_ray([job, bundled("quickstart"), *overrides]):
-                    raise SystemExit(code)
+            progress.tell(f"quickstart, seed {seed}, {workers} workers", now=True)
+            if code := stl_ray(["train", bundled("quickstart"), *overrides]):
+                raise SystemExit(code)
             last = _curve(root / "train" / "vanilla").epochs[-1]
             accuracies.append(last.validation_accuracy or 0.0)
     return found
