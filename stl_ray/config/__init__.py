@@ -1,4 +1,4 @@
-"""CONFIG: one frozen model per job (sections), and the loader that turns YAML and key=value into an Experiment."""
+"""CONFIG: one frozen model per job (sections, training), and the loader that turns YAML and key=value into an Experiment."""
 
 from stl_ray.config.loader import bundled, load_experiment
 from stl_ray.config.sections import (
@@ -17,10 +17,11 @@ from stl_ray.config.sections import (
     ReportConfig,
     Source,
     StlConfig,
-    TrainConfig,
 )
+from stl_ray.config.training import AdversarialConfig, TrainConfig
 
 __all__ = [
+    "AdversarialConfig",
     "AttackConfig",
     "AutoencoderConfig",
     "DictionaryConfig",

@@ -40,7 +40,7 @@ def _lines(path: str, field: FieldInfo) -> Iterator[str]:
         yield f"  {path}: {_type(field.annotation)}{default}{required}"
         yield f"      {field.description}"
     if section is not None:
-        inner = f"{path}.N" if field.annotation is not section else path
+        inner = f"{path}.N" if "tuple" in str(field.annotation) else path
         for name, child in section.model_fields.items():
             yield from _lines(f"{inner}.{name}", child)
 
@@ -57,10 +57,13 @@ def _type(annotation: object) -> str:
     arguments = get_args(annotation)
     if get_origin(annotation) is Annotated:
         return _type(arguments[0])
+    if get_origin(annotation) is tuple and get_origin(arguments[0]) is Annotated:
+        return f"list of {_type(arguments[0])}"
     if get_origin(annotation) is dict:
         return "mapping"
     if section_in(annotation) is not None:
-        return "list of sections" if "tuple" in str(annotation) else "section"
+        absent = " | absent" * (type(None) in arguments)
+        return "list of sections" if "tuple" in str(annotation) else f"section{absent}"
     if "Literal" in str(annotation):
         inner = get_args(arguments[0]) if "tuple" in str(annotation) else arguments
         names = " | ".join(str(item) for item in inner)

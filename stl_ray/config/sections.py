@@ -6,33 +6,13 @@ their registries when a job starts, not here, because the registries live above 
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from stl_ray.errors import StorageError
-from stl_ray.uris import normalized
+from stl_ray.config.base import Location, Name
+from stl_ray.config.base import Section as Section  # the rooms above take it from here
+from stl_ray.config.training import TrainConfig as TrainConfig
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 OptionValue = bool | int | float | str
-
-
-def _absolute(path: str) -> str:
-    """A path that means the same file for every worker, wherever it runs."""
-    if not path or path.startswith("://"):
-        raise ValueError("expected a path, or a URI such as s3://bucket/folder")
-    try:
-        return normalized(path)
-    except StorageError as error:
-        raise ValueError(error.message) from None
-
-
-Location = Annotated[str, AfterValidator(_absolute)]
-"""A path or URI; a relative path is taken from where the command is given."""
-
-
-class Section(BaseModel):
-    """Immutable, typed, and closed: an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Source(Section):
@@ -182,40 +162,6 @@ class StlConfig(Section):
     )
 
 
-class TrainConfig(Section):
-    """Classifiers: one on the clean shards (vanilla), one on each defense's purified shards (retrained)."""
-
-    classifier: Name = Field(
-        "small_cnn", description="name in the classifier registry, such as small_cnn, vgg16_bn, resnet50"
-    )
-    weights: Location | None = Field(
-        None, description="safetensors to start from; with epochs=0 the classifier is used as it is"
-    )
-    retrain: bool = Field(True, description="also train one classifier per defense on that defense's output")
-    epochs: int = Field(30, ge=0, description="passes over the training images")
-    batch_size: int = Field(64, ge=1, description="images per step over all workers")
-    learning_rate: float = Field(
-        0.05, gt=0, description="peak learning rate (SGD with Nesterov momentum, cosine decay)"
-    )
-    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
-    weight_decay: float = Field(5e-4, ge=0, description="weight decay on weights, not on biases and norms")
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing of the cross-entropy")
-    crop_padding: int = Field(4, ge=0, description="pixels of reflection padding for the random crop; 0: no crop")
-    flip: bool = Field(True, description="random horizontal flips")
-    workers: int = Field(1, ge=1, description="Ray Train workers")
-    cpus_per_worker: int = Field(1, ge=1, description="CPUs, and threads, of a worker")
-    gpu: bool = Field(False, description="one GPU per worker")
-
-    @model_validator(mode="after")
-    def _weights_fit_epochs(self) -> "TrainConfig":
-        if self.epochs == 0 and self.weights is None:
-            raise ValueError("epochs=0 needs weights to use as they are")
-        if self.batch_size < self.workers:
-            raise ValueError("batch_size is over all workers, so it must be at least their number")
-        return self
-
-
 class NamedAttack(Section):
     """One set of adversarial images."""
 
@@ -336,7 +282,8 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _jobs_fit_together(self) -> "Experiment":
-        if self.train.retrain and self.defenses and "train" not in self.project.splits:
+        stored = self.train.retrain and self.train.projection == "stored"
+        if stored and self.defenses and "train" not in self.project.splits:
             raise ValueError("train.retrain needs project.splits to contain train")
         if len(set(self.project.splits)) != len(self.project.splits):
             raise ValueError("project.splits names a split twice")

@@ -6,17 +6,20 @@ prediction       the class of every image, whatever its batch
 registry         architectures by name: small images, and all of torchvision
 small_cnn        a network that one CPU core can train
 cifar_resnet     the CIFAR ResNets of He et al.
+small_images     torchvision's ResNets and VGGs for 32 and 64 pixels
 initialisation   random weights from a seed
+weights          state dicts from files, checkpoints and torchvision's published weights
 checkpoint       safetensors + JSON
 """
 
 from stl_ray.models.checkpoint import load_classifier as load
-from stl_ray.models.checkpoint import load_weights, save_classifier
+from stl_ray.models.checkpoint import save_classifier
 from stl_ray.models.classifier import Classifier
 from stl_ray.models.initialisation import seeded
 from stl_ray.models.prediction import predict, tile_size
 from stl_ray.models.protocol import Victim
 from stl_ray.models.registry import build_classifier, builders, check_classifier
+from stl_ray.models.weights import check_weights, load_weights, weights_digest
 
 __all__ = [
     "Classifier",
@@ -24,10 +27,12 @@ __all__ = [
     "build_classifier",
     "builders",
     "check_classifier",
+    "check_weights",
     "load",
     "load_weights",
     "predict",
     "save_classifier",
     "seeded",
     "tile_size",
+    "weights_digest",
 ]

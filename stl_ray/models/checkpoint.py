@@ -1,24 +1,32 @@
 """Classifiers on disk: an artifact of kind `model`, whose tensors are the backbone's plain state dict.
 
-`model.json` holds what rebuilds the classifier (architecture, class names, normalisation) beside what its maker
-recorded (metrics, configuration, the digest of what it was trained on).
+`model.json` holds what rebuilds the classifier (architecture, class names, preprocessing) beside what its maker recorded
+(metrics, configuration, the dataset, and the defense and space whose output it was trained on).
 """
 
+import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from torch import Tensor
 
 from stl_ray.errors import ArtifactError, ConfigError
 from stl_ray.models.classifier import Classifier
 from stl_ray.models.registry import build_classifier
-from stl_ray.store import Storage, load_artifact, save_artifact
+from stl_ray.models.weights import fill
+from stl_ray.store import load_artifact, save_artifact
 
 KIND = "model"
-VERSION = 1
+VERSION = 2
+
+
+class Digested(Protocol):
+    """What has a digest, such as a `QuasiNaturalSpace`."""
+
+    @property
+    def digest(self) -> str:
+        """The digest of its content."""
+        ...
 
 
 def save_classifier(folder: str, classifier: Classifier, meta: Mapping[str, Any]) -> str:
@@ -27,7 +35,8 @@ def save_classifier(folder: str, classifier: Classifier, meta: Mapping[str, Any]
     Args:
         folder: path or URI.
         classifier: what to write.
-        meta: JSON-able record of its making.
+        meta: JSON-able record of its making; under `defense` the identity of the defense on whose output it was trained,
+            with the digest of its `space` if it has one.
 
     Raises:
         StorageError: the folder cannot be written to.
@@ -36,14 +45,25 @@ def save_classifier(folder: str, classifier: Classifier, meta: Mapping[str, Any]
     rebuilding = {
         "architecture": classifier.architecture,
         "class_names": list(classifier.class_names),
-        "mean": classifier.mean.flatten().tolist(),
-        "std": classifier.std.flatten().tolist(),
+        "preprocessing": {
+            "layout": "(B, 3, H, W)",
+            "channels": "RGB",
+            "range": [0.0, 1.0],
+            "mean": classifier.mean.flatten().tolist(),
+            "std": classifier.std.flatten().tolist(),
+        },
     }
     return save_artifact(folder, KIND, VERSION, arrays, {**meta, **rebuilding})
 
 
-def load_classifier(folder: str) -> Classifier:
+def load_classifier(folder: str, space: Digested | None = None) -> Classifier:
     """Read a classifier that `save_classifier` wrote: on the CPU, in eval mode.
+
+    Args:
+        folder: path or URI.
+        space: the space that is to stand in front of it, if any: the one that the layer projects onto, so
+            `space.universal()` for the unclustered STL. Where the classifier was trained on another space's output, or on
+            none's, a UserWarning says so and gives both digests.
 
     Raises:
         ArtifactError: it is missing, altered, of another version, or does not fit its architecture.
@@ -51,51 +71,29 @@ def load_classifier(folder: str) -> Classifier:
     artifact = load_artifact(folder, KIND, VERSION)
     meta = artifact.meta
     try:
+        preprocessing = meta["preprocessing"]
         classifier = build_classifier(
-            meta["architecture"], meta["class_names"], seed=0, mean=meta["mean"], std=meta["std"]
+            meta["architecture"], meta["class_names"], seed=0, mean=preprocessing["mean"], std=preprocessing["std"]
         )
-    except (KeyError, ConfigError) as error:
+    except (KeyError, TypeError, ConfigError) as error:
         raise ArtifactError(f"not a classifier of this version ({error})", item=folder) from error
-    _fill(classifier, {name: torch.tensor(array) for name, array in artifact.arrays.items()}, folder)
+    fill(classifier, {name: torch.tensor(array) for name, array in artifact.arrays.items()}, folder)
+    if space is not None:
+        _compare(folder, meta.get("defense"), space)
     return classifier.eval()
 
 
-def load_weights(classifier: Classifier, uri: str) -> None:
-    """Put a plain safetensors state dict into the classifier's backbone.
-
-    The step counters of batch norm, which many published files leave out, may be missing.
-
-    Args:
-        classifier: is filled in place; its normalisation must be the one that the weights were trained with.
-        uri: path or URI of the safetensors file.
-
-    Raises:
-        StorageError: there is no such file.
-        ArtifactError: it is not a safetensors file, or its tensors do not fit the architecture.
-    """
-    storage, name = Storage.of_file(uri)
-    try:
-        tensors = safetensors.torch.load(storage.read(name))
-    except SafetensorError as error:
-        raise ArtifactError(f"not a safetensors file ({error})", item=uri) from error
-    _fill(classifier, tensors, uri)
-
-
-def _fill(classifier: Classifier, tensors: Mapping[str, Tensor], item: str) -> None:
-    wanted = classifier.backbone.state_dict()
-    needed = {name for name in wanted if not name.endswith("num_batches_tracked")}
-    problems = [f"{name} is missing" for name in sorted(needed - tensors.keys())]
-    problems += [f"{name} is unknown" for name in sorted(tensors.keys() - wanted.keys())]
-    problems += [
-        f"{name} is {tuple(tensor.shape)}, not {tuple(wanted[name].shape)}"
-        for name, tensor in tensors.items()
-        if name in needed and tensor.shape != wanted[name].shape
-    ]
-    if problems:
-        raise ArtifactError(
-            f"the weights do not fit {classifier.architecture} with {len(classifier.class_names)} classes: "
-            + "; ".join(problems[:5])
-            + (f" and {len(problems) - 5} more" if len(problems) > 5 else ""),
-            item=item,
-        )
-    classifier.backbone.load_state_dict(tensors, strict=False)
+def _compare(folder: str, defense: Mapping[str, Any] | None, space: Digested) -> None:
+    trained_on = (defense or {}).get("space")
+    if trained_on == space.digest:
+        return
+    if trained_on is not None:
+        origin = f"the output of space {trained_on}"
+    else:
+        origin = f"the output of {defense['defense']}" if defense else "clean images, without a space"
+    warnings.warn(
+        f"{folder}: this classifier was trained on {origin}, and is loaded for space {space.digest}; its accuracy behind "
+        "that space was not what it was trained for",
+        UserWarning,
+        stacklevel=3,
+    )

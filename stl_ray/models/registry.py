@@ -1,4 +1,8 @@
-"""Classifiers by name: networks for small images, and every classification model of torchvision."""
+"""Classifiers by name: every classification model of torchvision, and networks for small images.
+
+At 32 and 64 pixels take `resnet18_small`, `resnet50_small`, `vgg16_bn_small` and their like, `cifar_resnet20` or
+`cifar_resnet56` (as published for CIFAR-10), or `small_cnn` where there is no GPU; from 96 pixels on torchvision's own.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -10,6 +14,7 @@ from stl_ray.models.cifar_resnet import CifarResNet
 from stl_ray.models.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier
 from stl_ray.models.initialisation import seeded
 from stl_ray.models.small_cnn import small_cnn
+from stl_ray.models.small_images import small_image_builders
 from stl_ray.options import named
 from stl_ray.seeding import seed_of
 
@@ -20,6 +25,7 @@ OURS: dict[str, Builder] = {
     "small_cnn": small_cnn,
     "cifar_resnet20": partial(CifarResNet, 3),
     "cifar_resnet56": partial(CifarResNet, 9),
+    **small_image_builders(),
 }
 """Networks for small images -> what builds them for a number of classes."""
 

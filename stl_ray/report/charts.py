@@ -144,15 +144,19 @@ def candidates_chart(candidates: Sequence[Candidate], chosen: int) -> Figure:
 
 
 def training_chart(classifiers: Mapping[str, Sequence[TrainingEpoch]]) -> Figure:
-    """Loss and accuracy of every classifier by epoch, on its training images."""
+    """Loss and accuracy of every classifier by epoch: lines on training images, dashes on validation images."""
     figure = Figure(figsize=(8.0, 3.0), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     for (name, epochs), colour in zip(classifiers.items(), cycle(COLOURS), strict=False):
         numbers = [epoch.epoch for epoch in epochs]
         loss.plot(numbers, [epoch.loss for epoch in epochs], color=colour, label=classifier_label(name))
         accuracy.plot(numbers, [epoch.accuracy for epoch in epochs], color=colour)
-    loss.set(xlabel="epoch", ylabel="training loss")
-    accuracy.set(xlabel="epoch", ylabel="training accuracy")
+        validated = [epoch for epoch in epochs if epoch.validation_loss is not None]
+        numbers = [epoch.epoch for epoch in validated]
+        loss.plot(numbers, [epoch.validation_loss for epoch in validated], "--", color=colour)
+        accuracy.plot(numbers, [epoch.validation_accuracy for epoch in validated], "--", color=colour)
+    loss.set(xlabel="epoch", ylabel="loss")
+    accuracy.set(xlabel="epoch", ylabel="accuracy")
     _count_whole_steps(loss, accuracy)
     figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure

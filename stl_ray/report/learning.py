@@ -6,7 +6,7 @@ from stl_ray.report import charts
 from stl_ray.report.blocks import Block, Figure, Text, missing
 from stl_ray.report.inputs import Inputs
 from stl_ray.report.portrait import candidate_figure, filter_figure
-from stl_ray.report.records import AutoencoderEpoch, DictionaryIteration
+from stl_ray.report.records import AutoencoderEpoch, DictionaryIteration, TrainingEpoch
 
 
 def space_blocks(inputs: Inputs) -> tuple[Block, ...]:
@@ -56,10 +56,21 @@ def curve_blocks(inputs: Inputs) -> tuple[Block, ...]:
             blocks.append(Figure("curves-dictionaries", caption, png))
     if inputs.training:
         png = charts.to_png(charts.training_chart, inputs.training)
-        blocks.append(Figure("curves-classifiers", "The classifiers, vanilla and retrained.", png))
+        caption = f"The classifiers, vanilla and retrained.{_validation(inputs.training)}"
+        blocks.append(Figure("curves-classifiers", caption, png))
     else:
         blocks.append(missing("train/CLASSIFIER/metrics.jsonl", "train"))
     return tuple(blocks)
+
+
+def _validation(classifiers: Mapping[str, Sequence[TrainingEpoch]]) -> str:
+    """What the dashes are; empty where there are none."""
+    if all(epoch.validation_loss is None for epochs in classifiers.values() for epoch in epochs):
+        return ""
+    return (
+        " Lines: augmented training images, each at its step. Dashes: the test split, as it is; the last epoch's weights are "
+        "kept whatever they say, so the tables do not owe their classifier to the images that they count."
+    )
 
 
 def _convergence(dictionaries: Mapping[str, Sequence[DictionaryIteration]]) -> str:

@@ -140,9 +140,12 @@ class TrainingEpoch(Record):
     epoch: int
     loss: float
     accuracy: float
+    validation_loss: float | None = Field(None, description="on the test split; none where it was not measured")
+    validation_accuracy: float | None = None
     learning_rate: float
     seconds: float
     images_per_second: float
+    data_wait: float | None = Field(None, description="share of the time without an image to train on")
 
 
 class ClassifierRecord(Record):

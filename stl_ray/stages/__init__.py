@@ -20,6 +20,8 @@ dashboard    a client of a cluster's job API, and a job's log
 submission   a job handed to a cluster, once
 doctor       what every node of a cluster has
 estimating/  what a job would take
+trainings    which classifiers, from what
+tensorboard  the rows of a training as an event file
 fitting/     the steps of `fit`
 gallery      images for the report
 ingest, fit, project, train, attack, evaluate   one file per job, each with `run(experiment)`

@@ -7,6 +7,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from stl_ray.errors import StlRayError
 from stl_ray.stages.progress import JobProgress
 
 _POLL_S = 0.5
@@ -18,12 +19,27 @@ class Board:
     def __init__(self) -> None:
         self._units = 0
         self._note = ""
+        self._reached: dict[str, int] = {}
+        self._failures: dict[str, StlRayError] = {}
         self._shards: set[tuple[str, int]] = set()
 
     def post(self, units: int, note: str) -> None:
         """Add finished units and replace the note."""
         self._units += units
         self._note = note
+
+    def reach(self, name: str, units: int, note: str) -> None:
+        """Say how far something is in all: further than it last said, or back where it goes on after a death."""
+        self.post(units - self._reached.get(name, 0), note)
+        self._reached[name] = units
+
+    def fail(self, name: str, error: StlRayError) -> None:
+        """Say why something cannot succeed however often it is tried; the first reason is kept."""
+        self._failures.setdefault(name, error)
+
+    def failure(self, name: str) -> StlRayError | None:
+        """Why something cannot succeed, None where nobody said so."""
+        return self._failures.get(name)
 
     def take(self) -> tuple[int, str]:
         """The units posted since the last call, and the latest note."""

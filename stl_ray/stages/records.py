@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stl_ray.csc.projection import PIXELS_AT_ONCE
-from stl_ray.errors import IncompleteRunError, InputError
+from stl_ray.errors import IncompleteRunError
 from stl_ray.images import class_names_of, decode, encode_png, from_uint8
 from stl_ray.stages.computing import in_threads
 from stl_ray.store import Dataset, PlannedShard
@@ -77,32 +77,6 @@ def class_names(dataset: Dataset) -> list[str]:
     if not names:
         raise IncompleteRunError("the dataset names no classes", item=dataset.storage.root)
     return names
-
-
-def load_images(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-    """All images of a dataset in memory: uint8 (N, 3, H, W), labels (N,), ids.
-
-    Raises:
-        InputError: if the images differ in size.
-    """
-    images: torch.Tensor | None = None
-    labels: list[int] = []
-    ids: list[str] = []
-    for table in dataset.tables():
-        for name, pixels in zip(table.column("id").to_pylist(), pixels_of(table), strict=True):
-            if images is None:
-                images = torch.empty((dataset.rows, 3, *pixels.shape[:2]), dtype=torch.uint8)
-            if pixels.shape[:2] != images.shape[2:]:
-                raise InputError(
-                    "images of one size are needed here; set ingest.size", item=name, expected=tuple(images.shape[2:]),
-                    got=pixels.shape[:2],
-                )  # fmt: skip
-            images[len(ids)] = torch.from_numpy(pixels).permute(2, 0, 1)
-            ids.append(name)
-        labels += table.column("label").to_pylist()
-    if images is None:
-        raise InputError("no images", item=dataset.storage.root)
-    return images, torch.tensor(labels, dtype=torch.int64), ids
 
 
 def rows_at(dataset: Dataset, places: Sequence[int]) -> list[dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 A checkpoint is one file in the training's folder, replaced after every epoch: the state as safetensors, the rows of the
 epochs so far in its metadata. Ray Train does not write it: pyarrow's copy_files, by which it would, does not say when
-the storage refuses a file as it is closed, and uploads in pieces that a killed writer leaves behind.
+the storage refuses a file as it is closed, and uploads in pieces that a killed writer leaves behind. Training goes on
+from it after the death of a worker, a node or the driver. What no repetition mends, such as a loss that is not finite,
+is not repeated.
 """
 
 import json
@@ -13,12 +15,13 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 from ray import train as ray_train
 from ray.train.torch import TorchTrainer
 from safetensors.torch import load, save
 from torch import Tensor
 
-from stl_ray.errors import TrainingError
+from stl_ray.errors import StlRayError, StorageError, TrainingError
 from stl_ray.stages.board import watch
 from stl_ray.stages.progress import JobProgress
 from stl_ray.stages.session import require_places
@@ -32,19 +35,40 @@ HISTORY = "metrics.jsonl"
 
 @dataclass(frozen=True)
 class Workers:
-    """What one training takes: `count` Ray Train workers of `cpus` CPUs each, on GPUs a whole one each."""
+    """What one training takes: `count` Ray Train workers of `cpus` CPUs each, on GPUs a whole one each.
+
+    Attributes:
+        least: workers with which it begins and goes on while others do not fit.
+        waits: whether to wait for a cluster that grows, instead of a refusal.
+    """
 
     count: int
     cpus: int
     gpu: bool
+    least: int | None = None
+    waits: bool = False
 
     def trainings_at_once(self, key: str) -> int:
         """How many such trainings the cluster carries, at least one.
 
         Raises:
-            ConfigError: if not even one fits; it names `key`.
+            ConfigError: if not even one fits, and the cluster does not grow; it names `key`.
         """
-        return require_places(self.count, cpus=self.cpus, gpus=1 if self.gpu else 0, key=key) // self.count
+        if self.waits:
+            return 1
+        least = self.least or self.count
+        fit = require_places(least, cpus=self.cpus, gpus=1 if self.gpu else 0, key=key)
+        return max(1, fit // self.count)
+
+    def scaling(self) -> ray_train.ScalingConfig:
+        """The same for Ray Train."""
+        least = self.least or self.count
+        workers: Any = self.count if least == self.count else (least, self.count)
+        return ray_train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=self.gpu,
+            resources_per_worker={"CPU": self.cpus},
+        )
 
 
 def fit(
@@ -56,13 +80,16 @@ def fit(
 ) -> None:
     """Run `work(settings)` in every worker until it returns, again after a worker's death, twice at most.
 
+    Machines that announce their end (spot) cost no attempt.
+
     Args:
         work: one worker's part; it calls `resume` once and `report` after every epoch.
-        settings: picklable.
+        settings: picklable; `board` among them.
         workers: how many, and what each takes.
-        name: of what is trained, in errors.
+        name: of what is trained, in errors and on the board.
 
     Raises:
+        StlRayError: what a worker raised that no repetition mends.
         TrainingError: with what the worker had to say.
     """
     # A report waits for the controller's next look at its workers; every two seconds would stall short epochs.
@@ -70,11 +97,9 @@ def fit(
     # What Ray Train notes of a run without checkpoints is read by nobody; its controller is on this node.
     with tempfile.TemporaryDirectory(prefix="stl-ray-train-") as notes:
         trainer = TorchTrainer(
-            work,
-            train_loop_config=settings,
-            scaling_config=ray_train.ScalingConfig(
-                num_workers=workers.count, use_gpu=workers.gpu, resources_per_worker={"CPU": workers.cpus}
-            ),
+            _once,
+            train_loop_config={"work": work, "name": name, "settings": settings},
+            scaling_config=workers.scaling(),
             run_config=ray_train.RunConfig(
                 name=name, storage_path=notes, failure_config=ray_train.FailureConfig(max_failures=2)
             ),
@@ -82,7 +107,28 @@ def fit(
         try:
             trainer.fit()
         except ray_train.TrainingFailedError as error:
-            raise TrainingError(f"training failed ({_cause(error)})", item=name) from error
+            raise _failure(settings, name) or TrainingError(f"training failed ({_cause(error)})", item=name) from error
+    if failure := _failure(settings, name):
+        raise failure
+
+
+def _once(loop: dict[str, Any]) -> None:
+    """In a worker: the work, unless an earlier attempt found that it cannot succeed."""
+    board, name = loop["settings"]["board"], loop["name"]
+    if ray.get(board.failure.remote(name)) is not None:
+        return
+    try:
+        loop["work"](loop["settings"])
+    except StorageError:
+        raise  # a storage that was away may be back
+    except StlRayError as error:
+        ray.get(board.fail.remote(name, error))
+        raise
+
+
+def _failure(settings: Mapping[str, Any], name: str) -> StlRayError | None:
+    failure: StlRayError | None = ray.get(settings["board"].failure.remote(name))
+    return failure
 
 
 def _cause(error: Exception) -> str:
@@ -134,9 +180,14 @@ def resume(storage: Storage, identity: Mapping[str, Any]) -> tuple[dict[str, Ten
 def report(
     state: Mapping[str, Tensor], history: Sequence[dict[str, Any]], storage: Storage, identity: Mapping[str, Any]
 ) -> None:
-    """In every worker after an epoch: rank 0 keeps a checkpoint, and the rows so far as lines; then all go on."""
+    """In every worker, after an epoch or within one: rank 0 keeps a checkpoint, and the rows so far as lines; then all go on."""
     rank, _ = place()
     if rank == 0:
         storage.write(HISTORY, "".join(json.dumps(row) + "\n" for row in history).encode())
         storage.write(checkpoint_of(identity), save(dict(state), metadata={"history": json.dumps(history)}))
-    ray_train.report(history[-1])
+    ray_train.report(history[-1] if history else {})
+
+
+def leaving() -> bool:
+    """In every worker at the same step: whether the node of one of them is about to be taken away."""
+    return ray_train.get_preemption_info() is not None

@@ -11,7 +11,7 @@ fit/dictionaries/NAME/          a dictionary, its learning curve and checkpoint
 fit/curves.json                 learning curves and clusters of the whole fit
 space/                          the stratified space (an artifact)
 project/DEFENSE-SPLIT/          purified shards (a run)
-train/CLASSIFIER/               model artifact, metrics.jsonl, checkpoint
+train/CLASSIFIER/               model artifact, metrics.jsonl, TensorBoard's event file, checkpoint, best/
 attack/SET/                     adversarial shards (a run)
 evaluate/DEFENSE-on-SET/        predictions (a run); scores.json, gallery.parquet beside them
 report/                         report.html, report.md, figures/

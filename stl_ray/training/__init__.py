@@ -1,23 +1,34 @@
 """TRAINING: classifiers and the space's autoencoder, in plain torch; whoever distributes it wraps it from outside.
 
-classifier     one generator that trains a classifier and yields after every epoch
+classifier     one generator that trains a classifier and yields after every epoch; progress: what it tells of itself
 autoencoder    the same for the denoising autoencoder
 denoising      one epoch of it
 strata         from latents to the router, and the cluster of every training image
 dictionaries   which images a dictionary is learned from
 space          the whole stratified space, `fit_space` on one machine
-recipe         the optimizer and the learning rate, step by step
+recipe         the optimizer, the learning rate step by step, the averaged weights
+adversarial    images attacked while training; front: a defense as a layer before the classifier
+images         what training reads images from; pack: a dataset's images on a node's own disk
+loader         batches, read and augmented ahead of the steps by other processes
 batches        the order of an epoch, its batches, and the part of each worker
-augmentation   random crops and flips by (seed, epoch, image id)
-labels         labels that fit the classes
+views          what training sees of an image, by (seed, epoch, image id); augmentation: padded crops and flips
+mixing         mixup and CutMix
+validation     loss and accuracy on images as they are
+labels         labels that fit the classes, and their balance
+finite         losses that are not finite, by the ids of their images
 state          an interrupted training as tensors
 """
 
 from stl_ray.training.augmentation import augment
 from stl_ray.training.autoencoder import AutoencoderEpoch, train_autoencoder
-from stl_ray.training.classifier import EpochMetrics, train_classifier
+from stl_ray.training.classifier import train_classifier, trained_weights
 from stl_ray.training.dictionaries import UNIVERSAL, DictionarySample, LearnedDictionary, sample_dictionaries
-from stl_ray.training.labels import validate_labels
+from stl_ray.training.front import front_of
+from stl_ray.training.images import ImagesInMemory, TrainingImages
+from stl_ray.training.labels import balance, class_counts, validate_labels
+from stl_ray.training.loader import Share
+from stl_ray.training.pack import ImagePack, audited, packed
+from stl_ray.training.progress import EpochMetrics, Live, Watch
 from stl_ray.training.space import assemble, fit_space, quality_of
 from stl_ray.training.strata import Strata, find_strata
 
@@ -26,15 +37,27 @@ __all__ = [
     "AutoencoderEpoch",
     "DictionarySample",
     "EpochMetrics",
+    "ImagePack",
+    "ImagesInMemory",
     "LearnedDictionary",
+    "Live",
+    "Share",
     "Strata",
+    "TrainingImages",
+    "Watch",
     "assemble",
+    "audited",
     "augment",
+    "balance",
+    "class_counts",
     "find_strata",
     "fit_space",
+    "front_of",
+    "packed",
     "quality_of",
     "sample_dictionaries",
     "train_autoencoder",
     "train_classifier",
+    "trained_weights",
     "validate_labels",
 ]

@@ -1,157 +1,281 @@
-"""Training a classifier by stochastic gradient descent on augmented images.
+"""Training a classifier by stochastic gradient descent on augmented, perhaps attacked, images.
 
-Every random number comes from (seed, epoch, image or step), so training that stops after an epoch and goes on from
-its state gives the same bits, on one worker, as training that was never stopped. With more workers the batches are
-the same and each worker takes its part of every one; gradients are means over the whole batch, the statistics of
-batch norm are each worker's own, and those of rank 0 are kept.
+Every random number comes from (seed, epoch, image or step), so training that stops after a step and goes on from its
+state gives the same bits, on one worker, as training that was never stopped. With more workers the batches are the same
+and each worker takes its part of every one; gradients are means over the whole batch, the statistics of batch norm are
+each worker's own, and those of rank 0 are kept.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import torch
 import torch.distributed
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from stl_ray.config.sections import TrainConfig
+from stl_ray.config.training import TrainConfig
 from stl_ray.errors import TrainingError
-from stl_ray.images import from_uint8
+from stl_ray.images import from_uint8, quantize
 from stl_ray.models import Classifier
 from stl_ray.seeding import seed_of
-from stl_ray.training.augmentation import augment
-from stl_ray.training.batches import batch_count, epoch_batches, rank_part
+from stl_ray.training.adversarial import Attacked, attacked
+from stl_ray.training.batches import batch_count
+from stl_ray.training.finite import FiniteLosses
+from stl_ray.training.images import TrainingImages
 from stl_ray.training.labels import validate_labels
-from stl_ray.training.recipe import learning_rate, sgd
-from stl_ray.training.state import capture, restore
+from stl_ray.training.loader import Batch, Share, training_batches
+from stl_ray.training.mixing import mixed
+from stl_ray.training.progress import EpochMetrics, Live, Watch
+from stl_ray.training.recipe import average_of, learning_rate, sgd
+from stl_ray.training.state import capture, named, restore, unnamed
+from stl_ray.training.validation import validate
 
+LOOK_EVERY = 32
+"""Steps after which all ranks look at their losses, and whether their machines are about to go."""
 
-@dataclass(frozen=True)
-class EpochMetrics:
-    """What one epoch did, over all workers, and the state from which training can go on."""
-
-    epoch: int
-    """Epochs finished, from 1."""
-    loss: float
-    """Mean loss of the epoch's augmented images, each at its step."""
-    accuracy: float
-    """Share of them that were classified rightly, each at its step."""
-    learning_rate: float
-    """Of the epoch's last step."""
-    seconds: float
-    images_per_second: float
-    _state: dict[str, Tensor] = field(repr=False)
-
-    def row(self) -> dict[str, int | float]:
-        """The figures by name, JSON-able."""
-        return {name: value for name, value in vars(self).items() if name != "_state"}
-
-    def state(self) -> dict[str, Tensor]:
-        """Tensors on the CPU by name (see `stl_ray.training.state`): the `state` of `train_classifier`."""
-        return self._state
+_AVERAGE = "average."
 
 
 def train_classifier(
     model: Classifier | DistributedDataParallel,
-    images: Tensor,
-    labels: Tensor,
-    ids: Sequence[str],
+    images: TrainingImages,
     config: TrainConfig,
     *,
     seed: int,
-    rank: int = 0,
-    world_size: int = 1,
+    validation: TrainingImages | None = None,
+    front: nn.Module | None = None,
+    share: Share = Share(),  # noqa: B008 - immutable
     state: Mapping[str, Tensor] | None = None,
+    watch: Watch = Watch(),  # noqa: B008 - immutable
 ) -> Iterator[EpochMetrics]:
     """Train `model` in place; yields after every epoch, with the model in eval mode.
 
     Args:
         model: a `Classifier` on the device where it trains; in `DistributedDataParallel` if there are more workers.
-        images: (N, 3, H, W) uint8 RGB: all of them, whatever the rank.
-        labels: (N,) int64.
-        ids: the N image ids.
+        images: all of the training images, whatever the rank.
         config: the recipe.
         seed: the run seed.
-        rank: of this worker, 0 <= rank < world_size.
-        world_size: number of workers.
-        state: what `EpochMetrics.state` gave after an earlier epoch; training goes on from there.
+        validation: all of the images to validate on; none: no validation.
+        front: what images pass on their way to the classifier, such as a `SparseTransformationLayer`; it is not trained.
+        share: which of the workers this one is.
+        state: what `EpochMetrics.state` or `Watch.save` gave; training goes on from there.
+        watch: sees what happens within an epoch.
 
     Raises:
         TrainingError: the labels do not fit the classes, a batch has fewer images than there are workers, the state
             is another model's, or the loss is not finite.
     """
-    classifier = model.module if isinstance(model, DistributedDataParallel) else model
-    validate_labels(labels, ids, classifier.class_names)
-    steps = batch_count(len(ids), config.batch_size)
-    if len(ids) // steps < world_size:
-        raise TrainingError("a worker would get no image of a batch", expected=f"{world_size} images", got=len(ids))
-    optimizer = sgd(classifier, config)
-    first_epoch = 0 if state is None else restore(classifier.backbone, optimizer, state, kind="classifier")
-    device = classifier.mean.device
-    for epoch in range(first_epoch, config.epochs):
-        started = time.perf_counter()
-        model.train()
-        totals = torch.zeros(2, dtype=torch.float64, device=device)  # loss and right answers
-        for step, batch in enumerate(
-            epoch_batches(len(ids), config.batch_size, epoch=epoch, seed=seed, item="classifier")
-        ):
-            rate = learning_rate(
-                epoch * steps + step, config.epochs * steps, peak=config.learning_rate, warmup=config.warmup
+    training = _Training(model, images, config, seed, validation, front, share, watch)
+    yield from training.run(state)
+
+
+class _Training:
+    """One worker's training."""
+
+    def __init__(
+        self,
+        model: Classifier | DistributedDataParallel,
+        images: TrainingImages,
+        config: TrainConfig,
+        seed: int,
+        validation: TrainingImages | None,
+        front: nn.Module | None,
+        share: Share,
+        watch: Watch,
+    ) -> None:
+        self.classifier = model.module if isinstance(model, DistributedDataParallel) else model
+        self.labels = images.labels
+        validate_labels(self.labels, images.ids, self.classifier.class_names)
+        if validation is not None:
+            validate_labels(validation.labels, validation.ids, self.classifier.class_names)
+        self.count = len(self.labels)
+        self.steps = batch_count(self.count, config.batch_size)
+        if self.count // self.steps < share.world_size:
+            raise TrainingError(
+                "a worker would get no image of a batch", expected=f"{share.world_size} images", got=self.count
             )
-            mine = rank_part(batch, rank=rank, world_size=world_size)
-            names = [ids[index] for index in mine.tolist()]
-            crops = augment(images[mine], names, seed=seed, epoch=epoch, padding=config.crop_padding, flip=config.flip)
-            with _random_layers(seed_of(seed, f"{epoch}/{step}/{rank}", "random layers"), device):
-                logits = model(from_uint8(crops.to(device)))
-            targets = labels[mine].to(device)
-            losses = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing, reduction="none")
-            _require_finite(losses, names, epoch=epoch + 1)
-            # DistributedDataParallel averages over ranks; with this factor that is the mean over the whole batch.
-            _descend(optimizer, losses.sum() * (world_size / len(batch)), rate)
-            totals += torch.stack([losses.detach().sum(), (logits.detach().argmax(dim=1) == targets).sum()])
-        if world_size > 1:
+        self.model, self.images, self.config, self.seed = model, images, config, seed
+        self.validation, self.front, self.share, self.watch = validation, front, share, watch
+        self.device = self.classifier.mean.device
+        if config.channels_last:
+            self.classifier.to(memory_format=torch.channels_last)
+        self.optimizer = sgd(self.classifier, config)
+        self.average = average_of(self.classifier.backbone, config.ema)
+        self.forward = torch.compile(model) if config.compile else model
+        self.finite = FiniteLosses(images.ids, share.world_size)
+        self.totals = torch.zeros(2, dtype=torch.float64, device=self.device)  # loss and right answers
+        self.seconds, self.waited = 0.0, 0.0
+        self.saved = False
+
+    def run(self, state: Mapping[str, Tensor] | None) -> Iterator[EpochMetrics]:
+        """The epochs that are left."""
+        epoch, step = (0, 0) if state is None else self._restore(state)
+        batches = training_batches(
+            self.images, self.config, self.share, seed=self.seed, start=(epoch, step), pinned=self.device.type == "cuda"
+        )
+        while epoch < self.config.epochs:
+            self.model.train()
+            rate = self._epoch(epoch, step, batches)
+            self.model.eval()
+            yield self._metrics(epoch, rate)
+            self.totals.zero_()
+            self.seconds, self.waited = 0.0, 0.0
+            epoch, step = epoch + 1, 0
+
+    def _epoch(self, epoch: int, first: int, batches: Iterator[Batch]) -> float:
+        started, before = time.perf_counter(), self.seconds
+        rate = 0.0
+        for step in range(first, self.steps):
+            asked = time.perf_counter()
+            batch = next(batches)
+            self.waited += time.perf_counter() - asked
+            rate = learning_rate(epoch * self.steps + step, self.config.epochs * self.steps, self.config)
+            losses, right = self._step(batch, rate)
+            self.finite.keep(step, losses, batch.places, batch.size)
+            self.totals += torch.stack([losses.sum(), right.sum()]).to(torch.float64)
+            self.seconds = before + time.perf_counter() - started
+            if (step + 1) % LOOK_EVERY == 0 or step + 1 == self.steps:
+                self.finite.require(epoch + 1)
+                self._tell(epoch, step, losses, right)
+        return rate
+
+    def _step(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
+        """One step of descent: loss of every image of this rank, and whether it was classified rightly."""
+        config = self.config
+        # One layout, whatever the loader's: convolutions choose their algorithm by it.
+        images = from_uint8(batch.images.to(self.device, non_blocking=True)).contiguous()
+        labels = self.labels[batch.places].to(self.device, non_blocking=True)
+        place = f"{batch.epoch}/{batch.step}/{self.share.rank}"
+        weights: Tensor | None = None
+        targets = labels
+        with _seeded(seed_of(self.seed, place, "attack and mixing"), self.device):
+            if config.adversarial is not None:
+                made: Attacked = attacked(self.classifier, self.front, images, labels, config.adversarial)
+                images, weights = made.images, made.weights
+            if config.mixup or config.cutmix:
+                images, targets = mixed(images, labels, len(self.classifier.class_names), config)
+        if self.front is not None:
+            with torch.no_grad():
+                images = quantize(self.front(images))
+        if config.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with _seeded(seed_of(self.seed, place, "random layers"), self.device), self._autocast():
+            logits = self.forward(images)
+        logits = logits.float()
+        losses = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing, reduction="none")
+        weighted = losses if weights is None else losses * weights
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        # DistributedDataParallel averages over ranks; with this factor that is the mean over the whole batch.
+        torch.autograd.backward(weighted.sum() * (self.share.world_size / batch.size))
+        if config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.classifier.parameters(), config.clip_norm)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.classifier.backbone)
+        most = targets if targets.dim() == 1 else targets.argmax(dim=1)
+        return losses.detach(), logits.detach().argmax(dim=1) == most
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+
+    def _tell(self, epoch: int, step: int, losses: Tensor, right: Tensor) -> None:
+        done = round(self.count * (step + 1) / self.steps)
+        wait = self.waited / max(self.seconds, 1e-9)
+        self.watch.live(Live(epoch + 1, done, float(losses.mean()), float(right.float().mean()), wait))
+        if not self.saved and step + 1 < self.steps and self.watch.leaving():
+            self.saved = True
+            self.watch.save(self._state(epoch, step + 1))
+
+    def _metrics(self, epoch: int, rate: float) -> EpochMetrics:
+        totals = self.totals.clone()
+        if self.share.world_size > 1:
             torch.distributed.all_reduce(totals)
-        model.eval()
-        seconds = time.perf_counter() - started
-        loss, correct = totals.tolist()
-        yield EpochMetrics(
+            self._share_statistics()
+        loss, correct = (totals / self.count).tolist()
+        measured: tuple[float | None, float | None] = (None, None)
+        every = self.config.validate_every
+        if self.validation is not None and every and ((epoch + 1) % every == 0 or epoch + 1 == self.config.epochs):
+            with self.averaged():
+                measured = validate(self.classifier, self.validation, self.config, self.share, front=self.front)
+        return EpochMetrics(
             epoch=epoch + 1,
-            loss=loss / len(ids),
-            accuracy=correct / len(ids),
+            loss=loss,
+            accuracy=correct,
+            validation_loss=measured[0],
+            validation_accuracy=measured[1],
             learning_rate=rate,
-            seconds=seconds,
-            images_per_second=len(ids) / seconds,
-            _state=capture(classifier.backbone, optimizer, epoch + 1),
+            seconds=self.seconds,
+            images_per_second=self.count / self.seconds,
+            data_wait=self.waited / self.seconds,
+            _state=self._state(epoch + 1, 0),
         )
 
+    def _share_statistics(self) -> None:
+        """All ranks take the running statistics of rank 0, which are kept."""
+        for module in (self.classifier.backbone, self.average):
+            for statistic in module.buffers() if module is not None else ():
+                torch.distributed.broadcast(statistic, src=0)
 
-def _descend(optimizer: torch.optim.SGD, loss: Tensor, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.zero_grad()
-    torch.autograd.backward(loss)
-    optimizer.step()
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The classifier with its averaged weights, if there are any, for the time of the block."""
+        if self.average is None:
+            yield
+            return
+        own = self.classifier.backbone
+        self.classifier.backbone = self.average.module.eval()
+        try:
+            yield
+        finally:
+            self.classifier.backbone = own
+
+    def _state(self, epoch: int, step: int) -> dict[str, Tensor]:
+        state = {
+            **capture(self.classifier.backbone, self.optimizer, epoch),
+            "step": torch.tensor(step),
+            "totals": self._totals_of_all(step),
+            "seconds": torch.tensor([self.seconds, self.waited] if step else [0.0, 0.0], dtype=torch.float64),
+        }
+        if self.average is not None:
+            state |= named(_AVERAGE, self.average.state_dict())
+        return state
+
+    def _totals_of_all(self, step: int) -> Tensor:
+        """The sums of an epoch that goes on later, over all ranks; zero between epochs."""
+        totals = self.totals.clone() if step else torch.zeros_like(self.totals)
+        if step and self.share.world_size > 1:
+            torch.distributed.all_reduce(totals)
+        return totals.cpu()
+
+    def _restore(self, state: Mapping[str, Tensor]) -> tuple[int, int]:
+        epoch = restore(self.classifier.backbone, self.optimizer, state, kind="classifier")
+        try:
+            step = int(state["step"])
+            if step and self.share.rank == 0:
+                self.totals += state["totals"].to(self.device)
+            if step:
+                self.seconds, self.waited = state["seconds"].tolist()
+            if self.average is not None:
+                self.average.load_state_dict(unnamed(_AVERAGE, state))
+        except (KeyError, RuntimeError) as error:
+            raise TrainingError(f"the saved state is not of this training ({error})") from error
+        return epoch, step
+
+
+def trained_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's state dict that a state stands for: the averaged weights where there are any."""
+    averaged = unnamed(f"{_AVERAGE}module.", state)
+    return averaged or unnamed("model.", state)
 
 
 @contextmanager
-def _random_layers(seed: int, device: torch.device) -> Iterator[None]:
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Dropout and its like draw from torch's global generators: seed them here, and put them back as they were."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-def _require_finite(losses: Tensor, ids: Sequence[str], *, epoch: int) -> None:
-    finite = losses.isfinite()
-    if not finite.all():
-        bad = [item for item, good in zip(ids, finite.tolist(), strict=True) if not good]
-        shown = ", ".join(bad[:8]) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
-        raise TrainingError(
-            f"the loss is not finite for {len(bad)} of the {len(ids)} images of a batch: {shown}",
-            item=f"epoch {epoch}",
-            expected="finite losses; a smaller learning rate helps if this is not the images' fault",
-            got=losses[~finite][0].item(),
-        )

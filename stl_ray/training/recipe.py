@@ -1,26 +1,39 @@
-"""How weights move: SGD with Nesterov momentum, and the learning rate step by step."""
+"""How weights move: SGD with Nesterov momentum, the learning rate step by step, the moving average of the weights."""
 
+from collections.abc import Sequence
 from math import cos, pi
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from stl_ray.config.sections import TrainConfig
+from stl_ray.config.training import TrainConfig
 
 
-def learning_rate(step: int, steps: int, *, peak: float, warmup: float) -> float:
-    """A linear warm-up, then a cosine to zero (Loshchilov and Hutter 2017, one period).
+def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
+    """The learning rate of a step of the configured schedule.
 
     Args:
         step: 0 <= step < steps.
         steps: steps of the whole training.
-        peak: the largest learning rate, reached at the end of the warm-up.
-        warmup: share of the steps in which it rises, in [0, 1).
+        config: peak, warm-up and schedule.
     """
-    rising = int(steps * warmup)
+    rising = int(steps * config.warmup)
     if step < rising:
-        return peak * (step + 1) / rising
-    return peak * 0.5 * (1 + cos(pi * (step - rising) / (steps - rising)))
+        return config.learning_rate * (step + 1) / rising
+    if config.schedule == "step":
+        return stepwise(step / steps, peak=config.learning_rate, milestones=config.milestones)
+    return cosine((step - rising) / (steps - rising), peak=config.learning_rate)
+
+
+def cosine(done: float, *, peak: float) -> float:
+    """From the peak to zero (Loshchilov and Hutter 2017, one period); `done` in [0, 1)."""
+    return peak * 0.5 * (1 + cos(pi * done))
+
+
+def stepwise(done: float, *, peak: float, milestones: Sequence[float]) -> float:
+    """A tenth at every milestone (He et al. 2016); `done` and the milestones are shares of all steps."""
+    return float(peak * 0.1 ** sum(done >= milestone for milestone in milestones))
 
 
 def sgd(module: nn.Module, config: TrainConfig) -> torch.optim.SGD:
@@ -35,3 +48,11 @@ def sgd(module: nn.Module, config: TrainConfig) -> torch.optim.SGD:
         momentum=config.momentum,
         nesterov=config.momentum > 0,
     )
+
+
+def average_of(module: nn.Module, decay: float) -> AveragedModel | None:
+    """The exponential moving average of a module's weights and running statistics; None where decay is 0."""
+    if not decay:
+        return None
+    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(module, multi_avg_fn=update, use_buffers=True)

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from stl_ray.cli import main
 from stl_ray.config import load_experiment
 from stl_ray.images.readers import open_reader
-from stl_ray.models import load
+from stl_ray.models import build_classifier, load
 from stl_ray.stages.preflight import preflight
 from stl_ray.store import Dataset
+from stl_ray.training import ImagesInMemory, train_classifier, trained_weights
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
@@ -56,6 +58,20 @@ def test_shipped_configurations_are_sound(path, tmp_path):
         assert all(shard.rows <= experiment.ingest.shard_size for shard in shards)
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_recipe_takes_a_step(path):
+    """On a CPU and uncompiled, at the experiment's size: its keys work together."""
+    experiment = load_experiment(str(path))
+    side = experiment.ingest.size or 32
+    pixels = torch.randint(0, 256, (4, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = ImagesInMemory(pixels, torch.tensor([0, 1, 0, 1]), ["a", "b", "c", "d"])
+    config = experiment.train.model_copy(update={"epochs": 1, "compile": False, "gpu": False, "loaders": 0})
+    classifier = build_classifier(config.classifier, ["one", "two"], seed=0)
+    (epoch,) = train_classifier(classifier, images, config, seed=0, validation=images)
+    assert epoch.validation_loss is not None
+    assert all(tensor.isfinite().all() for tensor in trained_weights(epoch.state()).values())
+
+
 @pytest.mark.ray
 def test_imagenet_at_224_through_ingest_and_one_training_step(local_ray, tmp_path):
     data = _tree(tmp_path / "data", 10, side=240)
@@ -63,6 +79,7 @@ def test_imagenet_at_224_through_ingest_and_one_training_step(local_ray, tmp_pat
     small = [f"root={tmp_path}/root", f"ingest.train.path={data}", f"ingest.test.path={data}", "ray.cpus_per_actor=1"]
     one_step = [
         "train.workers=1",
+        "train.min_workers=1",
         "train.cpus_per_worker=2",
         "train.gpu=false",
         "train.epochs=1",

@@ -19,11 +19,10 @@ from stl_ray.cli import main
 from stl_ray.config import load_experiment
 from stl_ray.errors import ConfigError, IncompleteRunError, StorageError
 from stl_ray.models import build_classifier, load
-from stl_ray.stages.records import load_images
 from stl_ray.stages.runner import PlannedRun, ShardJob, run_shards
 from stl_ray.stages.works import ShardOutput, TableWork
 from stl_ray.store import Dataset, PlannedShard, verify
-from stl_ray.training import train_classifier
+from stl_ray.training import packed, train_classifier
 
 pytestmark = pytest.mark.ray
 
@@ -195,12 +194,12 @@ def test_invariant_training_continues_after_its_driver_is_killed(local_ray, writ
     assert after[:3] == before[:3]  # kept: at most the last reports before the kill are trained again
 
     # The undisturbed training, in this process: the same weights, bit for bit.
-    images, labels, ids = load_images(Dataset.open(str(tmp_path / "root" / "ingest" / "train")))
     continued = load(str(metrics.parent))
     undisturbed = build_classifier("small_cnn", continued.class_names, seed=1)
     experiment = load_experiment(config)
-    for _ in train_classifier(undisturbed, images, labels, ids, experiment.train, seed=1):
-        pass
+    with packed(Dataset.open(str(tmp_path / "root" / "ingest" / "train")), str(tmp_path)) as images:
+        for _ in train_classifier(undisturbed, images, experiment.train, seed=1):
+            pass
     for name, tensor in undisturbed.state_dict().items():
         assert torch.equal(tensor, continued.state_dict()[name]), name
 

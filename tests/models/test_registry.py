@@ -6,7 +6,16 @@ from stl_ray.models import build_classifier, builders, check_classifier
 
 NAMES = ["cat", "dog", "frog"]
 
-SMALL = ["small_cnn", "cifar_resnet20", "cifar_resnet56", "resnet18", "shufflenet_v2_x0_5", "mobilenet_v3_small"]
+SMALL = [
+    "resnet18_small",
+    "vgg11_bn_small",
+    "small_cnn",
+    "cifar_resnet20",
+    "cifar_resnet56",
+    "resnet18",
+    "shufflenet_v2_x0_5",
+    "mobilenet_v3_small",
+]
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -25,6 +34,30 @@ def test_identity_the_table_holds_what_configs_name():
         "convnext_tiny",
     } <= builders().keys()
     assert not any("maskrcnn" in name or "deeplab" in name for name in builders())
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    # At ten classes: torchvision's own count, less what the stem and the head give up.
+    [("resnet18_small", 11_173_962), ("resnet50_small", 23_520_842), ("vgg16_bn_small", 14_728_266)],
+)
+def test_identity_small_variants_keep_torchvision_s_layers(name, parameters):
+    ours = build_classifier(name, [str(i) for i in range(10)], seed=0).backbone
+    assert sum(p.numel() for p in ours.parameters()) == parameters
+    theirs = builders()[name.removesuffix("_small")](10).state_dict()
+    differ = {
+        key for key, tensor in ours.state_dict().items() if key not in theirs or theirs[key].shape != tensor.shape
+    }
+    assert differ <= {"conv1.weight", "classifier.weight", "classifier.bias"}
+
+
+@pytest.mark.parametrize(("side", "cells"), [(32, 4), (64, 8)])
+def test_identity_the_small_stem_keeps_an_eighth_of_the_side(side, cells):
+    network = build_classifier("resnet18_small", NAMES, seed=0).backbone
+    seen = []
+    network.avgpool.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[-1]))
+    network(torch.rand(2, 3, side, side))
+    assert seen == [cells]
 
 
 @pytest.mark.parametrize(("name", "side"), [("googlenet", 64), ("inception_v3", 96)])

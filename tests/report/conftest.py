@@ -266,6 +266,12 @@ def experiment_root(tmp_path: Path, natural_images: torch.Tensor) -> Path:
                 "epoch": e,
                 "loss": (2.2 + number / 8) / (1 + e / 4),
                 "accuracy": 1 - (0.9 + number / 25) / (1 + e / 6),
+                # As `train` writes it; a retrained one as older files have it.
+                **(
+                    {"validation_loss": 2.3 / (1 + e / 5), "validation_accuracy": e / 40}
+                    if e % 2 and not number
+                    else {}
+                ),
                 "learning_rate": 0.05,
                 "seconds": 1.2,
                 "images_per_second": 1333.0,

@@ -81,3 +81,14 @@ def test_invariant_older_curves_do_not_say_whether_dictionaries_converged(inputs
     }
     older = replace(inputs, curves=inputs.curves.model_copy(update={"dictionaries": dictionaries}))
     assert figures(curve_blocks(older))["curves-dictionaries"].caption.endswith("universal and per cluster.")
+
+
+def test_identity_validation_is_said_to_select_nothing(inputs):
+    caption = figures(curve_blocks(inputs))["curves-classifiers"].caption
+    assert "Dashes: the test split" in caption and "the last epoch's weights are kept" in caption
+    unvalidated = {
+        name: tuple(epoch.model_copy(update={"validation_loss": None}) for epoch in epochs)
+        for name, epochs in inputs.training.items()
+    }
+    without = figures(curve_blocks(replace(inputs, training=unvalidated)))["curves-classifiers"].caption
+    assert without == "The classifiers, vanilla and retrained."

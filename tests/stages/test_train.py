@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
 from safetensors.torch import save_file
 
 from stl_ray.csc import Dictionary
+from stl_ray.errors import ArtifactError, AuditError, ConfigError, StorageError, TrainingError
 from stl_ray.images import encode_png, image_schema
 from stl_ray.models import build_classifier
 from stl_ray.space import QuasiNaturalSpace
@@ -59,3 +61,80 @@ def test_identity_a_classifier_names_the_defense_and_space_that_it_was_trained_o
     }
     assert found == {"vanilla": None, "mine": made["mine"].identity(), "jpeg": made["jpeg"].identity()}
     assert found["mine"]["space"] == space.digest
+
+
+@pytest.fixture
+def ingested(experiment_of, image_tables, finished_run, crops):
+    """Makes an experiment with ingested splits; further keys of train, and the class names of the test split."""
+
+    def make(names=("a", "b"), **training):
+        experiment = experiment_of(train={"retrain": False, "epochs": 1, **training})
+        finished_run(experiment, "ingest/train", *image_tables(crops(6), 4, 2))
+        (table,) = image_tables(crops(4), 4)
+        finished_run(experiment, "ingest/test", table.cast(image_schema("image", names)))
+        return experiment
+
+    return make
+
+
+def test_refuses_weights_of_another_number_of_classes_before_any_worker(ingested, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(build_classifier("small_cnn", ["a", "b", "c"], seed=0).backbone.state_dict(), path)
+    with pytest.raises(ArtifactError, match="small_cnn with 2 classes"):
+        train.run(ingested(weights=str(path)))
+    with pytest.raises(StorageError, match="no such file"):
+        train.run(ingested(weights=str(tmp_path / "missing.pth")))
+
+
+def test_refuses_validation_images_of_other_classes(ingested):
+    with pytest.raises(TrainingError, match=r"ingest/test: .*other classes.* expected 2 classes: a, b; got 3: a, b, c"):
+        train.run(ingested(names=("a", "b", "c")))
+
+
+def test_refuses_a_dataset_whose_manifest_fails_its_audit(ingested):
+    experiment = ingested()
+    path = dataset_of(experiment.root, "ingest/train").storage.folder / "MANIFEST.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "rows": 7}))
+    with pytest.raises(AuditError, match="its parts have 6 rows, not 7"):
+        train.run(experiment)
+
+
+def test_refuses_published_weights_that_do_not_exist(ingested):
+    with pytest.raises(ConfigError, match="no such weights"):
+        train.run(ingested(classifier="resnet18", weights="ResNet18_Weights.IMAGENET9"))
+
+
+def test_identity_what_names_a_training(ingested):
+    """What can change weights does; where and how they are computed does not."""
+    (base,) = train.plan(ingested())
+    for key, value in (("loaders", 2), ("cpus_per_worker", 4), ("scratch", "/tmp/x"), ("validate_every", 0)):
+        (other,) = train.plan(ingested(**{key: value}))
+        assert other.identity == base.identity, key
+    for key, value in (("ema", 0.9), ("adversarial", {"linf": 8}), ("learning_rate", 0.2), ("workers", 2)):
+        (other,) = train.plan(ingested(**{key: value}))
+        assert other.identity != base.identity, key
+
+
+def test_identity_what_a_classifier_is_validated_on(experiment_of, image_tables, finished_run, crops):
+    """On its defense's output of the test split, where that is there and made with the settings at hand."""
+    jpeg = [{"name": "jpeg", "defense": "jpeg", "options": {"quality": 50}}]
+    experiment = experiment_of(defenses=jpeg, train={"epochs": 1}, project={"splits": ["train", "test"]})
+    tables = image_tables(crops(4), 4)
+    clean = {split: finished_run(experiment, f"ingest/{split}", *tables) for split in ("train", "test")}
+    defense = make_defenses(experiment)["jpeg"]
+
+    def purify(split):
+        purified = purify_table(defense, tables[0], exclude_self=False, device="cpu").table
+        identity = identity_of(defense, clean[split], split)
+        _finished(experiment.root, f"project/jpeg-{split}", plan_parts(clean[split]), identity, [purified])
+
+    purify("train")
+    vanilla, retrained = train.plan(experiment)
+    assert (vanilla.validation, retrained.validation) == ("ingest/test", None)
+    purify("test")
+    assert train.plan(experiment)[1].validation == "project/jpeg-test"
+    behind = experiment.model_copy(update={"train": experiment.train.model_copy(update={"projection": "on_the_fly"})})
+    vanilla, retrained = train.plan(behind)
+    assert (retrained.dataset, retrained.validation, retrained.behind) == ("ingest/train", "ingest/test", True)
+    assert retrained.identity["defense"] == defense.identity() and "defense" not in vanilla.identity

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from stl_ray.config.sections import TrainConfig
-from stl_ray.training.recipe import learning_rate, sgd
+from stl_ray.training.recipe import average_of, learning_rate, sgd
 
 
 def rates(steps: int, warmup: float) -> list[float]:
-    return [learning_rate(step, steps, peak=2.0, warmup=warmup) for step in range(steps)]
+    config = TrainConfig(learning_rate=2.0, warmup=warmup)
+    return [learning_rate(step, steps, config) for step in range(steps)]
 
 
 def test_identity_rises_in_a_line_then_falls_to_zero():
@@ -33,6 +34,29 @@ def test_agrees_with_torch_s_cosine(warmup):
 
 def test_identity_one_step_is_the_peak():
     assert rates(1, 0.5) == [2.0]
+
+
+def test_agrees_with_torch_s_steps():
+    config = TrainConfig(learning_rate=2.0, warmup=0.0, schedule="step", milestones=(0.25, 0.5))
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [10, 20])
+    for step in range(40):
+        assert learning_rate(step, 40, config) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+
+
+def test_agrees_the_average_with_its_formula(classifier):
+    average = average_of(classifier.backbone, 0.9)
+    assert average_of(classifier.backbone, 0.0) is None
+    expected = None
+    for _ in range(3):
+        with torch.no_grad():
+            classifier.backbone[0].weight.add_(1.0)
+        weight = classifier.backbone[0].weight.detach().clone()
+        expected = weight if expected is None else 0.9 * expected + 0.1 * weight  # the first one as it is
+        average.update_parameters(classifier.backbone)
+    torch.testing.assert_close(average.module[0].weight, expected)
 
 
 def test_identity_biases_and_norms_are_not_decayed(classifier):

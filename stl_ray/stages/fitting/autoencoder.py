@@ -95,7 +95,8 @@ def _identity(experiment: Experiment, thumbnails: Dataset) -> dict[str, Any]:
 
 def _train(experiment: Experiment, thumbnails: Dataset) -> None:
     config = experiment.fit.autoencoder
-    workers = Workers(config.workers, experiment.ray.cpus_per_actor, config.gpu)
+    resources = experiment.ray
+    workers = Workers(config.workers, resources.cpus_per_actor, config.gpu, waits=resources.autoscaling)
     # Here too: Ray Train would start its workers three times before it gave up.
     split(thumbnails.rows, config, seed=experiment.seed, world_size=config.workers)
     workers.trainings_at_once("fit.autoencoder.workers")

@@ -89,13 +89,14 @@ def test_agrees_classes_can_be_learned_on_disjoint_regions(dataset):
     from stl_ray.config import TrainConfig
     from stl_ray.images import to_tensor
     from stl_ray.models import build_classifier, predict
-    from stl_ray.training import train_classifier
+    from stl_ray.training import ImagesInMemory, train_classifier
 
     train = torch.stack([torch.from_numpy(image.data) for image in dataset["train"]]).permute(0, 3, 1, 2).contiguous()
     labels = {split: torch.tensor([image.label for image in rows]) for split, rows in dataset.items()}
     classifier = build_classifier("small_cnn", [str(label) for label in range(10)], seed=0)
     ids = [image.id for image in dataset["train"]]
-    for _ in train_classifier(classifier, train, labels["train"], ids, TrainConfig(epochs=15), seed=0):
+    images = ImagesInMemory(train, labels["train"], ids)
+    for _ in train_classifier(classifier, images, TrainConfig(epochs=15), seed=0):
         pass
     predicted = predict(classifier, to_tensor([image.data for image in dataset["test"]]))
     accuracy = (predicted == labels["test"]).float().mean()

@@ -1,0 +1,141 @@
+"""Weights to start from: a state dict from a file, from a classifier of ours, or from torchvision's published weights.
+
+No pickle is run: `.pth` files are read with `weights_only`.
+"""
+
+import io
+import pickle
+import re
+from collections.abc import Mapping
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from stl_ray.errors import ArtifactError, ConfigError
+from stl_ray.models.classifier import Classifier
+from stl_ray.store import Storage
+from stl_ray.store.shards import sha256
+
+PUBLISHED = re.compile(r"^\w+_Weights\.\w+$")
+"""A member of torchvision's weights enums, such as ResNet50_Weights.IMAGENET1K_V2."""
+
+
+def load_weights(classifier: Classifier, uri: str) -> None:
+    """Put given weights into the classifier's backbone.
+
+    The step counters of batch norm, which many published files leave out, may be missing.
+
+    Args:
+        classifier: is filled in place; its normalisation must be the one that the weights were trained with.
+        uri: path or URI of a state dict (.safetensors, .pth, .pt), the folder of a classifier that `save_classifier`
+            wrote, or a member of torchvision's weights enums, such as ResNet50_Weights.IMAGENET1K_V2, which is
+            downloaded unless torch's cache has it.
+
+    Raises:
+        StorageError: there is no such file.
+        ArtifactError: it holds no state dict, or its tensors do not fit the architecture and the number of classes.
+        ConfigError: torchvision has no such weights.
+    """
+    if PUBLISHED.match(uri):
+        _fill_published(classifier, uri)
+    else:
+        fill(classifier, _state_dict(*_file(uri)), uri)
+
+
+def check_weights(uri: str) -> None:
+    """Refuse weights that `load_weights` could not read at all; no tensor is read.
+
+    Raises:
+        StorageError: there is no such file.
+        ConfigError: torchvision has no such weights.
+    """
+    if PUBLISHED.match(uri):
+        _published(uri)
+    else:
+        storage, name = _file(uri)
+        storage.size(name)
+
+
+def weights_digest(uri: str) -> str:
+    """What names the weights in an identity: the sha256 of the file, or the name of published weights.
+
+    Raises:
+        StorageError: there is no such file.
+    """
+    if PUBLISHED.match(uri):
+        return uri
+    storage, name = _file(uri)
+    return sha256(storage.read(name))
+
+
+def fill(classifier: Classifier, tensors: Mapping[str, Tensor], item: str) -> None:
+    """Put a state dict into the backbone.
+
+    Raises:
+        ArtifactError: a tensor is missing, unknown or of another shape; nothing is changed.
+    """
+    wanted = classifier.backbone.state_dict()
+    needed = {name for name in wanted if not name.endswith("num_batches_tracked")}
+    problems = [f"{name} is missing" for name in sorted(needed - tensors.keys())]
+    problems += [f"{name} is unknown" for name in sorted(tensors.keys() - wanted.keys())]
+    problems += [
+        f"{name} is {tuple(tensor.shape)}, not {tuple(wanted[name].shape)}"
+        for name, tensor in tensors.items()
+        if name in needed and tensor.shape != wanted[name].shape
+    ]
+    if problems:
+        raise ArtifactError(
+            f"the weights do not fit {classifier.architecture} with {len(classifier.class_names)} classes: "
+            + "; ".join(problems[:5])
+            + (f" and {len(problems) - 5} more" if len(problems) > 5 else ""),
+            item=item,
+        )
+    classifier.backbone.load_state_dict(tensors, strict=False)
+
+
+def _file(uri: str) -> tuple[Storage, str]:
+    """The file that holds the tensors."""
+    if uri.endswith((".safetensors", ".pth", ".pt")):
+        return Storage.of_file(uri)
+    return Storage.open(uri), "model.safetensors"
+
+
+def _state_dict(storage: Storage, name: str) -> Mapping[str, Tensor]:
+    data, item = storage.read(name), storage.at(name)
+    if name.endswith(".safetensors"):
+        try:
+            return dict(safetensors.torch.load(data))
+        except SafetensorError as error:
+            raise ArtifactError(f"not a safetensors file ({error})", item=item) from error
+    try:
+        found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ArtifactError(f"not a file of weights alone ({reason})", item=item) from error
+    if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+        got = ", ".join(map(str, list(found)[:5])) if isinstance(found, Mapping) else type(found).__name__
+        raise ArtifactError("not a state dict", item=item, expected="a tensor by name", got=got)
+    return found
+
+
+def _published(name: str) -> object:
+    from torchvision import models
+
+    try:
+        return models.get_weight(name)
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ConfigError(f"torchvision has no such weights ({error})", item=name) from error
+
+
+def _fill_published(classifier: Classifier, name: str) -> None:
+    weights = _published(name)
+    try:
+        tensors = weights.get_state_dict(check_hash=True, progress=False)  # type: ignore[attr-defined]
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot be downloaded ({error}); where there is no network, give the file that torchvision publishes",
+            item=name,
+        ) from error
+    fill(classifier, tensors, name)

@@ -1,0 +1,78 @@
+"""Losses that are not finite: found without a wait at every step, and told by the ids of their images on every rank.
+
+Looking at a loss makes a GPU wait. So losses are kept for some steps and looked at together; a NaN of one rank is in
+everybody's weights a step later, so all ranks agree on the first step that had one and stop there.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from stl_ray.errors import TrainingError
+
+_SHOWN = 8
+_NEVER = 2**62
+
+_Step = tuple[int, Tensor, list[int], int]
+
+
+class FiniteLosses:
+    """The losses since the last look.
+
+    Args:
+        ids: gives the ids at some places.
+        world_size: number of ranks.
+    """
+
+    def __init__(self, ids: Callable[[Sequence[int]], list[str]], world_size: int) -> None:
+        self._ids, self._world_size = ids, world_size
+        self._kept: list[_Step] = []
+
+    def keep(self, step: int, losses: Tensor, places: list[int], size: int) -> None:
+        """Remember a step's losses (B,), the places of its images, and how many the batch had over all ranks."""
+        self._kept.append((step, losses.detach(), places, size))
+
+    def require(self, epoch: int) -> None:
+        """Look at what was kept, on all ranks at the same step.
+
+        Raises:
+            TrainingError: a loss is not finite; the same on every rank, with the ids of the first step that had one.
+        """
+        kept, self._kept = self._kept, []
+        if not kept:
+            return
+        good = torch.stack([losses.isfinite().all() for _, losses, _, _ in kept]).tolist()
+        first = next((step for (step, *_), fine in zip(kept, good, strict=True) if not fine), _NEVER)
+        own = self._bad(kept, first)
+        found = [(first, *own)]
+        if self._world_size > 1:
+            steps = torch.tensor(first, device=kept[0][1].device)
+            torch.distributed.all_reduce(steps, torch.distributed.ReduceOp.MIN)
+            if int(steps) == _NEVER:
+                return
+            found = [None] * self._world_size  # type: ignore[list-item]
+            torch.distributed.all_gather_object(found, (first, *own))
+        first = min(step for step, *_ in found)
+        if first == _NEVER:
+            return
+        names = [name for step, some, _, _ in found if step == first for name in some]
+        images = next(size for step, _, size, _ in found if step == first)
+        value = next(value for step, _, _, value in found if step == first)
+        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        raise TrainingError(
+            f"the loss is not finite for {len(names)} of the {images} images of a batch: {shown}",
+            item=f"epoch {epoch} step {first + 1}",
+            expected="finite losses; a smaller learning rate or train.clip_norm helps if this is not the images' fault",
+            got=value,
+        )
+
+    def _bad(self, kept: list[_Step], first: int) -> tuple[list[str], int, float]:
+        """Ids without a finite loss at a step, the images of its batch, and one of the losses."""
+        for step, losses, places, size in kept:
+            if step == first:
+                finite = losses.isfinite().tolist()
+                bad = [place for place, fine in zip(places, finite, strict=True) if not fine]
+                return self._ids(bad), size, float(losses[finite.index(False)])
+        return [], 0, 0.0

@@ -1,0 +1,47 @@
+"""What training reads images from: some thing that knows their number, labels and ids, and gives the pixels of any."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+class TrainingImages(Protocol):
+    """Labelled images of one size, each with a place from 0 on."""
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) int64, by place."""
+        ...
+
+    def ids(self, places: Sequence[int]) -> list[str]:
+        """The ids of the images at some places."""
+        ...
+
+    def pixels(self, places: Sequence[int]) -> Tensor:
+        """The images at some places, (B, 3, H, W) uint8 RGB."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImagesInMemory:
+    """Images that are there already.
+
+    Args:
+        images: (N, 3, H, W) uint8 RGB.
+        labels: (N,) int64.
+        names: the N ids.
+    """
+
+    images: Tensor
+    labels: Tensor
+    names: Sequence[str]
+
+    def ids(self, places: Sequence[int]) -> list[str]:
+        """See `TrainingImages`."""
+        return [self.names[place] for place in places]
+
+    def pixels(self, places: Sequence[int]) -> Tensor:
+        """See `TrainingImages`."""
+        return self.images[list(places)]

@@ -1,0 +1,159 @@
+"""`train` on Ray: workers and drivers that die, what no repetition mends, elastic workers, training behind a defense."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+
+from stl_ray import QuasiNaturalSpace
+from stl_ray.cli import main
+from stl_ray.csc import Dictionary
+from stl_ray.models import load
+from stl_ray.stages.inputs import run_of
+from stl_ray.store import Dataset, Layout, PlannedShard
+
+pytestmark = pytest.mark.ray
+
+EPOCHS = 12
+TWO_WORKERS = {"epochs": EPOCHS, "batch_size": 32, "workers": 2, "retrain": False, "ema": 0.9}
+
+
+def rows_of(root: Path, name: str = "vanilla") -> list[dict]:
+    """The curve without its times."""
+    path = root / "train" / name / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    timed = ("seconds", "images_per_second", "data_wait")
+    return [{key: value for key, value in json.loads(line).items() if key not in timed} for line in lines]
+
+
+def training_workers() -> list[int]:
+    """The processes of Ray Train's workers on this Ray."""
+    raylet = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            command = (folder / "cmdline").read_bytes()
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            continue
+        if parent == raylet and b"TrainWorker" in command:
+            found.append(int(folder.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(local_ray, write_config, tmp_path_factory) -> Path:
+    """The root of an experiment whose classifier was trained by two workers."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    config = write_config(folder, train=TWO_WORKERS)
+    assert main(["ingest", config]) == 0
+    assert main(["train", config]) == 0
+    return folder / "root"
+
+
+def test_identity_what_a_training_leaves(undisturbed):
+    folder = undisturbed / "train" / "vanilla"
+    assert [row["epoch"] for row in rows_of(undisturbed)] == list(range(1, EPOCHS + 1))
+    meta = json.loads((folder / "model.json").read_text())["meta"]
+    assert meta["class_counts"] == [12] * 10 and meta["config"]["ema"] == 0.9
+    assert meta["metrics"]["validation_accuracy"] == rows_of(undisturbed)[-1]["validation_accuracy"]
+    assert (folder / "events.out.tfevents.0.stl-ray").stat().st_size > 1000
+    best = json.loads((folder / "best" / "model.json").read_text())["meta"]["metrics"]
+    assert best["validation_accuracy"] == max(row["validation_accuracy"] for row in rows_of(undisturbed))
+    assert load(str(folder)).architecture == load(str(folder / "best")).architecture == "small_cnn"
+
+
+@pytest.mark.parametrize("victim", ["worker", "driver"])
+def test_invariant_a_death_within_an_epoch_changes_no_figure(victim, undisturbed, local_ray, write_config, tmp_path):
+    config = write_config(tmp_path, train=TWO_WORKERS)
+    assert main(["ingest", config]) == 0
+    command = [sys.executable, "-m", "stl_ray.cli", "train", config]
+    driver = subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": local_ray}, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 180
+    while len(rows_of(tmp_path / "root")) < 3 and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert driver.poll() is None, driver.stderr.read().decode()
+    if victim == "worker":
+        os.kill(training_workers()[-1], 9)
+    else:
+        driver.kill()
+        driver.wait()
+        assert not (tmp_path / "root" / "train" / "vanilla" / "model.json").exists()
+        assert main(["train", config]) == 0
+    _, errors = driver.communicate(timeout=300)
+    assert driver.returncode == (0 if victim == "worker" else -9), errors.decode()
+    assert rows_of(tmp_path / "root") == [
+        pytest.approx(row, rel=1e-5) for row in rows_of(undisturbed)
+    ]  # the same sums: to the bit, where gloo adds in one order
+    expected, found = (load(str(root / "train" / "vanilla")) for root in (undisturbed, tmp_path / "root"))
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_refuses_a_loss_that_is_not_finite_once(local_ray, undisturbed, write_config, tmp_path, capsys):
+    config = write_config(tmp_path, train={**TWO_WORKERS, "learning_rate": 1e30, "clip_norm": None})
+    assert main(["ingest", config]) == 0
+    assert main(["train", config]) == 1
+    error = capsys.readouterr().err
+    assert "TrainingError: epoch 1 step " in error and "train/000" in error and "learning rate" in error
+    assert not (tmp_path / "root" / "train" / "vanilla" / "model.json").exists()
+
+
+def test_refuses_an_image_without_a_label_by_its_id(local_ray, undisturbed, write_config, tmp_path, capsys):
+    config = write_config(tmp_path, train={"epochs": 1, "retrain": False})
+    clean = Dataset.open(str(undisturbed / "ingest" / "train"))
+    for split in ("train", "test"):
+        run = run_of(str(tmp_path / "root"), Layout(str(tmp_path / "root")).ingested(split))
+        table = clean.read(clean.parts[0])
+        labels = table.column("label").to_pylist()
+        labels[7] = -1 if split == "train" else labels[7]
+        table = table.set_column(table.schema.get_field_index("label"), table.schema.field("label"), [labels])
+        plan = [PlannedShard(0, {}, table.num_rows, "0")]
+        run.start(plan, identity={}, environment={})
+        run.publish(plan[0], table, [], seconds=0, attempt=1, environment={})
+        run.finish(max_quarantined=0)
+    assert main(["train", config]) == 1
+    error = capsys.readouterr().err
+    assert "TrainingError: train/00007: 1 of 20 images have no label; expected 0 to 9" in error
+
+
+def test_refuses_more_workers_than_fit_with_the_arithmetic(local_ray, write_config, tmp_path, capsys):
+    config = write_config(tmp_path, train={**TWO_WORKERS, "workers": 5, "epochs": 1})
+    assert main(["ingest", config]) == 0
+    assert main(["train", config]) == 2
+    assert "train.workers: the cluster cannot hold that many workers; expected at most 2" in capsys.readouterr().err
+
+
+def test_certificate_fewer_workers_than_asked_for_go_on_where_that_is_allowed(local_ray, write_config, tmp_path):
+    train = {**TWO_WORKERS, "workers": 5, "min_workers": 1, "epochs": 2, "loaders": 1}
+    config = write_config(tmp_path, train=train)
+    assert main(["ingest", config]) == 0
+    assert main(["train", config]) == 0
+    assert [row["epoch"] for row in rows_of(tmp_path / "root")] == [1, 2]
+
+
+def test_certificate_classifiers_train_behind_their_defense(local_ray, write_config, tmp_path):
+    """Clean shards, T in every step, attacked through it."""
+    adversarial = {"method": "fgsm", "dissimilarity": 0.05, "gradient": "exact"}
+    train = {"epochs": 1, "batch_size": 60, "projection": "on_the_fly", "adversarial": adversarial}
+    defenses = [{"name": "jpeg", "defense": "jpeg"}, {"name": "stl", "defense": "stl"}]
+    config = write_config(tmp_path, train=train, defenses=defenses)
+    assert main(["ingest", config]) == 0
+    filters = torch.randn(8, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    filters = torch.nn.functional.normalize((filters - filters.mean((2, 3), keepdim=True)).flatten(1), dim=1)
+    space = QuasiNaturalSpace.from_dictionary(Dictionary(filters.reshape(8, 3, 5, 5), 0.2))
+    space.save(str(tmp_path / "root" / "space"))
+    assert main(["train", config]) == 0
+    for name in ("retrained-jpeg", "retrained-stl"):
+        meta = json.loads((tmp_path / "root" / "train" / name / "model.json").read_text())["meta"]
+        assert meta["trained_on"] == "ingest/train"
+        assert meta["identity"]["defense"] == meta["defense"] is not None
+        assert rows_of(tmp_path / "root", name)[0]["validation_loss"] is not None
+    with pytest.warns(UserWarning, match="was trained on clean images"):
+        load(str(tmp_path / "root" / "train" / "vanilla"), space=space)
