@@ -1,6 +1,6 @@
 """CLASSIFIERS: what attacks may see of one, the networks by name, and their checkpoints. Outside is always [0, 1].
 
-protocol         `Victim`: logits and their vector-Jacobian product
+protocol         `Victim`: logits and their vector-Jacobian product; `in_loop`: the same for one attack's loop
 classifier       `Classifier`: a backbone with its normalisation inside
 prediction       the class of every image, whatever its batch
 registry         architectures by name: small images, and all of torchvision
@@ -15,15 +15,17 @@ from stl_ray.models.checkpoint import load_weights, save_classifier
 from stl_ray.models.classifier import Classifier
 from stl_ray.models.initialisation import seeded
 from stl_ray.models.prediction import predict, tile_size
-from stl_ray.models.protocol import Victim
+from stl_ray.models.protocol import Looping, Victim, in_loop
 from stl_ray.models.registry import build_classifier, builders, check_classifier
 
 __all__ = [
     "Classifier",
+    "Looping",
     "Victim",
     "build_classifier",
     "builders",
     "check_classifier",
+    "in_loop",
     "load",
     "load_weights",
     "predict",

@@ -1,6 +1,6 @@
 """What an attack may know of a classifier: its logits, and their vector-Jacobian product with respect to the image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -33,3 +33,24 @@ class Victim(Protocol):
             weights, their gradients and its mode stay as they are.
         """
         ...
+
+
+@runtime_checkable
+class Looping(Protocol):
+    """A victim that can answer an attack's loop cheaper than call by call, or that draws random numbers by item."""
+
+    def loop(self, ids: Sequence[str]) -> Victim:
+        """The victim for one loop of calls, all on the same B items in the same rows.
+
+        What an item is told depends on its own calls in this loop alone. `logits` are verdicts as ever; gradients may
+        start from where the item's previous call ended.
+
+        Args:
+            ids: of the B items, from which random draws derive.
+        """
+        ...
+
+
+def in_loop(victim: Victim, ids: Sequence[str]) -> Victim:
+    """The victim for one loop over these items: its own `loop`, or itself where it has none."""
+    return victim.loop(ids) if isinstance(victim, Looping) else victim
