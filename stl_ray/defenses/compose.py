@@ -89,9 +89,9 @@ class Defended:
         """
         return self.loop(()).logits_and_vjp(images, cotangent)
 
-    def loop(self, ids: Sequence[str]) -> "DefendedLoop":
+    def loop(self, items: Sequence[str | int]) -> "DefendedLoop":
         """The victim for one loop over these items, whose solves start from the previous iterate's codes."""
-        return DefendedLoop(self, tuple(ids))
+        return DefendedLoop(self, tuple(map(str, items)))
 
     def floating(self) -> "Defended":
         """The pipeline without rounding."""
@@ -101,9 +101,9 @@ class Defended:
 class DefendedLoop:
     """A defended classifier in one loop of calls on the same items; made by `Defended.loop`."""
 
-    def __init__(self, victim: Defended, ids: tuple[str, ...]) -> None:
+    def __init__(self, victim: Defended, items: tuple[str, ...]) -> None:
         self._victim = victim
-        self._ids = ids
+        self._items = items
         self._calls = 0
         self._linearised: Linearised | None = None
         self._point: tuple[Tensor, Tensor, Pullback] | None = None  # images, T of them, and the product there
@@ -154,7 +154,7 @@ class DefendedLoop:
         if not defense.randomised:
             return [None]
         call, self._calls = self._calls, self._calls + 1
-        items = self._ids or _fingerprints(images)
+        items = self._items or _fingerprints(images)
         if len(items) != len(images):
             raise TensorError("a loop over other items", expected=f"{len(items)} images", got=len(images))
         victim = self._victim

@@ -39,18 +39,18 @@ class Victim(Protocol):
 class Looping(Protocol):
     """A victim that can answer an attack's loop cheaper than call by call, or that draws random numbers by item."""
 
-    def loop(self, ids: Sequence[str]) -> Victim:
+    def loop(self, items: Sequence[str | int]) -> Victim:
         """The victim for one loop of calls, all on the same B items in the same rows.
 
         What an item is told depends on its own calls in this loop alone. `logits` are verdicts as ever; gradients may
         start from where the item's previous call ended.
 
         Args:
-            ids: of the B items, from which random draws derive.
+            items: the B items' ids, or seeds made of these, from which random draws derive.
         """
         ...
 
 
-def in_loop(victim: Victim, ids: Sequence[str]) -> Victim:
+def in_loop(victim: Victim, items: Sequence[str | int]) -> Victim:
     """The victim for one loop over these items: its own `loop`, or itself where it has none."""
-    return victim.loop(ids) if isinstance(victim, Looping) else victim
+    return victim.loop(items) if isinstance(victim, Looping) else victim
