@@ -155,8 +155,9 @@ class DefendedLoop:
             return [None]
         call, self._calls = self._calls, self._calls + 1
         items = self._items or _fingerprints(images)
-        if len(items) != len(images):
+        if len(items) > len(images):
             raise TensorError("a loop over other items", expected=f"{len(items)} images", got=len(images))
+        items = [*items, *["padding"] * (len(images) - len(items))]  # of a tile, behind the items
         victim = self._victim
         return [
             [seed_of(victim.seed, item, f"defense draw {call}.{sample}") for item in items]
