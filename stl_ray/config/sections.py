@@ -217,12 +217,41 @@ class TrainConfig(Section):
 
 
 class NamedAttack(Section):
-    """One set of adversarial images."""
+    """One set of adversarial images: a method, and exactly one of the three budgets."""
 
     name: Name = Field(description="name of the set in paths and tables")
-    attack: Name = Field(description="name in the attack registry, such as fgsm or bim")
-    dissimilarity: float = Field(gt=0, le=1, description="budget: ||x' - x|| / ||x|| of every image, in pixel space")
+    attack: Name = Field(description="name in the attack registry, such as fgsm, pgd, deepfool or autoattack")
+    dissimilarity: float | None = Field(None, gt=0, le=1, description="budget: ||x' - x|| / ||x|| in L2")
+    l2: float | None = Field(None, gt=0, description="budget: ||x' - x|| of [0, 1] pixels")
+    linf: float | None = Field(
+        None, gt=0, le=255, description="budget: largest change of a value in levels of 255 (8 is 8/255); whole for u8"
+    )
+    space: Literal["pixel", "standardized"] = Field(
+        "pixel", description="where L2 is measured: [0, 1] pixels, or after ImageNet's mean and standard deviation as in Guo et "
+        "al., where the same dissimilarity allows about half of the change"
+    )  # fmt: skip
+    budget: Literal["per_image", "dataset_mean"] = Field(
+        "per_image", description="per_image: no image is over the dissimilarity; dataset_mean: one L2 radius for all, at which "
+        "the images' mean dissimilarity is the budget"
+    )  # fmt: skip
+    store: Literal["u8", "f32"] = Field(
+        "u8",
+        description="u8: rounded to 8 bits, as an image file is; f32: exact, for minimum-norm attacks and small budgets",
+    )
     options: dict[str, OptionValue] = Field({}, description="the attack's own options, such as steps")
+
+    @model_validator(mode="after")
+    def _has_one_budget(self) -> "NamedAttack":
+        given = [kind for kind in ("dissimilarity", "l2", "linf") if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"one of dissimilarity, l2 and linf is needed; got {' and '.join(given) or 'none'}")
+        if self.linf is not None and self.store == "u8" and not self.linf.is_integer():
+            raise ValueError(f"8 bits hold whole levels: linf must be a whole number, or store f32; got {self.linf}")
+        if self.linf is not None and self.space != "pixel":
+            raise ValueError("linf is measured in pixels; leave space out")
+        if self.budget == "dataset_mean" and self.dissimilarity is None:
+            raise ValueError("dataset_mean is of a dissimilarity")
+        return self
 
 
 class NamedDefense(Section):

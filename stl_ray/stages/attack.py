@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from stl_ray.attacks import make_attack
+from stl_ray.attacks import Budget, make_attack
 from stl_ray.config import Experiment, NamedAttack
 from stl_ray.images import class_names_of, image_schema, to_uint8
 from stl_ray.stages.computing import TURNS
@@ -62,6 +62,15 @@ def identity_of(experiment: Experiment, attack: NamedAttack, classifier: str, da
     }
 
 
+def budget_of(attack: NamedAttack) -> Budget:
+    """The budget of a set, in [0, 1] pixels."""
+    if attack.linf is not None:
+        return Budget(kind="linf", size=attack.linf / 255)
+    if attack.l2 is not None:
+        return Budget(kind="l2", size=attack.l2, space=attack.space)
+    return Budget(size=float(attack.dissimilarity or 0), space=attack.space)
+
+
 @dataclass
 class AttackWork(TableWork):
     """Attacks the images of a shard at the budget of the set.
@@ -99,9 +108,10 @@ class AttackWork(TableWork):
                     self._victim,
                     images,
                     torch.from_numpy(labels[positions]).to(self._device),
-                    dissimilarity=config.dissimilarity,
+                    budget=budget_of(config),
                     ids=[ids[position] for position in positions],
                     seed=self.experiment.seed,
+                    store=config.store,
                 )
             encoded = stored(to_uint8(result.images), [paths[position] for position in positions])
             for index, position in enumerate(positions):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stl_ray.attacks import ATTACKS, AttackResult, make_attack
+from stl_ray.attacks import ATTACKS, AttackResult, Budget, make_attack
 from stl_ray.images import quantize
 from stl_ray.metrics import dissimilarity as dissimilarity_of
 from stl_ray.models import Classifier, build_classifier, predict
@@ -26,7 +26,7 @@ def victim() -> Classifier:
 def attack(name, victim, images, labels=None, *, dissimilarity=0.05, ids=None) -> AttackResult:
     labels = predict(victim, images) if labels is None else labels
     ids = [f"test/{index}" for index in range(len(images))] if ids is None else ids
-    return make_attack(name, {})(victim, images, labels, dissimilarity=dissimilarity, ids=ids, seed=7)
+    return make_attack(name, {})(victim, images, labels, budget=Budget(size=dissimilarity), ids=ids, seed=7)
 
 
 def same(first: AttackResult, second: AttackResult, rows: list[int]) -> bool:
