@@ -4,6 +4,7 @@ from stl_ray.config.loader import bundled, load_experiment
 from stl_ray.config.sections import (
     AttackConfig,
     AutoencoderConfig,
+    Budgeted,
     DictionaryConfig,
     EvaluateConfig,
     Experiment,
@@ -17,12 +18,15 @@ from stl_ray.config.sections import (
     ReportConfig,
     Source,
     StlConfig,
+    TierAttack,
+    TiersConfig,
     TrainConfig,
 )
 
 __all__ = [
     "AttackConfig",
     "AutoencoderConfig",
+    "Budgeted",
     "DictionaryConfig",
     "EvaluateConfig",
     "Experiment",
@@ -36,6 +40,8 @@ __all__ = [
     "ReportConfig",
     "Source",
     "StlConfig",
+    "TierAttack",
+    "TiersConfig",
     "TrainConfig",
     "bundled",
     "load_experiment",

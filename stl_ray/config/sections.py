@@ -4,7 +4,7 @@ A default is what a user who says nothing gets. Names of attacks, defenses and c
 their registries when a job starts, not here, because the registries live above this room.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -216,11 +216,9 @@ class TrainConfig(Section):
         return self
 
 
-class NamedAttack(Section):
-    """One set of adversarial images: a method, and exactly one of the three budgets."""
+class Budgeted(Section):
+    """How far an image may go, by exactly one of three budgets, and what it is stored as."""
 
-    name: Name = Field(description="name of the set in paths and tables")
-    attack: Name = Field(description="name in the attack registry, such as fgsm, pgd, deepfool or autoattack")
     dissimilarity: float | None = Field(None, gt=0, le=1, description="budget: ||x' - x|| / ||x|| in L2")
     l2: float | None = Field(None, gt=0, description="budget: ||x' - x|| of [0, 1] pixels")
     linf: float | None = Field(
@@ -230,18 +228,13 @@ class NamedAttack(Section):
         "pixel", description="where L2 is measured: [0, 1] pixels, or after ImageNet's mean and standard deviation as in Guo et "
         "al., where the same dissimilarity allows about half of the change"
     )  # fmt: skip
-    budget: Literal["per_image", "dataset_mean"] = Field(
-        "per_image", description="per_image: no image is over the dissimilarity; dataset_mean: one L2 radius for all, at which "
-        "the images' mean dissimilarity is the budget"
-    )  # fmt: skip
     store: Literal["u8", "f32"] = Field(
         "u8",
         description="u8: rounded to 8 bits, as an image file is; f32: exact, for minimum-norm attacks and small budgets",
     )
-    options: dict[str, OptionValue] = Field({}, description="the attack's own options, such as steps")
 
     @model_validator(mode="after")
-    def _has_one_budget(self) -> "NamedAttack":
+    def _has_one_budget(self) -> Self:
         given = [kind for kind in ("dissimilarity", "l2", "linf") if getattr(self, kind) is not None]
         if len(given) != 1:
             raise ValueError(f"one of dissimilarity, l2 and linf is needed; got {' and '.join(given) or 'none'}")
@@ -249,6 +242,22 @@ class NamedAttack(Section):
             raise ValueError(f"8 bits hold whole levels: linf must be a whole number, or store f32; got {self.linf}")
         if self.linf is not None and self.space != "pixel":
             raise ValueError("linf is measured in pixels; leave space out")
+        return self
+
+
+class NamedAttack(Budgeted):
+    """One set of adversarial images: a method, and exactly one of the three budgets."""
+
+    name: Name = Field(description="name of the set in paths and tables")
+    attack: Name = Field(description="name in the attack registry, such as fgsm, pgd, deepfool or autoattack")
+    budget: Literal["per_image", "dataset_mean"] = Field(
+        "per_image", description="per_image: no image is over the dissimilarity; dataset_mean: one L2 radius for all, at which "
+        "the images' mean dissimilarity is the budget"
+    )  # fmt: skip
+    options: dict[str, OptionValue] = Field({}, description="the attack's own options, such as steps")
+
+    @model_validator(mode="after")
+    def _mean_is_of_a_dissimilarity(self) -> Self:
         if self.budget == "dataset_mean" and self.dissimilarity is None:
             raise ValueError("dataset_mean is of a dissimilarity")
         return self
@@ -276,10 +285,69 @@ class AttackConfig(Section):
     )
 
 
+class TierAttack(Section):
+    """One attack on every defense, with what it may know of it."""
+
+    name: Name = Field(description="name of the attack in tables")
+    tier: Literal["T1b", "T2", "T3", "T4", "T5"] = Field(
+        description="T1b: crafted on the classifier behind the defense alone; T2: on the substitute; T3: through the defense by "
+        "BPDA; T4: through it with its exact gradient, where it has one; T5: by queries alone"
+    )  # fmt: skip
+    attack: Name = Field(description="name in the attack registry")
+    options: dict[str, OptionValue] = Field({}, description="the attack's own options, such as steps")
+
+
+class TiersConfig(Budgeted):
+    """Attacks that know of the defense, and the worst case over them: what a claim of robustness rests on.
+
+    They go in this order, each on the images that the ones before left right, so the cheap ones come first.
+    """
+
+    dissimilarity: float | None = Field(
+        0.03, gt=0, le=1, description="budget of every attack: ||x' - x|| / ||x|| in L2"
+    )
+    attacks: tuple[TierAttack, ...] = Field(
+        (
+            TierAttack(name="grey-bim", tier="T1b", attack="bim"),
+            TierAttack(name="bpda-bim", tier="T3", attack="bim", options={"steps": 20}),
+            TierAttack(name="exact-bim", tier="T4", attack="bim", options={"steps": 20}),
+        ),
+        description="the attacks in their order; () for none",
+    )
+    images: int | None = Field(
+        1000, ge=1, description="test images to attack, the same for every defense: those whose ids hash lowest; absent: all"
+    )  # fmt: skip
+    cascade: bool = Field(
+        True, description="whether an image that fell is spared the attacks after; false: every attack sees every image"
+    )
+    seconds: float | None = Field(
+        None, gt=0, description="that one attack may take on a shard; images that it has not begun with by then count as not "
+        "attacked, which voids the claim; absent: no limit. With a limit the result depends on the machine's speed"
+    )  # fmt: skip
+    samples: int = Field(20, ge=1, description="draws of a randomised defense behind every gradient")
+    substitute: Location | None = Field(
+        None, description="root of another experiment, finished up to train with another seed, whose defenses and classifiers "
+        "T2 attacks; needed by T2"
+    )  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_budget(cls, given: object) -> object:
+        kinds = ("dissimilarity", "l2", "linf")
+        if isinstance(given, dict) and all(given.get(kind) is None for kind in kinds):
+            return {**given, "dissimilarity": 0.03}
+        return given
+
+
 class EvaluateConfig(Section):
     """Scores: every defense x (clean and every attack) x (vanilla, retrained), on the same images."""
 
     gallery: int = Field(8, ge=0, le=64, description="images shown as adversarial | purified | clean")
+    tiers: TiersConfig = Field(TiersConfig(), description="attacks that know of the defense")
+    sanity: Literal["quick", "full"] = Field(
+        "quick", description="checks of the attacks and gradients themselves: on 64 of the tiers' images, or on all of them with "
+        "more steps"
+    )  # fmt: skip
 
 
 class ReportConfig(Section):
@@ -374,4 +442,7 @@ class Experiment(Section):
         names = [item.name for item in self.attack.sets]
         if len(set(names)) != len(names) or "clean" in names:
             raise ValueError(f"attack.sets need names that differ, and 'clean' is taken; got {', '.join(names)}")
+        names += [item.name for item in self.evaluate.tiers.attacks]
+        if len(set(names)) != len(names) or "clean" in names:
+            raise ValueError(f"evaluate.tiers.attacks need names that no attack set has; got {', '.join(names)}")
         return self
