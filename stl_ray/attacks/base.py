@@ -1,25 +1,21 @@
 """What every attack does: check, craft, hold the budget of every image, and measure what is stored.
 
-A method file belongs to one of two families and supplies one function, so that no method can leave its budget or report
-an unmeasured success:
-
-- `FixedBudget`: the worst point in a ball; `perturb` gives a perturbation, which is sized exactly.
-- `MinimumNorm`: the nearest adversarial image; `search` gives that image, which is cut to the budget where it is over.
+A method belongs to a family (`stl_ray.attacks.families`) and supplies one function, so that it can neither leave its
+budget nor report an unmeasured success.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import ClassVar, Literal, final
+from typing import ClassVar, final
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from stl_ray.attacks.budget import LEVELS, Budget, Norm, Store, standardized_dissimilarity
 from stl_ray.attacks.randomness import stream
-from stl_ray.attacks.sizing import Sized, hold_within_budget, size_to_budget
+from stl_ray.attacks.sizing import Sized
 from stl_ray.config.sections import Section
 from stl_ray.errors import ConfigError, TensorError
 from stl_ray.images import quantize
@@ -54,6 +50,11 @@ class AttackResult:
     queries: Tensor  # (B,) int32: passes through the victim that the method spent, verdicts not counted
     source_pred: Tensor  # (B,) int64: the victim's class of this image
 
+    def rows(self, rows: Tensor) -> "AttackResult":
+        """The result of some of the images, (N,) int64."""
+        tensors = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "status"}
+        return AttackResult(status=[self.status[row] for row in rows.tolist()], **tensors)
+
     def put(self, rows: Tensor, other: "AttackResult") -> "AttackResult":
         """This result with the given rows, (N,) int64, taken from `other`, which has those alone."""
         status = list(self.status)
@@ -84,10 +85,31 @@ class Problem:
         """The same problem of other images."""
         return replace(self, images=images, labels=labels, radius=radius, seeds=seeds)
 
+    def rows(self, rows: Tensor) -> "Problem":
+        """The same problem of some of the images, (N,) int64."""
+        return self.of(*(tensor[rows] for tensor in self.tensors()))
+
+    def with_images(self, images: Tensor) -> "Problem":
+        """The same problem at other points, (B, 3, H, W)."""
+        return replace(self, images=images)
+
+    def with_radius(self, radius: Tensor) -> "Problem":
+        """The same problem with other radii, (B,)."""
+        return replace(self, radius=radius)
+
     @property
-    def size(self) -> int:
+    def tile(self) -> int:
         """Images in a tile."""
         return tile_size(self.images.shape[-2], self.images.shape[-1], self.images.device)
+
+    def tiled(self, function: "Callable[[Problem], tuple[Tensor, ...]]") -> tuple[Tensor, ...]:
+        """What a function makes of full tiles, each of which is a loop of its own to the victim; (B, ...) each."""
+
+        def loop(*tensors: Tensor) -> tuple[Tensor, ...]:
+            here = self.of(*tensors)
+            return function(replace(here, victim=in_loop(self.victim, here.seeds.tolist())))
+
+        return in_tiles(loop, *self.tensors(), size=self.tile)
 
 
 @dataclass(frozen=True)
@@ -192,84 +214,6 @@ class Attack(Section, ABC):
         """Craft and measure; of a family, not of a method."""
 
 
-class FixedBudget(Attack):
-    """An attack that looks for the worst image in a ball."""
-
-    @abstractmethod
-    def perturb(self, problem: Problem) -> tuple[Tensor, Tensor]:
-        """A perturbation of every image of a full tile.
-
-        Args:
-            problem: the images, each to be treated on its own.
-
-        Returns:
-            (B, 3, H, W) perturbations of [0, 1] pixels, within the radius for linf (for l2 their length is settled by
-            the caller), and (B,) int64 passes through the victim.
-        """
-
-    def craft(self, problem: Problem) -> tuple[Tensor, Tensor]:
-        """Perturbations of a whole batch, in tiles of one size, whose rows stay the same images throughout."""
-
-        def tile(*tensors: Tensor) -> tuple[Tensor, ...]:
-            here = problem.of(*tensors)
-            return self.perturb(replace(here, victim=in_loop(problem.victim, here.seeds.tolist())))
-
-        change, queries = in_tiles(tile, *problem.tensors(), size=problem.size)
-        return change, queries
-
-    @final
-    def run(self, task: Task) -> AttackResult:
-        """Perturb, size to the budget, measure."""
-        change, queries = self.craft(task.problem())
-        sized = _each(size_to_budget, task, change)
-        images = stored_images(torch.stack([item.levels for item in sized]), task)
-        unreachable = [None if item.reached else AttackStatus.BUDGET_UNREACHABLE for item in sized]
-        return measured(task, images, unreachable, queries)
-
-
-class MinimumNorm(Attack):
-    """An attack that looks for the nearest adversarial image."""
-
-    sized: Literal["found", "budget"] = Field(
-        "found", description="found: the nearest adversarial image, cut to the budget where it is over it; budget: every "
-        "perturbation rescaled to the budget, as tables of one mean dissimilarity appear to have been made"
-    )  # fmt: skip
-
-    @abstractmethod
-    def search(self, problem: Problem) -> tuple[Tensor, Tensor]:
-        """The nearest adversarial image of every image of a batch that the method finds.
-
-        Args:
-            problem: the images, each to be treated on its own (`stl_ray.attacks.rounds`).
-
-        Returns:
-            (B, 3, H, W) adversarial images in [0, 1], the clean image where none was found or it is wrong itself, and
-            (B,) int64 passes through the victim.
-        """
-
-    @final
-    def run(self, task: Task) -> AttackResult:
-        """Search, hold within the budget, measure."""
-        found, queries = self.search(task.problem())
-        change = found - task.images
-        missing = (change == 0).flatten(1).all(dim=1).cpu()
-        sized = _each(size_to_budget if self.sized == "budget" else hold_within_budget, task, change)
-        images = stored_images(torch.stack([item.levels for item in sized]), task)
-        if self.sized == "found" and task.store == "f32":
-            # To the bit what the method saw: an image that is barely adversarial may not move by a rounding.
-            kept = torch.tensor([not item.reached for item in sized], device=images.device)
-            images = torch.where(kept[:, None, None, None], found, images)
-        status: list[AttackStatus | None] = []
-        for item, lost, right in zip(sized, missing.tolist(), task.right.tolist(), strict=True):
-            if lost:
-                status.append(AttackStatus.NOT_FOUND if right else None)
-            elif self.sized == "budget":
-                status.append(None if item.reached else AttackStatus.BUDGET_UNREACHABLE)
-            else:
-                status.append(AttackStatus.OVER_BUDGET if item.reached else None)
-        return measured(task, images, status, queries)
-
-
 def measured(task: Task, images: Tensor, status: Sequence[AttackStatus | None], queries: Tensor) -> AttackResult:
     """What the stored images are: distances, the victim's answer, success.
 
@@ -279,10 +223,10 @@ def measured(task: Task, images: Tensor, status: Sequence[AttackStatus | None], 
         status: of each image where it is not settled by the clean prediction.
         queries: (B,) passes.
     """
-    clean = task.levels
-    # On whole levels the sums are exact, whatever the order in which they are taken.
-    levels = images.detach().cpu().to(torch.float64) * LEVELS
-    levels = levels.round() if task.store == "u8" else levels
+    levels, clean = (batch.detach().cpu().to(torch.float64) * LEVELS for batch in (images, task.images))
+    if task.store == "u8":
+        # On whole levels the sums are exact, whatever the order in which they are taken.
+        levels, clean = levels.round(), clean.round()
     source_pred = predict(task.victim, images)
     usual = [AttackStatus.OK if right else AttackStatus.ALREADY_WRONG for right in task.right.tolist()]
     return AttackResult(
@@ -304,8 +248,14 @@ def stored_images(levels: Tensor, task: Task) -> Tensor:
     return quantize(images) if task.store == "u8" else images
 
 
-def _each(sizing: Callable[..., Sized], task: Task, change: Tensor) -> list[Sized]:
-    """Every image sized on its own, with its own stream."""
+def each_sized(sizing: Callable[..., Sized], task: Task, change: Tensor) -> list[Sized]:
+    """Every image sized on its own, with its own stream.
+
+    Args:
+        sizing: `size_to_budget` or `hold_within_budget`.
+        task: the attack's.
+        change: (B, 3, H, W) of [0, 1] pixels.
+    """
     rows = zip(task.levels, change.detach().cpu().to(torch.float64), task.ids, strict=True)
     return [
         sizing(

@@ -5,6 +5,7 @@ constants, as the code of Guo et al. 2018 does: the same number allows about hal
 is taken out of ||x||. The budget says which, and results carry both dissimilarities.
 """
 
+from math import sqrt
 from typing import Literal
 
 import torch
@@ -85,7 +86,7 @@ def standardized_dissimilarity(images: Tensor, reference: Tensor) -> Tensor:
 
 
 def _mean_weight() -> float:
-    return (sum(std**-2 for std in IMAGENET_STD) / 3) ** 0.5
+    return sqrt(sum(std**-2 for std in IMAGENET_STD) / 3)
 
 
 def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:

@@ -3,16 +3,17 @@
 import torch
 from torch import Tensor
 
-from stl_ray.attacks.base import FixedBudget, Problem
+from stl_ray.attacks.base import Problem
+from stl_ray.attacks.families import Direct
 from stl_ray.attacks.geometry import column, rescaled
 from stl_ray.attacks.losses import loss_gradient
 
 
-class FastGradientSign(FixedBudget):
+class FastGradientSign(Direct):
     """x' = x + t sign(gradient of the cross-entropy), t set per image by the budget after clipping."""
 
     def perturb(self, problem: Problem) -> tuple[Tensor, Tensor]:
-        """See `FixedBudget.perturb`."""
+        """See `Direct.perturb`."""
         _, gradient = loss_gradient(problem.victim, problem.images, problem.labels)
         sign = gradient.sign()
         change = sign * column(problem.radius) if problem.norm == "linf" else rescaled(sign, problem.radius)

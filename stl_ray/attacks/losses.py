@@ -58,6 +58,10 @@ def dlr_to(targets: Tensor) -> Loss:
     return loss
 
 
+LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
+"""Untargeted losses by name."""
+
+
 def loss_gradient(
     victim: Victim, images: Tensor, labels: Tensor, loss: Loss = cross_entropy, samples: int = 1
 ) -> tuple[Tensor, Tensor]:
@@ -76,7 +80,7 @@ def loss_gradient(
     """
 
     def cotangent(logits: Tensor) -> Tensor:
-        _check_classes(labels, logits.shape[1])
+        check_classes(labels, logits.shape[1])
         return _slope(loss, logits, labels)
 
     logits, gradient = victim.logits_and_vjp(images, cotangent)
@@ -102,6 +106,11 @@ def _slope(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
     return slope
 
 
-def _check_classes(labels: Tensor, classes: int) -> None:
+def check_classes(labels: Tensor, classes: int) -> None:
+    """Refuse labels that are no classes of the victim.
+
+    Raises:
+        TensorError: as said.
+    """
     if int(labels.max()) >= classes:
         raise TensorError("a label is no class of the victim", expected=f"0 to {classes - 1}", got=int(labels.max()))

@@ -2,14 +2,33 @@
 
 from collections.abc import Mapping
 
+from stl_ray.attacks.apgd import AutoProjectedGradient, AutoProjectedGradientDlr, TargetedAutoProjectedGradient
+from stl_ray.attacks.autoattack import AutoAttack
 from stl_ray.attacks.base import Attack
 from stl_ray.attacks.bim import BasicIterative
+from stl_ray.attacks.carlini_wagner import CarliniWagner
+from stl_ray.attacks.deepfool import DeepFool
+from stl_ray.attacks.fab import FastAdaptiveBoundary, TargetedFastAdaptiveBoundary
 from stl_ray.attacks.fgsm import FastGradientSign
+from stl_ray.attacks.noise import RandomNoise
+from stl_ray.attacks.pgd import ProjectedGradient
+from stl_ray.attacks.square import Square
 from stl_ray.options import named, with_options
 
 ATTACKS: dict[str, type[Attack]] = {
     "fgsm": FastGradientSign,
     "bim": BasicIterative,
+    "pgd": ProjectedGradient,
+    "apgd": AutoProjectedGradient,
+    "apgd_dlr": AutoProjectedGradientDlr,
+    "apgd_t": TargetedAutoProjectedGradient,
+    "autoattack": AutoAttack,
+    "deepfool": DeepFool,
+    "cw": CarliniWagner,
+    "fab": FastAdaptiveBoundary,
+    "fab_t": TargetedFastAdaptiveBoundary,
+    "square": Square,
+    "noise": RandomNoise,
 }
 
 

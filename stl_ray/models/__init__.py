@@ -15,12 +15,13 @@ from stl_ray.models.checkpoint import load_weights, save_classifier
 from stl_ray.models.classifier import Classifier
 from stl_ray.models.initialisation import seeded
 from stl_ray.models.prediction import predict, tile_size
-from stl_ray.models.protocol import Looping, Victim, in_loop
+from stl_ray.models.protocol import Looping, ManyProducts, Victim, in_loop, logits_and_vjps
 from stl_ray.models.registry import build_classifier, builders, check_classifier
 
 __all__ = [
     "Classifier",
     "Looping",
+    "ManyProducts",
     "Victim",
     "build_classifier",
     "builders",
@@ -28,6 +29,7 @@ __all__ = [
     "in_loop",
     "load",
     "load_weights",
+    "logits_and_vjps",
     "predict",
     "save_classifier",
     "seeded",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 
@@ -33,6 +34,27 @@ class Victim(Protocol):
             weights, their gradients and its mode stay as they are.
         """
         ...
+
+
+@runtime_checkable
+class ManyProducts(Protocol):
+    """A victim that answers several products at one point cheaper than one after the other."""
+
+    def logits_and_vjps(self, images: Tensor, cotangents: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """As `Victim.logits_and_vjp`, with cotangents (R, B, n) and products (R, B, 3, H, W)."""
+        ...
+
+
+def logits_and_vjps(victim: Victim, images: Tensor, cotangents: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Logits (B, n), and the products (R, B, 3, H, W) of R >= 1 cotangents (R, B, n) at the same images."""
+    if isinstance(victim, ManyProducts):
+        return victim.logits_and_vjps(images, cotangents)
+    logits, first = victim.logits_and_vjp(images, lambda logits: cotangents(logits)[0])
+    others = [
+        victim.logits_and_vjp(images, lambda logits, row=row: cotangents(logits)[row])[1]  # type: ignore[misc]
+        for row in range(1, len(cotangents(logits)))
+    ]
+    return logits, torch.stack([first, *others])
 
 
 @runtime_checkable
