@@ -308,9 +308,11 @@ class TiersConfig(Budgeted):
     )
     attacks: tuple[TierAttack, ...] = Field(
         (
-            TierAttack(name="grey-bim", tier="T1b", attack="bim"),
-            TierAttack(name="bpda-bim", tier="T3", attack="bim", options={"steps": 20}),
-            TierAttack(name="exact-bim", tier="T4", attack="bim", options={"steps": 20}),
+            TierAttack(name="grey-pgd", tier="T1b", attack="pgd"),
+            TierAttack(name="bpda-pgd", tier="T3", attack="pgd"),
+            TierAttack(name="exact-pgd", tier="T4", attack="pgd"),
+            TierAttack(name="exact-autoattack", tier="T4", attack="autoattack"),
+            TierAttack(name="square", tier="T5", attack="square", options={"queries": 1000}),
         ),
         description="the attacks in their order; () for none",
     )

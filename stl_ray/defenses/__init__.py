@@ -10,6 +10,7 @@ A defense itself knows nothing of classifiers and attacks.
 from stl_ray.defenses.base import APPLIED, Defense, Linearised, Pullback, Purified, deployed
 from stl_ray.defenses.compose import Backward, Defended, surrogate
 from stl_ray.defenses.registry import DEFENSES, check_defense, make_defense, needs_space
+from stl_ray.defenses.stl import SparseTransformation
 
 __all__ = [
     "APPLIED",
@@ -20,6 +21,7 @@ __all__ = [
     "Linearised",
     "Pullback",
     "Purified",
+    "SparseTransformation",
     "check_defense",
     "deployed",
     "make_defense",

@@ -14,7 +14,7 @@ from stl_ray.evaluation.cascade import Assault, Rules, run_cascade
 from stl_ray.evaluation.predictions import NO_VERDICT, PREDICTIONS_SCHEMA
 from stl_ray.evaluation.scores import UNDEFENDED, Comparison, Score, Setting, score
 from stl_ray.evaluation.threats import GREY_BOX, KNOWLEDGE, ThreatTier, threat_of
-from stl_ray.evaluation.tiers import VERDICTS_SCHEMA, cascade_scores
+from stl_ray.evaluation.tiers import VERDICTS_SCHEMA, cascade_scores, fixed_ids
 
 __all__ = [
     "GREY_BOX",
@@ -31,6 +31,7 @@ __all__ = [
     "ThreatTier",
     "attack_summaries",
     "cascade_scores",
+    "fixed_ids",
     "run_cascade",
     "score",
     "threat_of",

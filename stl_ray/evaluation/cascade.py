@@ -129,7 +129,7 @@ def run_cascade(
 
 def verdicts_on(deployed: Victim, images: Tensor, ids: Sequence[str]) -> Tensor:
     """The deployed pipeline's class of every image, (B,), with the draws of a randomised defense keyed by the id."""
-    size = tile_size(*images.shape[-2:], images.device)
+    size = tile_size(images.shape[-2], images.shape[-1], images.device)
     parts = [
         predict(in_loop(deployed, ids[start : start + size]), images[start : start + size])
         for start in range(0, len(images), size)

@@ -5,9 +5,11 @@ image that fell is not attacked again, so what an attack is scored on are the su
 case is the same as if every attack had seen every image.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -109,6 +111,12 @@ def cascade_scores(table: pa.Table, item: str) -> dict[str, Any]:
     }
 
 
+def fixed_ids(ids: Sequence[str], count: int | None) -> list[str]:
+    """The `count` ids whose SHA-256 is lowest, or all: the same of the same images, whatever their order or number."""
+    ordered = sorted(ids, key=lambda name: hashlib.sha256(name.encode()).digest())
+    return ordered if count is None else ordered[:count]
+
+
 def survivors(labels: Sequence[int], verdicts: Sequence[Sequence[dict[str, Any]]]) -> list[int]:
     """The positions of the images whose every verdict so far is right; an attack that ran out of time says nothing."""
     return [
@@ -122,8 +130,8 @@ def _checked(table: pa.Table, item: str) -> list[dict[str, Any]]:
     missing = [name for name in VERDICTS_SCHEMA.names if name not in table.column_names]
     if missing or table.num_rows == 0:
         raise InputError("not a table of verdicts", item=item, expected="rows of every column", got=missing or "none")
-    rows = table.select(VERDICTS_SCHEMA.names).cast(VERDICTS_SCHEMA).sort_by("id").to_pylist()
-    for before, after in zip(rows, rows[1:], strict=False):
+    rows: list[dict[str, Any]] = table.select(VERDICTS_SCHEMA.names).cast(VERDICTS_SCHEMA).sort_by("id").to_pylist()
+    for before, after in pairwise(rows):
         if before["id"] == after["id"]:
             raise InputError("an id comes twice", item=item, got=after["id"])
     for row in rows:

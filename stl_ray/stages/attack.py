@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 
 from stl_ray.attacks import Budget, make_attack
-from stl_ray.config import Experiment, NamedAttack
+from stl_ray.config import Budgeted, Experiment, NamedAttack
 from stl_ray.images import class_names_of, image_schema, to_uint8
 from stl_ray.stages.computing import TURNS
 from stl_ray.stages.inputs import classifier_of, dataset_of
@@ -62,7 +62,7 @@ def identity_of(experiment: Experiment, attack: NamedAttack, classifier: str, da
     }
 
 
-def budget_of(attack: NamedAttack) -> Budget:
+def budget_of(attack: Budgeted) -> Budget:
     """The budget of a set, in [0, 1] pixels."""
     if attack.linf is not None:
         return Budget(kind="linf", size=attack.linf / 255)

@@ -2,7 +2,7 @@
 
 The verdicts are those of the deployed pipeline, classifier(q8(T(q8(x)))); how often the float pipeline would have said
 otherwise is counted beside them. Each defense's retrained classifier sees its own defense's output; for "none" it is
-the vanilla one.
+the vanilla one. After that every defense meets attacks that know of it (`tiers`).
 """
 
 from collections.abc import Mapping
@@ -21,6 +21,7 @@ from stl_ray.evaluation import NO_VERDICT, PREDICTIONS_SCHEMA, UNDEFENDED, Setti
 from stl_ray.images import quantize, to_tensor
 from stl_ray.metrics import psnr
 from stl_ray.models import Victim, predict
+from stl_ray.seeding import seed_of
 from stl_ray.stages.attack import identity_of as attack_identity
 from stl_ray.stages.computing import TURNS
 from stl_ray.stages.gallery import write_gallery
@@ -28,6 +29,8 @@ from stl_ray.stages.inputs import classifier_of, dataset_of, make_defenses, run_
 from stl_ray.stages.records import by_size, class_names, pixels_of, plan_parts
 from stl_ray.stages.runner import PlannedRun, ShardJob, run_shards
 from stl_ray.stages.session import device_of
+from stl_ray.stages.tiers import plan_checks, plan_tiers, tier_scores
+from stl_ray.stages.victims import retrained_name
 from stl_ray.stages.works import ShardOutput, TableWork
 from stl_ray.store import Dataset, Layout, PlannedShard, Storage, require_same
 from stl_ray.store.layout import CLEAN, VANILLA
@@ -43,9 +46,11 @@ def run(experiment: Experiment) -> dict[str, Any]:
     layout = Layout(experiment.root)
     cells = cells_of(experiment)
     run_shards(_job(experiment, cells), experiment)
-    predictions = {
-        cell: pa.concat_tables(Dataset.open(layout.uri(planned.folder)).tables()) for cell, planned in cells.items()
-    }
+    for planned in (plan_tiers, plan_checks):
+        job = planned(experiment)
+        if job is not None:
+            run_shards(job, experiment)
+    predictions = {cell: pa.concat_tables(Dataset.open(layout.uri(run.folder)).tables()) for cell, run in cells.items()}
     names = class_names(dataset_of(experiment.root, layout.ingested("test")))
     settings: tuple[Setting, ...] = ("vanilla", "retrained") if experiment.train.retrain else ("vanilla",)
     scores = score(predictions, classifier=experiment.train.classifier, class_names=names, settings=settings)
@@ -56,6 +61,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
             for name, dataset in attacked.items()
         }
     )
+    scores["tiers"] = tier_scores(experiment, scores["chance"])
     Storage.open(experiment.root).write_json(Layout.scores, scores)
     *_, shown = defenses_with_none(experiment).items()
     write_gallery(experiment, images_of(experiment, CLEAN), attacked, *shown, predictions)
@@ -129,11 +135,6 @@ def defenses_with_none(experiment: Experiment, device: str = "cpu") -> dict[str,
     return {UNDEFENDED: undefended, **make_defenses(experiment, device)}
 
 
-def retrained_name(experiment: Experiment, defense: str) -> str:
-    """The classifier of the retrained setting: the defense's own, and the vanilla one without defense."""
-    return defense if defense != UNDEFENDED and experiment.train.retrain else VANILLA
-
-
 @dataclass
 class EvaluateWork(TableWork):
     """Predicts the images of a shard behind a defense, with the vanilla and the retrained classifier.
@@ -179,7 +180,8 @@ class EvaluateWork(TableWork):
         for positions, images in by_size(pixels_of(table), self._device):
             clean = to_tensor([originals[position] for position in positions]).to(self._device)
             with TURNS.turn():
-                purified = defense.purify(images)
+                own = [seed_of(self.experiment.seed, ids[position], "defense draw") for position in positions]
+                purified = defense.purify(images, seeds=own)
                 columns = self._columns(name, purified, clean)
             for index, position in enumerate(positions):
                 row = {key: values[index].item() for key, values in columns.items()}

@@ -3,7 +3,9 @@
 from stl_ray.attacks import make_attack
 from stl_ray.config import Experiment
 from stl_ray.defenses import check_defense
+from stl_ray.errors import ConfigError
 from stl_ray.models import check_classifier
+from stl_ray.stages.attack import budget_of
 
 
 def preflight(experiment: Experiment) -> None:
@@ -15,5 +17,14 @@ def preflight(experiment: Experiment) -> None:
     check_classifier(experiment.train.classifier)
     for attack in experiment.attack.sets:
         make_attack(attack.attack, attack.options)
+    tiers = experiment.evaluate.tiers
+    for own in tiers.attacks:
+        method = make_attack(own.attack, own.options)
+        try:
+            method.check(budget_of(tiers), tiers.store)
+        except ConfigError as error:
+            raise ConfigError(error.message, item=own.name, expected=error.expected, got=error.got) from error
+        if own.tier == "T2" and tiers.substitute is None:
+            raise ConfigError("no experiment to transfer from", item=own.name, expected="evaluate.tiers.substitute")
     for defense in experiment.defenses:
         check_defense(defense.defense, defense.options)

@@ -14,6 +14,8 @@ project/DEFENSE-SPLIT/          purified shards (a run)
 train/CLASSIFIER/               model artifact, metrics.jsonl, checkpoints
 attack/SET/                     adversarial shards (a run)
 evaluate/DEFENSE-on-SET/        predictions (a run); scores.json, gallery.parquet beside them
+evaluate/DEFENSE-under-attack/  verdicts under the attacks of the tiers (a run)
+evaluate/DEFENSE-under-checks/  what the sanity checks look at (a run)
 report/                         report.html, report.md, figures/
 jobs/JOB/                       one file for each session of a job: times, versions
 status/JOB.json                 how far a job is, or how its last session ended
@@ -74,6 +76,14 @@ class Layout:
     def predictions(self, defense: str, attack_set: str) -> str:
         """The predictions on an attack set (or `clean`) behind a defense (or `none`)."""
         return f"evaluate/{defense}-on-{attack_set}"
+
+    def verdicts(self, defense: str) -> str:
+        """A defense's verdicts under the attacks of the tiers."""
+        return f"evaluate/{defense}-under-attack"
+
+    def probes(self, defense: str) -> str:
+        """What the sanity checks of a defense look at."""
+        return f"evaluate/{defense}-under-checks"
 
     @classmethod
     def status(cls, job: str) -> str:
