@@ -14,6 +14,7 @@ from stl_ray.attacks.base import Attack, AttackResult, AttackStatus
 from stl_ray.attacks.budget import Budget, Store
 from stl_ray.attacks.families import FixedBudget, MinimumNorm
 from stl_ray.attacks.registry import ATTACKS, make_attack
+from stl_ray.attacks.universal import Universal, fooling_rate
 
 __all__ = [
     "ATTACKS",
@@ -24,5 +25,7 @@ __all__ = [
     "FixedBudget",
     "MinimumNorm",
     "Store",
+    "Universal",
+    "fooling_rate",
     "make_attack",
 ]

@@ -76,6 +76,7 @@ class Problem:
     radius: Tensor  # (B,) float32 of [0, 1] pixels, in `norm`
     seeds: Tensor  # (B,) int64, of each image's random streams
     norm: Norm
+    only: int | None = None  # images in a tile, where a sequence of single images fixes it
 
     def tensors(self) -> tuple[Tensor, ...]:
         """What there is of every image, for `in_tiles`."""
@@ -100,6 +101,8 @@ class Problem:
     @property
     def tile(self) -> int:
         """Images in a tile."""
+        if self.only is not None:
+            return self.only
         return tile_size(self.images.shape[-2], self.images.shape[-1], self.images.device)
 
     def tiled(self, function: "Callable[[Problem], tuple[Tensor, ...]]") -> tuple[Tensor, ...]:

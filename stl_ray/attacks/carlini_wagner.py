@@ -1,6 +1,6 @@
 """Carlini and Wagner's L2 attack: ||x' - x||^2 + c max(0, margin + confidence) by Adam in tanh space, c by bisection.
 
-Source: Carlini, Wagner 2017, section V and their released defaults. Per image: c, its bisection, Adam's moments, the end
+Source: Carlini, Wagner 2017, section V and their released defaults; the bisection is of c's logarithm. Per image: c, Adam's moments, the end
 of a search that has stopped falling, and last a bisection of the segment to the clean image.
 """
 
@@ -17,6 +17,7 @@ from stl_ray.attacks.segment import drawn_in
 from stl_ray.metrics import l2_norm
 
 _INSIDE = 0.999999  # black and white are brought this share toward grey, or tanh space would hold them fast
+_FALL = 0.99  # share of the loss that must be left at most after a tenth of the steps
 _BETA1, _BETA2, _TINY = 0.9, 0.999, 1e-8  # Adam's
 
 
@@ -31,7 +32,7 @@ class CarliniWagner(MinimumNorm):
     initial_c: float = Field(1e-3, gt=0, description="first weight of the margin; tenfold until one suffices")
     confidence: float = Field(0.0, ge=0, description="margin of logits by which the answer must be wrong")
     abort_early: bool = Field(
-        True, description="end a search in which a tenth of the steps lowered the loss by nothing"
+        True, description="end a search in which a tenth of the steps lowered the loss by less than 1 %"
     )
 
     def search(self, problem: Problem) -> tuple[Tensor, Tensor]:
@@ -57,6 +58,7 @@ class CarliniWagner(MinimumNorm):
             "searches": integers,
             "step": integers,
             "succeeded": zeros.bool(),
+            "lowest": zeros + torch.inf,
             "checked": zeros + torch.inf,
             "best": tile.images.clone(),
             "norm": zeros + torch.inf,
@@ -110,15 +112,16 @@ class CarliniWagner(MinimumNorm):
     def _next_search(self, origin: Tensor, loss: Tensor, state: State) -> State:
         """The next c for the images whose search has ended."""
         step, checked = state["step"], state["checked"]
+        lowest = torch.minimum(loss, state["lowest"])  # Adam's loss goes up and down on its way
         ended = step >= self.steps
         if self.abort_early:
             check = step % max(self.steps // 10, 1) == 1
-            ended = ended | (check & (loss > 0.9999 * checked))
-            checked = torch.where(check, loss, checked)
+            ended = ended | (check & (lowest > _FALL * checked))
+            checked = torch.where(check, lowest, checked)
         c, succeeded = state["c"], state["succeeded"]
         high = torch.where(ended & succeeded, c, state["high"])
         low = torch.where(ended & ~succeeded, c, state["low"])
-        c = torch.where(ended, torch.where(high.isinf(), 10 * c, (low + high) / 2), c)
+        c = torch.where(ended, torch.where(high.isinf(), 10 * c, _between(low, high)), c)
         searches = state["searches"] + ended.long()
         fresh = column(ended)
         return {
@@ -130,8 +133,14 @@ class CarliniWagner(MinimumNorm):
             "high": high,
             "step": torch.where(ended, 0, step),
             "succeeded": succeeded & ~ended,
+            "lowest": torch.where(ended, torch.inf, lowest),
             "checked": torch.where(ended, torch.inf, checked),
             "w": torch.where(fresh, origin, state["w"]),
             "first": torch.where(fresh, 0, state["first"]),
             "second": torch.where(fresh, 0, state["second"]),
         }
+
+
+def _between(low: Tensor, high: Tensor) -> Tensor:
+    """The geometric mean, because what c must be is known to an order of magnitude; a tenth of the upper bound at 0."""
+    return torch.where(low > 0, (low * high).sqrt(), high / 10)

@@ -29,7 +29,8 @@ def in_rounds(
     Returns:
         The state of every image, (B, ...) each.
     """
-    size, total = problem.tile, len(problem.images)
+    # Half a tile: what is left of the last ones is paid for in full.
+    size, total = max(problem.tile // 2, 1), len(problem.images)
     rows = torch.arange(total, device=problem.images.device)
     tiles = [_Tile(problem, part, size) for part in torch.split(rows, size)]
     for tile in tiles:

@@ -135,7 +135,8 @@ def _moved(tile: Problem, current: Tensor, stream: int, side: int) -> Tensor:
 
 def _norms(windows: Tensor) -> Tensor:
     squares: Tensor = windows.square().sum(dim=(2, 3), keepdim=True)
-    return squares.sqrt()
+    norms: Tensor = squares.sqrt()
+    return norms
 
 
 def _bump(side: int, draw: Tensor) -> Tensor:
@@ -157,4 +158,5 @@ def _pyramid(height: int, width: int) -> Tensor:
         rows = slice(max(top - ring, 0), min(top + ring + 1, height))
         columns = slice(max(left - ring, 0), min(left + ring + 1, width))
         pyramid[rows, columns] += 1 / (ring + 1) ** 2
-    return pyramid / pyramid.norm()
+    norm: Tensor = pyramid.norm()
+    return pyramid / norm

@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from stl_ray.attacks import ATTACKS, Attack, AttackResult, Budget, FixedBudget, MinimumNorm, make_attack
+from stl_ray.attacks import ATTACKS, Attack, AttackResult, Budget, FixedBudget, MinimumNorm, Universal, make_attack
 from stl_ray.errors import ConfigError
 from stl_ray.images import quantize
 from stl_ray.models import Classifier, build_classifier, predict
@@ -14,6 +14,8 @@ pytestmark = pytest.mark.parametrize("name", ATTACKS)
 
 BUDGETS = [Budget(size=0.015), Budget(size=0.3), Budget(size=0.08, space="standardized"), Budget(kind="l2", size=1.0)]
 BUDGETS += [Budget(kind="linf", size=8 / 255)]
+
+SMALL = Budget(size=0.05)
 
 QUICK = {
     "apgd": {"steps": 12},
@@ -25,6 +27,8 @@ QUICK = {
     "fab_t": {"steps": 4, "targets": 3},
     "square": {"queries": 25, "restarts": 2},
     "pgd": {"steps": 5, "restarts": 2},
+    "uap": {"epochs": 1, "steps": 3},
+    "uap_gradient": {"epochs": 2, "batch": 5},
 }
 """Options with which a contract takes a moment."""
 
@@ -46,10 +50,20 @@ def made(name) -> Attack:
     return make_attack(name, QUICK.get(name, {}))
 
 
-def attack(name, victim, images, labels=None, *, budget=Budget(size=0.05), ids=None, store="u8") -> AttackResult:
+def attack(name, victim, images, labels=None, *, budget=SMALL, ids=None, store="u8") -> AttackResult:
     labels = predict(victim, images) if labels is None else labels
     ids = [f"test/{index}" for index in range(len(images))] if ids is None else ids
-    return made(name)(victim, images, labels, budget=budget, ids=ids, seed=7, store=store)
+    method = made(name)
+    if isinstance(method, Universal):
+        # One vector of a fixed norm that no image of the contracts is over, trained on images of its own.
+        budget = budget if budget.kind != "dissimilarity" else Budget(kind="l2", size=budget.size)
+        training = quantize(torch.rand(12, *images.shape[1:], generator=torch.Generator().manual_seed(0)))
+        method = method.with_vector(method.train(victim, training, budget=budget, seed=7))
+    return method(victim, images, labels, budget=budget, ids=ids, seed=7, store=store)
+
+
+def universal(name) -> bool:
+    return isinstance(made(name), Universal)
 
 
 def same(first: AttackResult, second: AttackResult, rows: list[int]) -> bool:
@@ -86,6 +100,7 @@ def test_certificate_budget_box_and_storage(name, victim, images, budget, store)
     full = torch.tensor([status in ("ok", "over_budget") for status in result.status])
     if isinstance(made(name), MinimumNorm):
         full = torch.tensor([status == "over_budget" for status in result.status])
+    full &= not universal(name)  # clipping takes from a vector what it takes
     assert bool((exact[full] >= {"u8": 0.98, "f32": 0.999}[store] * budget.size).all())
     assert set(result.status) <= {"ok", "over_budget", "not_found"}
     assert result.images.isfinite().all() and 0 <= float(result.images.min()) <= float(result.images.max()) <= 1
@@ -172,6 +187,8 @@ def test_identity_queries_are_the_passes_through_the_victim(name, victim, images
             passes.append(1)
             return victim.logits_and_vjp(batch, cotangent)
 
+    if universal(name):
+        pytest.skip("a vector asks nothing when it is applied")
     result = attack(name, Counting(), images[:1], predict(victim, images[:1]))
     verdicts = 5 if name == "autoattack" else 2  # the clean image and the attacked one, or those of its parts
     assert len(passes) - verdicts <= int(result.queries[0]) <= len(passes) - 2
@@ -179,6 +196,8 @@ def test_identity_queries_are_the_passes_through_the_victim(name, victim, images
 
 @pytest.mark.parametrize("level", [0, 1, 128, 255])
 def test_certificate_flat_images_stay_finite_and_within_budget(name, victim, level):
+    if universal(name):
+        pytest.skip("a vector's budget is of no image")
     images = torch.full((1, 3, 24, 40), level / 255)
     result = attack(name, victim, images)
     change = (result.images.double() - images.double()).norm()
@@ -193,7 +212,7 @@ def test_identity_one_class_has_no_success(name, images):
     victim = build_classifier("small_cnn", ["only"], seed=0).eval()
     result = attack(name, victim, images)
     assert not result.success.any()
-    if name not in RANDOM:
+    if name not in RANDOM and not universal(name):
         assert set(result.status) == {"budget_unreachable" if isinstance(made(name), FixedBudget) else "not_found"}
         assert torch.equal(result.images, images)
 
@@ -208,7 +227,7 @@ def test_identity_any_number_of_classes_can_be_attacked(name, images, classes):
         torch.nn.Sequential(torch.nn.Flatten(), linear), architecture="linear", class_names=names
     ).eval()
     result = attack(name, victim, images[:3], budget=Budget(size=0.3), store="f32")
-    assert result.success.any() or name == "noise"
+    assert result.success.any() or name == "noise" or universal(name)
 
 
 @pytest.mark.parametrize("store", ["u8", "f32"])

@@ -24,7 +24,7 @@ def test_identity_predictions_are_the_largest_logits(natural_images):
     assert isinstance(victim, Victim)
     many = natural_images.repeat(8, 1, 1, 1)[:180]
     assert torch.equal(predict(victim, many), many.mean(dim=(2, 3)).argmax(dim=1))
-    assert victim.sizes == [32] * 6  # 180 images in full tiles
+    assert victim.sizes == [16] * 12  # 180 images in full tiles
 
 
 def test_invariant_alone_together_and_shuffled(natural_images):
@@ -39,7 +39,7 @@ def test_invariant_alone_together_and_shuffled(natural_images):
 
 def test_identity_tiles_shrink_with_the_image():
     sides = (8, 32, 128, 224, 1024)
-    assert [tile_size(side, side, torch.device("cpu")) for side in sides] == [32, 32, 32, 20, 8]
+    assert [tile_size(side, side, torch.device("cpu")) for side in sides] == [16, 16, 16, 16, 8]
     assert [tile_size(side, side, torch.device("cuda")) for side in sides] == [512, 512, 256, 83, 16]
 
 
