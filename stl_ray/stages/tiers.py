@@ -27,9 +27,11 @@ from stl_ray.evaluation import (
     run_cascade,
 )
 from stl_ray.evaluation.sanity import PROBES_SCHEMA, Probes, check_all
-from stl_ray.evaluation.sanity.probing import FINITE_DIFFERENCES, Stored, Subject, probe
+from stl_ray.evaluation.sanity.differences import FINITE_DIFFERENCES
+from stl_ray.evaluation.sanity.probing import probe
+from stl_ray.evaluation.sanity.subject import Stored, Subject
 from stl_ray.images import to_tensor
-from stl_ray.stages.attack import budget_of
+from stl_ray.stages.budgets import budget_of
 from stl_ray.stages.chosen import plan_chosen, rows_if_any, rows_of
 from stl_ray.stages.computing import TURNS
 from stl_ray.stages.inputs import dataset_of

@@ -1,6 +1,6 @@
 """SANITY: whether an evaluation is to be believed. Fifteen checks, each raised or passed by rules over figures.
 
-probing      asks the pipeline what the checks look at
+probing      asks the pipeline what the checks look at: subject, attacking, watching, differences
 probes       its answers as a table
 flags        what a check says
 budget       H1   every stored image within its budget
