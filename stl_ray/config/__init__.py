@@ -3,6 +3,7 @@
 from stl_ray.config.loader import bundled, load_experiment
 from stl_ray.config.sections import (
     AttackConfig,
+    AttackedConfig,
     AutoencoderConfig,
     Budgeted,
     DictionaryConfig,
@@ -25,6 +26,7 @@ from stl_ray.config.sections import (
 
 __all__ = [
     "AttackConfig",
+    "AttackedConfig",
     "AutoencoderConfig",
     "Budgeted",
     "DictionaryConfig",

@@ -245,11 +245,30 @@ class Budgeted(Section):
         return self
 
 
+class AttackedConfig(Section):
+    """What a set is crafted on."""
+
+    classifier: str = Field(
+        "vanilla", description="vanilla; a defense's name, for the classifier retrained for it; an architecture with weights, "
+        "such as resnet50; or module:function that returns a torch module on [0, 1] images"
+    )  # fmt: skip
+    weights: Location | None = Field(None, description="safetensors of an architecture's weights")
+    defense: Name | None = Field(None, description="name of the defense in front of it; absent: it is attacked alone")
+    gradient: Literal["exact", "bpda", "none"] = Field(
+        "exact", description="what of the defense: its exact gradient, the identity in its place, or queries alone"
+    )
+    samples: int = Field(20, ge=1, description="draws of a randomised defense behind every gradient")
+
+
 class NamedAttack(Budgeted):
     """One set of adversarial images: a method, and exactly one of the three budgets."""
 
     name: Name = Field(description="name of the set in paths and tables")
     attack: Name = Field(description="name in the attack registry, such as fgsm, pgd, deepfool or autoattack")
+    engine: Literal["native", "foolbox"] = Field(
+        "native", description="native, or foolbox: then attack is the name of a class of foolbox.attacks"
+    )
+    victim: AttackedConfig = Field(AttackedConfig(), description="what the set is crafted on")
     budget: Literal["per_image", "dataset_mean"] = Field(
         "per_image", description="per_image: no image is over the dissimilarity; dataset_mean: one L2 radius for all, at which "
         "the images' mean dissimilarity is the budget"

@@ -1,11 +1,11 @@
 """What can be refused before any work: names that no registry knows, options that do not fit."""
 
-from stl_ray.attacks import make_attack
+from stl_ray.attacks import Universal, make_attack
 from stl_ray.config import Experiment
 from stl_ray.defenses import check_defense
 from stl_ray.errors import ConfigError
 from stl_ray.models import check_classifier
-from stl_ray.stages.attack import budget_of
+from stl_ray.stages.budgets import budget_of
 
 
 def preflight(experiment: Experiment) -> None:
@@ -16,7 +16,9 @@ def preflight(experiment: Experiment) -> None:
     """
     check_classifier(experiment.train.classifier)
     for attack in experiment.attack.sets:
-        make_attack(attack.attack, attack.options)
+        method = make_attack(attack.attack, attack.options, attack.engine)
+        if not isinstance(method, Universal):  # whose budget is known when the data is
+            method.check(budget_of(attack), attack.store)
     tiers = experiment.evaluate.tiers
     for own in tiers.attacks:
         method = make_attack(own.attack, own.options)

@@ -21,20 +21,41 @@ STORED_PIXELS = 2**31
 BATCH = 64
 
 
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
+"""A stored image, (H, W, 3): 8-bit levels, or what was stored exactly, in [0, 1]."""
+
+
 def pixels_of(table: pa.Table) -> list[NDArray[np.uint8]]:
     """The stored images of a shard, uint8 (H, W, 3) each, in order."""
     return in_threads(_decode, [image["bytes"] for image in table.column("image").to_pylist()])
+
+
+def exact_pixels_of(table: pa.Table) -> list[Pixels]:
+    """The images of an adversarial shard, in order: float32 (H, W, 3) where they were stored so, else as `pixels_of`."""
+    rounded = pixels_of(table)
+    if "pixels" not in table.column_names:
+        return list(rounded)
+    exact = table.column("pixels").to_pylist()
+    return [
+        levels if data is None else np.frombuffer(data, "<f4").reshape(levels.shape)
+        for levels, data in zip(rounded, exact, strict=True)
+    ]
+
+
+def exact_bytes(images: Tensor) -> list[bytes]:
+    """The `pixels` column of (B, 3, H, W) float32 images."""
+    return [image.tobytes() for image in images.detach().cpu().permute(0, 2, 3, 1).contiguous().numpy().astype("<f4")]
 
 
 def _decode(data: bytes) -> NDArray[np.uint8]:
     return decode(data, max_pixels=STORED_PIXELS)
 
 
-def by_size(images: Sequence[NDArray[np.uint8]], device: str) -> Iterator[tuple[list[int], Tensor]]:
+def by_size(images: Sequence[Pixels], device: str) -> Iterator[tuple[list[int], Tensor]]:
     """Batches of at most 64 images of one size: positions, and the images as float32 (B, 3, H, W) in [0, 1]."""
-    groups: dict[tuple[int, ...], list[int]] = {}
+    groups: dict[tuple[object, ...], list[int]] = {}
     for position, image in enumerate(images):
-        groups.setdefault(image.shape, []).append(position)
+        groups.setdefault((image.shape, image.dtype), []).append(position)
     for positions in groups.values():
         for start in range(0, len(positions), BATCH):
             batch = positions[start : start + BATCH]

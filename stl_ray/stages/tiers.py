@@ -19,6 +19,8 @@ from stl_ray import __version__
 from stl_ray.attacks import Budget
 from stl_ray.config import Experiment, NamedAttack
 from stl_ray.evaluation import (
+    GREY_BOX,
+    KNOWLEDGE,
     UNDEFENDED,
     VERDICTS_SCHEMA,
     Assault,
@@ -316,6 +318,8 @@ def tier_scores(experiment: Experiment, chance: float) -> dict[str, Any] | None:
         "setting": "retrained" if experiment.train.retrain else "vanilla",
         "cascade": tiers.cascade,
         "sanity": experiment.evaluate.sanity,
+        "knowledge": {str(tier): line for tier, line in KNOWLEDGE.items()},
+        "grey_box": [str(tier) for tier in GREY_BOX],
         "ids_sha256": next(iter(digests.values())),
         "rows": rows,
     }

@@ -9,7 +9,7 @@ from stl_ray.config import Experiment, TiersConfig
 from stl_ray.defenses import Defended, Defense, make_defense
 from stl_ray.evaluation import UNDEFENDED, Assault, Rules, ThreatTier
 from stl_ray.models import Classifier
-from stl_ray.stages.attack import budget_of
+from stl_ray.stages.budgets import budget_of
 from stl_ray.stages.inputs import classifier_of, make_defenses
 from stl_ray.store import Storage
 from stl_ray.store.layout import VANILLA

@@ -13,6 +13,7 @@ space/                          the stratified space (an artifact)
 project/DEFENSE-SPLIT/          purified shards (a run)
 train/CLASSIFIER/               model artifact, metrics.jsonl, checkpoints
 attack/SET/                     adversarial shards (a run)
+calibrations/SET/               what a set needed from a pass over the data (an artifact)
 evaluate/DEFENSE-on-SET/        predictions (a run); scores.json, gallery.parquet beside them
 evaluate/DEFENSE-under-attack/  verdicts under the attacks of the tiers (a run)
 evaluate/DEFENSE-under-checks/  what the sanity checks look at (a run)
@@ -72,6 +73,10 @@ class Layout:
     def attacked(self, attack_set: str) -> str:
         """The adversarial shards of an attack set."""
         return f"attack/{attack_set}"
+
+    def calibration(self, attack_set: str) -> str:
+        """What an attack set needed from a pass over the data."""
+        return f"calibrations/{attack_set}"
 
     def predictions(self, defense: str, attack_set: str) -> str:
         """The predictions on an attack set (or `clean`) behind a defense (or `none`)."""
