@@ -316,15 +316,13 @@ class TierAttack(Section):
     options: dict[str, OptionValue] = Field({}, description="the attack's own options, such as steps")
 
 
-class TiersConfig(Budgeted):
+class TiersConfig(Section):
     """Attacks that know of the defense, and the worst case over them: what a claim of robustness rests on.
 
     They go in this order, each on the images that the ones before left right, so the cheap ones come first.
     """
 
-    dissimilarity: float | None = Field(
-        0.03, gt=0, le=1, description="budget of every attack: ||x' - x|| / ||x|| in L2"
-    )
+    budget: Budgeted = Field(Budgeted(dissimilarity=0.03), description="of every attack")
     attacks: tuple[TierAttack, ...] = Field(
         (
             TierAttack(name="grey-pgd", tier="T1b", attack="pgd"),
@@ -350,14 +348,6 @@ class TiersConfig(Budgeted):
         None, description="root of another experiment, finished up to train with another seed, whose defenses and classifiers "
         "T2 attacks; needed by T2"
     )  # fmt: skip
-
-    @model_validator(mode="before")
-    @classmethod
-    def _has_a_budget(cls, given: object) -> object:
-        kinds = ("dissimilarity", "l2", "linf")
-        if isinstance(given, dict) and all(given.get(kind) is None for kind in kinds):
-            return {**given, "dissimilarity": 0.03}
-        return given
 
 
 class EvaluateConfig(Section):

@@ -23,7 +23,7 @@ def preflight(experiment: Experiment) -> None:
     for own in tiers.attacks:
         method = make_attack(own.attack, own.options)
         try:
-            method.check(budget_of(tiers), tiers.store)
+            method.check(budget_of(tiers.budget), tiers.budget.store)
         except ConfigError as error:
             raise ConfigError(error.message, item=own.name, expected=error.expected, got=error.got) from error
         if own.tier == "T2" and tiers.substitute is None:

@@ -95,7 +95,9 @@ class Context:
     def earlier(self) -> list[NamedAttack]:
         """The stored sets that are within the budget of the tiers, and so count in the worst case."""
         return [
-            item for item in self.experiment.attack.sets if _within(item, budget_of(self.experiment.evaluate.tiers))
+            item
+            for item in self.experiment.attack.sets
+            if _within(item, budget_of(self.experiment.evaluate.tiers.budget))
         ]
 
     def identity(self, name: str) -> dict[str, Any]:
@@ -247,8 +249,8 @@ class ChecksWork(AttackedWork):
         tiers, seed = self.experiment.evaluate.tiers, self.experiment.seed
         subject = Subject(
             behind.victim(behind.strongest, tiers.samples, seed),
-            budget_of(tiers),
-            tiers.store,
+            budget_of(tiers.budget),
+            tiers.budget.store,
             seed,
             self.experiment.evaluate.sanity,
         )
@@ -306,7 +308,7 @@ def tier_scores(experiment: Experiment, chance: float) -> dict[str, Any] | None:
                 record={
                     **context.behind[name].identity,
                     "attacks": [item.name for item in context.assaults(name)],
-                    "budget": budget_of(tiers).model_dump(mode="json"),
+                    "budget": budget_of(tiers.budget).model_dump(mode="json"),
                     "ids_sha256": digests[name],
                     "seed": str(experiment.seed),
                     "version": __version__,
@@ -314,7 +316,7 @@ def tier_scores(experiment: Experiment, chance: float) -> dict[str, Any] | None:
             )
         rows.append({"defense": name, "gradient": context.behind[name].strongest, **scores, "flags": flags})
     return {
-        "budget": {**budget_of(tiers).model_dump(mode="json"), "store": tiers.store},
+        "budget": {**budget_of(tiers.budget).model_dump(mode="json"), "store": tiers.budget.store},
         "setting": "retrained" if experiment.train.retrain else "vanilla",
         "cascade": tiers.cascade,
         "sanity": experiment.evaluate.sanity,

@@ -62,7 +62,7 @@ def retrained_name(experiment: Experiment, defense: str) -> str:
 def rules_of(experiment: Experiment) -> Rules:
     """What holds for every attack of the tiers."""
     tiers = experiment.evaluate.tiers
-    return Rules(budget_of(tiers), tiers.store, experiment.seed, tiers.cascade, tiers.seconds)
+    return Rules(budget_of(tiers.budget), tiers.budget.store, experiment.seed, tiers.cascade, tiers.seconds)
 
 
 def assaults_on(

@@ -75,7 +75,9 @@ def experiment(experiment_of, finished_run, image_tables, natural_images, tmp_pa
     own, classifier = made(
         "own",
         0,
-        evaluate={"tiers": {"dissimilarity": 0.05, "images": 7, "attacks": ATTACKS, "substitute": substitute.root}},
+        evaluate={
+            "tiers": {"budget": {"dissimilarity": 0.05}, "images": 7, "attacks": ATTACKS, "substitute": substitute.root}
+        },
     )
     tables = image_tables(list(to_uint8(images)), 6, 4)
     labels = classifier.logits(images).argmax(1)
