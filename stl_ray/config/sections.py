@@ -313,6 +313,9 @@ class TierAttack(Section):
         "BPDA; T4: through it with its exact gradient, where it has one; T5: by queries alone"
     )  # fmt: skip
     attack: Name = Field(description="name in the attack registry")
+    engine: Literal["native", "foolbox"] = Field(
+        "native", description="native, or foolbox: then attack is the name of a class of foolbox.attacks"
+    )
     options: dict[str, OptionValue] = Field({}, description="the attack's own options, such as steps")
 
 

@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+from stl_ray.config import AttackedConfig
 from stl_ray.store.layout import CLEAN
 
 
@@ -34,6 +35,22 @@ GREY_BOX = (ThreatTier.T1A, ThreatTier.T1B)
 """Tiers whose accuracies are no claim of robustness."""
 
 
-def threat_of(attack: str) -> ThreatTier:
-    """The tier of an attack set, all of which are crafted on the vanilla classifier, or of the clean images."""
-    return ThreatTier.T0 if attack == CLEAN else ThreatTier.T1A
+_THROUGH = {"bpda": ThreatTier.T3, "exact": ThreatTier.T4, "none": ThreatTier.T5}
+
+
+def threat_of(attack: str, defense: str, crafted: AttackedConfig | None = None) -> ThreatTier:
+    """The tier of an attack set, or of the clean images, against one defense.
+
+    Args:
+        attack: the set's name.
+        defense: name of the defense that it is scored on.
+        crafted: what it was crafted on; None: the vanilla classifier.
+    """
+    if attack == CLEAN:
+        return ThreatTier.T0
+    if crafted is None:
+        return ThreatTier.T1A
+    if crafted.defense is None:
+        # Another classifier than the one behind this defense is as good as the vanilla one.
+        return ThreatTier.T1B if crafted.classifier == defense else ThreatTier.T1A
+    return _THROUGH[crafted.gradient] if crafted.defense == defense else ThreatTier.T2

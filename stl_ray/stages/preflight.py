@@ -21,7 +21,7 @@ def preflight(experiment: Experiment) -> None:
             method.check(budget_of(attack), attack.store)
     tiers = experiment.evaluate.tiers
     for own in tiers.attacks:
-        method = make_attack(own.attack, own.options)
+        method = make_attack(own.attack, own.options, own.engine)
         try:
             method.check(budget_of(tiers.budget), tiers.budget.store)
         except ConfigError as error:

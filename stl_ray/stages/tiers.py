@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
 from stl_ray import __version__
 from stl_ray.attacks import Budget
@@ -24,9 +22,9 @@ from stl_ray.evaluation import (
     UNDEFENDED,
     VERDICTS_SCHEMA,
     Assault,
-    ThreatTier,
     cascade_scores,
     run_cascade,
+    threat_of,
 )
 from stl_ray.evaluation.sanity import PROBES_SCHEMA, Probes, check_all
 from stl_ray.evaluation.sanity.differences import FINITE_DIFFERENCES
@@ -37,7 +35,7 @@ from stl_ray.stages.budgets import budget_of
 from stl_ray.stages.chosen import plan_chosen, rows_if_any, rows_of
 from stl_ray.stages.computing import TURNS
 from stl_ray.stages.inputs import dataset_of
-from stl_ray.stages.records import by_size, pixels_of
+from stl_ray.stages.records import Pixels, by_size, exact_pixels_of, pixels_of
 from stl_ray.stages.runner import PlannedRun, ShardJob
 from stl_ray.stages.session import device_of
 from stl_ray.stages.victims import Behind, assaults_on, load_behind, rules_of, substitute_of
@@ -231,7 +229,11 @@ class TiersWork(AttackedWork):
             attacked = dataset_of(self.experiment.root, self._layout.attacked(item.name))
             measured = rows_if_any(attacked, shard.source, ["status", "dissimilarity", "linf", "queries"])
             for image, row in rows_if_any(predictions, shard.source, [column]).items():
-                verdict = {"attack": item.name, "tier": str(ThreatTier.T1A), "prediction": row[column]}
+                verdict = {
+                    "attack": item.name,
+                    "tier": str(threat_of(item.name, name, item.victim)),
+                    "prediction": row[column],
+                }
                 found.setdefault(image, []).append(verdict | {k: v for k, v in measured[image].items() if k != "id"})
         return found
 
@@ -262,7 +264,9 @@ class ChecksWork(AttackedWork):
             truth = torch.from_numpy(labels[positions]).to(self._device)
             stored = {
                 item.name: Stored(
-                    to_tensor([pixels[position] for position in positions]).to(self._device), budget_of(item), "u8"
+                    to_tensor([pixels[position] for position in positions]).to(self._device),
+                    budget_of(item),
+                    item.store,
                 )
                 for item, pixels in sets
             }
@@ -272,13 +276,13 @@ class ChecksWork(AttackedWork):
             rows |= dict(zip(positions, found, strict=True))
         return ShardOutput(pa.Table.from_pylist([rows[place] for place in sorted(rows)], schema=PROBES_SCHEMA))
 
-    def _sets(self, shard: PlannedShard) -> list[tuple[NamedAttack, list[NDArray[np.uint8]]]]:
-        """The chosen images in every stored set of 8-bit images with a budget of its own for each."""
+    def _sets(self, shard: PlannedShard) -> list[tuple[NamedAttack, list[Pixels]]]:
+        """The chosen images in every stored set in which each has a budget of its own."""
         found = []
         for item in self.experiment.attack.sets:
-            if item.store == "u8" and item.budget == "per_image":
+            if item.budget == "per_image":
                 attacked = dataset_of(self.experiment.root, self._layout.attacked(item.name))
-                found.append((item, pixels_of(rows_of(attacked, shard.source))))
+                found.append((item, exact_pixels_of(rows_of(attacked, shard.source))))
         return found
 
 

@@ -87,7 +87,9 @@ def assaults_on(
         else:
             gradient: Literal["exact", "bpda", "none"] = {"T3": "bpda", "T4": "exact", "T5": "none"}[item.tier]  # type: ignore[assignment]
             victim = behind.victim(gradient, tiers.samples, seed)
-        found.append(Assault(item.name, ThreatTier(item.tier), make_attack(item.attack, item.options), victim))
+        found.append(
+            Assault(item.name, ThreatTier(item.tier), make_attack(item.attack, item.options, item.engine), victim)
+        )
     return found
 
 
