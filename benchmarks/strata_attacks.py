@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmarks.measure import Progress
 from benchmarks.stored_images import Stored
-from stl_ray.attacks import make_attack
+from stl_ray.attacks import Budget, make_attack
 from stl_ray.config.sections import AttackConfig
 from stl_ray.models import Victim
 
@@ -49,7 +49,7 @@ def attack_all(victim: Victim, images: Tensor, stored: Stored, progress: Progres
                     victim,
                     images[part],
                     stored.labels[part],
-                    dissimilarity=config.dissimilarity,
+                    budget=Budget(size=config.dissimilarity),
                     ids=stored.ids[part],
                     seed=_SEED,
                 )

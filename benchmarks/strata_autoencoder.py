@@ -42,7 +42,7 @@ def denoise(autoencoder: Autoencoder, images: Tensor, ids: Sequence[str]) -> Den
     clean = from_uint8(thumbnails(images, autoencoder.side))
     noise = torch.stack([_noise(clean.shape[1:], name) for name in ids])
     noisy = (clean + SIGMA * noise).clamp(0, 1)
-    size = tile_size(autoencoder.side, autoencoder.side)
+    size = tile_size(autoencoder.side, autoencoder.side, noisy.device)
     (denoised,) = in_tiles(lambda tile: (autoencoder(tile),), noisy, size=size)
     return Denoising(psnr(noisy, clean).double(), psnr(denoised, clean).double())
 

@@ -89,6 +89,10 @@ class TensorError(StlRayError):
     """A tensor has the wrong shape, type or range for the function that it was given to."""
 
 
+class GradientError(StlRayError):
+    """A gradient was asked of what has none, or none of that kind."""
+
+
 class DictionaryError(StlRayError):
     """A convolutional dictionary breaks its norm convention or has the wrong shape."""
 

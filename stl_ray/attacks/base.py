@@ -1,24 +1,27 @@
-"""What every attack does: check, find a direction, size it to the budget on the 8-bit grid, measure what is stored.
+"""What every attack does: check, craft, hold the budget of every image, and measure what is stored.
 
-A method file supplies `perturb` and nothing else, so no method can leave its budget or report an unmeasured success.
+A method belongs to a family (`stl_ray.attacks.families`) and supplies one function, so that it can neither leave its
+budget nor report an unmeasured success.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from stl_ray.attacks.sizing import size_to_budget
+from stl_ray.attacks.budget import LEVELS, Budget, Norm, Store, standardized_dissimilarity
+from stl_ray.attacks.randomness import stream
+from stl_ray.attacks.sizing import Sized
 from stl_ray.config.sections import Section
-from stl_ray.errors import TensorError
+from stl_ray.errors import ConfigError, TensorError
 from stl_ray.images import quantize
 from stl_ray.metrics import dissimilarity as dissimilarity_of
 from stl_ray.metrics import l2_norm, linf
-from stl_ray.models import Victim, predict, tile_size
+from stl_ray.models import Victim, in_loop, predict, tile_size
 from stl_ray.seeding import seed_of
 from stl_ray.tiling import in_tiles
 
@@ -29,41 +32,148 @@ class AttackStatus(StrEnum):
     OK = "ok"
     ALREADY_WRONG = "already_wrong"  # the clean image is misclassified; attacked all the same
     BUDGET_UNREACHABLE = "budget_unreachable"  # black, no gradient, clipped, or too dark for the grid; goes first
+    NOT_FOUND = "not_found"  # a search for the nearest adversarial image found none; the clean one is stored
+    OVER_BUDGET = "over_budget"  # what was found is beyond the budget; cut to it
 
 
 @dataclass(frozen=True)
 class AttackResult:
     """Adversarial images and what was measured on them as stored, one entry per image."""
 
-    images: Tensor  # (B, 3, H, W) float32 in [0, 1], whole numbers over 255
+    images: Tensor  # (B, 3, H, W) float32 in [0, 1], whole numbers over 255 for u8
     success: Tensor  # (B,) bool: right on the clean image and wrong on this one
     status: list[AttackStatus]
-    dissimilarity: Tensor  # (B,) float32, ||x' - x|| / ||x||
+    dissimilarity: Tensor  # (B,) float32, ||x' - x|| / ||x|| in pixels
+    dissimilarity_standardized: Tensor  # (B,) float32, the same after standardization
+    l2: Tensor  # (B,) float32, ||x' - x|| of [0, 1] pixels
     linf: Tensor  # (B,) float32, in [0, 1]
     queries: Tensor  # (B,) int32: passes through the victim that the method spent, verdicts not counted
     source_pred: Tensor  # (B,) int64: the victim's class of this image
 
+    def rows(self, rows: Tensor) -> "AttackResult":
+        """The result of some of the images, (N,) int64."""
+        tensors = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "status"}
+        return AttackResult(status=[self.status[row] for row in rows.tolist()], **tensors)
+
+    def put(self, rows: Tensor, other: "AttackResult") -> "AttackResult":
+        """This result with the given rows, (N,) int64, taken from `other`, which has those alone."""
+        status = list(self.status)
+        for row, value in zip(rows.tolist(), other.status, strict=True):
+            status[row] = value
+        tensors = {field.name: getattr(self, field.name).clone() for field in fields(self) if field.name != "status"}
+        for name, values in tensors.items():
+            values[rows] = getattr(other, name)
+        return AttackResult(status=status, **tensors)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Images to be attacked, as a method sees them: a full tile, or a whole batch of them."""
+
+    victim: Victim
+    images: Tensor  # (B, 3, H, W) float32 in [0, 1]
+    labels: Tensor  # (B,) int64
+    radius: Tensor  # (B,) float32 of [0, 1] pixels, in `norm`
+    seeds: Tensor  # (B,) int64, of each image's random streams
+    norm: Norm
+    only: int | None = None  # images in a tile, where a sequence of single images fixes it
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What there is of every image, for `in_tiles`."""
+        return self.images, self.labels, self.radius, self.seeds
+
+    def of(self, images: Tensor, labels: Tensor, radius: Tensor, seeds: Tensor) -> "Problem":
+        """The same problem of other images."""
+        return replace(self, images=images, labels=labels, radius=radius, seeds=seeds)
+
+    def rows(self, rows: Tensor) -> "Problem":
+        """The same problem of some of the images, (N,) int64."""
+        return self.of(*(tensor[rows] for tensor in self.tensors()))
+
+    def with_images(self, images: Tensor) -> "Problem":
+        """The same problem at other points, (B, 3, H, W)."""
+        return replace(self, images=images)
+
+    def with_radius(self, radius: Tensor) -> "Problem":
+        """The same problem with other radii, (B,)."""
+        return replace(self, radius=radius)
+
+    @property
+    def tile(self) -> int:
+        """Images in a tile."""
+        if self.only is not None:
+            return self.only
+        return tile_size(self.images.shape[-2], self.images.shape[-1], self.images.device)
+
+    def tiled(self, function: "Callable[[Problem], tuple[Tensor, ...]]") -> tuple[Tensor, ...]:
+        """What a function makes of full tiles, each of which is a loop of its own to the victim; (B, ...) each."""
+
+        def loop(*tensors: Tensor) -> tuple[Tensor, ...]:
+            here = self.of(*tensors)
+            return function(replace(here, victim=in_loop(self.victim, here.seeds.tolist())))
+
+        return in_tiles(loop, *self.tensors(), size=self.tile)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an attack is given, checked."""
+
+    victim: Victim
+    images: Tensor  # (B, 3, H, W) float32 in [0, 1] on the 8-bit grid
+    labels: Tensor  # (B,) int64
+    budget: Budget
+    ids: Sequence[str]
+    seed: int
+    store: Store
+    right: Tensor  # (B,) bool: the victim is right on the clean image
+
+    @property
+    def levels(self) -> Tensor:
+        """Whole 8-bit levels of the clean images, (B, 3, H, W) float64 on the CPU."""
+        return (self.images.detach().cpu().to(torch.float64) * LEVELS).round()
+
+    def problem(self) -> Problem:
+        """What a method sees of it."""
+        seeds = [seed_of(self.seed, name, "attack") for name in self.ids]
+        return Problem(
+            victim=self.victim,
+            images=self.images,
+            labels=self.labels,
+            radius=self.budget.radius(self.images),
+            seeds=torch.tensor(seeds, dtype=torch.int64, device=self.images.device),
+            norm=self.budget.norm,
+        )
+
+    def rows(self, rows: Tensor) -> "Task":
+        """The task of some of the images, (N,) int64."""
+        ids = [self.ids[row] for row in rows.tolist()]
+        return replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            right=self.right[rows.to(self.right.device)],
+            ids=ids,
+        )
+
 
 class Attack(Section, ABC):
-    """An attack with its options as fields, held to a dissimilarity of every single image."""
+    """An attack with its options as fields, held to a budget of every single image."""
 
-    @abstractmethod
-    def perturb(self, victim: Victim, images: Tensor, labels: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-        """The direction in which each image is to go; its length is settled by the caller.
-
-        Args:
-            victim: the classifier.
-            images: (B, 3, H, W) in [0, 1]; each is to be treated on its own.
-            labels: (B,) true classes.
-            radius: (B,) the L2 norm that the perturbation will have, in [0, 1] pixels.
-
-        Returns:
-            (B, 3, H, W) directions and (B,) int64 passes through the victim.
-        """
+    norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf"})
+    """The norms in which the method knows a ball."""
 
     @final
     def __call__(
-        self, victim: Victim, images: Tensor, labels: Tensor, *, dissimilarity: float, ids: Sequence[str], seed: int
+        self,
+        victim: Victim,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        budget: Budget,
+        ids: Sequence[str],
+        seed: int,
+        store: Store = "u8",
     ) -> AttackResult:
         """Attack every image at the given budget; an image's result does not depend on the others.
 
@@ -71,97 +181,111 @@ class Attack(Section, ABC):
             victim: the classifier, in eval mode.
             images: (B, 3, H, W) float32 RGB in [0, 1] on the 8-bit grid, B >= 1.
             labels: (B,) int64, the true classes.
-            dissimilarity: budget ||x' - x|| / ||x||, > 0, in pixel space.
+            budget: how far an image may go; whole levels for linf where 8 bits are stored.
             ids: the images' ids, from which their random streams derive.
             seed: the run seed.
+            store: what the images are stored as, and so what is measured: 8-bit (u8) or float32 (f32).
 
         Raises:
             TensorError: if an argument has the wrong shape or range, or the victim's gradient is not finite.
+            ConfigError: if the method does not know the budget's norm, or 8 bits cannot hold the budget.
         """
-        clean = _levels(images)
-        _check(images, labels, ids, dissimilarity)
+        _check(images, labels, ids)
+        self.check(budget, store)
         right = predict(victim, images) == labels
+        return self.run(Task(victim, images, labels, budget, ids, seed, store, right))
 
-        def directions(tile: Tensor, tile_labels: Tensor) -> tuple[Tensor, ...]:
-            return self.perturb(victim, tile, tile_labels, dissimilarity * l2_norm(tile))
+    def check(self, budget: Budget, store: Store) -> None:
+        """Refuse a budget that this attack or its storage cannot hold.
 
-        direction, queries = in_tiles(directions, images, labels, size=tile_size(*images.shape[-2:]))
-        sized = [
-            size_to_budget(levels, _finite(way, name), dissimilarity, _stream(seed, name))
-            for levels, way, name in zip(clean, direction.detach().cpu(), ids, strict=True)
-        ]
-        levels = torch.stack([item.levels for item in sized])
-        adversarial = quantize((levels / 255).to(images))
-        source_pred = predict(victim, adversarial)
-        return AttackResult(
-            images=adversarial,
-            success=right & (source_pred != labels),
-            status=[_status(item.reached, bool(is_right)) for item, is_right in zip(sized, right, strict=True)],
-            # On whole levels the sums are exact, whatever the order in which they are taken.
-            dissimilarity=dissimilarity_of(levels, clean).to(torch.float32),
-            linf=(linf(levels, clean) / 255).to(torch.float32),
-            queries=queries.to(torch.int32),
-            source_pred=source_pred,
-        )
-
-
-def cross_entropy_gradient(victim: Victim, images: Tensor, labels: Tensor) -> Tensor:
-    """The gradient by the image of each image's cross-entropy, (B, 3, H, W).
-
-    Raises:
-        TensorError: if a label is not a class of the victim, or a gradient is not finite.
-    """
-    _, gradient = victim.logits_and_vjp(images, _cross_entropy_cotangent(labels))
-    # Here too, because a sign or a norm may turn NaN into a direction.
-    return _finite(gradient, "the victim's gradient")
-
-
-def _cross_entropy_cotangent(labels: Tensor) -> Callable[[Tensor], Tensor]:
-    def cotangent(logits: Tensor) -> Tensor:
-        classes = logits.shape[1]
-        if int(labels.max()) >= classes:
-            raise TensorError(
-                "a label is no class of the victim", expected=f"0 to {classes - 1}", got=int(labels.max())
+        Raises:
+            ConfigError: as said.
+        """
+        if budget.norm not in self.norms:
+            known = " or ".join(sorted(self.norms))
+            raise ConfigError(
+                "the attack knows no such ball", item=type(self).__name__, expected=known, got=budget.norm
             )
-        # softmax - one_hot, with the true class as minus the sum of the others: the difference itself is lost to
-        # rounding once a probability is near 1, and the gradient of a confident victim would point elsewhere.
-        others = logits.softmax(dim=1).scatter(1, labels[:, None], 0)
-        return others.scatter(1, labels[:, None], -others.sum(dim=1, keepdim=True))
+        levels = budget.size * LEVELS
+        if budget.norm == "linf" and store == "u8" and (levels < 0.5 or abs(levels - round(levels)) > 1e-6):
+            raise ConfigError(
+                "8 bits hold whole levels", item="linf", expected="k / 255, or store: f32", got=budget.size
+            )
 
-    return cotangent
+    @abstractmethod
+    def run(self, task: Task) -> AttackResult:
+        """Craft and measure; of a family, not of a method."""
 
 
-def _levels(images: Tensor) -> Tensor:
-    """Whole 8-bit levels of images on the 8-bit grid, (B, 3, H, W) float64 on the CPU."""
+def measured(task: Task, images: Tensor, status: Sequence[AttackStatus | None], queries: Tensor) -> AttackResult:
+    """What the stored images are: distances, the victim's answer, success.
+
+    Args:
+        task: the attack's.
+        images: (B, 3, H, W), as they are stored.
+        status: of each image where it is not settled by the clean prediction.
+        queries: (B,) passes.
+    """
+    levels, clean = (batch.detach().cpu().to(torch.float64) * LEVELS for batch in (images, task.images))
+    if task.store == "u8":
+        # On whole levels the sums are exact, whatever the order in which they are taken.
+        levels, clean = levels.round(), clean.round()
+    source_pred = predict(task.victim, images)
+    usual = [AttackStatus.OK if right else AttackStatus.ALREADY_WRONG for right in task.right.tolist()]
+    return AttackResult(
+        images=images,
+        success=task.right & (source_pred != task.labels),
+        status=[own or other for own, other in zip(status, usual, strict=True)],
+        dissimilarity=dissimilarity_of(levels, clean).to(torch.float32),
+        dissimilarity_standardized=standardized_dissimilarity(levels / LEVELS, clean / LEVELS).to(torch.float32),
+        l2=(l2_norm(levels - clean) / LEVELS).to(torch.float32),
+        linf=(linf(levels, clean) / LEVELS).to(torch.float32),
+        queries=queries.to(torch.int32),
+        source_pred=source_pred,
+    )
+
+
+def stored_images(levels: Tensor, task: Task) -> Tensor:
+    """Levels, (B, 3, H, W) float64 on the CPU, as images that are stored, on the task's device."""
+    images = (levels / LEVELS).to(task.images)
+    return quantize(images) if task.store == "u8" else images
+
+
+def each_sized(sizing: Callable[..., Sized], task: Task, change: Tensor) -> list[Sized]:
+    """Every image sized on its own, with its own stream.
+
+    Args:
+        sizing: `size_to_budget` or `hold_within_budget`.
+        task: the attack's.
+        change: (B, 3, H, W) of [0, 1] pixels.
+    """
+    rows = zip(task.levels, change.detach().cpu().to(torch.float64), task.ids, strict=True)
+    return [
+        sizing(
+            levels,
+            _finite(way, name) * LEVELS,
+            task.budget,
+            task.store,
+            stream(seed_of(task.seed, name, "attack rounding")),
+        )
+        for levels, way, name in rows
+    ]
+
+
+def _check(images: Tensor, labels: Tensor, ids: Sequence[str]) -> None:
     if images.dim() != 4 or images.shape[1] != 3 or images.dtype != torch.float32 or len(images) == 0:
         got = f"{tuple(images.shape)} {images.dtype}"
         raise TensorError("not an image batch", item="images", expected="(B, 3, H, W) float32, B >= 1", got=got)
     if not torch.equal(quantize(images), images):
         raise TensorError("images are not 8-bit", item="images", expected="whole numbers 0 to 255 over 255")
-    return (images.detach().cpu().to(torch.float64) * 255).round()
-
-
-def _check(images: Tensor, labels: Tensor, ids: Sequence[str], dissimilarity: float) -> None:
     if labels.shape != images.shape[:1] or labels.dtype != torch.int64 or bool((labels < 0).any()):
         got = f"{tuple(labels.shape)} {labels.dtype} from {labels.min() if labels.numel() else 'none'}"
         raise TensorError("labels do not fit", item="labels", expected="one known int64 class per image", got=got)
     if len(ids) != len(images):
         raise TensorError("ids do not fit", item="ids", expected=f"{len(images)} ids", got=len(ids))
-    if not 0 < dissimilarity <= 1:
-        raise TensorError("no such budget", item="dissimilarity", expected="over 0, at most 1", got=dissimilarity)
 
 
-def _finite(direction: Tensor, name: str) -> Tensor:
-    if not bool(direction.isfinite().all()):
+def _finite(change: Tensor, name: str) -> Tensor:
+    if not bool(change.isfinite().all()):
         raise TensorError("not finite", item=name, expected="finite numbers")
-    return direction
-
-
-def _stream(seed: int, name: str) -> torch.Generator:
-    return torch.Generator().manual_seed(seed_of(seed, name, "attack rounding"))
-
-
-def _status(reached: bool, right: bool) -> AttackStatus:
-    if not reached:
-        return AttackStatus.BUDGET_UNREACHABLE
-    return AttackStatus.OK if right else AttackStatus.ALREADY_WRONG
+    return change

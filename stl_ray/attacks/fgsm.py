@@ -3,14 +3,18 @@
 import torch
 from torch import Tensor
 
-from stl_ray.attacks.base import Attack, cross_entropy_gradient
-from stl_ray.models import Victim
+from stl_ray.attacks.base import Problem
+from stl_ray.attacks.families import Direct
+from stl_ray.attacks.geometry import column, rescaled
+from stl_ray.attacks.losses import loss_gradient
 
 
-class FastGradientSign(Attack):
+class FastGradientSign(Direct):
     """x' = x + t sign(gradient of the cross-entropy), t set per image by the budget after clipping."""
 
-    def perturb(self, victim: Victim, images: Tensor, labels: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Attack.perturb`."""
-        gradient = cross_entropy_gradient(victim, images, labels)
-        return gradient.sign(), torch.ones_like(labels)
+    def perturb(self, problem: Problem) -> tuple[Tensor, Tensor]:
+        """See `Direct.perturb`."""
+        _, gradient = loss_gradient(problem.victim, problem.images, problem.labels)
+        sign = gradient.sign()
+        change = sign * column(problem.radius) if problem.norm == "linf" else rescaled(sign, problem.radius)
+        return change, torch.ones_like(problem.labels)

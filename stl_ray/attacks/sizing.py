@@ -1,7 +1,8 @@
-"""Budgets: a direction becomes the 8-bit image at a given normalised L2 dissimilarity from the clean one.
+"""Budgets kept: a perturbation becomes the stored image at, or within, its budget.
 
-One image at a time, on the CPU, in 8-bit levels: clean image c of integers 0 to 255, budget r = rel * ||c||. Squared
-norms are integers below 2^53, so "never over the budget" is decided exactly, and no image sees its batch mates.
+One image at a time, on the CPU, in 8-bit levels and float64: clean image c of integers 0 to 255, radius r. In pixels the
+squared norms of 8-bit images are integers below 2^53, so "never over the budget" is decided exactly, and no image sees
+its batch mates. `weight` is what the budget's space multiplies a change by (ones in pixels).
 
 1. `fit` (real levels): m = min(t |d|, room), the magnitude along the direction d after clipping to the box, with the
    one t for which ||m|| = r. ||m||^2 is piecewise quadratic in t, so t comes from a sort, with no iteration.
@@ -10,40 +11,92 @@ norms are integers below 2^53, so "never over the budget" is decided exactly, an
    is the same, as in FGSM, this mixes the two nearest levels at pixels drawn from the image's own random stream.
 """
 
-from math import floor, sqrt
+from math import sqrt
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-UNDER = 0.02  # a stored image may fall this share short of its budget
-_MARGIN = 1e-6  # kept free below the budget, so that a measurement in float32 does not find the image over it
+from stl_ray.attacks.budget import LEVELS, Budget, Store
+
+UNDER = {"u8": 0.02, "f32": 0.001}
+"""A stored image may fall this share short of its budget."""
+
+# Kept free below the budget, so that a measurement in float32 does not find the image over it; float32 pixels are
+# rounded besides.
+_MARGIN = {"u8": 1e-6, "f32": 1e-5}
 
 
 class Sized(NamedTuple):
-    """An 8-bit image and whether it holds its budget."""
+    """An image to be stored and whether it holds its budget."""
 
-    levels: Tensor  # (C, H, W) float64, whole numbers 0 to 255
+    levels: Tensor  # (3, H, W) float64 in 0 to 255, whole for u8
     reached: bool  # at most UNDER below the budget
 
 
-def size_to_budget(clean: Tensor, direction: Tensor, dissimilarity: float, generator: torch.Generator) -> Sized:
-    """The 8-bit image along `direction` whose dissimilarity from `clean` is the budget, or as near as it can be.
+def size_to_budget(clean: Tensor, change: Tensor, budget: Budget, store: Store, generator: torch.Generator) -> Sized:
+    """The image along `change` whose distance from `clean` is the budget, or as near as it can be.
+
+    In L2 the change is a direction of any length. In L_inf it is a point of the ball, in levels, and stays what it is
+    but for rounding and the box.
 
     Args:
-        clean: (C, H, W) float64 levels, whole numbers 0 to 255.
-        direction: (C, H, W), finite, of any length; zeros stay as they are.
-        dissimilarity: budget ||x' - x|| / ||x||, > 0. The image is never over it.
+        clean: (3, H, W) float64 levels, whole numbers 0 to 255.
+        change: (3, H, W), finite, in levels; zeros stay as they are.
+        budget: the image is never over it.
+        store: what the image is stored as.
         generator: draws which of equal magnitudes go to the upper level.
     """
-    budget = dissimilarity * float(clean.square().sum().sqrt())
-    radius = budget * (1 - _MARGIN)
-    direction = direction.to(torch.float64)
-    room = torch.where(direction > 0, 255 - clean, clean)
-    magnitude = round_down_and_fill(fit(direction, room, radius), radius, generator)
-    achieved = sqrt(float(magnitude.square().sum()))
+    change = change.to(torch.float64)
+    radius = budget.radius_in_levels(clean)
+    if budget.norm == "linf":
+        levels = _within_linf(clean, change, radius, store)
+        achieved = float((levels - clean).abs().max())
+    else:
+        levels, achieved = _along(clean, change, budget, radius, store, generator)
+    return Sized(levels, reached=achieved > 0 and achieved >= (1 - UNDER[store]) * radius)
+
+
+def hold_within_budget(
+    clean: Tensor, change: Tensor, budget: Budget, store: Store, generator: torch.Generator
+) -> Sized:
+    """The image at `change` from `clean` where that is within the budget, else the one on the budget along it.
+
+    Arguments as those of `size_to_budget`, but the change is a point in either norm, with its length. `reached` says
+    that it had to be cut.
+    """
+    change = change.to(torch.float64)
+    radius = budget.radius_in_levels(clean)
+    point = (clean + change).clamp(0, LEVELS)
+    levels = point.round() if store == "u8" else point
+    weight = budget.weights(clean)
+    if budget.norm == "linf":
+        cut = float((levels - clean).abs().max()) > (1 - _MARGIN[store]) * radius
+        return Sized(_within_linf(clean, change, radius, store) if cut else levels, reached=cut)
+    if float(((levels - clean) * weight).square().sum().sqrt()) <= (1 - _MARGIN[store]) * radius:
+        return Sized(levels, reached=False)
+    return Sized(_along(clean, change, budget, radius, store, generator)[0], reached=True)
+
+
+def _along(
+    clean: Tensor, direction: Tensor, budget: Budget, radius: float, store: Store, generator: torch.Generator
+) -> tuple[Tensor, float]:
+    """Levels on the L2 budget along a direction, and the norm that they have in the budget's space."""
+    inner = radius * (1 - _MARGIN[store])
+    room = torch.where(direction > 0, LEVELS - clean, clean)
+    weight = budget.weights(clean).expand_as(clean)
+    magnitude = fit(direction * weight, room * weight, inner) / weight
+    if store == "u8":
+        magnitude = round_down_and_fill(magnitude, inner, generator, weight)
     levels = clean + magnitude * direction.sign()
-    return Sized(levels, reached=achieved > 0 and achieved >= (1 - UNDER) * budget)
+    return levels, sqrt(float((magnitude * weight).square().sum()))
+
+
+def _within_linf(clean: Tensor, change: Tensor, radius: float, store: Store) -> Tensor:
+    if store == "u8":
+        return (clean + change.clamp(-radius, radius).round()).clamp(0, LEVELS)
+    inner = radius * (1 - _MARGIN[store])
+    return (clean + change.clamp(-inner, inner)).clamp(0, LEVELS)
 
 
 def fit(direction: Tensor, room: Tensor, radius: float) -> Tensor:
@@ -71,21 +124,25 @@ def fit(direction: Tensor, room: Tensor, radius: float) -> Tensor:
     return magnitude
 
 
-def round_down_and_fill(magnitude: Tensor, radius: float, generator: torch.Generator) -> Tensor:
+def round_down_and_fill(
+    magnitude: Tensor, radius: float, generator: torch.Generator, weight: Tensor | None = None
+) -> Tensor:
     """Whole magnitudes, each the next below or above, with the largest L2 norm <= radius that greedy filling gives.
 
     Args:
         magnitude: any shape, float64, >= 0, with norm <= radius up to rounding error.
         radius: the L2 norm not to exceed.
         generator: orders entries that lose the same fraction.
+        weight: of every entry in the norm, same shape; ones when absent.
     """
     flat = magnitude.flatten()
+    square = torch.ones_like(flat) if weight is None else weight.flatten().square()
     whole = flat.floor()
-    fraction, cost = flat - whole, 2 * whole + 1  # (k + 1)^2 - k^2
+    fraction, cost = flat - whole, (2 * whole + 1) * square  # (k + 1)^2 - k^2
     shuffled = torch.randperm(len(flat), generator=generator)
     queue = shuffled[fraction[shuffled].argsort(descending=True, stable=True)]
     queue = queue[fraction[queue] > 0]
-    allowance = floor(radius**2) - float(whole.square().sum())
+    allowance = radius**2 - float((whole.square() * square).sum())
     while len(queue) > 0:
         affordable = int((cost[queue].cumsum(0) <= allowance).sum())
         taken, rest = queue[:affordable], queue[affordable:]

@@ -3,7 +3,9 @@
 from stl_ray.config.loader import bundled, load_experiment
 from stl_ray.config.sections import (
     AttackConfig,
+    AttackedConfig,
     AutoencoderConfig,
+    Budgeted,
     DictionaryConfig,
     EvaluateConfig,
     Experiment,
@@ -17,13 +19,17 @@ from stl_ray.config.sections import (
     ReportConfig,
     Source,
     StlConfig,
+    TierAttack,
+    TiersConfig,
 )
 from stl_ray.config.training import AdversarialConfig, TrainConfig
 
 __all__ = [
     "AdversarialConfig",
     "AttackConfig",
+    "AttackedConfig",
     "AutoencoderConfig",
+    "Budgeted",
     "DictionaryConfig",
     "EvaluateConfig",
     "Experiment",
@@ -37,6 +43,8 @@ __all__ = [
     "ReportConfig",
     "Source",
     "StlConfig",
+    "TierAttack",
+    "TiersConfig",
     "TrainConfig",
     "bundled",
     "load_experiment",

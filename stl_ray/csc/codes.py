@@ -62,6 +62,15 @@ class Codes:
         """The codes of the images with these indices (b,), in their order."""
         return Codes(*(_coalesced(part.index_select(0, images)) for part in self._parts()))
 
+    def cleared(self, images: Tensor) -> Self:
+        """The codes with no coefficient left in the images where `images` (B,) bool is true; sparse."""
+        sparse = self.sparse().coefficients
+        kept = ~images[sparse.indices()[0]]
+        coefficients = torch.sparse_coo_tensor(
+            sparse.indices()[:, kept], sparse.values()[kept], sparse.shape, is_coalesced=True, check_invariants=False
+        )
+        return replace(self, coefficients=coefficients)
+
     @classmethod
     def cat(cls, pieces: Sequence[Self]) -> "Codes":
         """The codes of several batches as one; all sparse or all strided."""

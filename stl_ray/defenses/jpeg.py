@@ -23,14 +23,16 @@ class Jpeg(Defense):
     """
 
     quality: int
-    name = "jpeg"
+    name = "jpeg"  # its Jacobian is zero almost everywhere, so that it has no exact gradient to attack with
 
     def identity(self) -> dict[str, Any]:
         """See `Defense.identity`."""
         codec = features.version("libjpeg_turbo") or features.version("jpg")
         return {"defense": self.name, "quality": self.quality, "libjpeg": codec}
 
-    def purify(self, images: Tensor, exclude: Sequence[str] | None = None) -> Purified:
+    def purify(
+        self, images: Tensor, exclude: Sequence[str] | None = None, seeds: Sequence[int] | None = None
+    ) -> Purified:
         """See `Defense.purify`."""
         decoded = [self._compress(image) for image in to_uint8(images)]
         return Purified.without_solver(to_tensor(decoded).to(images.device))

@@ -1,7 +1,7 @@
 """STL: the projection onto the quasi-natural space. Source: Sun et al. 2019, section 3."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,8 +9,11 @@ from torch import Tensor
 
 from stl_ray.config.sections import StlConfig
 from stl_ray.csc import SolveStatus
-from stl_ray.defenses.base import Defense, Purified
-from stl_ray.space import QuasiNaturalSpace
+from stl_ray.defenses.base import Defense, Linearised, Pullback, Purified, require_gradient
+from stl_ray.space import Gradient, QuasiNaturalSpace, SparseTransformationLayer
+
+CG_STEPS = 30
+"""Conjugate gradient steps of the exact gradient: the remaining error is that of the support."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,15 @@ class SparseTransformation(Defense):
     name: str
     space: QuasiNaturalSpace
     config: StlConfig
+    gradients = ("exact", "bpda")
 
     def identity(self) -> dict[str, Any]:
         """See `Defense.identity`."""
         return {"defense": self.name, "space": self.space.digest, **self.config.model_dump(mode="json")}
 
-    def purify(self, images: Tensor, exclude: Sequence[str] | None = None) -> Purified:
+    def purify(
+        self, images: Tensor, exclude: Sequence[str] | None = None, seeds: Sequence[int] | None = None
+    ) -> Purified:
         """See `Defense.purify`."""
         projection = self.space.project(
             images,
@@ -49,3 +55,34 @@ class SparseTransformation(Defense):
             status=[SolveStatus(status).name.lower() for status in projection.status.tolist()],
             sparsity=projection.sparsity,
         )
+
+    def linearised(self, gradient: Gradient) -> Linearised:
+        """See `Defense.linearised`; every solve starts from the codes of the one before."""
+        require_gradient(self, gradient)
+        layer = SparseTransformationLayer(
+            self.space,
+            "exact" if gradient == "exact" else "none",
+            self.config.accuracy,
+            CG_STEPS,
+            method=self.config.method,
+            normalization=self.config.normalization,
+            warm_start=True,
+        )
+
+        def linearise(images: Tensor, seeds: Sequence[int] | None) -> tuple[Tensor, Pullback]:
+            if gradient == "bpda":
+                return layer(images), lambda v: v
+            with torch.enable_grad():
+                leaf = images.detach().requires_grad_()
+                projected = layer(leaf)
+            return projected.detach(), lambda v: torch.autograd.grad(projected, leaf, v, retain_graph=True)[0]
+
+        return linearise
+
+    def routed_to(self, cluster: int) -> "SparseTransformation":
+        """T with one cluster's dictionary for every image, for attacks that suppose another cluster than the predicted.
+
+        Raises:
+            TensorError: the space has no such cluster.
+        """
+        return replace(self, space=self.space.stratum(cluster))

@@ -12,11 +12,14 @@ class Undefended(Defense):
     """Leaves images as they are."""
 
     name = "none"
+    gradients = ("exact", "bpda")  # both are the identity
 
     def identity(self) -> dict[str, Any]:
         """See `Defense.identity`."""
         return {"defense": self.name}
 
-    def purify(self, images: Tensor, exclude: Sequence[str] | None = None) -> Purified:
+    def purify(
+        self, images: Tensor, exclude: Sequence[str] | None = None, seeds: Sequence[int] | None = None
+    ) -> Purified:
         """See `Defense.purify`."""
         return Purified.without_solver(images)

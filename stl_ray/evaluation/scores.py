@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from stl_ray.config import AttackedConfig
 from stl_ray.errors import InputError
 from stl_ray.evaluation.predictions import Cell, aligned
 from stl_ray.evaluation.threats import threat_of
@@ -60,6 +61,7 @@ def score(
     classifier: str,
     class_names: Sequence[str],
     settings: Sequence[Setting] = ("vanilla", "retrained"),
+    crafted: Mapping[str, AttackedConfig] | None = None,
 ) -> dict[str, Any]:
     """The content of scores.json.
 
@@ -68,6 +70,7 @@ def score(
         classifier: architecture that was scored.
         class_names: the classes.
         settings: which classifiers to score; ("vanilla",) where none was retrained.
+        crafted: by attack set, what it was crafted on; the vanilla classifier where it is not there.
 
     Raises:
         InputError: if a defense or an attack set lacks the row that it is compared with, or the tables do not speak
@@ -87,11 +90,17 @@ def score(
         "classifier": classifier,
         "class_names": list(class_names),
         "chance": 1 / len(class_names),
-        "cells": [asdict(_score(columns, cell, setting)) for setting in settings for cell in columns],
+        "cells": [
+            asdict(_score(columns, cell, setting, (crafted or {}).get(cell[1])))
+            for setting in settings
+            for cell in columns
+        ],
     }
 
 
-def _score(columns: Mapping[Cell, Mapping[str, np.ndarray]], cell: Cell, setting: Setting) -> Score:
+def _score(
+    columns: Mapping[Cell, Mapping[str, np.ndarray]], cell: Cell, setting: Setting, crafted: AttackedConfig | None
+) -> Score:
     defense, attack = cell
     own = columns[cell]
     right = own[setting] == own["label"]
@@ -100,7 +109,7 @@ def _score(columns: Mapping[Cell, Mapping[str, np.ndarray]], cell: Cell, setting
         setting=setting,
         defense=defense,
         attack=attack,
-        threat=threat_of(attack),
+        threat=threat_of(attack, defense, crafted),
         correct=int(right.sum()),
         total=len(right),
         accuracy=interval.estimate,

@@ -27,11 +27,14 @@ _EXTRA: dict[ImageKind, list[pa.Field]] = {
         pa.field("sparsity", pa.float32()),  # share of non-zero coefficients
         pa.field("psnr", pa.float32()),  # dB, against the image that went in
     ],
-    "adversarial": [  # all measured on the stored 8-bit image against the stored clean one
+    "adversarial": [  # all measured on the image as stored against the stored clean one
+        pa.field("pixels", pa.binary()),  # float32 (H, W, 3), little-endian, of an image stored exactly; else null
         pa.field("attack", pa.string()),
         pa.field("success", pa.bool_()),  # right on the clean image and wrong on this one
         pa.field("status", pa.string()),
         pa.field("dissimilarity", pa.float32()),  # ||x' - x|| / ||x||
+        pa.field("dissimilarity_standardized", pa.float32()),  # the same after ImageNet's mean and std
+        pa.field("l2", pa.float32()),  # ||x' - x|| in [0, 1] pixel units
         pa.field("linf", pa.float32()),  # in [0, 1] pixel units
         pa.field("queries", pa.int32()),
         pa.field("source_pred", pa.int64()),  # what the attacked classifier says of this image

@@ -10,20 +10,29 @@ from torch import Tensor
 from stl_ray.errors import TensorError
 
 
-def to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
+def to_tensor(images: Sequence[NDArray[np.uint8] | NDArray[np.float32]]) -> Tensor:
     """Stack B >= 1 images of one size, uint8 (H, W, 3), to float32 (B, 3, H, W) in [0, 1].
 
+    Float32 images, in [0, 1] already, stay what they are to the bit.
+
     Raises:
-        TensorError: no images, sizes that differ, or another shape or type.
+        TensorError: no images, sizes that differ, another shape or type, or floats outside [0, 1].
     """
     if not images:
         raise TensorError("no images to stack", expected="at least one")
-    first = images[0].shape
+    first, kind = images[0].shape, images[0].dtype if images[0].dtype == np.float32 else np.dtype(np.uint8)
     for index, image in enumerate(images):
-        if image.shape != first or image.ndim != 3 or first[2] != 3 or image.dtype != np.uint8:
+        if image.shape != first or image.ndim != 3 or first[2] != 3 or image.dtype != kind:
             got = f"{image.shape} {image.dtype}"
-            raise TensorError("images of one batch are RGB of one size", item=index, expected=f"{first} uint8", got=got)
-    return from_uint8(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous())
+            raise TensorError(
+                "images of one batch are RGB of one size", item=index, expected=f"{first} {kind}", got=got
+            )
+    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    if stacked.dtype == torch.uint8:
+        return from_uint8(stacked)
+    if not bool(((stacked >= 0) & (stacked <= 1)).all()):
+        raise TensorError("float images are not in range", expected="[0, 1]", got="other values")
+    return stacked
 
 
 def from_uint8(images: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """CLASSIFIERS: what attacks may see of one, the networks by name, and their checkpoints. Outside is always [0, 1].
 
-protocol         `Victim`: logits and their vector-Jacobian product
+protocol         `Victim`: logits and their vector-Jacobian product; `in_loop`: the same for one attack's loop
 classifier       `Classifier`: a backbone with its normalisation inside
 prediction       the class of every image, whatever its batch
 registry         architectures by name: small images, and all of torchvision
@@ -17,19 +17,23 @@ from stl_ray.models.checkpoint import save_classifier
 from stl_ray.models.classifier import Classifier
 from stl_ray.models.initialisation import seeded
 from stl_ray.models.prediction import predict, tile_size
-from stl_ray.models.protocol import Victim
+from stl_ray.models.protocol import Looping, ManyProducts, Victim, in_loop, logits_and_vjps
 from stl_ray.models.registry import build_classifier, builders, check_classifier
 from stl_ray.models.weights import check_weights, load_weights, weights_digest
 
 __all__ = [
     "Classifier",
+    "Looping",
+    "ManyProducts",
     "Victim",
     "build_classifier",
     "builders",
     "check_classifier",
     "check_weights",
+    "in_loop",
     "load",
     "load_weights",
+    "logits_and_vjps",
     "predict",
     "save_classifier",
     "seeded",

@@ -77,6 +77,20 @@ class Classifier(nn.Module):
             (product,) = torch.autograd.grad(logits, leaf, cotangent(answer))
         return answer, product
 
+    def logits_and_vjps(self, images: Tensor, cotangents: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits (B, n) and products (R, B, 3, H, W) of cotangents (R, B, n); see `ManyProducts`.
+
+        Raises:
+            StlRayError: the classifier is in training mode, where an answer depends on the batch.
+        """
+        self._require_eval()
+        with torch.enable_grad():
+            leaf = images.detach().requires_grad_()
+            logits = self(leaf)
+            answer = logits.detach()
+            products = [torch.autograd.grad(logits, leaf, v, retain_graph=True)[0] for v in cotangents(answer)]
+        return answer, torch.stack(products)
+
     def _require_eval(self) -> None:
         if self.training:
             raise StlRayError("the classifier is in training mode; call eval() first", item=self.architecture)

@@ -1,5 +1,6 @@
 """What a classifier says of each image, whatever images stand beside it."""
 
+import torch
 from torch import Tensor
 
 from stl_ray.errors import TensorError
@@ -7,9 +8,14 @@ from stl_ray.models.protocol import Victim
 from stl_ray.tiling import in_tiles
 
 
-def tile_size(height: int, width: int) -> int:
-    """Images per tile for a network of any kind: 128 up to 90 pixels a side, 20 at 224, never under 16."""
-    return min(128, max(16, 2**20 // (height * width)))
+def tile_size(height: int, width: int, device: torch.device) -> int:
+    """Images per tile for a network of any kind: 16 at 32 or 224 pixels a side on CPUs, 512 and 83 there on GPUs.
+
+    A CPU is as fast with few images at a time, and a tile that is not full costs what a full one does.
+    """
+    if device.type == "cpu":
+        return min(16, max(8, 2**20 // (height * width)))
+    return min(512, max(16, 2**22 // (height * width)))
 
 
 def predict(victim: Victim, images: Tensor) -> Tensor:
@@ -25,7 +31,8 @@ def predict(victim: Victim, images: Tensor) -> Tensor:
     Raises:
         TensorError: logits are not finite; of NaN the largest would be an arbitrary class.
     """
-    (logits,) = in_tiles(lambda tile: (victim.logits(tile),), images, size=tile_size(*images.shape[-2:]))
+    size = tile_size(images.shape[-2], images.shape[-1], images.device)
+    (logits,) = in_tiles(lambda tile: (victim.logits(tile),), images, size=size)
     lost = int((~logits.isfinite()).any(dim=1).sum())
     if lost:
         raise TensorError(f"the classifier's logits are not finite for {lost} of {len(images)} images")

@@ -1,8 +1,9 @@
 """What an attack may know of a classifier: its logits, and their vector-Jacobian product with respect to the image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 
@@ -33,3 +34,45 @@ class Victim(Protocol):
             weights, their gradients and its mode stay as they are.
         """
         ...
+
+
+@runtime_checkable
+class ManyProducts(Protocol):
+    """A victim that answers several products at one point cheaper than one after the other."""
+
+    def logits_and_vjps(self, images: Tensor, cotangents: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """As `Victim.logits_and_vjp`, with cotangents (R, B, n) and products (R, B, 3, H, W)."""
+        ...
+
+
+def logits_and_vjps(victim: Victim, images: Tensor, cotangents: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Logits (B, n), and the products (R, B, 3, H, W) of R >= 1 cotangents (R, B, n) at the same images."""
+    if isinstance(victim, ManyProducts):
+        return victim.logits_and_vjps(images, cotangents)
+    logits, first = victim.logits_and_vjp(images, lambda logits: cotangents(logits)[0])
+    others = [
+        victim.logits_and_vjp(images, lambda logits, row=row: cotangents(logits)[row])[1]  # type: ignore[misc]
+        for row in range(1, len(cotangents(logits)))
+    ]
+    return logits, torch.stack([first, *others])
+
+
+@runtime_checkable
+class Looping(Protocol):
+    """A victim that can answer an attack's loop cheaper than call by call, or that draws random numbers by item."""
+
+    def loop(self, items: Sequence[str | int]) -> Victim:
+        """The victim for one loop of calls, all on the same B items in the same rows.
+
+        What an item is told depends on its own calls in this loop alone. `logits` are verdicts as ever; gradients may
+        start from where the item's previous call ended.
+
+        Args:
+            items: the B items' ids, or seeds made of these, from which random draws derive.
+        """
+        ...
+
+
+def in_loop(victim: Victim, items: Sequence[str | int]) -> Victim:
+    """The victim for one loop over these items: its own `loop`, or itself where it has none."""
+    return victim.loop(items) if isinstance(victim, Looping) else victim

@@ -5,6 +5,7 @@ inputs       reading them; what is not there yet is missing, never made up
 blocks       what a page is made of
 accuracy     the accuracy tables and the sentence that says what they show
 attacks      what the attacks did, and where they missed the budget
+tiers        every defense under attacks that know of it, and the checks on these
 paper        the paper's tables, shown beside ours
 space        a space as it lies on disk
 portrait     a space as facts, tables and figures

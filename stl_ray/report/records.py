@@ -61,6 +61,77 @@ class AttackSummary(Record):
     linf_max: float = Field(description="in [0, 1] pixels")
 
 
+class TierStep(Record):
+    """One attack of the cascade on one defense."""
+
+    attack: str
+    tier: str
+    attacked: int = Field(description="images that it was tried on")
+    held: int = Field(description="of these, still right")
+    out_of_time: int
+    correct: int = Field(description="images that this attack and all before it left right")
+    accuracy: float = Field(description="correct over all images")
+    low: float
+    high: float
+
+
+class Worst(Record):
+    """Images right when clean and under every attack."""
+
+    correct: int
+    total: int
+    accuracy: float
+    low: float
+    high: float
+
+
+class SanityFlag(Record):
+    """What one check said."""
+
+    check: str
+    title: str
+    state: Literal["passed", "raised", "not_run"]
+    finding: str
+
+
+class TierRow(Record):
+    """One defense under the attacks of the tiers."""
+
+    defense: str
+    gradient: str = Field(description="the strongest that it has: exact or bpda")
+    images: int
+    steps: tuple[TierStep, ...]
+    worst: Worst
+    complete: bool
+    flags: tuple[SanityFlag, ...]
+
+    @property
+    def raised(self) -> tuple[str, ...]:
+        """The checks that void the row's claim."""
+        return tuple(flag.check for flag in self.flags if flag.state == "raised")
+
+
+class TierBudget(Record):
+    """How far an image may go."""
+
+    kind: Literal["dissimilarity", "l2", "linf"]
+    size: float
+    space: str
+    store: str
+
+
+class TierScores(Record):
+    """Every defense under attacks that know of it."""
+
+    budget: TierBudget
+    setting: Literal["vanilla", "retrained"]
+    cascade: bool
+    sanity: str
+    knowledge: dict[str, str] = Field(description="what each tier knows, in the order of the tiers")
+    grey_box: tuple[str, ...] = Field(description="tiers that are no claim of robustness")
+    rows: tuple[TierRow, ...]
+
+
 class Scores(Record):
     """evaluate/scores.json."""
 
@@ -73,6 +144,7 @@ class Scores(Record):
     chance: float
     cells: tuple[ScoreCell, ...]
     attacks: dict[str, AttackSummary] = Field({}, description="by attack set; older files have none")
+    tiers: TierScores | None = Field(None, description="none where no attack was configured, and in older files")
 
 
 class GalleryRow(Record):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from stl_ray.config import Budgeted
 from stl_ray.report import charts, pictures
 from stl_ray.report.accuracy import accuracy_table, cells_of, difference_table, paper_table, verdict
 from stl_ray.report.attacks import attack_blocks
@@ -12,6 +13,7 @@ from stl_ray.report.names import SETTINGS, attack_label, defense_label, unique
 from stl_ray.report.paper import SIZE, TABLES
 from stl_ray.report.provenance import provenance, quarantine, timings
 from stl_ray.report.records import ScoreCell, Scores
+from stl_ray.report.tiers import tier_blocks
 
 STL_DEFENSES = ("stl", "stl_cluster")  # names in the defense registry
 SOLVED = ("converged", "applied")  # statuses of images that a defense brought out as it should
@@ -21,6 +23,7 @@ def build_sections(inputs: Inputs) -> tuple[Section, ...]:
     """Every section of the page."""
     return (
         Section("run", "What was run", (Text(_what_was_run(inputs)),)),
+        *_tiers(inputs.scores),
         *(Section(setting, SETTINGS[setting], _accuracy(inputs, setting)) for setting in SETTINGS),
         *_attacks(inputs.scores),
         Section("reading", "How to read these numbers", _caveats(inputs)),
@@ -44,8 +47,7 @@ def _what_was_run(inputs: Inputs) -> str:
     source = f"{experiment.ingest.train.format}{size}" + (f" ({', '.join(counts)})" if counts else "")
     dictionary = experiment.fit.dictionary
     attacks = ", ".join(
-        f"{attack_label(item.name)} ({item.attack}, dissimilarity {item.dissimilarity:g})"
-        for item in experiment.attack.sets
+        f"{attack_label(item.name)} ({item.attack}, {_budget(item)})" for item in experiment.attack.sets
     )
     defenses = ", ".join(defense_label(item.name) for item in experiment.defenses)
     training = f"{experiment.train.epochs} epochs" if experiment.train.epochs else "with its given weights"
@@ -54,9 +56,16 @@ def _what_was_run(inputs: Inputs) -> str:
         f"Experiment {experiment.name}, seed {experiment.seed}. Images: {source}. Space: {experiment.fit.clusters} "
         f"clusters, dictionaries of {dictionary.filters} filters of {dictionary.size} x {dictionary.size} pixels at "
         f"lambda {dictionary.lmbda:g}, learned from the training images. Classifier: {experiment.train.classifier}, "
-        f"{training}. Defenses: {defenses}. Attacks, crafted on the vanilla classifier and stored as 8-bit images: "
+        f"{training}. Defenses: {defenses}. Sets of adversarial images: "
         f"{attacks}.{scored}"
     )
+
+
+def _budget(item: Budgeted) -> str:
+    size = next(
+        f"{name} {value:g}" for name in ("dissimilarity", "l2", "linf") if (value := getattr(item, name)) is not None
+    )
+    return size if item.store == "u8" else f"{size}, float32"
 
 
 def _accuracy(inputs: Inputs, setting: str) -> tuple[Block, ...]:
@@ -93,6 +102,12 @@ def _attacks(scores: Scores | None) -> tuple[Section, ...]:
     return (Section("attacks", "What the attacks did", attack_blocks(scores)),)
 
 
+def _tiers(scores: Scores | None) -> tuple[Section, ...]:
+    if scores is None or scores.tiers is None:
+        return ()
+    return (Section("tiers", "Attacks that know of the defense: the worst case", tier_blocks(scores.tiers)),)
+
+
 def _stl_names(inputs: Inputs) -> Sequence[str]:
     if inputs.experiment is None:
         return STL_DEFENSES
@@ -111,12 +126,18 @@ def _caveats(inputs: Inputs) -> tuple[Block, ...]:
         "Threat tier T1a: the attacks were crafted on the vanilla classifier, without knowledge of the defense and of "
         "the retrained classifiers, as the paper's tables appear to be. A high accuracy in these rows is not a "
         "claim of robustness.",
-        "Adaptive attacks, which differentiate through the defense, are not in these tables. Under BPDA "
+        f"Adaptive attacks, which differentiate through the defense, {_adaptive(inputs.scores)}. Under BPDA "
         "the paper itself reports STL at 0.16 and STL (cluster) at 0.19 on CIFAR-10 (Table 4), and 0.01 on ImageNet.",
         "Images that the classifier has wrong when clean count as errors in every column. No defense in the retrained "
         "setting is the vanilla classifier; every other row there was trained and tested on its own defense's output.",
     ]
     return tuple(Text(text, kind="caveat") for text in texts)
+
+
+def _adaptive(scores: Scores | None) -> str:
+    if scores is None or scores.tiers is None:
+        return "are not in these tables"
+    return "have a section of their own, whose worst case is what a claim of robustness rests on"
 
 
 def _gallery(inputs: Inputs) -> tuple[Block, ...]:

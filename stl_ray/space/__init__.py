@@ -13,13 +13,14 @@ opaque       the layer for torch.compile
 
 from stl_ray.space.autoencoder import Autoencoder
 from stl_ray.space.clusters import ClusterModel, diagnose, fit_clusters, with_references
-from stl_ray.space.layer import SparseTransformationLayer
+from stl_ray.space.layer import Gradient, SparseTransformationLayer
 from stl_ray.space.router import Router, encode, hash_ids, thumbnails
 from stl_ray.space.space import Projection, QuasiNaturalSpace
 
 __all__ = [
     "Autoencoder",
     "ClusterModel",
+    "Gradient",
     "Projection",
     "QuasiNaturalSpace",
     "Router",

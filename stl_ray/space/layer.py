@@ -38,8 +38,9 @@ class SparseTransformationLayer(nn.Module):
         method: of the solver: "auto" or a name of `stl_ray.csc.METHODS`.
         normalization: as for `space.project`.
         warm_start: start every solve from the codes of the previous call, where that had images of the same shape: for
-            attacks, which project one batch again and again. Its results depend on the calls before (within the
-            accuracy), so verdicts are for a layer without it, or after `forget`.
+            attacks, which project one batch again and again. An image that is routed to another stratum than before, or
+            whose solve diverged, starts from zero. Results depend on the image's calls before (within the accuracy), so
+            verdicts are for a layer without it, or after `forget`.
 
     Attributes:
         cg_residual: relative residuals (B,) of the latest backward pass, as `projection_vjp` returns them; None before.
@@ -76,7 +77,7 @@ class SparseTransformationLayer(nn.Module):
         self.normalization = normalization
         self.warm_start = warm_start
         self.cg_residual: Tensor | None = None
-        self._codes: Codes | None = None
+        self._latest: tuple[Codes, Tensor] | None = None  # of the previous call: codes, and clusters (B,)
 
     def forward(self, images: Tensor) -> Tensor:
         """The projected images, (B, C, H, W) in [0, 1]."""
@@ -95,35 +96,46 @@ class SparseTransformationLayer(nn.Module):
                 space.check(own)
                 output: Tensor = _Clip.apply(divided(_Reconstruction.apply(own, space, self), self.normalization))
             else:
-                start = self._start(own)
-                projection = space.project(
-                    own.detach(), self.accuracy, self.normalization, method=self.method, start=start
-                )
-                self._keep(projection.codes)
-                output = projection.images
+                output = self._projected(space, own.detach())
                 if self.gradient == "bpda":
                     output = _StraightThrough.apply(own, output)
             return output.to(images.dtype)
 
     def forget(self) -> None:
         """Let the next solve start cold."""
-        self._codes = None
+        self._latest = None
+
+    def _projected(self, space: QuasiNaturalSpace, images: Tensor) -> Tensor:
+        """The projected images, without a gradient."""
+        space.check(images)
+        clusters = space.route(images)
+        start = self._start(images, clusters)
+        projection = space.project(
+            images, self.accuracy, self.normalization, clusters=clusters, method=self.method, start=start
+        )
+        self._keep(projection.codes, clusters)
+        return projection.images
 
     def _space_on(self, device: torch.device) -> QuasiNaturalSpace:
         """The space on the images' device, where it is unless this is a replica of DataParallel's."""
         router = self.space.router
         return self.space if router is None or router.reference_ids.device == device else self.space.to(device)
 
-    def _start(self, images: Tensor) -> Codes | None:
-        """The codes of the previous call, where they fit images (B, C, H, W)."""
-        codes = self._codes
-        fits = codes is not None and codes.synthesis.shape == images.shape and codes.synthesis.device == images.device
-        return codes if fits else None
+    def _start(self, images: Tensor, clusters: Tensor) -> Codes | None:
+        """The codes of the previous call, where they fit images (B, C, H, W) of these clusters (B,)."""
+        if self._latest is None:
+            return None
+        codes, before = self._latest
+        if codes.synthesis.shape != images.shape or codes.synthesis.device != images.device:
+            return None
+        # Codes of another dictionary, or that are not finite, are no start; for each image on its own.
+        useless = (clusters != before) | (codes.status == SolveStatus.DIVERGED)
+        return codes.cleared(useless) if bool(useless.any()) else codes
 
-    def _keep(self, codes: Codes) -> None:
-        """Keep what the next call may start from; codes that are not finite are no start."""
+    def _keep(self, codes: Codes, clusters: Tensor) -> None:
+        """Keep what the next call may start from."""
         if self.warm_start:
-            self._codes = codes if bool((codes.status != SolveStatus.DIVERGED).all()) else None
+            self._latest = codes, clusters
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves the space along with the module; its numbers keep their types."""
@@ -170,8 +182,9 @@ class _Reconstruction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, space: QuasiNaturalSpace, layer: SparseTransformationLayer) -> Tensor:
         clusters = space.route(images)
-        raw, codes = space.reconstruct(images, clusters, layer.accuracy, layer.method, layer._start(images))
-        layer._keep(codes)
+        start = layer._start(images, clusters)
+        raw, codes = space.reconstruct(images, clusters, layer.accuracy, layer.method, start)
+        layer._keep(codes, clusters)
         if images.requires_grad:
             ctx.layer, ctx.strata = layer, space.strata(clusters)
             ctx.save_for_backward(codes.support)

@@ -101,6 +101,17 @@ class QuasiNaturalSpace:
         """The unclustered space of the universal dictionary: the paper's "STL" beside its "STL (cluster)"."""
         return replace(self, dictionaries=(self.universal_dictionary,), router=None, samples=None)
 
+    def stratum(self, cluster: int) -> Self:
+        """The unclustered space of one cluster's dictionary: that every image is routed there.
+
+        Raises:
+            TensorError: there is no such cluster.
+        """
+        if not 0 <= cluster < len(self.dictionaries):
+            raise TensorError("unknown cluster", expected=f"0 to {len(self.dictionaries) - 1}", got=cluster)
+        own = self.dictionaries[cluster]
+        return replace(self, universal_dictionary=own, dictionaries=(own,), router=None, samples=None)
+
     def to(self, device: torch.device | str) -> Self:
         """The same space with its router on another device; dictionaries follow the images by themselves."""
         return self if self.router is None else replace(self, router=self.router.to(device))

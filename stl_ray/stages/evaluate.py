@@ -2,7 +2,7 @@
 
 The verdicts are those of the deployed pipeline, classifier(q8(T(q8(x)))); how often the float pipeline would have said
 otherwise is counted beside them. Each defense's retrained classifier sees its own defense's output; for "none" it is
-the vanilla one.
+the vanilla one. After that every defense meets attacks that know of it (`tiers`).
 """
 
 from collections.abc import Mapping
@@ -21,13 +21,17 @@ from stl_ray.evaluation import NO_VERDICT, PREDICTIONS_SCHEMA, UNDEFENDED, Setti
 from stl_ray.images import quantize, to_tensor
 from stl_ray.metrics import psnr
 from stl_ray.models import Victim, predict
+from stl_ray.seeding import seed_of
 from stl_ray.stages.attack import identity_of as attack_identity
+from stl_ray.stages.attacked import attacked_of
 from stl_ray.stages.computing import TURNS
 from stl_ray.stages.gallery import write_gallery
 from stl_ray.stages.inputs import classifier_of, dataset_of, make_defenses, run_of, with_solver
-from stl_ray.stages.records import by_size, class_names, pixels_of, plan_parts
+from stl_ray.stages.records import by_size, class_names, exact_pixels_of, pixels_of, plan_parts
 from stl_ray.stages.runner import PlannedRun, ShardJob, run_shards
 from stl_ray.stages.session import device_of
+from stl_ray.stages.tiers import plan_checks, plan_tiers, tier_scores
+from stl_ray.stages.victims import retrained_name
 from stl_ray.stages.works import ShardOutput, TableWork
 from stl_ray.store import Dataset, Layout, PlannedShard, Storage, require_same
 from stl_ray.store.layout import CLEAN, VANILLA
@@ -43,12 +47,17 @@ def run(experiment: Experiment) -> dict[str, Any]:
     layout = Layout(experiment.root)
     cells = cells_of(experiment)
     run_shards(_job(experiment, cells), experiment)
-    predictions = {
-        cell: pa.concat_tables(Dataset.open(layout.uri(planned.folder)).tables()) for cell, planned in cells.items()
-    }
+    for planned in (plan_tiers, plan_checks):
+        job = planned(experiment)
+        if job is not None:
+            run_shards(job, experiment)
+    predictions = {cell: pa.concat_tables(Dataset.open(layout.uri(run.folder)).tables()) for cell, run in cells.items()}
     names = class_names(dataset_of(experiment.root, layout.ingested("test")))
+    crafted = {item.name: item.victim for item in experiment.attack.sets}
     settings: tuple[Setting, ...] = ("vanilla", "retrained") if experiment.train.retrain else ("vanilla",)
-    scores = score(predictions, classifier=experiment.train.classifier, class_names=names, settings=settings)
+    scores = score(
+        predictions, classifier=experiment.train.classifier, class_names=names, settings=settings, crafted=crafted
+    )
     attacked = {name: images_of(experiment, name) for name in attack_sets(experiment) if name != CLEAN}
     scores["attacks"] = attack_summaries(
         {
@@ -56,6 +65,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
             for name, dataset in attacked.items()
         }
     )
+    scores["tiers"] = tier_scores(experiment, scores["chance"])
     Storage.open(experiment.root).write_json(Layout.scores, scores)
     *_, shown = defenses_with_none(experiment).items()
     write_gallery(experiment, images_of(experiment, CLEAN), attacked, *shown, predictions)
@@ -82,10 +92,12 @@ def cells_of(experiment: Experiment) -> dict[tuple[str, str], PlannedRun]:
     layout = Layout(experiment.root)
     clean = images_of(experiment, CLEAN)
     vanilla = classifier_of(experiment.root, VANILLA)[1]
+    names = class_names(clean)
     for attack in experiment.attack.sets:
-        # The set on disk must be the one that the tables will name, crafted on this classifier from these images.
+        # The set on disk must be the one that the tables will name, crafted on the same victim from these images.
         found = run_of(experiment.root, layout.attacked(attack.name))
-        found.require(attack_identity(experiment, attack, vanilla, clean))
+        crafted = attacked_of(experiment, attack.victim, names).identity
+        found.require(attack_identity(experiment, attack, crafted, clean))
     cells = {}
     for name, defense in defenses_with_none(experiment).items():
         retrained = classifier_of(experiment.root, retrained_name(experiment, name))[1]
@@ -127,11 +139,6 @@ def defenses_with_none(experiment: Experiment, device: str = "cpu") -> dict[str,
     """The undefended row, then the defenses of the experiment."""
     undefended = make_defense(UNDEFENDED, {}, space=None, stl=experiment.stl)
     return {UNDEFENDED: undefended, **make_defenses(experiment, device)}
-
-
-def retrained_name(experiment: Experiment, defense: str) -> str:
-    """The classifier of the retrained setting: the defense's own, and the vanilla one without defense."""
-    return defense if defense != UNDEFENDED and experiment.train.retrain else VANILLA
 
 
 @dataclass
@@ -176,11 +183,15 @@ class EvaluateWork(TableWork):
         ids, labels = table.column("id").to_pylist(), table.column("label").to_pylist()
         originals = pixels_of(self._clean(shard, ids))
         rows: dict[int, dict[str, Any]] = {}
-        for positions, images in by_size(pixels_of(table), self._device):
+        for positions, images in by_size(exact_pixels_of(table), self._device):
             clean = to_tensor([originals[position] for position in positions]).to(self._device)
             with TURNS.turn():
-                purified = defense.purify(images)
-                columns = self._columns(name, purified, clean)
+                own = [seed_of(self.experiment.seed, ids[position], "defense draw") for position in positions]
+                purified = defense.purify(quantize(images), seeds=own)
+                # Of an image that is stored exactly the float pipeline sees what the deployed one rounds away.
+                exact = not torch.equal(quantize(images), images)
+                floating = defense.purify(images, seeds=own).images if exact else purified.images
+                columns = self._columns(name, purified, floating, clean)
             # Each leaves the device in one piece: image by image would wait every time for what others compute there.
             figures = {key: values.tolist() for key, values in columns.items()}
             for index, position in enumerate(positions):
@@ -201,7 +212,7 @@ class EvaluateWork(TableWork):
             raise AuditError("the set's images are not those of the clean shard", item=shard.source["images"]["file"])
         return clean.take([places[name] for name in ids])
 
-    def _columns(self, name: str, purified: Purified, clean: Tensor) -> dict[str, Tensor]:
+    def _columns(self, name: str, purified: Purified, floating: Tensor, clean: Tensor) -> dict[str, Tensor]:
         """What is predicted and measured of a batch behind the defense of that name, (B,) each."""
         deployed = quantize(purified.images)
         # An image whose solve diverged has no verdict, and so counts as wrong.
@@ -213,8 +224,8 @@ class EvaluateWork(TableWork):
         return {
             "vanilla": verdict(self._vanilla, deployed),
             "retrained": verdict(self._retrained[name], deployed),
-            "vanilla_float": verdict(self._vanilla, purified.images),
-            "retrained_float": verdict(self._retrained[name], purified.images),
+            "vanilla_float": verdict(self._vanilla, floating),
+            "retrained_float": verdict(self._retrained[name], floating),
             "psnr": psnr(deployed, clean),
             "cluster": purified.cluster,
         }

@@ -25,27 +25,50 @@ BATCH = 64
 _TILES = 4
 
 
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
+"""A stored image, (H, W, 3): 8-bit levels, or what was stored exactly, in [0, 1]."""
+
+
 def pixels_of(table: pa.Table) -> list[NDArray[np.uint8]]:
     """The stored images of a shard, uint8 (H, W, 3) each, in order."""
     return in_threads(_decode, [image["bytes"] for image in table.column("image").to_pylist()])
+
+
+def exact_pixels_of(table: pa.Table) -> list[Pixels]:
+    """The images of an adversarial shard, in order: float32 (H, W, 3) where they were stored so, else as `pixels_of`."""
+    rounded = pixels_of(table)
+    if "pixels" not in table.column_names:
+        return list(rounded)
+    exact = table.column("pixels").to_pylist()
+    return [
+        levels if data is None else np.frombuffer(data, "<f4").reshape(levels.shape)
+        for levels, data in zip(rounded, exact, strict=True)
+    ]
+
+
+def exact_bytes(images: Tensor) -> list[bytes]:
+    """The `pixels` column of (B, 3, H, W) float32 images."""
+    return [image.tobytes() for image in images.detach().cpu().permute(0, 2, 3, 1).contiguous().numpy().astype("<f4")]
 
 
 def _decode(data: bytes) -> NDArray[np.uint8]:
     return decode(data, max_pixels=STORED_PIXELS)
 
 
-def by_size(images: Sequence[NDArray[np.uint8]], device: str) -> Iterator[tuple[list[int], Tensor]]:
+def by_size(images: Sequence[Pixels], device: str) -> Iterator[tuple[list[int], Tensor]]:
     """Batches of images of one size: positions, and the images as float32 (B, 3, H, W) in [0, 1] on the device."""
-    groups: dict[tuple[int, ...], list[int]] = {}
+    groups: dict[tuple[object, ...], list[int]] = {}
     for position, image in enumerate(images):
-        groups.setdefault(image.shape, []).append(position)
-    for (height, width, _), positions in groups.items():
+        groups.setdefault((image.shape, image.dtype), []).append(position)
+    for positions in groups.values():
+        height, width, _ = images[positions[0]].shape
         size = batch_size(height, width, device)
         for start in range(0, len(positions), size):
             batch = positions[start : start + size]
-            levels = torch.from_numpy(np.stack([images[position] for position in batch])).permute(0, 3, 1, 2)
-            # It travels as bytes, a quarter of what the numbers take.
-            yield batch, from_uint8(levels.contiguous().to(device))
+            stacked = torch.from_numpy(np.stack([images[position] for position in batch])).permute(0, 3, 1, 2)
+            # Levels travel as bytes, a quarter of what the numbers take.
+            there = stacked.contiguous().to(device)
+            yield batch, from_uint8(there) if there.dtype == torch.uint8 else there
 
 
 def batch_size(height: int, width: int, device: str) -> int:

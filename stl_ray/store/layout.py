@@ -13,7 +13,10 @@ space/                          the stratified space (an artifact)
 project/DEFENSE-SPLIT/          purified shards (a run)
 train/CLASSIFIER/               model artifact, metrics.jsonl, TensorBoard's event file, checkpoint, best/
 attack/SET/                     adversarial shards (a run)
+calibrations/SET/               what a set needed from a pass over the data (an artifact)
 evaluate/DEFENSE-on-SET/        predictions (a run); scores.json, gallery.parquet beside them
+evaluate/DEFENSE-under-attack/  verdicts under the attacks of the tiers (a run)
+evaluate/DEFENSE-under-checks/  what the sanity checks look at (a run)
 report/                         report.html, report.md, figures/
 jobs/JOB/                       one file for each session of a job: times, versions
 status/JOB.json                 how far a job is, or how its last session ended
@@ -71,9 +74,21 @@ class Layout:
         """The adversarial shards of an attack set."""
         return f"attack/{attack_set}"
 
+    def calibration(self, attack_set: str) -> str:
+        """What an attack set needed from a pass over the data."""
+        return f"calibrations/{attack_set}"
+
     def predictions(self, defense: str, attack_set: str) -> str:
         """The predictions on an attack set (or `clean`) behind a defense (or `none`)."""
         return f"evaluate/{defense}-on-{attack_set}"
+
+    def verdicts(self, defense: str) -> str:
+        """A defense's verdicts under the attacks of the tiers."""
+        return f"evaluate/{defense}-under-attack"
+
+    def probes(self, defense: str) -> str:
+        """What the sanity checks of a defense look at."""
+        return f"evaluate/{defense}-under-checks"
 
     @classmethod
     def status(cls, job: str) -> str:

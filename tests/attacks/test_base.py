@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from stl_ray.attacks import AttackStatus, make_attack
-from stl_ray.errors import StlRayError, TensorError
+from stl_ray.attacks import AttackStatus, Budget, make_attack
+from stl_ray.errors import ConfigError, StlRayError, TensorError
 from stl_ray.images import to_tensor, to_uint8
 from stl_ray.metrics import dissimilarity, linf
 from stl_ray.models import build_classifier, predict
@@ -11,7 +11,7 @@ from stl_ray.models import build_classifier, predict
 @pytest.fixture
 def arguments(images, labels):
     ids = [f"image/{index}" for index in range(len(images))]
-    return {"images": images, "labels": labels, "dissimilarity": 0.05, "ids": ids, "seed": 1}
+    return {"images": images, "labels": labels, "budget": Budget(size=0.05), "ids": ids, "seed": 1}
 
 
 def attack(victim, images, labels, **rest):
@@ -63,8 +63,6 @@ def test_invariant_rounding_stream_is_the_image_ids_and_the_seeds(victim, argume
         ({"labels": torch.full((24,), -1)}, "labels"),
         ({"labels": torch.zeros(24)}, "labels"),
         ({"ids": ["one"]}, "ids"),
-        ({"dissimilarity": 0.0}, "dissimilarity"),
-        ({"dissimilarity": float("nan")}, "dissimilarity"),
     ],
 )
 def test_refuses_arguments_that_do_not_fit(victim, arguments, change, item):
@@ -94,3 +92,27 @@ def test_refuses_a_gradient_that_is_not_finite(victim, arguments):
 def test_refuses_a_victim_in_training_mode(arguments):
     with pytest.raises(StlRayError, match="training mode"):
         attack(build_classifier("small_cnn", ["a", "b"], seed=0), **arguments)
+
+
+@pytest.mark.parametrize("fields", [{"size": 0.0}, {"size": float("nan")}, {"size": 1.5}, {"kind": "linf", "size": 2.0},
+                                    {"kind": "linf", "size": 0.1, "space": "standardized"}])  # fmt: skip
+def test_refuses_budgets_that_do_not_exist(fields):
+    with pytest.raises(ValueError):
+        Budget(**fields)
+
+
+def test_refuses_parts_of_levels_in_8_bits(victim, arguments):
+    budget = Budget(kind="linf", size=0.031)
+    with pytest.raises(ConfigError, match="whole levels"):
+        attack(victim, **{**arguments, "budget": budget})
+    result = attack(victim, **{**arguments, "budget": budget}, store="f32")
+    assert 0.999 * 0.031 <= float(result.linf.min()) <= float(result.linf.max()) <= 0.031
+
+
+def test_agrees_standardized_dissimilarity_with_its_definition(victim, images, arguments):
+    result = attack(victim, **{**arguments, "budget": Budget(size=0.05, space="standardized")})
+    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    changed, clean = ((batch.double() - mean) / std for batch in (result.images, images))
+    expected = (changed - clean).flatten(1).norm(dim=1) / clean.flatten(1).norm(dim=1)
+    torch.testing.assert_close(result.dissimilarity_standardized, expected.float())
+    assert 0.98 * 0.05 <= float(expected.min()) <= float(expected.max()) <= 0.05

@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from stl_ray.attacks import make_attack
-from stl_ray.attacks.base import cross_entropy_gradient
+from stl_ray.attacks import Budget, make_attack
+from stl_ray.attacks.base import Problem
+from stl_ray.attacks.losses import loss_gradient
 from stl_ray.attacks.sizing import fit
 from stl_ray.images import to_tensor
 from stl_ray.metrics import l2_norm
@@ -23,6 +24,11 @@ def peer(victim):
     return foolbox.PyTorchModel(victim, bounds=(0, 1), device="cpu")
 
 
+def problem(victim, images, labels, rel):
+    seeds = torch.arange(len(images))
+    return Problem(victim, images, labels, radius=rel * l2_norm(images), seeds=seeds, norm="l2")
+
+
 def by_foolbox(attack, peer, image, label, epsilon):
     criterion = foolbox.criteria.Misclassification(label[None])
     return attack.run(peer, image[None], criterion, epsilon=epsilon)[0]
@@ -31,17 +37,16 @@ def by_foolbox(attack, peer, image, label, epsilon):
 def test_agrees_gradient_with_autograd(victim, images, labels):
     leaf = images.clone().requires_grad_()
     torch.nn.functional.cross_entropy(victim(leaf), labels, reduction="sum").backward()
-    torch.testing.assert_close(cross_entropy_gradient(victim, images, labels), leaf.grad, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(loss_gradient(victim, images, labels)[1], leaf.grad, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("rel", [0.04, 0.3])
 def test_agrees_fgsm_with_foolbox(victim, peer, images, labels, rel):
     for image, label in zip(images[::3], labels[::3], strict=True):
-        direction, queries = make_attack("fgsm", {}).perturb(
-            victim, image[None], label[None], rel * l2_norm(image[None])
-        )
+        here = problem(victim, image[None], label[None], rel)
+        direction, queries = make_attack("fgsm", {}).perturb(here)
         assert queries.tolist() == [1]
-        direction = direction[0].double()
+        direction = direction[0].double().sign()
         room = torch.where(direction > 0, 1 - image.double(), image.double())
         magnitude = fit(direction, room, rel * float(image.double().norm()))
         theirs = by_foolbox(foolbox.attacks.LinfFastGradientAttack(), peer, image, label, float(magnitude.max()))
@@ -52,7 +57,7 @@ def test_agrees_fgsm_with_foolbox(victim, peer, images, labels, rel):
 def test_agrees_bim_with_foolbox(victim, peer, images, labels, rel, steps, step):
     attack = make_attack("bim", {"steps": steps, "relative_step": step})
     radius = rel * l2_norm(images)
-    direction, queries = attack.perturb(victim, images, labels, radius)
+    direction, queries = attack.perturb(problem(victim, images, labels, rel))
     assert set(queries.tolist()) == {steps}
     oracle = foolbox.attacks.L2BasicIterativeAttack(steps=steps, rel_stepsize=step, random_start=False)
     for index in range(0, len(images), 3):
@@ -83,26 +88,26 @@ def test_agrees_gradient_of_a_confident_victim_with_float64(victim, images, labe
     leaf = images.double().requires_grad_()
     loss = torch.nn.functional.cross_entropy(confident.scale * exact(leaf), labels, reduction="sum")
     (expected,) = torch.autograd.grad(loss, leaf)
-    gradient = cross_entropy_gradient(confident, images, labels).double()
+    gradient = loss_gradient(confident, images, labels)[1].double()
     cosine = torch.nn.functional.cosine_similarity(gradient.flatten(1), expected.flatten(1))
     assert float(cosine.median()) > 0.9999
 
 
 def test_certificate_faint_gradient_of_a_confident_victim_still_attacks(victim, images, labels):
     confident = Confident(victim, images, 65)
-    norms = cross_entropy_gradient(confident, images, labels).double().flatten(1).norm(dim=1)
+    norms = loss_gradient(confident, images, labels)[1].double().flatten(1).norm(dim=1)
     faint = (norms > 0) & (norms < 1e-22)  # so that squares vanish in float32
     assert int(faint.sum()) >= 5
     radius = 0.03 * l2_norm(images[faint])
     attack = make_attack("bim", {"steps": 1, "relative_step": 1.0})
-    direction, _ = attack.perturb(confident, images[faint], labels[faint], radius)
+    direction, _ = attack.perturb(problem(confident, images[faint], labels[faint], 0.03))
     assert bool((l2_norm(direction) > 0.5 * radius).all())  # clipping to the box takes some
 
 
 @pytest.mark.parametrize(("name", "rel"), [("fgsm", 0.08), ("bim", 0.03)])
 def test_certificate_attacks_raise_the_loss_of_every_image(victim, images, labels, name, rel):
     ids = [f"{index}" for index in range(len(images))]
-    result = make_attack(name, {})(victim, images, labels, dissimilarity=rel, ids=ids, seed=0)
+    result = make_attack(name, {})(victim, images, labels, budget=Budget(size=rel), ids=ids, seed=0)
     before = torch.nn.functional.cross_entropy(victim.logits(images), labels, reduction="none")
     after = torch.nn.functional.cross_entropy(victim.logits(result.images), labels, reduction="none")
     assert bool((after > before).all())
@@ -121,5 +126,5 @@ def test_agrees_strength_on_cifar10_with_what_is_known_of_an_undefended_resnet(s
     victim = classifier.eval()
     assert float((predict(victim, images) == labels).float().mean()) > 0.85
     ids = table.column("id").to_pylist()
-    result = make_attack(name, {})(victim, images, labels, dissimilarity=rel, ids=ids, seed=0)
+    result = make_attack(name, {})(victim, images, labels, budget=Budget(size=rel), ids=ids, seed=0)
     assert float((result.source_pred == labels).float().mean()) <= at_most

@@ -1,6 +1,6 @@
 import pytest
 
-from stl_ray.attacks import make_attack
+from stl_ray.attacks import ATTACKS, make_attack
 from stl_ray.errors import ConfigError
 
 
@@ -12,7 +12,7 @@ def test_identity_options_reach_the_attack():
     ("name", "options", "item", "expected"),
     [
         ("fgms", {}, "fgms", "'fgsm'?"),
-        ("zzz", {}, "zzz", "one of bim, fgsm"),
+        ("zzz", {}, "zzz", f"one of {', '.join(sorted(ATTACKS))}"),
         ("bim", {"step": 3}, "bim.step", "'steps'?"),
         ("fgsm", {"steps": 3}, "fgsm.steps", "none, it has no options"),
         ("bim", {"steps": "three"}, "bim.steps", "a valid integer"),

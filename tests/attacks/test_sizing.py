@@ -3,7 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stl_ray.attacks.sizing import UNDER, fit, round_down_and_fill, size_to_budget
+from stl_ray.attacks.budget import Budget
+from stl_ray.attacks.sizing import UNDER, Sized, fit, hold_within_budget, round_down_and_fill, size_to_budget
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -16,17 +17,21 @@ def random_case(seed: int, levels: int) -> tuple[torch.Tensor, torch.Tensor]:
     return clean, torch.randn(3, 9, 7, generator=draw, dtype=torch.float64)
 
 
+def size(clean, direction, rel, *, store="u8", space="pixel", seed=0) -> Sized:
+    return size_to_budget(clean, direction, Budget(size=rel, space=space), store, generator(seed))
+
+
 @given(st.integers(0, 10_000), st.integers(1, 255), st.floats(1e-3, 1.0), st.booleans())
 @settings(max_examples=200, deadline=None)
 def test_certificate_stored_budget_is_never_exceeded_and_under_by_two_percent_at_most(seed, levels, rel, sign):
     clean, direction = random_case(seed, levels)
-    sized = size_to_budget(clean, direction.sign() if sign else direction, rel, generator())
+    sized = size(clean, direction.sign() if sign else direction, rel)
     change, budget = sized.levels - clean, rel * clean.norm()
     assert bool(((sized.levels >= 0) & (sized.levels <= 255) & (sized.levels == sized.levels.round())).all())
     assert change.square().sum() <= budget**2
     assert bool((change * direction >= 0).all())
     if sized.reached:
-        assert change.norm() >= (1 - UNDER) * budget
+        assert change.norm() >= (1 - UNDER["u8"]) * budget
     else:  # only where the box or the grid has no room for it
         room = torch.where(direction > 0, 255 - clean, clean)
         assert room.norm() < budget or budget < 5
@@ -106,14 +111,49 @@ def test_certificate_filling_goes_on_with_what_still_fits():
     ],
 )
 def test_refuses_to_call_an_unreachable_budget_reached(clean, direction):
-    sized = size_to_budget(clean.double(), direction.double(), 0.1, generator())
+    sized = size(clean.double(), direction.double(), 0.1)
     assert not sized.reached
     torch.testing.assert_close(sized.levels, clean.double())
 
 
 def test_invariant_length_of_the_direction_does_not_matter():
     clean, direction = random_case(4, 255)
-    a = size_to_budget(clean, direction, 0.1, generator())
+    a = size(clean, direction, 0.1)
     for factor in (1e-30, 2.0**20):
-        b = size_to_budget(clean, direction * factor, 0.1, generator())
+        b = size(clean, direction * factor, 0.1)
         assert float((a.levels - b.levels).abs().sum()) <= 2  # at most a rounding tie falls otherwise
+
+
+@pytest.mark.parametrize("space", ["pixel", "standardized"])
+@pytest.mark.parametrize("store", ["u8", "f32"])
+def test_certificate_budget_of_each_space_and_storage_is_held(space, store):
+    clean, direction = random_case(5, 255)
+    levels = size(clean, direction, 0.05, store=store, space=space).levels
+    mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if space == "standardized" else ((0,) * 3, (1,) * 3)
+    mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (mean, std))
+    achieved = float(((levels - clean) / 255 / std).norm() / ((clean / 255 - mean) / std).norm())
+    assert (1 - UNDER[store]) * 0.05 <= achieved <= 0.05
+    assert store == "f32" or torch.equal(levels, levels.round())
+
+
+@pytest.mark.parametrize("store", ["u8", "f32"])
+def test_certificate_linf_is_held_and_points_inside_stay(store):
+    clean, change = random_case(6, 255)
+    budget = Budget(kind="linf", size=8 / 255)
+    levels = size_to_budget(clean, 20 * change, budget, store, generator()).levels
+    assert 7.99 < float((levels - clean).abs().max()) <= 8
+    inside = size_to_budget(clean, change, budget, store, generator())
+    expected = (clean + (change.round() if store == "u8" else change)).clamp(0, 255)
+    assert not inside.reached
+    torch.testing.assert_close(inside.levels, expected)
+
+
+@pytest.mark.parametrize("kind", ["l2", "linf"])
+def test_certificate_found_images_are_cut_only_where_they_are_over(kind):
+    clean, change = random_case(7, 255)
+    budget = Budget(kind=kind, size=0.05)
+    near, far = (hold_within_budget(clean, factor * change, budget, "f32", generator()) for factor in (0.1, 100))
+    assert (near.reached, far.reached) == (False, True)
+    torch.testing.assert_close(near.levels, (clean + 0.1 * change).clamp(0, 255))
+    distance = (far.levels - clean).norm() if kind == "l2" else (far.levels - clean).abs().max()
+    assert 0.999 * 0.05 * 255 <= float(distance) <= 0.05 * 255

@@ -1,16 +1,39 @@
 """What holds for every attack in the registry, whatever its method."""
 
+from dataclasses import fields
+
 import pytest
 import torch
 
-from stl_ray.attacks import ATTACKS, AttackResult, make_attack
+from stl_ray.attacks import ATTACKS, Attack, AttackResult, Budget, FixedBudget, MinimumNorm, Universal, make_attack
+from stl_ray.errors import ConfigError
 from stl_ray.images import quantize
-from stl_ray.metrics import dissimilarity as dissimilarity_of
 from stl_ray.models import Classifier, build_classifier, predict
 
 pytestmark = pytest.mark.parametrize("name", ATTACKS)
 
-BUDGETS = [0.015, 0.08, 0.3]
+BUDGETS = [Budget(size=0.015), Budget(size=0.3), Budget(size=0.08, space="standardized"), Budget(kind="l2", size=1.0)]
+BUDGETS += [Budget(kind="linf", size=8 / 255)]
+
+SMALL = Budget(size=0.05)
+
+QUICK = {
+    "apgd": {"steps": 12},
+    "apgd_dlr": {"steps": 12},
+    "apgd_t": {"steps": 5, "targets": 3},
+    "autoattack": {"steps": 6, "targets": 2, "queries": 12},
+    "cw": {"binary_search_steps": 3, "steps": 20},
+    "fab": {"steps": 5, "restarts": 2},
+    "fab_t": {"steps": 4, "targets": 3},
+    "square": {"queries": 25, "restarts": 2},
+    "pgd": {"steps": 5, "restarts": 2},
+    "uap": {"epochs": 1, "steps": 3},
+    "uap_gradient": {"epochs": 2, "batch": 5},
+}
+"""Options with which a contract takes a moment."""
+
+RANDOM = {"pgd", "apgd", "apgd_dlr", "apgd_t", "autoattack", "square", "noise"}
+"""Those that move without a gradient."""
 
 
 @pytest.fixture(scope="module")
@@ -23,30 +46,70 @@ def victim() -> Classifier:
     return build_classifier("small_cnn", ["a", "b", "c"], seed=0).eval()
 
 
-def attack(name, victim, images, labels=None, *, dissimilarity=0.05, ids=None) -> AttackResult:
+def made(name) -> Attack:
+    return make_attack(name, QUICK.get(name, {}))
+
+
+def attack(name, victim, images, labels=None, *, budget=SMALL, ids=None, store="u8") -> AttackResult:
     labels = predict(victim, images) if labels is None else labels
     ids = [f"test/{index}" for index in range(len(images))] if ids is None else ids
-    return make_attack(name, {})(victim, images, labels, dissimilarity=dissimilarity, ids=ids, seed=7)
+    method = made(name)
+    if isinstance(method, Universal):
+        # One vector of a fixed norm that no image of the contracts is over, trained on images of its own.
+        budget = budget if budget.kind != "dissimilarity" else Budget(kind="l2", size=budget.size)
+        training = quantize(torch.rand(12, *images.shape[1:], generator=torch.Generator().manual_seed(0)))
+        method = method.with_vector(method.train(victim, training, budget=budget, seed=7))
+    return method(victim, images, labels, budget=budget, ids=ids, seed=7, store=store)
+
+
+def universal(name) -> bool:
+    return isinstance(made(name), Universal)
 
 
 def same(first: AttackResult, second: AttackResult, rows: list[int]) -> bool:
     """Whether `second` is the given rows of `first`, bit for bit."""
-    tensors = ("images", "success", "dissimilarity", "linf", "queries", "source_pred")
+    tensors = [field.name for field in fields(AttackResult) if field.name != "status"]
     return [first.status[row] for row in rows] == second.status and all(
         torch.equal(getattr(first, field)[rows], getattr(second, field)) for field in tensors
     )
 
 
-@pytest.mark.parametrize("budget", BUDGETS)
-def test_certificate_budget_box_and_grid(name, victim, images, budget):
-    result = attack(name, victim, images, dissimilarity=budget)
-    exact = dissimilarity_of(result.images.double(), images.double())
-    assert set(result.status) == {"ok"}
-    assert bool((exact <= budget).all())
-    assert bool((exact >= 0.98 * budget).all())
-    assert bool((result.dissimilarity <= budget).all())
-    assert torch.equal(quantize(result.images), result.images)  # finite, in the box and on the grid
+def distance(images, clean, budget) -> torch.Tensor:
+    """What a budget limits, in float64, from its definition."""
+    images, clean = images.double(), clean.double()
+    if budget.kind == "linf":
+        return (images - clean).flatten(1).abs().amax(dim=1)
+    mean, std = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
+    if budget.space == "standardized":
+        mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    change = ((images - clean) / std).flatten(1).norm(dim=1)
+    return change if budget.kind == "l2" else change / ((clean - mean) / std).flatten(1).norm(dim=1)
+
+
+@pytest.mark.parametrize("store", ["u8", "f32"])
+@pytest.mark.parametrize("budget", BUDGETS, ids=str)
+def test_certificate_budget_box_and_storage(name, victim, images, budget, store):
+    if budget.norm not in made(name).norms:
+        with pytest.raises(ConfigError, match="no such ball"):
+            attack(name, victim, images, budget=budget)
+        return
+    result = attack(name, victim, images, budget=budget, store=store)
+    exact = distance(result.images, images, budget)
+    # 8 / 255 is no float64; the difference of two float32 pixels is off by their rounding.
+    assert bool((exact <= budget.size * (1 + 1e-6) + (1e-7 if budget.kind == "linf" else 0)).all())
+    full = torch.tensor([status in ("ok", "over_budget") for status in result.status])
+    if isinstance(made(name), MinimumNorm):
+        full = torch.tensor([status == "over_budget" for status in result.status])
+    full &= not universal(name)  # clipping takes from a vector what it takes
+    assert bool((exact[full] >= {"u8": 0.98, "f32": 0.999}[store] * budget.size).all())
+    assert set(result.status) <= {"ok", "over_budget", "not_found"}
+    assert result.images.isfinite().all() and 0 <= float(result.images.min()) <= float(result.images.max()) <= 1
+    assert store == "f32" or torch.equal(quantize(result.images), result.images)
     assert result.images.dtype == torch.float32
+    l2 = (result.images.double() - images.double()).flatten(1).norm(dim=1).float()
+    torch.testing.assert_close(result.l2, l2, rtol=1e-5, atol=1e-6)
+    if budget.kind == "dissimilarity" and budget.space == "pixel":
+        assert bool((result.dissimilarity <= budget.size).all())
 
 
 class ShapeSensitive:
@@ -103,11 +166,13 @@ def test_identity_status_success_and_predictions(name, victim, images):
     labels = predict(victim, images)
     labels[:4] = (labels[:4] + 1) % 3
     result = attack(name, victim, images, labels)
-    assert result.status == ["already_wrong"] * 4 + ["ok"] * 4
+    assert result.status[:4] == ["already_wrong"] * 4
+    assert "already_wrong" not in result.status[4:]
     assert not result.success[:4].any()
     assert torch.equal(result.source_pred, predict(victim, result.images))
     assert torch.equal(result.success[4:], result.source_pred[4:] != labels[4:])
-    assert bool((result.dissimilarity > 0.049).all())  # those that are wrong are attacked all the same
+    if isinstance(made(name), FixedBudget):
+        assert bool((result.dissimilarity > 0.049).all())  # those that are wrong are attacked all the same
 
 
 def test_identity_queries_are_the_passes_through_the_victim(name, victim, images):
@@ -115,33 +180,64 @@ def test_identity_queries_are_the_passes_through_the_victim(name, victim, images
 
     class Counting:
         def logits(self, batch):
-            passes.append("verdict")
+            passes.append(1)
             return victim.logits(batch)
 
         def logits_and_vjp(self, batch, cotangent):
-            passes.append("gradient")
+            passes.append(1)
             return victim.logits_and_vjp(batch, cotangent)
 
-    result = attack(name, Counting(), images, predict(victim, images))
-    assert passes.count("verdict") == 2  # one tile: the clean images and the attacked ones
-    assert set(result.queries.tolist()) == {passes.count("gradient")}
+    if universal(name):
+        pytest.skip("a vector asks nothing when it is applied")
+    result = attack(name, Counting(), images[:1], predict(victim, images[:1]))
+    verdicts = 5 if name == "autoattack" else 2  # the clean image and the attacked one, or those of its parts
+    assert len(passes) - verdicts <= int(result.queries[0]) <= len(passes) - 2
 
 
 @pytest.mark.parametrize("level", [0, 1, 128, 255])
 def test_certificate_flat_images_stay_finite_and_within_budget(name, victim, level):
+    if universal(name):
+        pytest.skip("a vector's budget is of no image")
     images = torch.full((1, 3, 24, 40), level / 255)
     result = attack(name, victim, images)
     change = (result.images.double() - images.double()).norm()
     assert change <= 0.05 * images.double().norm()
     assert torch.equal(quantize(result.images), result.images)
     if level == 0:
-        assert result.status == ["budget_unreachable"]
+        assert result.status[0] in ("budget_unreachable", "not_found")
         assert torch.equal(result.images, images)
 
 
-def test_identity_one_class_has_no_gradient_and_no_success(name, images):
+def test_identity_one_class_has_no_success(name, images):
     victim = build_classifier("small_cnn", ["only"], seed=0).eval()
     result = attack(name, victim, images)
-    assert set(result.status) == {"budget_unreachable"}
     assert not result.success.any()
-    assert torch.equal(result.images, images)
+    if name not in RANDOM and not universal(name):
+        assert set(result.status) == {"budget_unreachable" if isinstance(made(name), FixedBudget) else "not_found"}
+        assert torch.equal(result.images, images)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 1000])
+def test_identity_any_number_of_classes_can_be_attacked(name, images, classes):
+    linear = torch.nn.Linear(images[0].numel(), classes)
+    with torch.no_grad():
+        linear.weight.copy_(torch.randn(linear.weight.shape, generator=torch.Generator().manual_seed(0)) / 10)
+    names = [str(index) for index in range(classes)]
+    victim = Classifier(
+        torch.nn.Sequential(torch.nn.Flatten(), linear), architecture="linear", class_names=names
+    ).eval()
+    result = attack(name, victim, images[:3], budget=Budget(size=0.3), store="f32")
+    assert result.success.any() or name == "noise" or universal(name)
+
+
+@pytest.mark.parametrize("store", ["u8", "f32"])
+def test_identity_linf_is_attacked_on_its_own_too(name, victim, images, store):
+    if "linf" not in made(name).norms:
+        pytest.skip("the method knows L2 alone")
+    budget = Budget(kind="linf", size=8 / 255)
+    ids = [f"test/{index}" for index in range(8)]
+    labels = predict(victim, images)
+    whole = attack(name, victim, images, labels, budget=budget, ids=ids, store=store)
+    rows = [6, 1, 3]
+    part = attack(name, victim, images[rows], labels[rows], budget=budget, ids=[ids[row] for row in rows], store=store)
+    assert same(whole, part, rows)

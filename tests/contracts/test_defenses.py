@@ -7,10 +7,10 @@ import torch
 
 from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary
-from stl_ray.defenses import DEFENSES, Defense, deployed, make_defense, needs_space
-from stl_ray.errors import ConfigError
+from stl_ray.defenses import DEFENSES, Defended, Defense, deployed, make_defense, needs_space
+from stl_ray.errors import ConfigError, GradientError
 from stl_ray.images import quantize
-from stl_ray.models import seeded
+from stl_ray.models import build_classifier, seeded
 from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_clusters, hash_ids, thumbnails
 
 IDS = [f"train/{index}" for index in range(24)]
@@ -114,6 +114,29 @@ def test_identity_deployed_is_rounded_before_and_after(defense, images):
     seen = deployed(defense, images + 0.4 / 255)
     assert torch.equal(seen, quantize(defense.purify(quantize(images + 0.4 / 255)).images))
     assert torch.equal(seen, quantize(seen))
+
+
+@pytest.mark.parametrize("gradient", ["exact", "bpda"])
+def test_invariant_gradients_of_a_defended_classifier(defense, images, gradient):
+    classifier = build_classifier("small_cnn", ["a", "b", "c"], seed=0).eval()
+    if gradient not in defense.gradients:
+        with pytest.raises(GradientError, match=defense.name):
+            Defended(classifier, defense, gradient)
+        return
+    victim = Defended(classifier, defense, gradient)
+    before = images.clone()
+    logits, product = victim.logits_and_vjp(images, torch.ones_like)
+    assert torch.equal(images, before)
+    assert not logits.requires_grad
+    assert not product.requires_grad
+    assert product.shape == images.shape
+    assert bool(product.isfinite().all())
+    assert float(product.flatten(1).norm(dim=1).min()) > 0
+    torch.testing.assert_close(logits, classifier.logits(deployed(defense, images)))
+    for rows in ([5], [7, 3, 1]):
+        torch.testing.assert_close(
+            victim.logits_and_vjp(images[rows], torch.ones_like)[1], product[rows], atol=1e-4, rtol=1e-3
+        )
 
 
 def test_invariant_exclude_changes_nothing_but_the_vote(defense, space, natural_images):

@@ -29,12 +29,12 @@ def test_identity_summaries_by_hand():
     assert list(found) == ["fgsm", "bim"]
     assert found["fgsm"] == {
         "images": 4,
-        "statuses": {"ok": 2, "already_wrong": 1, "budget_unreachable": 1},
+        "statuses": {"ok": 2, "already_wrong": 1, "budget_unreachable": 1, "not_found": 0, "over_budget": 0},
         "successes": 2,
         "dissimilarity": {"min": 0.0, "mean": 0.25, "max": 0.5},
         "linf_max": 0.25,
     }
-    assert found["bim"]["statuses"] == {"ok": 4, "already_wrong": 0, "budget_unreachable": 0}
+    assert found["bim"]["statuses"] == {status: 4 if status == "ok" else 0 for status in found["fgsm"]["statuses"]}
     assert found["bim"]["successes"] == 0
 
 

@@ -1,7 +1,30 @@
-from stl_ray.evaluation import ThreatTier, threat_of
+import pytest
+
+from stl_ray.config import AttackedConfig
+from stl_ray.evaluation import KNOWLEDGE, ThreatTier, threat_of
 
 
 def test_identity_clean_is_the_only_set_without_an_attacker():
-    assert threat_of("clean") is ThreatTier.T0
-    assert threat_of("fgsm-0.08") is ThreatTier.T1A
+    assert threat_of("clean", "stl") is ThreatTier.T0
+    assert threat_of("fgsm-0.08", "stl") is ThreatTier.T1A
     assert (str(ThreatTier.T0), str(ThreatTier.T1A)) == ("T0", "T1a")
+
+
+@pytest.mark.parametrize(
+    ("crafted", "tier"),
+    [
+        ({}, "T1a"),
+        ({"classifier": "stl"}, "T1b"),
+        ({"classifier": "jpeg"}, "T1a"),
+        ({"defense": "stl", "gradient": "bpda"}, "T3"),
+        ({"defense": "stl", "gradient": "exact"}, "T4"),
+        ({"defense": "stl", "gradient": "none"}, "T5"),
+        ({"defense": "jpeg", "gradient": "bpda"}, "T2"),
+    ],
+)
+def test_identity_a_set_by_what_it_was_crafted_on(crafted, tier):
+    assert threat_of("own", "stl", AttackedConfig.model_validate(crafted)) == tier
+
+
+def test_identity_every_tier_says_what_it_knows():
+    assert list(KNOWLEDGE) == list(ThreatTier)

@@ -11,7 +11,18 @@ NAMES = ["cat", "dog"]
 COLUMNS = {
     "image": [],
     "purified": ["cluster", "iterations", "status", "sparsity", "psnr"],
-    "adversarial": ["attack", "success", "status", "dissimilarity", "linf", "queries", "source_pred"],
+    "adversarial": [
+        "pixels",
+        "attack",
+        "success",
+        "status",
+        "dissimilarity",
+        "dissimilarity_standardized",
+        "l2",
+        "linf",
+        "queries",
+        "source_pred",
+    ],
 }
 
 
@@ -29,7 +40,7 @@ def test_roundtrip_through_parquet_keeps_types_and_metadata(kind, extra):
     assert features["image"] == {"_type": "Image"}
     assert features["id"] == {"dtype": "string", "_type": "Value"}
     # Hugging Face spells these types; pyarrow prints float32 as `float`.
-    spelled = {"string", "int16", "int32", "int64", "float32", "bool"}
+    spelled = {"binary", "string", "int16", "int32", "int64", "float32", "bool"}
     assert {feature["dtype"] for feature in features.values() if feature["_type"] == "Value"} <= spelled
 
 

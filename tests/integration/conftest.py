@@ -34,7 +34,16 @@ TINY = {
             {"name": "bim-0.03", "attack": "bim", "dissimilarity": 0.03, "options": {"steps": 3}},
         ]
     },
-    "evaluate": {"gallery": 4},
+    "evaluate": {
+        "gallery": 4,
+        "tiers": {
+            "images": 8,
+            "attacks": [
+                {"name": "bpda", "tier": "T3", "attack": "pgd", "options": {"steps": 2}},
+                {"name": "exact", "tier": "T4", "attack": "pgd", "options": {"steps": 2}},
+            ],
+        },
+    },
 }
 
 

@@ -27,8 +27,8 @@ def _table(folder) -> pa.Table:
 def test_every_dataset_is_whole(tiny, capsys):
     assert main(["verify", str(tiny)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    # Ingested splits, thumbnails, latents and samples of the fit, purified splits, attacks, predictions.
-    assert len(lines) == 2 + 3 + 3 * 2 + 2 + len(DEFENSES) * len(SETS)
+    # Ingested splits, thumbnails, latents and samples of the fit, purified splits, attacks, predictions, verdicts, probes.
+    assert len(lines) == 2 + 3 + 3 * 2 + 2 + len(DEFENSES) * len(SETS) + len(DEFENSES) + len(DEFENSES[1:])
     assert all(line.endswith("0 quarantined, sound") for line in lines)
 
 
@@ -52,6 +52,16 @@ def test_scores_are_the_counts_of_the_stored_predictions(tiny):
     for attack in SETS:
         without = [cells[setting, "none", attack]["correct"] for setting in ("vanilla", "retrained")]
         assert without[0] == without[1]
+
+
+def test_the_worst_case_is_that_of_the_stored_verdicts(tiny):
+    tiers = json.loads((tiny / "evaluate" / "scores.json").read_text())["tiers"]
+    assert [row["defense"] for row in tiers["rows"]] == list(DEFENSES)
+    for row in tiers["rows"]:
+        stored = _table(tiny / "evaluate" / f"{row['defense']}-under-attack").to_pylist()
+        held = sum(all(v["prediction"] == image["label"] for v in image["verdicts"]) for image in stored)
+        assert (row["worst"]["correct"], row["worst"]["total"]) == (held, 8)
+        assert [flag["check"] for flag in row["flags"]] == [f"H{n}" for n in range(1, 16) if row["defense"] != "none"]
 
 
 def test_attacks_are_scored_as_they_are_stored(tiny):

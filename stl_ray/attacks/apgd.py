@@ -1,0 +1,135 @@
+"""APGD: projected gradient with momentum, whose step halves where it stops paying. Source: Croce, Hein 2020, section 3.
+
+Per image: at checkpoints that come closer and closer, the step is halved and the best iterate taken up again when fewer
+than three quarters of the steps raised the loss, or when neither step nor best loss changed since the last checkpoint.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from stl_ray.attacks.base import Problem
+from stl_ray.attacks.best import Best
+from stl_ray.attacks.families import Attempt, Restarted
+from stl_ray.attacks.geometry import column, projected, rescaled, steepest
+from stl_ray.attacks.losses import LOSSES, Loss, dlr_to, loss_gradient
+from stl_ray.attacks.randomness import normal, uniform
+
+_MOMENTUM = 0.75  # share of the new step (alpha)
+_RISING = 0.75  # share of the steps that must raise the loss (rho)
+
+
+class AutoProjectedGradient(Restarted):
+    """APGD on the cross-entropy or on the difference of logits ratio."""
+
+    steps: int = Field(100, ge=1, description="gradient steps of a start")
+    restarts: int = Field(1, ge=1, description="starts at most; an image that is beaten is not started again")
+    loss: Literal["cross_entropy", "dlr"] = Field("cross_entropy", description="what is climbed")
+    eot: int = Field(1, ge=1, description="answers of a randomised victim to average each gradient over")
+
+    @property
+    def attempts(self) -> int:
+        """See `Restarted.attempts`."""
+        return self.restarts
+
+    def attempt(self, problem: Problem, number: int) -> Attempt:
+        """See `Restarted.attempt`."""
+        loss = LOSSES[self.loss]
+        return Attempt(*problem.tiled(lambda tile: climb(tile, number, loss, self.steps, self.eot)))
+
+
+class AutoProjectedGradientDlr(AutoProjectedGradient):
+    """APGD-DLR under a name of its own."""
+
+    loss: Literal["cross_entropy", "dlr"] = Field("dlr", description="what is climbed")
+
+
+class TargetedAutoProjectedGradient(Restarted):
+    """APGD-T: APGD on the targeted DLR toward each of the likeliest other classes of the clean image in turn."""
+
+    steps: int = Field(100, ge=1, description="gradient steps of a start")
+    targets: int = Field(
+        9, ge=1, description="likeliest other classes to aim at; an image that is beaten is left alone"
+    )
+    restarts: int = Field(1, ge=1, description="starts for every target")
+    eot: int = Field(1, ge=1, description="answers of a randomised victim to average each gradient over")
+
+    @property
+    def attempts(self) -> int:
+        """See `Restarted.attempts`."""
+        return self.targets * self.restarts
+
+    def attempt(self, problem: Problem, number: int) -> Attempt:
+        """See `Restarted.attempt`."""
+        return Attempt(*problem.tiled(lambda tile: self._toward(tile, number)))
+
+    def _toward(self, problem: Problem, number: int) -> Attempt:
+        logits = problem.victim.logits(problem.images)
+        targets = nth_other_class(logits, problem.labels, number // self.restarts)
+        found = climb(problem, number, dlr_to(targets), self.steps, self.eot)
+        return found._replace(queries=found.queries + 1)
+
+
+def nth_other_class(logits: Tensor, labels: Tensor, number: int) -> Tensor:
+    """The likeliest class but the label's for number 0, the next for 1, and so on, round and round; (B,) int64.
+
+    With one class it is the label's own.
+    """
+    classes = logits.shape[1]
+    if classes == 1:
+        return labels
+    others = logits.scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True, stable=True)
+    return others[:, number % (classes - 1)]
+
+
+def climb(problem: Problem, number: int, loss: Loss, steps: int, eot: int) -> Attempt:
+    """One run of APGD on a full tile from the start of that number."""
+    images, labels, radius, norm = problem.images, problem.labels, problem.radius, problem.norm
+    current = (images + _start(problem, number)).clamp(0, 1)
+    logits, gradient = loss_gradient(problem.victim, current, labels, loss, eot)
+    value = loss(logits, labels)
+    wrong = Best.none(images).or_else(current, logits, labels, loss)
+    # The best by loss alone, which the step is judged by and taken back to.
+    top, top_value, top_gradient = current, value, gradient
+    checked_value, was_halved = value, torch.ones_like(wrong.beaten)
+    step, previous, rises = 2 * radius, current, torch.zeros_like(labels)
+    period, since = max(int(0.22 * steps), 1), 0
+    for index in range(steps):
+        ahead = _in_ball(images, current + steepest(gradient, step, norm), radius, norm)
+        if index > 0:
+            mixed = current + _MOMENTUM * (ahead - current) + (1 - _MOMENTUM) * (current - previous)
+            ahead = _in_ball(images, mixed, radius, norm)
+        previous, current = current, ahead
+        logits, gradient = loss_gradient(problem.victim, current, labels, loss, eot)
+        wrong = wrong.or_else(current, logits, labels, loss)
+        new = loss(logits, labels)
+        rises, value = rises + (new > value), new
+        better = value > top_value
+        top = torch.where(column(better), current, top)
+        top_gradient = torch.where(column(better), gradient, top_gradient)
+        top_value = torch.where(better, value, top_value)
+        since += 1
+        if since == period:
+            halved = (rises <= _RISING * period) | (~was_halved & (checked_value >= top_value))
+            step = torch.where(halved, step / 2, step)
+            current = torch.where(column(halved), top, current)
+            gradient = torch.where(column(halved), top_gradient, gradient)
+            was_halved, checked_value = halved, top_value
+            rises, since = torch.zeros_like(rises), 0
+            period = max(period - max(int(0.03 * steps), 1), max(int(0.06 * steps), 1))
+    return wrong.attempt(torch.full_like(labels, (steps + 1) * eot))
+
+
+def _in_ball(images: Tensor, current: Tensor, radius: Tensor, norm: Literal["l2", "linf"]) -> Tensor:
+    return (images + projected(current - images, radius, norm)).clamp(0, 1)
+
+
+def _start(problem: Problem, number: int) -> Tensor:
+    """A random point on every image's sphere."""
+    shape = tuple(problem.images.shape[1:])
+    if problem.norm == "linf":
+        signed = 2 * uniform(problem.seeds, number, shape) - 1
+        return signed * column(problem.radius / signed.flatten(1).abs().amax(dim=1))
+    return rescaled(normal(problem.seeds, number, shape), problem.radius)

@@ -1,0 +1,56 @@
+"""DeepFool: steps to the nearest boundary of a linear model of the logits until one is crossed.
+
+Source: Moosavi-Dezfooli et al. 2016, algorithm 2 and its L_inf variant; the likeliest classes only, as Foolbox does.
+"""
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from stl_ray.attacks.base import Problem
+from stl_ray.attacks.boundary import differences, likeliest_others, nearest
+from stl_ray.attacks.families import MinimumNorm
+from stl_ray.attacks.geometry import column, rescaled
+from stl_ray.attacks.rounds import State, in_rounds
+
+_PUSH = 1e-4  # added to every distance, so that a step crosses the boundary it is made for
+
+
+class DeepFool(MinimumNorm):
+    """DeepFool in L2 or L_inf; every image stops when it has crossed."""
+
+    steps: int = Field(50, ge=1, description="steps at most")
+    candidates: int = Field(
+        10, ge=2, description="likeliest classes of the clean image to consider, its own among them"
+    )
+    overshoot: float = Field(0.02, ge=0, description="share by which the perturbation is stretched to cross for sure")
+
+    def search(self, problem: Problem) -> tuple[Tensor, Tensor]:
+        """See `MinimumNorm.search`."""
+        state = in_rounds(problem, self._start, self._step, self.steps)
+        found = torch.where(column(state["crossed"]), state["current"], problem.images)
+        return found, state["queries"]
+
+    def _start(self, tile: Problem) -> State:
+        logits = tile.victim.logits(tile.images)
+        others = likeliest_others(logits, tile.labels, self.candidates - 1)
+        done = (logits.argmax(dim=1) != tile.labels) | (others.shape[1] == 0)
+        return {
+            "done": done,
+            "crossed": torch.zeros_like(done),
+            "current": tile.images.clone(),
+            "change": torch.zeros_like(tile.images),
+            "others": others,
+            "queries": torch.ones_like(tile.labels),
+        }
+
+    def _step(self, tile: Problem, state: State, number: int) -> State:
+        values, gradients = differences(tile.victim, state["current"], tile.labels, state["others"])
+        distance, _, gradient = nearest(values, gradients, tile.norm)
+        length = distance + _PUSH
+        step = rescaled(gradient, length) if tile.norm == "l2" else gradient.sign() * column(length)
+        change = state["change"] + step
+        current = (tile.images + (1 + self.overshoot) * change).clamp(0, 1)
+        crossed = tile.victim.logits(current).argmax(dim=1) != tile.labels
+        queries = state["queries"] + 1 + state["others"].shape[1]
+        return {**state, "done": crossed, "crossed": crossed, "current": current, "change": change, "queries": queries}

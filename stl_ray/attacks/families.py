@@ -1,0 +1,141 @@
+"""The families of attacks: what a method file supplies, and how its answer is held to the budget.
+
+FixedBudget   the worst image in a ball; sized exactly to the budget in L2, and kept as the point it is in L_inf
+  Direct      `perturb`: one answer
+  Restarted   `attempt`: several, on the images that the attempts before did not beat
+MinimumNorm   `search`: the nearest adversarial image, cut to the budget where it is over it
+"""
+
+from abc import abstractmethod
+from typing import Literal, NamedTuple, final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from stl_ray.attacks.base import Attack, AttackResult, AttackStatus, Problem, Task, each_sized, measured, stored_images
+from stl_ray.attacks.sizing import hold_within_budget, size_to_budget
+
+
+class FixedBudget(Attack):
+    """An attack that looks for the worst image in a ball."""
+
+    @abstractmethod
+    def craft(self, problem: Problem) -> tuple[Tensor, Tensor]:
+        """Perturbations of a whole batch, (B, 3, H, W) of [0, 1] pixels, and (B,) int64 passes through the victim."""
+
+    @final
+    def run(self, task: Task) -> AttackResult:
+        """Craft, size to the budget, measure."""
+        change, queries = self.craft(task.problem())
+        sized = each_sized(size_to_budget, task, change)
+        images = stored_images(torch.stack([item.levels for item in sized]), task)
+        unreachable = [None if item.reached else AttackStatus.BUDGET_UNREACHABLE for item in sized]
+        return measured(task, images, unreachable, queries)
+
+
+class Direct(FixedBudget):
+    """An attack that goes its way once."""
+
+    @abstractmethod
+    def perturb(self, problem: Problem) -> tuple[Tensor, Tensor]:
+        """A perturbation of every image of a full tile.
+
+        Args:
+            problem: the images, each to be treated on its own.
+
+        Returns:
+            (B, 3, H, W) perturbations of [0, 1] pixels, within the radius for linf (for l2 their length is settled by
+            the caller), and (B,) int64 passes through the victim.
+        """
+
+    def craft(self, problem: Problem) -> tuple[Tensor, Tensor]:
+        """See `FixedBudget.craft`."""
+        change, queries = problem.tiled(self.perturb)
+        return change, queries
+
+
+class Attempt(NamedTuple):
+    """What an attempt found, one entry per image."""
+
+    images: Tensor  # (B, 3, H, W) in [0, 1], in the ball
+    loss: Tensor  # (B,), higher for a worse answer
+    beaten: Tensor  # (B,) bool, the victim is wrong on it
+    queries: Tensor  # (B,) int64, passes through the victim
+
+
+class Restarted(FixedBudget):
+    """An attack of several attempts, each on the images that are not beaten yet; the best attempt of an image counts."""
+
+    @property
+    @abstractmethod
+    def attempts(self) -> int:
+        """How many, at most."""
+
+    @abstractmethod
+    def attempt(self, problem: Problem, number: int) -> Attempt:
+        """One attempt on a batch.
+
+        Args:
+            problem: images that are left, each to be treated on its own.
+            number: of the attempt, from 0.
+        """
+
+    def craft(self, problem: Problem) -> tuple[Tensor, Tensor]:
+        """See `FixedBudget.craft`."""
+        best = self.attempt(problem, 0)
+        for number in range(1, self.attempts):
+            left = (~best.beaten).nonzero()[:, 0]
+            if len(left) == 0:
+                break
+            found = self.attempt(problem.rows(left), number)
+            better = found.beaten | (found.loss > best.loss[left])
+            rows = left[better]
+            for old, new in zip(best[:3], found[:3], strict=True):
+                old[rows] = new[better]
+            best.queries[left] += found.queries
+        return best.images - problem.images, best.queries
+
+
+class MinimumNorm(Attack):
+    """An attack that looks for the nearest adversarial image."""
+
+    sized: Literal["found", "budget"] = Field(
+        "found", description="found: the nearest adversarial image, cut to the budget where it is over it; budget: every "
+        "perturbation rescaled to the budget, as tables of one mean dissimilarity appear to have been made"
+    )  # fmt: skip
+
+    @abstractmethod
+    def search(self, problem: Problem) -> tuple[Tensor, Tensor]:
+        """The nearest adversarial image of every image of a batch that the method finds.
+
+        Args:
+            problem: the images, each to be treated on its own (`stl_ray.attacks.rounds`).
+
+        Returns:
+            (B, 3, H, W) adversarial images in [0, 1], the clean image where none was found or it is wrong itself, and
+            (B,) int64 passes through the victim.
+        """
+
+    @final
+    def run(self, task: Task) -> AttackResult:
+        """Search, hold within the budget, measure."""
+        found, queries = self.search(task.problem())
+        change = found - task.images
+        missing = (change == 0).flatten(1).all(dim=1)
+        sized = each_sized(size_to_budget if self.sized == "budget" else hold_within_budget, task, change)
+        images = stored_images(torch.stack([item.levels for item in sized]), task)
+        if self.sized == "found" and task.store == "f32":
+            # To the bit what the method saw: an image that is barely adversarial may not move by a rounding.
+            kept = torch.tensor([not item.reached for item in sized], device=images.device)
+            images = torch.where(kept[:, None, None, None], found, images)
+        moved = (images != task.images).flatten(1).any(dim=1)
+        status: list[AttackStatus | None] = []
+        for item, lost, moves, right in zip(sized, missing.tolist(), moved.tolist(), task.right.tolist(), strict=True):
+            if lost:
+                status.append(AttackStatus.NOT_FOUND if right else None)
+            elif not moves or (self.sized == "budget" and not item.reached):
+                status.append(AttackStatus.BUDGET_UNREACHABLE)
+            else:
+                status.append(AttackStatus.OVER_BUDGET if item.reached and self.sized == "found" else None)
+        return measured(task, images, status, queries)

@@ -1,0 +1,177 @@
+"""Foolbox's attacks through this package's frame: budgets, storage and measurement are those of every other attack.
+
+Each image goes to Foolbox alone, because several of its attacks stop by sums over the batch; its random numbers, which
+are global there, are seeded for that image and put back afterwards. Source: Rauber et al. 2020, the optional package
+`foolbox`.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stl_ray.attacks.base import Attack, Problem
+from stl_ray.attacks.families import FixedBudget, MinimumNorm
+from stl_ray.config.sections import OptionValue
+from stl_ray.errors import ConfigError
+from stl_ray.models import Victim
+from stl_ray.options import nearest
+
+
+def foolbox_attack(name: str, options: Mapping[str, object]) -> Attack:
+    """An attack of Foolbox by the name of its class, with the arguments of its constructor as options.
+
+    Raises:
+        ConfigError: if Foolbox is not installed, has no such attack in L2 or L_inf, or the options do not fit.
+    """
+    try:
+        import foolbox
+    except ImportError as error:
+        raise ConfigError("foolbox is not installed", item=name, expected="pip install 'stl-ray[foolbox]'") from error
+    known = {
+        key: value
+        for key, value in vars(foolbox.attacks).items()
+        if inspect.isclass(value)
+        and issubclass(value, (foolbox.attacks.base.FixedEpsilonAttack, foolbox.attacks.base.MinimizationAttack))
+        and not inspect.isabstract(value)
+        and _norm_of(value) is not None
+    }
+    if name not in known:
+        raise ConfigError("foolbox has no such attack", item=name, expected=nearest(name, known))
+    fixed = issubclass(known[name], foolbox.attacks.base.FixedEpsilonAttack)
+    accepted = inspect.signature(known[name]).parameters
+    wrong = sorted(options.keys() - accepted.keys())
+    if wrong:
+        raise ConfigError("unknown option", item=f"{name}.{wrong[0]}", expected=nearest(wrong[0], accepted))
+    family = FoolboxFixedBudget if fixed else FoolboxMinimumNorm
+    return family.model_validate({"method": name, "arguments": dict(options)})
+
+
+class FoolboxMinimumNorm(MinimumNorm):
+    """A minimum-norm attack of Foolbox."""
+
+    method: str
+    arguments: dict[str, OptionValue]
+
+    def check(self, budget: Any, store: Any) -> None:
+        """See `Attack.check`."""
+        super().check(budget, store)
+        _check_norm(self.method, budget.norm)
+
+    def search(self, problem: Problem) -> tuple[Tensor, Tensor]:
+        """See `MinimumNorm.search`."""
+        return _one_by_one(problem, lambda model, image, label, radius: _run(self, model, image, label, None))
+
+
+class FoolboxFixedBudget(FixedBudget):
+    """An attack of Foolbox within a ball."""
+
+    method: str
+    arguments: dict[str, OptionValue]
+
+    def check(self, budget: Any, store: Any) -> None:
+        """See `Attack.check`."""
+        super().check(budget, store)
+        _check_norm(self.method, budget.norm)
+
+    def craft(self, problem: Problem) -> tuple[Tensor, Tensor]:
+        """See `FixedBudget.craft`."""
+        found, queries = _one_by_one(
+            problem, lambda model, image, label, radius: _run(self, model, image, label, radius)
+        )
+        return found - problem.images, queries
+
+
+def _check_norm(method: str, norm: str) -> None:
+    import foolbox
+
+    own = _norm_of(getattr(foolbox.attacks, method))
+    if own != norm:
+        raise ConfigError("the attack knows no such ball", item=method, expected=own, got=norm)
+
+
+def _norm_of(attack: Any) -> str | None:
+    """l2 or linf, None where the attack measures something else."""
+    distance = getattr(attack, "distance", None)
+    p = getattr(distance, "p", None)
+    return {2: "l2", float("inf"): "linf"}.get(p) if isinstance(p, (int, float)) else None
+
+
+def _run(
+    attack: "FoolboxMinimumNorm | FoolboxFixedBudget",
+    model: "_Module",
+    image: Tensor,
+    label: Tensor,
+    radius: float | None,
+) -> Tensor:
+    import foolbox
+
+    method = getattr(foolbox.attacks, attack.method)(**attack.arguments)
+    peer = foolbox.models.pytorch.PyTorchModel(model, bounds=(0, 1), device=image.device)
+    criterion = foolbox.criteria.Misclassification(label[None])
+    try:
+        found: Tensor = method.run(peer, image[None], criterion, epsilon=radius)[0]
+    except ValueError as error:
+        if "init_attack failed" not in str(error):
+            raise
+        return image  # a decision-based attack found nothing to start from
+    return found.detach()
+
+
+def _one_by_one(problem: Problem, run: Callable[["_Module", Tensor, Tensor, float], Tensor]) -> tuple[Tensor, Tensor]:
+    """What Foolbox makes of each image that the victim is right on, and the passes it spent."""
+    right = problem.tiled(lambda tile: (tile.victim.logits(tile.images).argmax(dim=1) == tile.labels,))[0]
+    found, queries = problem.images.clone(), torch.ones_like(problem.labels)
+    for row in right.nonzero()[:, 0].tolist():
+        model = _Module(problem.victim).eval()
+        with _seeded(int(problem.seeds[row])):
+            candidate = run(model, problem.images[row], problem.labels[row], float(problem.radius[row]))
+        found[row] = candidate.clamp(0, 1)
+        queries[row] += model.passes
+    return found, queries
+
+
+class _Module(nn.Module):
+    """A victim as a torch module, for one image."""
+
+    def __init__(self, victim: Victim) -> None:
+        super().__init__()
+        self.victim = victim
+        self.passes = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.passes += 1
+        if images.requires_grad:
+            logits: Tensor = _Logits.apply(images, self.victim)
+            return logits
+        return self.victim.logits(images)
+
+
+class _Logits(torch.autograd.Function):
+    """Logits whose gradient is the victim's own product."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, victim: Victim) -> Tensor:
+        ctx.images, ctx.victim = images.detach(), victim
+        return victim.logits(ctx.images)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return ctx.victim.logits_and_vjp(ctx.images, lambda logits: grads[0])[1], None
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """The global random states of torch and numpy, seeded inside and put back after."""
+    before = np.random.get_state()  # noqa: NPY002 - Foolbox draws from it
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(before)  # noqa: NPY002

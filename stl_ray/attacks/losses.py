@@ -1,0 +1,116 @@
+"""What attacks climb: losses of the logits, one per image, and their gradients by the image through a victim."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from stl_ray.errors import TensorError
+from stl_ray.models import Victim
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(logits (B, n), labels (B,)) -> (B,) losses, higher for a worse answer; differentiable."""
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log softmax of the true class."""
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """The largest other logit minus the true one, over 0 where the answer is wrong. Source: Carlini, Wagner 2017, f6.
+
+    The other logits are masked with minus infinity, not with zero: logits may all be negative. Zero for one class.
+    """
+    true = logits.gather(1, labels[:, None])[:, 0]
+    if logits.shape[1] == 1:
+        return true - true
+    return logits.scatter(1, labels[:, None], -torch.inf).amax(dim=1) - true
+
+
+def dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """Difference of logits ratio, margin / (z_1 - z_3) of the sorted logits. Source: Croce, Hein 2020, Eq. 6.
+
+    The plain margin for fewer than three classes, where the ratio is not defined.
+    """
+    if logits.shape[1] < 3:
+        return margin(logits, labels)
+    top = logits.topk(3, dim=1).values
+    return margin(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+def dlr_to(targets: Tensor) -> Loss:
+    """DLR toward a target class, (z_t - z_y) / (z_1 - (z_3 + z_4) / 2). Source: Croce, Hein 2020, Eq. 7.
+
+    The plain difference for fewer than four classes.
+
+    Args:
+        targets: (B,) classes to reach.
+    """
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        difference = (logits.gather(1, targets[:, None]) - logits.gather(1, labels[:, None]))[:, 0]
+        if logits.shape[1] < 4:
+            return difference
+        top = logits.topk(4, dim=1).values
+        return difference / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
+
+    return loss
+
+
+LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
+"""Untargeted losses by name."""
+
+
+def loss_gradient(
+    victim: Victim, images: Tensor, labels: Tensor, loss: Loss = cross_entropy, samples: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Logits (B, n), and the gradient by the image of each image's loss, (B, 3, H, W).
+
+    Args:
+        victim: the classifier.
+        images: (B, 3, H, W) in [0, 1].
+        labels: (B,) classes.
+        loss: of the logits.
+        samples: answers of a randomised victim to average over (expectation over transformation, Athalye et al. 2018);
+            the logits are averaged as well.
+
+    Raises:
+        TensorError: if a label is not a class of the victim, or a gradient is not finite.
+    """
+
+    def cotangent(logits: Tensor) -> Tensor:
+        check_classes(labels, logits.shape[1])
+        return _slope(loss, logits, labels)
+
+    logits, gradient = victim.logits_and_vjp(images, cotangent)
+    for _ in range(samples - 1):
+        more = victim.logits_and_vjp(images, cotangent)
+        logits, gradient = logits + more[0], gradient + more[1]
+    # Here too, because a sign or a norm may turn NaN into a direction.
+    if not bool(gradient.isfinite().all()):
+        raise TensorError("not finite", item="the victim's gradient", expected="finite numbers")
+    return logits / samples, gradient / samples
+
+
+def _slope(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss's derivative by the logits."""
+    if loss is cross_entropy:
+        # softmax - one_hot, with the true class as minus the sum of the others: the difference itself is lost to
+        # rounding once a probability is near 1, and the gradient of a confident victim would point elsewhere.
+        others = logits.softmax(dim=1).scatter(1, labels[:, None], 0)
+        return others.scatter(1, labels[:, None], -others.sum(dim=1, keepdim=True))
+    with torch.enable_grad():
+        leaf = logits.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(loss(leaf, labels).sum(), leaf)
+    return slope
+
+
+def check_classes(labels: Tensor, classes: int) -> None:
+    """Refuse labels that are no classes of the victim.
+
+    Raises:
+        TensorError: as said.
+    """
+    if int(labels.max()) >= classes:
+        raise TensorError("a label is no class of the victim", expected=f"0 to {classes - 1}", got=int(labels.max()))

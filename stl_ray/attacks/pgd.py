@@ -1,0 +1,57 @@
+"""PGD: BIM from random starts in the ball, the best iterate of all counting. Source: Madry et al. 2018, section 2.1."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from stl_ray.attacks.base import Problem
+from stl_ray.attacks.best import Best
+from stl_ray.attacks.families import Attempt, Restarted
+from stl_ray.attacks.geometry import column, projected, rescaled, steepest
+from stl_ray.attacks.losses import LOSSES, loss_gradient
+from stl_ray.attacks.randomness import normal, uniform
+
+
+class ProjectedGradient(Restarted):
+    """Steepest steps from a random point of the ball, projected onto the ball and then onto the box."""
+
+    steps: int = Field(20, ge=1, description="gradient steps of a start")
+    relative_step: float = Field(0.125, gt=0, le=2, description="length of a step over the radius of the image's ball")
+    restarts: int = Field(1, ge=1, description="starts at most; an image that is beaten is not started again")
+    random_start: bool = Field(True, description="begin at a random point of the ball; else the first at the image")
+    loss: Literal["cross_entropy", "margin", "dlr"] = Field("cross_entropy", description="what is climbed")
+    eot: int = Field(1, ge=1, description="answers of a randomised victim to average each gradient over")
+
+    @property
+    def attempts(self) -> int:
+        """See `Restarted.attempts`."""
+        return self.restarts
+
+    def attempt(self, problem: Problem, number: int) -> Attempt:
+        """See `Restarted.attempt`."""
+        return Attempt(*problem.tiled(lambda tile: self._climb(tile, number)))
+
+    def _climb(self, problem: Problem, number: int) -> Attempt:
+        images, labels, norm, loss = problem.images, problem.labels, problem.norm, LOSSES[self.loss]
+        current = (images + random_point(problem, number)).clamp(0, 1) if self.random_start or number else images
+        best = Best.none(images)
+        for _ in range(self.steps):
+            logits, gradient = loss_gradient(problem.victim, current, labels, loss, self.eot)
+            best = best.or_else(current, logits, labels, loss)
+            stepped = current - images + steepest(gradient, self.relative_step * problem.radius, norm)
+            current = (images + projected(stepped, problem.radius, norm)).clamp(0, 1)
+        best = best.or_else(current, problem.victim.logits(current), labels, loss)
+        return best.attempt(torch.full_like(labels, self.steps * self.eot + 1))
+
+
+def random_point(problem: Problem, number: int) -> Tensor:
+    """A point drawn uniformly from every image's ball, (B, 3, H, W)."""
+    shape = tuple(problem.images.shape[1:])
+    if problem.norm == "linf":
+        return (2 * uniform(problem.seeds, number, shape) - 1) * column(problem.radius)
+    size = problem.images[0].numel()
+    # The radius of a uniform point of a ball in n dimensions is U^(1/n) of the ball's.
+    share = uniform(problem.seeds, 2**32 + number, (1,))[:, 0] ** (1 / size)
+    return rescaled(normal(problem.seeds, number, shape), share * problem.radius)

@@ -1,0 +1,141 @@
+"""Every defense under attacks that know of it: the worst case first, then tier by tier, then the checks on the attacks."""
+
+from collections.abc import Iterable, Sequence
+
+from stl_ray.report.blocks import EMPTY, Block, Cell, Table, Text
+from stl_ray.report.names import SETTINGS, attack_label, defense_label, unique
+from stl_ray.report.records import TierRow, TierScores, TierStep
+
+
+def tier_blocks(tiers: TierScores) -> tuple[Block, ...]:
+    """The section's blocks."""
+    used = unique(step.tier for row in tiers.rows for step in row.steps)
+    ordered = [tier for tier in tiers.knowledge if tier in used]
+    return (
+        *(Text(sentence, kind="finding") for sentence in _findings(tiers)),
+        worst_case(tiers, ordered),
+        *(tier_table(tiers, tier) for tier in ordered if tier != "T0"),
+        *_checks(tiers),
+    )
+
+
+def worst_case(tiers: TierScores, used: Sequence[str]) -> Table:
+    """Rows defenses, columns the tiers as they add up; the last is the headline."""
+    return Table(
+        caption=f"Accuracy under everything up to a tier, and the worst case ({SETTINGS[tiers.setting].lower()}, "
+        f"{budget_text(tiers)})",
+        columns=("Defense", "Clean", *(f"+ {tier}" for tier in used if tier != "T0"), "Worst case", "Flags"),
+        rows=tuple(
+            (
+                Cell(defense_label(row.defense)),
+                *(_cumulative(row, tier) for tier in used),
+                Cell(
+                    f"{row.worst.accuracy:.3f}",
+                    note=f"[{row.worst.low:.3f}, {row.worst.high:.3f}]",
+                    strong=not row.raised and bool(row.flags),
+                ),
+                Cell(_flags(row)),
+            )
+            for row in tiers.rows
+        ),
+        footnote="An image counts only if the deployed pipeline is right on it when clean and after every attack so far; "
+        "accuracy [95 % Wilson interval] over "
+        f"{tiers.rows[0].images} images, the same for all. Verdicts are from cold solves on the stored images. Flags: checks "
+        "that are raised, each of which voids the row's claim to robustness; a row in bold has none.",
+    )
+
+
+def tier_table(tiers: TierScores, tier: str) -> Table:
+    """The attacks of one tier: how many of the images that they were tried on they left right."""
+    names = unique(step.attack for row in tiers.rows for step in row.steps if step.tier == tier)
+    grey = " These rows are no claim of robustness." if tier in tiers.grey_box else ""
+    tried = "the survivors of the attacks before it" if tiers.cascade else "all images"
+    return Table(
+        caption=f"{tier}: {tiers.knowledge[tier]}",
+        columns=("Defense", *map(attack_label, names)),
+        rows=tuple(
+            (Cell(defense_label(row.defense)), *(_held(_step(row, name), row) for name in names)) for row in tiers.rows
+        ),
+        footnote=f"Left right, of the images that the attack was tried on: {tried}. In brackets the accuracy over all images "
+        f"once this attack and all before it are counted [95 % Wilson interval].{grey}",
+    )
+
+
+def budget_text(tiers: TierScores) -> str:
+    """The budget in words."""
+    budget = tiers.budget
+    size = f"{budget.size * 255:g}/255" if budget.kind == "linf" else f"{budget.size:g}"
+    kind = {"linf": "L_inf", "l2": "L2", "dissimilarity": "dissimilarity"}[budget.kind]
+    space = "" if budget.kind == "linf" or budget.space == "pixel" else f" in {budget.space} space"
+    return f"{kind} {size}{space}, stored as {'8-bit images' if budget.store == 'u8' else 'float32'}"
+
+
+def _findings(tiers: TierScores) -> Iterable[str]:
+    for row in tiers.rows:
+        if not row.flags:
+            continue
+        worst = row.worst
+        claim = f"{worst.accuracy:.3f} [{worst.low:.3f}, {worst.high:.3f}] of {worst.total} images in the worst case"
+        verdict = f"void: {', '.join(row.raised)} raised" if row.raised else "no flag is raised"
+        yield f"{defense_label(row.defense)}: {claim} at {budget_text(tiers)}; {verdict}."
+
+
+def _checks(tiers: TierScores) -> tuple[Block, ...]:
+    rows = [row for row in tiers.rows if row.flags]
+    if not rows:
+        return ()
+    checks = [(flag.check, flag.title) for flag in rows[0].flags]
+    flags = {(row.defense, flag.check): flag for row in rows for flag in row.flags}
+    table = Table(
+        caption=f"The sanity checks ({tiers.sanity})",
+        columns=("Check", *(defense_label(row.defense) for row in rows)),
+        rows=tuple(
+            (
+                Cell(check, note=title),
+                *(Cell(flags[row.defense, check].state.replace("_", " "), strong=check in row.raised) for row in rows),
+            )
+            for check, title in checks
+        ),
+        footnote="docs/evaluation.md says when each is raised, and what that means.",
+    )
+    findings = Table(
+        caption="What the checks found",
+        columns=("Defense", "Check", "State", "Finding"),
+        rows=tuple(
+            (
+                Cell(defense_label(row.defense)),
+                Cell(flag.check, note=flag.title),
+                Cell(flag.state.replace("_", " ")),
+                Cell(flag.finding),
+            )
+            for row in rows
+            for flag in row.flags
+        ),
+        folded=True,
+    )
+    return table, findings
+
+
+def _step(row: TierRow, attack: str) -> TierStep | None:
+    return next((step for step in row.steps if step.attack == attack), None)
+
+
+def _cumulative(row: TierRow, tier: str) -> Cell:
+    steps = [step for step in row.steps if step.tier == tier]
+    if not steps:
+        return EMPTY
+    return Cell(f"{steps[-1].accuracy:.3f}", note=f"[{steps[-1].low:.3f}, {steps[-1].high:.3f}]")
+
+
+def _held(step: TierStep | None, row: TierRow) -> Cell:
+    if step is None:
+        return EMPTY
+    late = f", {step.out_of_time} not in time" if step.out_of_time else ""
+    note = f"({step.accuracy:.3f} [{step.low:.3f}, {step.high:.3f}] of {row.images}{late})"
+    return Cell(f"{step.held} of {step.attacked}", note=note)
+
+
+def _flags(row: TierRow) -> str:
+    if not row.flags:
+        return EMPTY.text
+    return ", ".join(row.raised) if row.raised else "none"

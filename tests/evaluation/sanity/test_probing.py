@@ -1,0 +1,105 @@
+import pyarrow as pa
+import pytest
+import torch
+
+from stl_ray.attacks import Budget
+from stl_ray.config import StlConfig
+from stl_ray.csc import Dictionary
+from stl_ray.defenses import Defended, make_defense
+from stl_ray.evaluation.sanity import PROBES_SCHEMA, Probes, check_all
+from stl_ray.evaluation.sanity.attacking import sweep_sizes
+from stl_ray.evaluation.sanity.probing import budget_share, probe
+from stl_ray.evaluation.sanity.subject import Stored, Subject
+from stl_ray.evaluation.sanity.watching import Watched
+from stl_ray.images import quantize
+from stl_ray.models import build_classifier, predict
+from stl_ray.space import QuasiNaturalSpace
+
+IDS = [f"test/{index}" for index in range(4)]
+
+
+@pytest.fixture(scope="module")
+def images(natural_images) -> torch.Tensor:
+    return quantize(natural_images[::6, :, :16, :16])
+
+
+@pytest.fixture(scope="module")
+def victim() -> Defended:
+    filters = torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    filters = filters - filters.mean((2, 3), keepdim=True)
+    space = QuasiNaturalSpace.from_dictionary(
+        Dictionary(filters / filters.flatten(1).norm(dim=1)[:, None, None, None], lmbda=0.1)
+    )
+    defense = make_defense("stl", {}, space=space, stl=StlConfig())
+    return Defended(build_classifier("small_cnn", ["a", "b", "c"], seed=0).eval(), defense)
+
+
+def flags(victim, images, labels, stored=None) -> dict[str, dict]:
+    subject = Subject(victim, Budget(size=0.05), "u8", seed=3)
+    rows = probe(subject, images, labels, IDS, [True] * 2 + [False] * 2, stored)
+    probes = Probes.of(pa.Table.from_pylist(rows, schema=PROBES_SCHEMA), "stl")
+    record = dict.fromkeys(("attacks", "budget", "classifier", "defense", "ids_sha256", "seed", "version"), "x")
+    scores = {"images": 1000, "steps": []}
+    found = check_all(probes, chance=0.5, samples=1, scores=scores, ids=frozenset("a"), record=record)
+    return {flag["check"]: flag for flag in found}
+
+
+class Half:
+    """A classifier whose answers are right and whose gradient is zero for every image in a batch."""
+
+    training = False
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def logits(self, images):
+        return self.inner.logits(images)
+
+    def logits_and_vjp(self, images, cotangent):
+        logits, product = self.inner.logits_and_vjp(images, cotangent)
+        return logits, torch.zeros_like(product)
+
+
+def test_identity_a_sound_pipeline_and_one_whose_gradient_is_masked(victim, images):
+    labels = predict(victim, images)
+    over = Stored((images + 0.2).clamp(0, 1), Budget(size=0.01), "u8")
+    own = flags(victim, images, labels)
+    assert {check: own[check]["state"] for check in ("H1", "H8", "H10", "H11")} == dict.fromkeys(
+        ("H1", "H8", "H10", "H11"), "passed"
+    ), own
+    masked = Defended(Half(victim.classifier), victim.defense)
+    other = flags(masked, images, labels, {"set": over})
+    assert other["H1"]["state"] == "raised"  # the stored set is over its budget
+    assert other["H8"]["state"] == "raised"
+    assert other["H3"]["state"] == "raised"  # what cannot climb breaks nothing at any budget
+
+
+def test_identity_watched_notes_what_was_answered_wrongly(victim, images):
+    labels = predict(victim, images)
+    labels[1] = (labels[1] + 1) % 3
+    watched = Watched(victim, {name: int(label) for name, label in zip(IDS, labels, strict=True)})
+    loop = watched.loop(IDS)
+    assert torch.equal(loop.logits(images), victim.logits(images))
+    assert watched.fell == set()
+    padded = torch.cat([images, images.new_zeros(2, 3, 16, 16)])
+    loop.logits_and_vjp(padded, torch.ones_like)
+    assert watched.fell == {IDS[1]}
+
+
+def test_identity_the_share_of_a_budget(images):
+    moved = (images + 10 / 255).clamp(0, 1)
+    size = (moved - images).double().flatten(1).norm(dim=1) / images.double().flatten(1).norm(dim=1)
+    torch.testing.assert_close(budget_share(moved, images, Budget(size=0.02)), size / 0.02, rtol=1e-6, atol=0)
+    linf = (moved - images).double().flatten(1).abs().amax(1)
+    torch.testing.assert_close(
+        budget_share(moved, images, Budget(kind="linf", size=8 / 255)), linf / (8 / 255), rtol=1e-5, atol=0
+    )
+    black = torch.zeros_like(images)
+    assert budget_share(black, black, Budget(size=0.02)).tolist() == [0.0] * 4
+    assert budget_share(images, black, Budget(size=0.02)).tolist() == [float("inf")] * 4
+
+
+def test_identity_the_sweep_ends_with_everything():
+    assert sweep_sizes(Budget(size=0.03)) == pytest.approx([0.0075, 0.015, 0.03, 0.06, 0.12, 1])
+    assert sweep_sizes(Budget(size=0.5)) == pytest.approx([0.125, 0.25, 0.5, 1])
+    assert sweep_sizes(Budget(kind="linf", size=8 / 255))[-1] == 1

@@ -1,0 +1,202 @@
+"""The attacks of the tiers and their checks on a small experiment, every shard made here instead of in an actor."""
+
+import json
+
+import pytest
+import torch
+
+from stl_ray.csc import Dictionary
+from stl_ray.evaluation import fixed_ids
+from stl_ray.images import quantize, to_uint8
+from stl_ray.models import build_classifier, save_classifier, seeded
+from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_clusters, hash_ids, thumbnails
+from stl_ray.stages import attack, evaluate, tiers
+from stl_ray.stages.chosen import plan_chosen, rows_of
+from stl_ray.stages.inputs import dataset_of, run_of
+from stl_ray.store import Dataset, Layout
+
+ATTACKS = [
+    {"name": "grey", "tier": "T1b", "attack": "pgd", "options": {"steps": 3}},
+    {"name": "transfer", "tier": "T2", "attack": "pgd", "options": {"steps": 3}},
+    {"name": "bpda", "tier": "T3", "attack": "pgd", "options": {"steps": 3}},
+    {"name": "exact", "tier": "T4", "attack": "pgd", "options": {"steps": 3}},
+    {"name": "square", "tier": "T5", "attack": "square", "options": {"queries": 5}},
+]
+DEFENSES = ("none", "jpeg", "stl", "stl_cluster")
+
+
+def run_here(job, experiment) -> None:
+    """What the shard runner does, in this process."""
+    for planned in job.runs:
+        run = run_of(experiment.root, planned.folder)
+        run.start(planned.plan, identity=planned.identity, environment={})
+    work = job.make_work()
+    for planned in job.runs:
+        run = run_of(experiment.root, planned.folder)
+        for shard in planned.plan:
+            run.publish(shard, work(planned.folder, shard).table, [], seconds=0, attempt=1, environment={})
+        run.finish(max_quarantined=0)
+
+
+@pytest.fixture
+def experiment(experiment_of, finished_run, image_tables, natural_images, tmp_path):
+    """Ten images of 16 pixels and two classes; the classifier's own answers are the labels, but for id-0's."""
+    images = quantize(natural_images[:10, :, :16, :16])
+
+    def dictionary(seed: int) -> Dictionary:
+        filters = torch.randn(6, 3, 5, 5, generator=torch.Generator().manual_seed(seed))
+        filters = filters - filters.mean((2, 3), keepdim=True)
+        return Dictionary(filters / filters.flatten(1).norm(dim=1)[:, None, None, None], lmbda=0.1)
+
+    def made(name: str, seed: int, **sections):
+        own = experiment_of(
+            train={"retrain": False, "classifier": "small_cnn"},
+            attack={
+                "sets": [
+                    {"name": "near", "attack": "fgsm", "dissimilarity": 0.02},
+                    {"name": "far", "attack": "fgsm", "dissimilarity": 0.3},
+                ]
+            },
+            root=str(tmp_path / name),
+            **sections,
+        )
+        layout = Layout(own.root)
+        autoencoder = seeded(Autoencoder, seed).eval()
+        latents = encode(autoencoder, thumbnails(images, 32))
+        clusters = fit_clusters(latents, clusters=2, pca_components=4, restarts=2, seed=seed)
+        router = Router(autoencoder, clusters, hash_ids([f"train/{n}" for n in range(10)]), neighbours=1)
+        space = QuasiNaturalSpace(dictionary(seed + 9), (dictionary(seed), dictionary(seed + 1)), 0.1, router)
+        space.save(layout.uri(Layout.space))
+        classifier = build_classifier("small_cnn", ["a", "b"], seed=seed).eval()
+        save_classifier(layout.uri(layout.classifier("vanilla")), classifier, {})
+        return own, classifier
+
+    substitute, _ = made("substitute", 5)
+    own, classifier = made(
+        "own",
+        0,
+        evaluate={
+            "tiers": {"budget": {"dissimilarity": 0.05}, "images": 7, "attacks": ATTACKS, "substitute": substitute.root}
+        },
+    )
+    tables = image_tables(list(to_uint8(images)), 6, 4)
+    labels = classifier.logits(images).argmax(1)
+    labels[0] = 1 - labels[0]
+    named = []
+    for number, table in enumerate(tables):
+        column = table.schema.get_field_index("label")
+        values = labels[6 * number : 6 * number + table.num_rows].tolist()
+        named.append(table.set_column(column, table.schema.field(column), [values]))
+    finished_run(own, "ingest/test", *named)
+    return own
+
+
+def rows(experiment, folder) -> list[dict]:
+    return [row for table in Dataset.open(Layout(experiment.root).uri(folder)).tables() for row in table.to_pylist()]
+
+
+def test_identity_what_is_stored_scored_and_flagged(experiment):
+    run_here(attack.plan(experiment), experiment)
+    run_here(evaluate.plan(experiment), experiment)
+    run_here(tiers.plan_tiers(experiment), experiment)
+    run_here(tiers.plan_checks(experiment), experiment)
+    _scores(experiment)
+    _stored_sets(experiment)
+    _flags(experiment)
+
+
+def _scores(evaluated) -> None:
+    layout = Layout(evaluated.root)
+    scores = tiers.tier_scores(evaluated, chance=0.5)
+    assert json.loads(json.dumps(scores)) == scores
+    assert [row["defense"] for row in scores["rows"]] == list(DEFENSES)
+    ids = {row["id"] for row in rows(evaluated, layout.verdicts("stl"))}
+    assert ids == set(fixed_ids([f"id-{n}" for n in range(10)], 7))
+    order = {
+        "none": ["clean", "near", "exact", "square"],
+        "jpeg": ["clean", "near", "grey", "transfer", "bpda", "square"],  # no exact gradient
+        "stl": ["clean", "near", "grey", "transfer", "bpda", "exact", "square"],
+        "stl_cluster": ["clean", "near", "grey", "transfer", "bpda", "exact", "square"],
+    }
+    for row in scores["rows"]:
+        steps = row["steps"]
+        seen = [step["attack"] for step in steps]
+        assert seen == order[row["defense"]][: len(seen)]
+        correct = [step["correct"] for step in steps]
+        assert correct == sorted(correct, reverse=True)
+        assert row["worst"]["correct"] == correct[-1]
+        assert (row["images"], row["complete"]) == (7, True)
+        checks = [flag["check"] for flag in row["flags"]]
+        assert checks == ([] if row["defense"] == "none" else [f"H{number}" for number in range(1, 16)])
+
+
+def _stored_sets(evaluated) -> None:
+    """The set within the budget is counted, that beyond it is not."""
+    layout = Layout(evaluated.root)
+    for name in DEFENSES:
+        clean = {row["id"]: row["vanilla"] for row in rows(evaluated, layout.predictions(name, "clean"))}
+        near = {row["id"]: row["vanilla"] for row in rows(evaluated, layout.predictions(name, "near"))}
+        for row in rows(evaluated, layout.verdicts(name)):
+            verdicts = {verdict["attack"]: verdict for verdict in row["verdicts"]}
+            assert verdicts["clean"]["prediction"] == clean[row["id"]]
+            assert verdicts["near"]["prediction"] == near[row["id"]]
+            assert verdicts["near"]["tier"] == "T1a"
+            assert "far" not in verdicts
+
+
+def _flags(evaluated) -> None:
+    scores = tiers.tier_scores(evaluated, chance=0.5)
+    flags = {row["defense"]: {flag["check"]: flag for flag in row["flags"]} for row in scores["rows"]}
+    for name in DEFENSES[1:]:
+        own = flags[name]
+        assert own["H1"]["state"] == "passed", own["H1"]
+        assert own["H10"]["state"] == "passed", own["H10"]
+        assert own["H11"]["state"] == "passed", own["H11"]
+        assert own["H15"]["state"] == "passed", own["H15"]
+        assert own["H14"]["state"] == "raised"  # seven images
+    assert "finite differences" in flags["stl"]["H8"]["finding"]
+    assert "finite differences" not in flags["jpeg"]["H8"]["finding"]
+    assert "another cluster" in flags["stl_cluster"]["H12"]["finding"]
+    assert "another cluster" not in flags["stl"]["H12"]["finding"]
+
+
+def test_invariant_a_shard_does_not_depend_on_the_others(experiment, monkeypatch):
+    run_here(attack.plan(experiment), experiment)
+    run_here(evaluate.plan(experiment), experiment)
+    whole = tiers.plan_tiers(experiment)
+    monkeypatch.setattr(tiers, "SHARD", 3)
+    parts = tiers.plan_tiers(experiment)
+    folder = Layout(experiment.root).verdicts("stl_cluster")
+
+    def made(job) -> list[dict]:
+        work = job.make_work()
+        (run,) = (run for run in job.runs if run.folder == folder)
+        return [row for shard in run.plan for row in work(folder, shard).table.to_pylist()]
+
+    found = made(parts)
+    assert [len(run.plan) for run in parts.runs] == [3] * 4
+    for ours, theirs in zip(found, made(whole), strict=True):
+        assert ours["id"] == theirs["id"]
+        assert [v["prediction"] for v in ours["verdicts"]] == [v["prediction"] for v in theirs["verdicts"]]
+
+
+def test_identity_chosen_rows_are_read_from_their_parts(experiment):
+    dataset = dataset_of(experiment.root, "ingest/test")
+    shards = plan_chosen(dataset, 7, 3)
+    assert [shard.rows for shard in shards] == [3, 3, 1]
+    wanted = fixed_ids([f"id-{n}" for n in range(10)], 7)
+    found = [row for shard in shards for row in rows_of(dataset, shard.source)["id"].to_pylist()]
+    assert sorted(found) == sorted(wanted)
+    assert found == sorted(found, key=lambda name: int(name.removeprefix("id-")))
+    assert len({shard.digest for shard in shards}) == 3
+
+
+def test_identity_without_attacks_there_is_nothing_to_do(experiment):
+    quiet = experiment.model_copy(
+        update={
+            "evaluate": experiment.evaluate.model_copy(
+                update={"tiers": experiment.evaluate.tiers.model_copy(update={"attacks": ()})}
+            )
+        }
+    )
+    assert tiers.plan_tiers(quiet) is tiers.plan_checks(quiet) is tiers.tier_scores(quiet, 0.5) is None
