@@ -71,6 +71,7 @@ class JobProgress:
         self._over.set()
         self._thread.join(_TICK_S)
         self.in_flight = None
+        self._meters.show({**self.snapshot(), "in_flight": 0, "rate_now": 0})
         self._publish()
         if self._bar is not None:
             self._bar.stop()
