@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from stl_ray.attacks.base import Attack, Problem
+from stl_ray.attacks.budget import Budget, Norm, Store
 from stl_ray.attacks.families import FixedBudget, MinimumNorm
 from stl_ray.config.sections import OptionValue
 from stl_ray.errors import ConfigError
@@ -38,7 +39,7 @@ def foolbox_attack(name: str, options: Mapping[str, object]) -> Attack:
         if inspect.isclass(value)
         and issubclass(value, (foolbox.attacks.base.FixedEpsilonAttack, foolbox.attacks.base.MinimizationAttack))
         and not inspect.isabstract(value)
-        and _norm_of(value) is not None
+        and (_norm_of(value) is not None or "constraint" in inspect.signature(value).parameters)
     }
     if name not in known:
         raise ConfigError("foolbox has no such attack", item=name, expected=nearest(name, known))
@@ -47,8 +48,14 @@ def foolbox_attack(name: str, options: Mapping[str, object]) -> Attack:
     wrong = sorted(options.keys() - accepted.keys())
     if wrong:
         raise ConfigError("unknown option", item=f"{name}.{wrong[0]}", expected=nearest(wrong[0], accepted))
+    try:
+        norm = _norm_of(known[name](**options))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"wrong options ({error})", item=name, got=dict(options)) from error
+    if norm is None:
+        raise ConfigError("the attack measures neither l2 nor linf", item=name, got=dict(options))
     family = FoolboxFixedBudget if fixed else FoolboxMinimumNorm
-    return family.model_validate({"method": name, "arguments": dict(options)})
+    return family.model_validate({"method": name, "arguments": dict(options), "norm": norm})
 
 
 class FoolboxMinimumNorm(MinimumNorm):
@@ -56,11 +63,12 @@ class FoolboxMinimumNorm(MinimumNorm):
 
     method: str
     arguments: dict[str, OptionValue]
+    norm: Norm
 
-    def check(self, budget: Any, store: Any) -> None:
+    def check(self, budget: Budget, store: Store) -> None:
         """See `Attack.check`."""
         super().check(budget, store)
-        _check_norm(self.method, budget.norm)
+        _check_norm(self.method, self.norm, budget.norm)
 
     def search(self, problem: Problem) -> tuple[Tensor, Tensor]:
         """See `MinimumNorm.search`."""
@@ -72,11 +80,12 @@ class FoolboxFixedBudget(FixedBudget):
 
     method: str
     arguments: dict[str, OptionValue]
+    norm: Norm
 
-    def check(self, budget: Any, store: Any) -> None:
+    def check(self, budget: Budget, store: Store) -> None:
         """See `Attack.check`."""
         super().check(budget, store)
-        _check_norm(self.method, budget.norm)
+        _check_norm(self.method, self.norm, budget.norm)
 
     def craft(self, problem: Problem) -> tuple[Tensor, Tensor]:
         """See `FixedBudget.craft`."""
@@ -86,19 +95,16 @@ class FoolboxFixedBudget(FixedBudget):
         return found - problem.images, queries
 
 
-def _check_norm(method: str, norm: str) -> None:
-    import foolbox
-
-    own = _norm_of(getattr(foolbox.attacks, method))
+def _check_norm(method: str, own: Norm, norm: Norm) -> None:
     if own != norm:
         raise ConfigError("the attack knows no such ball", item=method, expected=own, got=norm)
 
 
-def _norm_of(attack: Any) -> str | None:
+def _norm_of(attack: Any) -> Norm | None:
     """l2 or linf, None where the attack measures something else."""
     distance = getattr(attack, "distance", None)
     p = getattr(distance, "p", None)
-    return {2: "l2", float("inf"): "linf"}.get(p) if isinstance(p, (int, float)) else None
+    return "l2" if p == 2 else "linf" if p == float("inf") else None
 
 
 def _run(
@@ -114,7 +120,8 @@ def _run(
     peer = foolbox.models.pytorch.PyTorchModel(model, bounds=(0, 1), device=image.device)
     criterion = foolbox.criteria.Misclassification(label[None])
     try:
-        found: Tensor = method.run(peer, image[None], criterion, epsilon=radius)[0]
+        ball = {} if radius is None else {"epsilon": radius}
+        found: Tensor = method.run(peer, image[None], criterion, **ball)[0]
     except ValueError as error:
         if "init_attack failed" not in str(error):
             raise

@@ -109,3 +109,17 @@ def test_invariant_no_warning_where_it_is_not_missed(
         warnings.simplefilter("error")
         solve_cbpdn(highpass[:1].double(), dictionary, 0.2)
         solve_cbpdn(highpass[:1], dictionary, 0.2, method="admm")
+
+
+def test_identity_cleared_images_have_no_coefficient_left() -> None:
+    maps = torch.arange(1.0, 25).view(3, 2, 2, 2)
+    one = torch.zeros(3, dtype=torch.int64)
+    codes = Codes(maps.to_sparse(), maps[:, :1], one, one, one.double())
+    cleared = codes.cleared(torch.tensor([False, True, False]))
+    expected = maps.clone()
+    expected[1] = 0
+    assert torch.equal(cleared.maps, expected)
+    assert torch.equal(codes.maps, maps)
+    assert torch.equal(
+        Codes(maps, maps[:, :1], one, one, one.double()).cleared(torch.tensor([True] * 3)).maps, 0 * maps
+    )

@@ -2,6 +2,7 @@ import copy
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
-from stl_ray.csc import Accuracy, Descent, Dictionary, Splitting, operator_of, reconstruct, split_bands
+from stl_ray.csc import Accuracy, Descent, Dictionary, SolveStatus, Splitting, operator_of, reconstruct, split_bands
 from stl_ray.csc.certificate import duality_gap
 from stl_ray.errors import TensorError
 from stl_ray.space import QuasiNaturalSpace, SparseTransformationLayer
@@ -386,3 +387,34 @@ def test_refuses_unknown_modes_and_images(space: QuasiNaturalSpace, natural_imag
     for gradient in ("exact", "bpda", "none"):
         with pytest.raises(TensorError):
             SparseTransformationLayer(space, gradient)(natural_images[:2] * 255)
+
+
+@pytest.mark.parametrize("gradient", ["exact", "none"])
+def test_invariant_a_warm_start_is_the_images_own_and_its_stratums(
+    space: QuasiNaturalSpace, natural_images: Tensor, gradient: str
+) -> None:
+    clusters = space.route(natural_images)
+    first = int((clusters == clusters[0]).nonzero()[1, 0])
+    other = int((clusters != clusters[0]).nonzero()[0, 0])
+    before, after = natural_images[[0, first]], natural_images[[first, other]]
+    cold, warm = SparseTransformationLayer(space, gradient), SparseTransformationLayer(space, gradient, warm_start=True)
+    warm(before)
+    output = warm(after)
+    # The second image went to another stratum and starts from zero; the first goes on from codes of its own stratum.
+    assert torch.equal(output[1], cold(after)[1])
+    assert not torch.equal(output[0], cold(after)[0])
+
+
+def test_invariant_a_diverged_image_costs_the_others_no_warm_start(
+    space: QuasiNaturalSpace, natural_images: Tensor
+) -> None:
+    layer = SparseTransformationLayer(space.universal(), "none", warm_start=True)
+    layer(natural_images[:3])
+    assert layer._latest is not None
+    codes, clusters = layer._latest
+    status = torch.tensor([0, SolveStatus.DIVERGED, 0])
+    layer._latest = replace(codes, status=status), clusters
+    start = layer._start(natural_images[:3], clusters)
+    assert start is not None
+    kept = torch.bincount(start.support[0], minlength=3) > 0
+    assert kept.tolist() == [True, False, True]

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stl_ray.attacks import make_attack
+from stl_ray.attacks import Budget, make_attack
 from stl_ray.config import AdversarialConfig, StlConfig, TrainConfig
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import make_defense
@@ -57,7 +57,7 @@ def test_agrees_fgsm_with_the_attack_engine_s(trained, toy):
     images, labels = images[right], toy.labels[right]
     ours = craft(trained, images, (labels + 1) % 3, AdversarialConfig(dissimilarity=0.06))  # it takes its own
     ids = [str(i) for i in range(len(images))]
-    theirs = make_attack("fgsm", {})(trained, images, labels, dissimilarity=0.06, ids=ids, seed=0).images
+    theirs = make_attack("fgsm", {})(trained, images, labels, budget=Budget(size=0.06), ids=ids, seed=0).images
     moved = ours != images
     assert ((ours - images).sign() == (theirs - images).sign())[moved].float().mean() > 0.97
 
