@@ -264,7 +264,7 @@ def test_invariant_draws_come_from_the_item_and_the_call(linear, images):
     torch.testing.assert_close(victim.logits(images[[2]]), alone[[2]])
     assert not torch.equal(Defended(linear, Noise(), "bpda", samples=2, seed=1).logits(images), alone)
     with pytest.raises(TensorError, match="other items"):
-        victim.loop(IDS[:3]).logits(images)
+        victim.loop(IDS).logits(images[:3])
 
 
 @pytest.mark.parametrize(
