@@ -4,7 +4,6 @@ They are one process group, whose leader ends them all when the process that sta
 """
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -19,6 +18,7 @@ from pathlib import Path
 PROGRAMS = ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool", "ceph")
 DISK_BYTES = 10 * 2**30  # sparse
 REGION = "us-east-1"
+USER = "tests"
 
 
 def missing() -> list[str]:
@@ -64,7 +64,8 @@ class Ceph:
         self._run("ceph", "osd", "new", osd, timeout=30)
         self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd, "--osd-data", self._at("osd"))
         self._spawn("osd", "ceph-osd", "-f", "-i", "0", "--osd-data", self._at("osd"))
-        self.add_user("tests", self.access_key, self.secret_key)
+        keys = ("--access-key", self.access_key, "--secret-key", self.secret_key)
+        self._run("radosgw-admin", "user", "create", "--uid", USER, "--display-name", USER, *keys, timeout=60)
         self.restart()
 
     def stop(self) -> None:
@@ -81,7 +82,6 @@ class Ceph:
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_DEFAULT_REGION": REGION,
-            "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
@@ -121,28 +121,14 @@ class Ceph:
             time.sleep(0.1)
         raise TimeoutError(f"the gateway does not answer: {(self.folder / 'gateway.log').read_text()[-2000:]}")
 
-    def add_user(self, name: str, access_key: str, secret_key: str) -> None:
-        """A user with these keys."""
+    def add_key(self, access_key: str, secret_key: str) -> None:
+        """One more key of the user."""
         keys = ("--access-key", access_key, "--secret-key", secret_key)
-        self._run("radosgw-admin", "user", "create", "--uid", name, "--display-name", name, *keys, timeout=60)
+        self._run("radosgw-admin", "key", "create", "--uid", USER, "--key-type", "s3", *keys, timeout=60)
 
     def revoke(self, access_key: str) -> None:
         """Make a key worthless."""
         self._run("radosgw-admin", "key", "rm", "--key-type", "s3", "--access-key", access_key, timeout=60)
-
-    def grant(self, bucket: str, user: str) -> None:
-        """Let another user read and write a bucket."""
-        import boto3
-
-        keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
-        statement = {
-            "Effect": "Allow",
-            "Principal": {"AWS": [f"arn:aws:iam:::user/{user}"]},
-            "Action": "s3:*",
-            "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
-        }
-        client = boto3.client("s3", endpoint_url=self.endpoint, region_name=REGION, **keys)
-        client.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
 
     def _at(self, name: str) -> str:
         return str(self.folder / name)

@@ -1,6 +1,7 @@
 """A board on which workers post what they do, and from which the driver draws its progress."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ _POLL_S = 0.5
 
 
 class Board:
-    """Adds up posts until the driver takes them, and knows which shards are in somebody's hands."""
+    """Adds up posts until the driver takes them, and knows which shards are in somebody's hands and who is not ready."""
 
     def __init__(self) -> None:
         self._units = 0
@@ -22,6 +23,7 @@ class Board:
         self._reached: dict[str, int] = {}
         self._failures: dict[str, StlRayError] = {}
         self._shards: set[tuple[str, int]] = set()
+        self._starts: Counter[str] = Counter()
 
     def post(self, units: int, note: str) -> None:
         """Add finished units and replace the note."""
@@ -45,6 +47,15 @@ class Board:
         """The units posted since the last call, and the latest note."""
         units, self._units = self._units, 0
         return units, self._note
+
+    def start(self, worker: str) -> int:
+        """A worker loads what it needs; how often it began to and was never ready, this time included."""
+        self._starts[worker] += 1
+        return self._starts[worker]
+
+    def ready(self, worker: str) -> None:
+        """A worker has loaded what it needs."""
+        del self._starts[worker]
 
     def begin(self, run: str, shard: int) -> None:
         """A worker takes a shard, perhaps one whose worker died."""

@@ -2,12 +2,15 @@
 
 While one shard is solved, others are read, decoded, encoded and published, so that the device waits for none of it. One
 computes at a time, the shard that was taken first before the others: side by side they would all be late, and on a GPU
-need its memory twice.
+need its memory twice. A shard that may kill the process is in hand alone.
 """
 
 import heapq
+import os
+import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -83,6 +86,29 @@ class Turns:
             return Usage(self._busy, self._last - self._first)
 
 
+class Hands:
+    """Holds several shards, or one that must be alone; who must be alone comes before those who need not."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside, self._lonely = 0, 0
+
+    @contextmanager
+    def shard(self, *, alone: bool) -> Iterator[None]:
+        """Wait until there is room for a shard, and hold it in the block."""
+        with self._changed:
+            self._lonely += alone
+            self._changed.wait_for(lambda: not (self._inside if alone else self._lonely))
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._lonely -= alone
+                self._changed.notify_all()
+
+
 class _Threads:
     """The threads of the process for decoding and encoding, as many as it has CPUs."""
 
@@ -101,7 +127,20 @@ class _Threads:
 TURNS = Turns()
 """The process's turns: its cores or its GPU are the same, whatever is made there."""
 
+HANDS = Hands()
+"""The process's hands: what one shard does to the process, it does to all of them."""
+
 _THREADS = _Threads()
+
+
+@contextmanager
+def ending_with_device() -> Iterator[None]:
+    """End the process where its GPU fails in the block: nothing that came after could use it, whatever it is."""
+    try:
+        yield
+    except torch.AcceleratorError:
+        traceback.print_exc()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def bind(threads: int) -> None:

@@ -105,22 +105,27 @@ class Run:
         """
         return Receipt(**self.storage.read_json(f"done/{shard:05d}.json"))
 
-    def attempt(self, shard: int, worker: Mapping[str, str]) -> list[dict[str, str]]:
-        """Record that a worker takes a shard, and say which others took it before.
+    def has(self, shard: int) -> bool:
+        """Whether a shard has its receipt."""
+        return self.storage.exists(f"done/{shard:05d}.json")
+
+    def attempt(self, shard: int, worker: Mapping[str, str]) -> None:
+        """Record that a worker takes a shard.
 
         Args:
             shard: its number.
             worker: who takes it: JSON-able, with the `driver` that it works for.
-
-        Returns:
-            The earlier workers of the same driver, in order.
         """
-        earlier: list[dict[str, str]] = []
         number = 0
         while not self.storage.create(f"attempts/{shard:05d}.{number}", to_json(dict(worker))):
-            earlier.append(self.storage.read_json(f"attempts/{shard:05d}.{number}"))
             number += 1
-        return [record for record in earlier if record["driver"] == worker["driver"]]
+
+    def attempts(self, shard: int, driver: str) -> list[dict[str, str]]:
+        """The workers of a driver that took a shard so far, in order."""
+        records: list[dict[str, str]] = []
+        while self.storage.exists(path := f"attempts/{shard:05d}.{len(records)}"):
+            records.append(self.storage.read_json(path))
+        return [record for record in records if record["driver"] == driver]
 
     def publish(
         self,

@@ -2,8 +2,14 @@
 
 import contextlib
 import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ray
 import yaml
@@ -75,6 +81,55 @@ def local_ray(storage_environment):
     ray.shutdown()
 
 
+class Alone:
+    """`stl-ray` as a process of its own that starts a Ray of its own, as on a machine where nothing runs yet.
+
+    Args:
+        folder: for Ray's sessions and what the processes say; a short path, since the names of sockets may not be long.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._outputs = 0
+
+    def start(self, *arguments: str, environment: Mapping[str, str]) -> subprocess.Popen:
+        """Start it with no other settings of AWS and Ray than these."""
+        others = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_"))}
+        self._outputs += 1
+        with (self.folder / f"output-{self._outputs}").open("wb") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "stl_ray.cli", *arguments],
+                env={**others, **environment, "RAY_TMPDIR": str(self.folder)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+
+    def run(self, *arguments: str, environment: Mapping[str, str]) -> int:
+        """The exit code."""
+        return self.start(*arguments, environment=environment).wait(timeout=400)
+
+    def said(self) -> str:
+        """What the last one wrote to stdout and stderr."""
+        return (self.folder / f"output-{self._outputs}").read_text()
+
+    def sessions(self) -> list[Path]:
+        """Ray's folders, one for each time that it was started."""
+        return sorted(path for path in self.folder.rglob("session_*") if path.is_dir() and not path.is_symlink())
+
+    def written(self) -> bytes:
+        """All that they said, and all that their Rays have written."""
+        files = [path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+        return b"".join(path.read_bytes() for path in files)
+
+
+@pytest.fixture
+def alone():
+    """An `Alone`; what it has written is removed in the end."""
+    with tempfile.TemporaryDirectory(prefix="r-", dir="/tmp") as folder:
+        yield Alone(Path(folder))
+
+
 @pytest.fixture(scope="session")
 def write_config():
     """Writes an experiment like TINY, with other top-level keys; the path of the YAML file."""
@@ -96,3 +151,16 @@ def tiny(local_ray, write_config, tmp_path_factory) -> Path:
     with contextlib.chdir(folder):
         assert main(["quickstart", write_config(folder, root="root")]) == 0
     return folder / "root"
+
+
+@pytest.fixture(scope="session")
+def random_space():
+    """Makes the space of a root from random filters, without fitting one."""
+
+    def make(root: Path, filters: int, side: int) -> None:
+        kernels = np.random.default_rng(0).standard_normal((side, side, 3, filters)).astype(np.float32)
+        file = root.parent / f"{filters}_p{side}_lm0.2.npy"
+        np.save(file, kernels / np.sqrt((kernels**2).sum(axis=(0, 1, 2))))
+        assert main(["import", str(file), str(root / "space")]) == 0
+
+    return make

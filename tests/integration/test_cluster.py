@@ -1,6 +1,8 @@
-"""A cluster of three nodes, real raylets: nodes, workers and drivers are killed, and nothing is lost or doubled."""
+"""A cluster of three nodes, real raylets: nodes, workers and drivers die or freeze, and nothing is lost or doubled."""
 
+import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -12,19 +14,18 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from stl_ray.cli import main
 from stl_ray.store import Dataset, verify
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-IMAGES = 600
+IMAGES = 400
 
 # Slow enough to be killed in the middle.
 SLOWLY = {
     "ingest": {
         "train": {"format": "photographs", "limit": IMAGES},
         "test": {"format": "photographs", "limit": 10},
-        "shard_size": 12,
+        "shard_size": 10,
     },
     "stl": {"method": "admm", "accuracy": "exact"},
     "defenses": [{"name": "stl", "defense": "stl"}],
@@ -34,7 +35,7 @@ SLOWLY = {
 
 
 class Nodes:
-    """The cluster; a killed node is replaced before the next test."""
+    """The cluster; a node that died is replaced before the next test."""
 
     def __init__(self) -> None:
         quick = {
@@ -55,20 +56,26 @@ class Nodes:
         """Kill the raylet of a node, and with it all of its workers."""
         node = next(iter(self.cluster.worker_nodes))
         os.kill(_raylet(node), 9)
+        self.remove(node)
+
+    def remove(self, node) -> None:
+        """Kill what is left of a node."""
         self.cluster.remove_node(node, allow_graceful=False)
 
     def kill_actor(self) -> bool:
         """Kill one worker that makes shards; whether there was one."""
-        for node in [self.cluster.head_node, *self.cluster.worker_nodes]:
-            for process in psutil.Process(_raylet(node)).children(recursive=True):
-                if _title(process).startswith("ray::MapWorker"):
-                    process.kill()
-                    return True
-        return False
+        found = [actor for node in [self.cluster.head_node, *self.cluster.worker_nodes] for actor in _actors(node)]
+        if found:
+            random.choice(found).kill()
+        return bool(found)
 
 
 def _raylet(node) -> int:
     return node.all_processes["raylet"][0].process.pid
+
+
+def _actors(node) -> list[psutil.Process]:
+    return [p for p in psutil.Process(_raylet(node)).children(recursive=True) if _title(p).startswith("ray::MapWorker")]
 
 
 def _title(process: psutil.Process) -> str:
@@ -85,27 +92,38 @@ def nodes():
     started.cluster.shutdown()
 
 
-class Project:
-    """A root on which `stl-ray project` runs as a driver of its own."""
+class Job:
+    """A root on which `stl-ray` runs as a driver of its own."""
 
-    def __init__(self, nodes: Nodes, prepared: Path, config: str) -> None:
-        self.run = prepared / "project" / "stl-train"
+    def __init__(self, nodes: Nodes, root: Path, config: str) -> None:
+        self.run = root / "project" / "stl-train"
         self._nodes, self._config = nodes, config
-        self._log = (prepared.parent / "driver.log").open("ab")
+        self._log = (root.parent / "driver.log").open("ab")
 
-    def start(self) -> subprocess.Popen:
+    def start(self, job: str = "project") -> subprocess.Popen:
         """The driver."""
         environment = {**os.environ, "RAY_ADDRESS": self._nodes.cluster.address}
-        command = [sys.executable, "-m", "stl_ray.cli", "project", self._config]
+        command = [sys.executable, "-m", "stl_ray.cli", job, self._config]
         return subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log)
 
-    def wait_for(self, receipts: int, driver: subprocess.Popen) -> None:
-        """Wait until that many shards are done."""
+    def receipts(self) -> dict[str, dict]:
+        """The receipts so far, by shard."""
+        return {path.stem: json.loads(path.read_text()) for path in self.run.glob("done/*.json")}
+
+    def attempts(self) -> list[tuple[str, dict]]:
+        """Shard and worker of every attempt."""
+        return [(path.stem, json.loads(path.read_text())) for path in self.run.glob("attempts/0*")]
+
+    def wait_for(self, happened: Callable[[], bool], driver: subprocess.Popen) -> None:
+        """Wait until something has happened while the driver is at work."""
         deadline = time.monotonic() + 120
-        while len(list(self.run.glob("done/*.json"))) < receipts:
-            assert driver.poll() is None, self.log()
-            assert time.monotonic() < deadline, self.log()
+        while not happened():
+            assert driver.poll() is None and time.monotonic() < deadline, self.log()
             time.sleep(0.05)
+
+    def wait_for_receipts(self, count: int, driver: subprocess.Popen) -> None:
+        """Wait until that many shards are done."""
+        self.wait_for(lambda: len(self.receipts()) >= count, driver)
 
     def log(self) -> str:
         """What the drivers had to say."""
@@ -113,24 +131,21 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def prepared(tiny, write_config, tmp_path_factory) -> Path:
-    """A folder with a root that has what `project` needs: images in many small shards, and a space."""
+def prepared(nodes, write_config, random_space, tmp_path_factory) -> Path:
+    """A root that has what `project` needs: images in many small shards, and a space."""
     folder = tmp_path_factory.mktemp("prepared")
-    assert main(["ingest", write_config(folder, **SLOWLY)]) == 0
-    shutil.copytree(tiny / "space", folder / "root" / "space")
+    ingest = Job(nodes, folder / "root", write_config(folder, **SLOWLY))
+    assert ingest.start("ingest").wait(timeout=120) == 0, ingest.log()
+    random_space(folder / "root", filters=16, side=8)
     return folder / "root"
 
 
 @pytest.fixture
-def project(nodes, prepared, write_config, tmp_path) -> Callable[[str], Project]:
-    """Makes a root on which to project, on a cluster that has all its nodes."""
-
-    def make(name: str) -> Project:
-        shutil.copytree(prepared, tmp_path / name / "root")
-        nodes.fill()
-        return Project(nodes, tmp_path / name / "root", write_config(tmp_path / name, **SLOWLY))
-
-    return make
+def project(nodes, prepared, write_config, tmp_path) -> Job:
+    """A root on which to project, on a cluster that has all its nodes."""
+    shutil.copytree(prepared, tmp_path / "root")
+    nodes.fill()
+    return Job(nodes, tmp_path / "root", write_config(tmp_path, **SLOWLY))
 
 
 @pytest.fixture(scope="module")
@@ -138,54 +153,93 @@ def undisturbed(nodes, prepared, write_config, tmp_path_factory) -> list:
     """The manifest's parts of a run that nobody disturbs."""
     folder = tmp_path_factory.mktemp("undisturbed")
     shutil.copytree(prepared, folder / "root")
-    ended = Project(nodes, folder / "root", write_config(folder, **SLOWLY))
+    ended = Job(nodes, folder / "root", write_config(folder, **SLOWLY))
     assert ended.start().wait(timeout=180) == 0, ended.log()
     return Dataset.open(str(ended.run)).manifest["parts"]
 
 
-def _sound(project: Project, undisturbed: list) -> None:
-    counts = verify(str(project.run))
-    assert (counts["rows"], counts["quarantined"]) == (IMAGES, 0), project.log()
-    assert Dataset.open(str(project.run)).manifest["parts"] == undisturbed
+def _sound(job: Job, undisturbed: list) -> None:
+    counts = verify(str(job.run))
+    assert (counts["rows"], counts["quarantined"], counts["orphans"]) == (IMAGES, 0, 0), job.log()
+    assert Dataset.open(str(job.run)).manifest["parts"] == undisturbed
 
 
 def test_invariant_a_killed_node_costs_nothing(nodes, project, undisturbed):
-    disturbed = project("node")
-    driver = disturbed.start()
-    disturbed.wait_for(8, driver)
+    driver = project.start()
+    project.wait_for_receipts(8, driver)
     nodes.kill_node()
-    assert driver.wait(timeout=180) == 0, disturbed.log()
-    _sound(disturbed, undisturbed)
+    assert driver.wait(timeout=180) == 0, project.log()
+    _sound(project, undisturbed)
+    # The shards that its workers had in hand are not charged with it.
+    assert {receipt["attempt"] for receipt in project.receipts().values()} == {1}
+
+
+def test_invariant_a_node_back_from_the_dead_costs_nothing(nodes, project, undisturbed):
+    node = next(iter(nodes.cluster.worker_nodes))
+    driver = project.start()
+
+    def in_hand() -> set[str]:
+        """The shards that its worker has not done yet."""
+        mine = {str(actor.pid) for actor in _actors(node)}
+        return {shard for shard, worker in project.attempts() if worker["pid"] in mine} - project.receipts().keys()
+
+    project.wait_for(in_hand, driver)
+    processes = [psutil.Process(_raylet(node)), *psutil.Process(_raylet(node)).children(recursive=True)]
+    for process in processes:
+        process.suspend()
+    late = in_hand()
+    assert driver.wait(timeout=180) == 0, project.log()
+    parts = {shard: project.run / project.receipts()[shard]["part"] for shard in late}
+    written = {shard: part.stat().st_mtime_ns for shard, part in parts.items()}
+    # Its worker goes on first, and publishes what it had in hand; its raylet would end it.
+    for process in processes[1:]:
+        process.resume()
+    deadline = time.monotonic() + 60
+    while not any(part.stat().st_mtime_ns > written[shard] for shard, part in parts.items()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    nodes.remove(node)
+    _sound(project, undisturbed)
+    assert {receipt["attempt"] for receipt in project.receipts().values()} == {1}
 
 
 def test_invariant_actors_killed_several_times_cost_nothing(nodes, project, undisturbed):
-    disturbed = project("actors")
-    driver = disturbed.start()
+    driver = project.start()
     killed = 0
     while driver.poll() is None:
-        disturbed_enough = killed == 5
-        killed += 0 if disturbed_enough else nodes.kill_actor()
+        killed += killed < 5 and nodes.kill_actor()
         time.sleep(2)
     assert killed == 5
-    assert driver.wait(timeout=180) == 0, disturbed.log()
-    _sound(disturbed, undisturbed)
+    assert driver.wait() == 0, project.log()
+    _sound(project, undisturbed)
+
+
+def test_invariant_a_killed_driver_costs_nothing(nodes, project, undisturbed):
+    driver = project.start()
+    project.wait_for_receipts(8, driver)
+    driver.kill()
+    driver.wait()
+    before = project.receipts()
+    assert not (project.run / "MANIFEST.json").exists()
+    assert project.start().wait(timeout=180) == 0, project.log()
+    _sound(project, undisturbed)
+    assert before.items() <= project.receipts().items()
 
 
 def test_invariant_a_node_actors_and_the_driver_killed_in_one_run_cost_nothing(nodes, project, undisturbed):
-    disturbed = project("all")
-    driver = disturbed.start()
-    disturbed.wait_for(5, driver)
+    driver = project.start()
+    project.wait_for_receipts(4, driver)
     assert nodes.kill_actor()
-    disturbed.wait_for(10, driver)
+    project.wait_for_receipts(8, driver)
     nodes.kill_node()
     assert nodes.kill_actor()
-    disturbed.wait_for(20, driver)
+    project.wait_for_receipts(16, driver)
     driver.kill()
     driver.wait()
-    assert not (disturbed.run / "MANIFEST.json").exists()
+    assert not (project.run / "MANIFEST.json").exists()
 
-    again = disturbed.start()
-    disturbed.wait_for(25, again)
-    nodes.kill_actor()
-    assert again.wait(timeout=180) == 0, disturbed.log()
-    _sound(disturbed, undisturbed)
+    again = project.start()
+    project.wait_for_receipts(20, again)
+    assert nodes.kill_actor()
+    assert again.wait(timeout=180) == 0, project.log()
+    _sound(project, undisturbed)

@@ -14,13 +14,11 @@ import time
 import venv
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 import yaml
 from ray.job_submission import JobSubmissionClient
 
-from stl_ray.cli import main
 from stl_ray.stages.package import pack
 from stl_ray.store import Layout, verify
 from tests.ceph import free_port
@@ -145,14 +143,6 @@ def root(config) -> Path:
     return Path(yaml.safe_load(Path(config).read_text())["root"])
 
 
-def _space(root: Path, filters: int, side: int) -> None:
-    """A space of random filters."""
-    kernels = np.random.default_rng(0).standard_normal((side, side, 3, filters)).astype(np.float32)
-    file = root.parent / f"{filters}_p{side}_lm0.2.npy"
-    np.save(file, kernels / np.sqrt((kernels**2).sum(axis=(0, 1, 2))))
-    assert main(["import", str(file), str(root / "space")]) == 0
-
-
 def test_a_job_is_submitted_once_and_followed(head, wheel, config, root):
     command = ("submit", "ingest", config, "--wheel", wheel)
     secret = "not-to-be-seen-anywhere"
@@ -170,13 +160,13 @@ def test_a_job_is_submitted_once_and_followed(head, wheel, config, root):
 
 
 def test_a_failure_is_told_and_submitted_again_it_goes_on_with_the_native_core_that_travelled(
-    head, wheel, config, root
+    head, wheel, config, root, random_space
 ):
     command = ("submit", "project", config, "--wheel", wheel)
     first = head.run(*command)
     assert first.returncode == 1 and "it failed with exit code" in first.stderr, first.stdout + first.stderr
     assert "space" in first.stderr
-    _space(root, filters=4, side=5)
+    random_space(root, filters=4, side=5)
     second = head.run(*command)
     assert second.returncode == 0, second.stdout + second.stderr
     assert "failed before: submitted again" in second.stdout
@@ -197,10 +187,10 @@ def test_the_script_of_a_job_runs_by_rays_own_client(head, wheel, config):
     assert "40 images" in client.get_job_logs(name)
 
 
-def test_an_interrupt_ends_the_following_and_cancel_the_job_as_if_interrupted(head, wheel, config, root):
+def test_an_interrupt_ends_the_following_and_cancel_the_job_as_if_interrupted(head, wheel, config, root, random_space):
     slow = root.parent / "slow"
     shutil.copytree(root / "ingest", slow / "ingest")
-    _space(slow, filters=64, side=8)
+    random_space(slow, filters=64, side=8)
     keys = ("stl.method=admm", "stl.accuracy=exact", f"root={slow}")
     with head.started("submit", "project", config, *keys, "--wheel", wheel) as following:
         deadline = time.monotonic() + 60

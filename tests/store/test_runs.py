@@ -93,11 +93,11 @@ def test_invariant_the_same_rows_give_the_same_bytes(tmp_path):
 
 def test_invariant_attempts_count_under_one_driver(tmp_path):
     run = _run(tmp_path)
-    one, other = {"driver": "1", "node": "a"}, {"driver": "2", "node": "a"}
-    assert [run.attempt(7, one) for _ in range(3)] == [[], [one], [one, one]]
-    assert run.attempt(7, other) == []
-    assert run.attempt(7, one) == [one, one, one]
-    assert run.attempt(8, one) == []
+    one, again, other = ({"driver": driver, "node": node} for driver, node in (("1", "a"), ("1", "b"), ("2", "a")))
+    assert run.attempts(7, "1") == []
+    for worker in (one, other, again):
+        run.attempt(7, worker)
+    assert (run.attempts(7, "1"), run.attempts(7, "2"), run.attempts(8, "1")) == ([one, again], [other], [])
 
 
 def test_invariant_the_environment_is_no_identity(tmp_path):
