@@ -40,7 +40,10 @@ def test_help_names_the_jobs_in_their_order(capsys):
         ("project", ["defenses: list of sections", "stl.accuracy: default | reference | exact [default]"]),
         ("train", ["train.classifier: str [small_cnn]", "train.weights: str | absent [absent]"]),
         ("attack", ["attack.sets.N.dissimilarity: float | absent [absent]", "attack.sets.N.options: mapping"]),
-        ("evaluate", ["evaluate.gallery: int [8]", "evaluate.tiers.attacks.N.tier: T1b | T2 | T3 | T4 | T5 (required)"]),
+        (
+            "evaluate",
+            ["evaluate.gallery: int [8]", "evaluate.tiers.attacks.N.tier: T1b | T2 | T3 | T4 | T5 (required)"],
+        ),
         ("report", ["report.title: str"]),
     ],
 )
