@@ -263,8 +263,11 @@ def test_invariant_draws_come_from_the_item_and_the_call(linear, images):
     alone = victim.logits(images)
     torch.testing.assert_close(victim.logits(images[[2]]), alone[[2]])
     assert not torch.equal(Defended(linear, Noise(), "bpda", samples=2, seed=1).logits(images), alone)
+    # A tile may be padded behind its items; a loop over more items than there are images is another loop.
+    padded = victim.loop(IDS[:3]).logits(images)
+    torch.testing.assert_close(padded[:3], victim.loop(IDS[:8]).logits(images)[:3])
     with pytest.raises(TensorError, match="other items"):
-        victim.loop(IDS).logits(images[:3])
+        victim.loop(IDS[:9]).logits(images)
 
 
 @pytest.mark.parametrize(
