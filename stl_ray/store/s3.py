@@ -33,7 +33,7 @@ _EXPLANATIONS = {
     "NoSuchKey": "there is no such file",
     "404": "there is no such file",
     "AccessDenied": "permission denied",
-    "403": "permission denied",
+    "403": "permission denied, or the key is not known there",  # a HEAD does not say more
     "InvalidAccessKeyId": "the access key is not known there",
     "SignatureDoesNotMatch": "the secret key is wrong",
     "ExpiredToken": "the credentials have expired",
