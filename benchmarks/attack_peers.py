@@ -64,7 +64,7 @@ def matches(classifier: Classifier) -> list[Match]:
             "ART": art.run("SquareAttack", wide, max_iter=200, nb_restarts=1),
         }),
         Match("FAB-T", "20 steps, 3 targets, L2", free, True, {
-            "stl-ray": _ours(classifier, "fab_t", free, steps=20, targets=3),
+            "stl-ray": _ours(classifier, "fab_t", free, steps=20, targets=3, until_within=True),
             "torchattacks": torches.run("FAB", norm="L2", eps=1e3, steps=20, n_restarts=1, seed=0,
                                         multi_targeted=True, n_classes=4),
         }),

@@ -17,7 +17,7 @@ from stl_ray.attacks.segment import drawn_in
 from stl_ray.metrics import l2_norm
 
 _INSIDE = 0.999999  # black and white are brought this share toward grey, or tanh space would hold them fast
-_FALL = 0.997  # share of the loss that must be left at most after a tenth of the steps
+_FALL = 0.99  # share of the loss that must be left at most after a tenth of the steps
 _BETA1, _BETA2, _TINY = 0.9, 0.999, 1e-8  # Adam's
 
 
@@ -32,7 +32,7 @@ class CarliniWagner(MinimumNorm):
     initial_c: float = Field(1e-3, gt=0, description="first weight of the margin; tenfold until one suffices")
     confidence: float = Field(0.0, ge=0, description="margin of logits by which the answer must be wrong")
     abort_early: bool = Field(
-        True, description="end a search in which a tenth of the steps lowered the loss by less than 0.3 %"
+        True, description="end a search in which a tenth of the steps lowered the loss by less than 1 %"
     )
 
     def search(self, problem: Problem) -> tuple[Tensor, Tensor]:

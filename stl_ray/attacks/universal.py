@@ -34,7 +34,8 @@ class Universal(Attack):
     """An attack by one vector."""
 
     images: int = Field(1000, ge=1, description="training images, drawn by seed, that the vector is trained on")
-    epochs: int = Field(5, ge=1, description="passes over them at most")
+    epochs: int = Field(5, ge=1, description="passes over them at most; the vector of the best one counts")
+    fooled: float = Field(1.0, gt=0, le=1, description="share of them that is enough")
     _vector: Tensor | None = PrivateAttr(None)
 
     @abstractmethod
@@ -64,11 +65,17 @@ class Universal(Attack):
         problem = Problem(
             victim, images, predict(victim, images), radius, torch.zeros_like(radius, dtype=torch.int64), budget.norm
         )
-        vector = torch.zeros_like(images[:1])
+        vector = best = torch.zeros_like(images[:1])
+        most = 0.0
         for epoch in range(self.epochs):
             generator = stream(seed_of(seed, f"epoch {epoch}", "universal perturbation"))
             vector = self.improve(vector, problem, torch.randperm(len(images), generator=generator).tolist())
-        return vector[0]
+            rate = fooling_rate(victim, images, vector)
+            if rate >= most:
+                best, most = vector, rate
+            if rate >= self.fooled:
+                break
+        return best[0]
 
     def with_vector(self, vector: Tensor) -> Self:
         """The attack that applies a vector, (3, H, W)."""
@@ -123,14 +130,12 @@ class UniversalDeepFool(Universal):
     """The original loop: DeepFool's smallest step for each image that the vector does not fool yet, in turn."""
 
     images: int = Field(100, ge=1, description="training images, drawn by seed, that the vector is trained on")
-    fooled: float = Field(0.8, gt=0, le=1, description="share of them that is enough")
+    fooled: float = Field(0.8, gt=0, le=1, description="share of them that is enough, as in the paper")
     steps: int = Field(10, ge=1, description="DeepFool's steps for an image at most")
     candidates: int = Field(10, ge=2, description="likeliest classes that DeepFool considers")
 
     def improve(self, vector: Tensor, problem: Problem, order: Sequence[int]) -> Tensor:
         """See `Universal.improve`."""
-        if fooling_rate(problem.victim, problem.images, vector) >= self.fooled:
-            return vector
         deepfool = DeepFool(steps=self.steps, candidates=self.candidates)
         for index in order:
             row = torch.tensor([index], device=vector.device)
@@ -145,6 +150,7 @@ class UniversalDeepFool(Universal):
 class UniversalGradient(Universal):
     """Ours: steps along the mean gradient of a batch's loss, each image's bounded."""
 
+    epochs: int = Field(20, ge=1, description="passes over them at most; the vector of the best one counts")
     batch: int = Field(64, ge=1, description="images of a step")
     relative_step: float = Field(0.1, gt=0, description="length of a step over the radius")
 
