@@ -2,7 +2,9 @@
 
 While one shard is solved, others are read, decoded, encoded and published, so that the device waits for none of it. One
 computes at a time, the shard that was taken first before the others: side by side they would all be late, and on a GPU
-need its memory twice. A shard that may kill the process is in hand alone.
+need its memory twice. Where one CPU is all that there is, decoding and encoding take turns too: two threads on a core take
+longer than one after the other, since each finds the caches full of the other's images. A shard that may kill the process
+is in hand alone.
 """
 
 import heapq
@@ -25,6 +27,9 @@ Result = TypeVar("Result")
 
 CALLS = 3
 """Shards that an actor has in hand: one is read, one computes, one is published."""
+
+# Images that a thread takes at a time, at most, and how often each thread comes to take some, at least.
+_HANDFUL, _HANDFULS = 8, 4
 
 
 @dataclass
@@ -62,7 +67,10 @@ class Turns:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait for the turn, and compute in the block."""
+        """Wait for the turn, unless this thread has it, and compute in the block."""
+        if getattr(self._mine, "turn", False):
+            yield
+            return
         order = getattr(self._mine, "order", 0)
         with self._changed:
             heapq.heappush(self._waiting, order)
@@ -71,9 +79,11 @@ class Turns:
             self._taken = True
             start = time.monotonic()
             self._first = self._first or start
+        self._mine.turn = True
         try:
             yield
         finally:
+            self._mine.turn = False
             with self._changed:
                 self._last = time.monotonic()
                 self._busy += self._last - start
@@ -116,12 +126,20 @@ class _Threads:
         self.count = 1
         self._pool: ThreadPoolExecutor | None = None
 
-    def set(self, count: int) -> None:
+    def set(self, count: int, *, gpu: bool) -> None:
         self.count = count
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="codec") if count > 1 else None
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="codec") if gpu or count > 1 else None
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        return list(self._pool.map(function, items)) if self._pool is not None else [function(item) for item in items]
+        listed = list(items)
+        if self._pool is None:
+            with TURNS.turn():
+                return [function(item) for item in listed]
+        # To hand over a small image takes a tenth of what it takes to decode it.
+        size = max(1, min(_HANDFUL, len(listed) // (_HANDFULS * self.count)))
+        handfuls = [listed[start : start + size] for start in range(0, len(listed), size)]
+        made = self._pool.map(lambda handful: [function(item) for item in handful], handfuls)
+        return [result for results in made for result in results]
 
 
 TURNS = Turns()
@@ -145,7 +163,7 @@ def ending_with_device() -> Iterator[None]:
 
 def bind(threads: int) -> None:
     """Let this process use that many threads for each of: networks and solver, decoding, encoding."""
-    _THREADS.set(threads)
+    _THREADS.set(threads, gpu=torch.cuda.is_available())
     bind_thread()
 
 

@@ -39,15 +39,20 @@ def purify_table(defense: Defense, table: pa.Table, *, exclude_self: bool, devic
         if not kept:
             continue
         places = [positions[index] for index in kept]
-        images_out = quantize(purified.images[kept])
+        images_out = quantize(_only(purified.images, kept))
         encoded = stored(to_uint8(images_out), [originals[place]["path"] for place in places])
-        figures = _figures(purified, kept, psnr(images_out, images[kept]))
+        figures = _figures(purified, kept, psnr(images_out, _only(images, kept)))
         for place, image, own in zip(places, encoded, figures, strict=True):
             rows[place] = (ids[place], image, labels[place], *own)
     schema = image_schema("purified", class_names_of(table.schema), {"defense": defense.identity()})
     columns = zip(*(rows[position] for position in sorted(rows)), strict=True) if rows else [()] * len(schema)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     return ShardOutput(pa.Table.from_arrays(arrays, schema=schema), quarantine)
+
+
+def _only(images: torch.Tensor, kept: list[int]) -> torch.Tensor:
+    """Those that are kept; not copied where all are."""
+    return images if len(kept) == len(images) else images[kept]
 
 
 def _figures(purified: Purified, kept: list[int], ratios: torch.Tensor) -> list[tuple[object, ...]]:
