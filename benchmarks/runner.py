@@ -23,13 +23,13 @@ from benchmarks.runner_page import BARE, OURS, PEER, WORKERS, Audits, Result, Ro
 from benchmarks.runner_workload import Workload, experiment_at, make_workload
 from stl_ray.stages.session import ray_session
 
-SHARDS = {32: (20, 1000), 224: (24, 20)}
+SHARDS = {32: (20, 1000), 224: (16, 40)}
 """Shards and images in each by size: at 32 pixels as `ingest` makes them by default, at 224 so that they take as long."""
 
 _EXAMPLES = """
 what it does, on a local Ray, with one thread in every worker:
   one worker  images a second of `stl-ray project` with one actor, of a bare loop over the same files, and of
-              read_parquet(...).map_batches(...).write_parquet(...); how long the solver waits
+              read_parquet(...).map_batches(...).write_parquet(...); how long the actor waits
   two         the same with two actors, and with two bare processes
   rows        workers and drivers are killed, and jobs run again: rows that are missing or come twice, for ours and
               for Ray Data
@@ -108,8 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sizes", type=int, nargs="+", choices=sorted(SHARDS), default=sorted(SHARDS), metavar="PIXELS"
     )
-    parser.add_argument("--shards", type=int, metavar="N", help="of every size; default 20 at 32 pixels, 24 at 224")
-    parser.add_argument("--images", type=int, metavar="N", help="in a shard; default 1000 at 32 pixels, 20 at 224")
+    parser.add_argument("--shards", type=int, metavar="N", help="of every size; default 20 at 32 pixels, 16 at 224")
+    parser.add_argument("--images", type=int, metavar="N", help="in a shard; default 1000 at 32 pixels, 40 at 224")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="turns of every contestant (3)")
     parser.add_argument("--no-rows", action="store_true", help="kill nobody")
     parser.add_argument(

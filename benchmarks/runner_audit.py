@@ -25,6 +25,7 @@ from benchmarks.runner_workload import Workload
 from stl_ray.errors import IncompleteRunError
 from stl_ray.stages.inputs import run_of
 from stl_ray.store import Dataset
+from stl_ray.store.shards import ids_of
 
 CASES = {
     "left alone": (),
@@ -46,6 +47,7 @@ class Audit:
         rows: in them.
         doubled: rows whose id came before.
         missing: ids of the input that do not come.
+        made: images that workers made in all; more than the input's where work was done again.
         exits: exit status of every driver, negative for a signal.
     """
 
@@ -53,15 +55,16 @@ class Audit:
     rows: int
     doubled: int
     missing: int
+    made: int
     exits: Sequence[int]
 
 
-def count(files: Iterable[Sequence[str]], expected: Iterable[str], exits: Sequence[int]) -> Audit:
+def count(files: Iterable[Sequence[str]], expected: Iterable[str], made: int, exits: Sequence[int]) -> Audit:
     """Compare the ids in each file with those that should be there."""
     lists = list(files)
     seen = Counter(name for names in lists for name in names)
     rows = sum(seen.values())
-    return Audit(len(lists), rows, rows - len(seen), len(set(expected) - seen.keys()), exits)
+    return Audit(len(lists), rows, rows - len(seen), len(set(expected) - seen.keys()), made, exits)
 
 
 class Pipeline(Protocol):
@@ -71,6 +74,10 @@ class Pipeline(Protocol):
 
     def progress(self) -> tuple[int, set[str]]:
         """Images that are done, and the processes of the workers that took any."""
+        ...
+
+    def made(self) -> int:
+        """Images that workers made, whether or not it came to anything."""
         ...
 
     def ids(self) -> list[list[str]]:
@@ -99,6 +106,11 @@ class Shards:
         storage = self._run.storage
         attempts = [storage.read_json(f"attempts/{name}") for name in storage.names("attempts")]
         return sum(receipt.rows for receipt in self._run.receipts().values()), {str(a["pid"]) for a in attempts}
+
+    def made(self) -> int:
+        """See `Pipeline`: what lies in parts, named by a receipt or not."""
+        storage = self._run.storage
+        return sum(len(ids_of(storage, f"parts/{name}")) for name in storage.names("parts"))
 
     def ids(self) -> list[list[str]]:
         """See `Pipeline`: what the manifest names."""
@@ -130,6 +142,10 @@ class Peer:
         done = runner_peer.done_in(self._log)
         return sum(piece.images for piece in done), {piece.worker for piece in done}
 
+    def made(self) -> int:
+        """See `Pipeline`."""
+        return self.progress()[0]
+
     def ids(self) -> list[list[str]]:
         """See `Pipeline`: every Parquet file."""
         return [pq.read_table(file, columns=["id"]).column("id").to_pylist() for file in self._output.glob("*.parquet")]
@@ -149,7 +165,7 @@ def disturb(pipeline: Pipeline, steps: Sequence[str], images: Sequence[str]) -> 
     exits = [_drive(pipeline, "driver" if "driver" in steps else "worker" if "worker" in steps else None, len(images))]
     if "again" in steps:
         exits.append(_drive(pipeline, None, len(images)))
-    return count(pipeline.ids(), images, exits)
+    return count(pipeline.ids(), images, pipeline.made(), exits)
 
 
 def _drive(pipeline: Pipeline, victim: str | None, images: int) -> int:

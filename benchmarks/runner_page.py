@@ -115,14 +115,15 @@ _ONE = (
     f"**{OURS}**: the shard runner with one actor. **{PEER}**: `read_parquet(...).map_batches(...).write_parquet(...)`, "
     "with the bare loop's function in one actor. Steady: images per second from a worker's first shard to the last one "
     "after which it had as many in hand (the bare loop: to its last; Ray Data: of batches, by the return of the "
-    "function, before they are written). That leaves out the start of Ray and of the actors, and the end. Solver waits: share "
-    "of the time, from the first to the last solve, in which no shard was ready to be solved. Cores: how many the worker's "
-    "process used, and with all processes of Ray and the driver; what overlaps uses a second one where it is idle. CPU: "
+    "function, before they are written). That leaves out the start of Ray and of the actors, and the end. Waits: share "
+    "of the time, from the first to the last turn, in which the actor's thread had nothing to decode, solve or encode, for "
+    "what it has in hand was being read or published. Cores: how many the worker's "
+    "process used, and with all processes of Ray and the driver. CPU: "
     "CPU time of the bare worker for an image over that of this one, which other work on the machine disturbs less. Busy: "
     "cores of the machine that were busy, by whomever."
 )
 _ONE_HEADER = (
-    "Size", "Method", "Steady images/s", "/ bare loop", "Aim", "Solver waits", "Cores", "With Ray", "CPU", "Busy",
+    "Size", "Method", "Steady images/s", "/ bare loop", "Aim", "Waits", "Cores", "With Ray", "CPU", "Busy",
 )  # fmt: skip
 
 
@@ -165,12 +166,11 @@ def _whole_rows(result: Result) -> Iterable[Sequence[str]]:
 
 
 _SCALING = (
-    f"Steady images per second with one worker and with {WORKERS}, on {WORKERS} cores. An actor alone also uses the other "
-    "core, for what overlaps; a bare process does not. So what the machine gives is what the bare processes reach "
+    f"Steady images per second with one worker and with {WORKERS}. What the machine gives is what the bare processes reach "
     "together, and the aim is a share of that."
 )
 _SCALING_HEADER = (
-    "Size", "Method", "One", f"{WORKERS}", f"{WORKERS} / one", f"{WORKERS} / {WORKERS} bare", "Aim", "Solver waits",
+    "Size", "Method", "One", f"{WORKERS}", f"{WORKERS} / one", f"{WORKERS} / {WORKERS} bare", "Aim", "Waits",
     "CPU", "Busy",
 )  # fmt: skip
 
@@ -194,11 +194,11 @@ def _rows_note(audits: Audits) -> str:
     return (
         f"{audits.images} images of {audits.size} px in {audits.shards} files, each with its id; what a reader of the output "
         f"finds: for {OURS} the parts that the manifest names, for {PEER} all Parquet files in the folder. Kills are by "
-        "SIGKILL, once a third of the images is done. Exits are those of the drivers, -9 for the one that was killed."
+        "SIGKILL, once a third of the images is done. Made: images that workers made, whether or not a reader finds them. Exits are those of the drivers, -9 for the one that was killed."
     )
 
 
-_ROWS_HEADER = ("Case", "Method", "Rows in", "Rows out", "Doubled", "Missing", "Files", "Exits")
+_ROWS_HEADER = ("Case", "Method", "Rows in", "Rows out", "Doubled", "Missing", "Files", "Made", "Exits")
 
 
 def _rows_rows(audits: Audits) -> Iterable[Sequence[str]]:
@@ -206,7 +206,7 @@ def _rows_rows(audits: Audits) -> Iterable[Sequence[str]]:
         for name, audit in zip((OURS, PEER), pair, strict=True):
             yield (
                 case, name, f"{audits.images}", f"{audit.rows}", f"{audit.doubled}", f"{audit.missing}",
-                f"{audit.files}", ", ".join(str(status) for status in audit.exits),
+                f"{audit.files}", f"{audit.made}", ", ".join(str(status) for status in audit.exits),
             )  # fmt: skip
 
 

@@ -9,11 +9,11 @@ from types import TracebackType
 
 from benchmarks.runner_rates import Done, Timeline, cores_used, steady_window
 
-_EVERY_S = 0.25
+_EVERY_S = 1.0
 
 
 class Watch:
-    """Looks every quarter of a second at the processes, while its block runs."""
+    """Looks at the processes every second, while its block runs."""
 
     def __init__(self) -> None:
         self._samples: list[tuple[float, dict[str, float]]] = []

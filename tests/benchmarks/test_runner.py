@@ -76,9 +76,9 @@ def test_identity_only_the_children_of_a_process_are_watched(load) -> None:
 
 
 def test_identity_rows_that_are_missing_or_doubled_are_counted(load) -> None:
-    audit = load("runner_audit").count([["a", "b"], ["b", "c", "b"]], ["a", "b", "c", "d"], [-9, 0])
-    assert (audit.files, audit.rows, audit.doubled, audit.missing) == (2, 5, 2, 1)
-    nothing = load("runner_audit").count([], ["a"], [1])
+    audit = load("runner_audit").count([["a", "b"], ["b", "c", "b"]], ["a", "b", "c", "d"], 9, [-9, 0])
+    assert (audit.files, audit.rows, audit.doubled, audit.missing, audit.made) == (2, 5, 2, 1, 9)
+    nothing = load("runner_audit").count([], ["a"], 0, [1])
     assert (nothing.files, nothing.rows, nothing.doubled, nothing.missing) == (0, 0, 0, 1)
 
 
