@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from stl_ray.errors import StlRayError
@@ -32,8 +33,8 @@ class Board:
 
     def reach(self, name: str, units: int, note: str) -> None:
         """Say how far something is in all: further than it last said, or back where it goes on after a death."""
-        self.post(units - self._reached.get(name, 0), note)
         self._reached[name] = units
+        self._note = note
 
     def fail(self, name: str, error: StlRayError) -> None:
         """Say why something cannot succeed however often it is tried; the first reason is kept."""
@@ -43,10 +44,10 @@ class Board:
         """Why something cannot succeed, None where nobody said so."""
         return self._failures.get(name)
 
-    def take(self) -> tuple[int, str]:
-        """The units posted since the last call, and the latest note."""
+    def take(self) -> tuple[int, dict[str, int], str]:
+        """The units posted since the last call, how far what says so is in all, and the latest note."""
         units, self._units = self._units, 0
-        return units, self._note
+        return units, dict(self._reached), self._note
 
     def start(self, worker: str) -> int:
         """A worker loads what it needs; how often it began to and was never ready, this time included."""
@@ -71,16 +72,27 @@ class Board:
 
 
 def make_board() -> Any:
-    """The handle of a new board, which takes no CPU and lives where the driver does."""
+    """The handle of a new board, which takes no CPU and lives where the driver does.
+
+    Should it die with a node, it starts anew elsewhere and forgets; calls wait for it.
+    """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here, max_restarts=-1).remote()
+    return (
+        ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here, max_restarts=-1, max_task_retries=-1).remote()
+    )
 
 
 def watch(board: Any, progress: JobProgress, finished: Callable[[], bool]) -> None:
     """Draw what is posted until `finished` says so."""
+    known: dict[str, int] = {}
     while True:
         over = finished()
-        units, note = ray.get(board.take.remote())
+        try:
+            units, reached, note = ray.get(board.take.remote())
+        except RayActorError:  # its node is gone; the work goes on
+            units, reached, note = 0, {}, ""
+        units += sum(reached[name] - known.get(name, 0) for name in reached)
+        known |= reached
         progress.advance(units, note=note)
         if over:
             return
