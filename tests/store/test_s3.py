@@ -83,6 +83,7 @@ def test_invariant_one_of_many_creators_wins(storage):
         assert storage.read(f"record-{attempt}") == str(won.index(True)).encode()
 
 
+@pytest.mark.slow  # it waits; tests/integration/test_s3_faults.py has the same of a whole job
 @pytest.mark.parametrize("outage", ["paused", "killed"])
 def test_invariant_writes_outlive_an_outage(storage, ceph, outage):
     stopped = threading.Event()
