@@ -116,6 +116,10 @@ class TrainConfig(Section):
         None, ge=8, description="pixels a side in the first epochs, growing by multiples of 32 to the images' own after 60 % "
         "of them; absent: always their own"
     )  # fmt: skip
+    augment_on: Literal["loaders", "device"] = Field(
+        "loaders", description="where crops, flips and colours are made: loaders, by the processes that decode; device, by "
+        "the worker between its steps, which on GPU machines spares CPUs (its rounding may differ by a level)"
+    )  # fmt: skip
     adversarial: AdversarialConfig | None = Field(None, description="adversarial training; absent: none")
     validate_every: int = Field(
         1, ge=0, description="epochs between validations on the test split, which are shown and select nothing; 0: none"

@@ -18,16 +18,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stl_ray.config.training import TrainConfig
 from stl_ray.errors import TrainingError
-from stl_ray.images import from_uint8, quantize
 from stl_ray.models import Classifier
 from stl_ray.seeding import seed_of
-from stl_ray.training.adversarial import Attacked, attacked
 from stl_ray.training.batches import batch_count
 from stl_ray.training.finite import FiniteLosses
 from stl_ray.training.images import TrainingImages
 from stl_ray.training.labels import validate_labels
 from stl_ray.training.loader import Batch, Share, training_batches
-from stl_ray.training.mixing import mixed
+from stl_ray.training.prepared import prepared, seeded
 from stl_ray.training.progress import EpochMetrics, Live, Watch
 from stl_ray.training.recipe import average_of, learning_rate, sgd
 from stl_ray.training.state import capture, named, restore, unnamed
@@ -145,28 +143,25 @@ class _Training:
     def _step(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
         """One step of descent: loss of every image of this rank, and whether it was classified rightly."""
         config = self.config
-        # One layout, whatever the loader's: convolutions choose their algorithm by it.
-        images = from_uint8(batch.images.to(self.device, non_blocking=True)).contiguous()
-        labels = self.labels[batch.places].to(self.device, non_blocking=True)
         place = f"{batch.epoch}/{batch.step}/{self.share.rank}"
-        weights: Tensor | None = None
-        targets = labels
-        with _seeded(seed_of(self.seed, place, "attack and mixing"), self.device):
-            if config.adversarial is not None:
-                made: Attacked = attacked(self.classifier, self.front, images, labels, config.adversarial)
-                images, weights = made.images, made.weights
-            if config.mixup or config.cutmix:
-                images, targets = mixed(images, labels, len(self.classifier.class_names), config)
-        if self.front is not None:
-            with torch.no_grad():
-                images = quantize(self.front(images))
+        made = prepared(
+            batch,
+            self.images,
+            self.labels[batch.places],
+            self.classifier,
+            self.front,
+            config,
+            seed=self.seed,
+            item=place,
+        )
+        images, targets = made.images, made.targets
         if config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        with _seeded(seed_of(self.seed, place, "random layers"), self.device), self._autocast():
+        with seeded(seed_of(self.seed, place, "random layers"), self.device), self._autocast():
             logits = self.forward(images)
         logits = logits.float()
         losses = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing, reduction="none")
-        weighted = losses if weights is None else losses * weights
+        weighted = losses if made.weights is None else losses * made.weights
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
@@ -271,11 +266,3 @@ def trained_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The backbone's state dict that a state stands for: the averaged weights where there are any."""
     averaged = unnamed(f"{_AVERAGE}module.", state)
     return averaged or unnamed("model.", state)
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Dropout and its like draw from torch's global generators: seed them here, and put them back as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

@@ -1,4 +1,5 @@
-"""The batches of a training, ahead of its steps: read, decoded and augmented in processes of torch's DataLoader.
+"""The batches of a training, ahead of its steps: read, decoded and (unless the device does it) augmented in processes of
+torch's DataLoader.
 
 Which images a batch has, what becomes of them, and which rank gets which, depends on (seed, epoch, step) and the ids
 alone. So a training that goes on from a checkpoint sees what it would have seen, with any number of loaders; with another
@@ -37,7 +38,7 @@ class Batch:
     """Images of the whole batch, over all ranks."""
     places: list[int]
     images: Tensor
-    """(B, 3, h, w) uint8, augmented."""
+    """(B, 3, h, w) uint8; augmented, if the recipe has the loaders do it."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class _Parts(Dataset[Any]):
         epoch, step, size, places = part
         try:
             pixels = self._images.pixels(places)
-            if epoch >= 0:
+            if epoch >= 0 and self._config.augment_on == "loaders":
                 pixels = views(pixels, self._images.ids(places), self._config, seed=self._seed, epoch=epoch)
             return epoch, step, size, places, pixels
         except StlRayError as error:

@@ -22,14 +22,15 @@ def views(images: Tensor, ids: Sequence[str], config: TrainConfig, *, seed: int,
     """Augmented images of an epoch.
 
     Args:
-        images: (B, 3, H, W) uint8 RGB.
+        images: (B, 3, H, W) uint8 RGB, on the device where the work is done.
         ids: the B image ids.
         config: the recipe.
         seed: the run seed.
         epoch: from 0.
 
     Returns:
-        (B, 3, h, w) uint8, h x w as `size_at` says.
+        (B, 3, h, w) uint8, h x w as `size_at` says. What is drawn is the same on every device; resized pixels may differ
+        in their rounding.
 
     Raises:
         TrainingError: the crop padding is not smaller than the images.
@@ -42,8 +43,8 @@ def views(images: Tensor, ids: Sequence[str], config: TrainConfig, *, seed: int,
     transform = _transform(config, size)
     if transform is not None:
         height, width = size if config.random_resized_crop is not None else images.shape[-2:]
-        transformed = torch.empty((len(images), height, width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-        # torchvision draws from torch's global generator.
+        transformed = images.new_empty((len(images), height, width, 3)).permute(0, 3, 1, 2)
+        # torchvision draws from torch's global generator on the CPU, whatever device the images are on.
         with torch.random.fork_rng(devices=[]):
             for view, image, name in zip(transformed, images, ids, strict=True):
                 torch.default_generator.manual_seed(seed_of(seed, name, f"view of epoch {epoch}"))

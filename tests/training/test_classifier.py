@@ -62,6 +62,17 @@ def test_agrees_with_steps_written_out(toy):
         scheduler.step()
 
 
+def test_invariant_the_device_augments_as_the_loaders_do(toy):
+    """Bit for bit on a CPU, whose rounding is the loaders'."""
+    config = RECIPE.model_copy(update={"colour_jitter": 0.2, "rand_augment": 5, "start_size": 8, "epochs": 2})
+    curves = []
+    for where in ("loaders", "device"):
+        classifier = build_classifier("small_cnn", NAMES, seed=0)
+        here = config.model_copy(update={"augment_on": where})
+        curves.append([epoch.loss for epoch in train_classifier(classifier, toy, here, seed=0)])
+    assert curves[0] == curves[1]
+
+
 @pytest.mark.parametrize("stop", [1, 4])
 def test_invariant_resumed_is_undisturbed_bit_for_bit(stop, toy, tmp_path):
     undisturbed = list(train_classifier(with_dropout(), toy, CONFIG, seed=0))

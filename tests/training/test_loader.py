@@ -43,6 +43,11 @@ def test_invariant_an_image_s_view_depends_on_neither_rank_nor_start(toy):
     assert [batch.places for batch in later] == [batch.places for batch in taken(toy, config)][6:]
 
 
+def test_identity_the_loaders_leave_to_the_device_what_is_its_own(toy):
+    for batch in taken(toy, CONFIG.model_copy(update={"augment_on": "device"})):
+        assert torch.equal(batch.images, toy.images[batch.places])
+
+
 @pytest.mark.parametrize("workers", [1, 4])
 def test_invariant_validation_sees_every_image_once_as_it_is(toy, workers):
     batches = [batch for rank in range(workers) for batch in validation_batches(toy, CONFIG, Share(rank, workers))]

@@ -1,0 +1,94 @@
+"""The attacks of the tiers on every defense. Their images are not kept: what is stored is every verdict."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from stl_ray.config import Experiment
+from stl_ray.evaluation import VERDICTS_SCHEMA, run_cascade, threat_of
+from stl_ray.stages.chosen import plan_chosen, rows_if_any
+from stl_ray.stages.computing import TURNS
+from stl_ray.stages.inputs import dataset_of
+from stl_ray.stages.records import by_size, pixels_of
+from stl_ray.stages.runner import PlannedRun, ShardJob
+from stl_ray.stages.tiers.setting import AttackedWork, Context
+from stl_ray.stages.victims import rules_of
+from stl_ray.stages.works import ShardOutput
+from stl_ray.store import Layout, PlannedShard
+
+# Images of a shard: many enough for full tiles when most of them have fallen.
+SHARD = 256
+
+
+def plan_tiers(experiment: Experiment) -> ShardJob | None:
+    """The verdicts of every defense; None where no attack is configured.
+
+    Raises:
+        IncompleteRunError: if the predictions on the stored sets are not there yet.
+    """
+    if not experiment.evaluate.tiers.attacks:
+        return None
+    context = Context.of(experiment, "cpu")
+    layout = Layout(experiment.root)
+    shards = plan_chosen(context.clean, context.images, SHARD)
+    runs = []
+    for name in context.behind:
+        earlier = {
+            item.name: dataset_of(experiment.root, layout.predictions(name, item.name)).digest
+            for item in context.earlier()
+        }
+        runs.append(PlannedRun(layout.verdicts(name), shards, {**context.identity(name), "earlier": earlier}))
+    identities = {run.folder: run.identity for run in runs}
+    return ShardJob("attack the defenses", runs, partial(TiersWork, experiment, identities))
+
+
+@dataclass
+class TiersWork(AttackedWork):
+    """Verdicts of one defense on the images of a shard."""
+
+    def _folder(self, name: str) -> str:
+        return self._layout.verdicts(name)
+
+    def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
+        """Attack the images of one shard by every attack of the tiers."""
+        name = self._defenses[run]
+        behind = self._context.behind[name]
+        ids, labels = table.column("id").to_pylist(), table.column("label").to_numpy()
+        earlier = self._earlier(name, shard)
+        rows: dict[int, dict[str, Any]] = {}
+        for positions, images in by_size(pixels_of(table), self._device):
+            own = [ids[position] for position in positions]
+            truth = torch.from_numpy(labels[positions]).to(self._device)
+            with TURNS.turn():
+                found = run_cascade(
+                    behind.victim(behind.strongest, 1, self.experiment.seed),
+                    self._context.assaults(name),
+                    rules_of(self.experiment),
+                    images,
+                    truth,
+                    own,
+                    earlier=[earlier.get(item, []) for item in own],
+                )
+            for position, item, verdicts in zip(positions, own, found, strict=True):
+                rows[position] = {"id": item, "label": int(labels[position]), "verdicts": verdicts}
+        return ShardOutput(pa.Table.from_pylist([rows[place] for place in sorted(rows)], schema=VERDICTS_SCHEMA))
+
+    def _earlier(self, name: str, shard: PlannedShard) -> dict[str, list[dict[str, Any]]]:
+        """By id, the deployed pipeline's verdicts on the stored sets within the budget."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        column = "retrained" if self.experiment.train.retrain else "vanilla"
+        for item in self._context.earlier():
+            predictions = dataset_of(self.experiment.root, self._layout.predictions(name, item.name))
+            attacked = dataset_of(self.experiment.root, self._layout.attacked(item.name))
+            measured = rows_if_any(attacked, shard.source, ["status", "dissimilarity", "linf", "queries"])
+            for image, row in rows_if_any(predictions, shard.source, [column]).items():
+                verdict = {
+                    "attack": item.name,
+                    "tier": str(threat_of(item.name, name, item.victim)),
+                    "prediction": row[column],
+                }
+                found.setdefault(image, []).append(verdict | {k: v for k, v in measured[image].items() if k != "id"})
+        return found
