@@ -13,6 +13,7 @@ from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_cl
 from stl_ray.stages import attack, evaluate, tiers
 from stl_ray.stages.chosen import plan_chosen, rows_of
 from stl_ray.stages.inputs import dataset_of, run_of
+from stl_ray.stages.tiers import verdicts
 from stl_ray.store import Dataset, Layout
 
 ATTACKS = [
@@ -164,7 +165,7 @@ def test_invariant_a_shard_does_not_depend_on_the_others(experiment, monkeypatch
     run_here(attack.plan(experiment), experiment)
     run_here(evaluate.plan(experiment), experiment)
     whole = tiers.plan_tiers(experiment)
-    monkeypatch.setattr(tiers, "SHARD", 3)
+    monkeypatch.setattr(verdicts, "SHARD", 3)
     parts = tiers.plan_tiers(experiment)
     folder = Layout(experiment.root).verdicts("stl_cluster")
 

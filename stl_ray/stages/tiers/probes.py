@@ -1,0 +1,93 @@
+"""What the sanity checks look at: the answers of every defense to the probes of `evaluation.sanity`."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from stl_ray.config import Experiment, NamedAttack
+from stl_ray.evaluation import UNDEFENDED
+from stl_ray.evaluation.sanity import PROBES_SCHEMA
+from stl_ray.evaluation.sanity.differences import FINITE_DIFFERENCES
+from stl_ray.evaluation.sanity.probing import probe
+from stl_ray.evaluation.sanity.subject import Stored, Subject
+from stl_ray.images import to_tensor
+from stl_ray.stages.budgets import budget_of
+from stl_ray.stages.chosen import plan_chosen, rows_of
+from stl_ray.stages.computing import TURNS
+from stl_ray.stages.inputs import dataset_of
+from stl_ray.stages.records import Pixels, by_size, exact_pixels_of, pixels_of
+from stl_ray.stages.runner import PlannedRun, ShardJob
+from stl_ray.stages.tiers.setting import QUICK, AttackedWork, Context
+from stl_ray.stages.works import ShardOutput
+from stl_ray.store import Layout, PlannedShard
+
+
+def plan_checks(experiment: Experiment) -> ShardJob | None:
+    """The probes of every defense; None where no attack is configured."""
+    if not experiment.evaluate.tiers.attacks:
+        return None
+    context = Context.of(experiment, "cpu")
+    layout = Layout(experiment.root)
+    shards = plan_chosen(context.clean, context.checked, QUICK // 2)
+    sets = {
+        item.name: dataset_of(experiment.root, layout.attacked(item.name)).digest for item in experiment.attack.sets
+    }
+    level = experiment.evaluate.sanity
+    runs = [
+        PlannedRun(layout.probes(name), shards, {**context.identity(name), "sets": sets, "level": level})
+        for name in context.behind
+        if name != UNDEFENDED
+    ]
+    identities = {run.folder: run.identity for run in runs}
+    return ShardJob("check the attacks", runs, partial(ChecksWork, experiment, identities))
+
+
+@dataclass
+class ChecksWork(AttackedWork):
+    """Probes of one defense on the images of a shard."""
+
+    def _folder(self, name: str) -> str:
+        return self._layout.probes(name)
+
+    def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
+        """Ask the pipeline everything that the checks look at."""
+        behind = self._context.behind[self._defenses[run]]
+        tiers, seed = self.experiment.evaluate.tiers, self.experiment.seed
+        subject = Subject(
+            behind.victim(behind.strongest, tiers.samples, seed),
+            budget_of(tiers.budget),
+            tiers.budget.store,
+            seed,
+            self.experiment.evaluate.sanity,
+        )
+        ids, labels = table.column("id").to_pylist(), table.column("label").to_numpy()
+        sets = self._sets(shard)
+        rows: dict[int, dict[str, Any]] = {}
+        for positions, images in by_size(pixels_of(table), self._device):
+            own = [ids[position] for position in positions]
+            truth = torch.from_numpy(labels[positions]).to(self._device)
+            stored = {
+                item.name: Stored(
+                    to_tensor([pixels[position] for position in positions]).to(self._device),
+                    budget_of(item),
+                    item.store,
+                )
+                for item, pixels in sets
+            }
+            differences = [shard.number == 0 and position < FINITE_DIFFERENCES for position in positions]
+            with TURNS.turn():
+                found = probe(subject, images, truth, own, differences, stored)
+            rows |= dict(zip(positions, found, strict=True))
+        return ShardOutput(pa.Table.from_pylist([rows[place] for place in sorted(rows)], schema=PROBES_SCHEMA))
+
+    def _sets(self, shard: PlannedShard) -> list[tuple[NamedAttack, list[Pixels]]]:
+        """The chosen images in every stored set in which each has a budget of its own."""
+        found = []
+        for item in self.experiment.attack.sets:
+            if item.budget == "per_image":
+                attacked = dataset_of(self.experiment.root, self._layout.attacked(item.name))
+                found.append((item, exact_pixels_of(rows_of(attacked, shard.source))))
+        return found
