@@ -21,7 +21,7 @@ from stl_ray.errors import TrainingError
 from stl_ray.models import Classifier
 from stl_ray.seeding import seed_of
 from stl_ray.training.batches import batch_count
-from stl_ray.training.finite import FiniteLosses
+from stl_ray.training.finite import FiniteLosses, require_finite_weights
 from stl_ray.training.images import TrainingImages
 from stl_ray.training.labels import validate_labels
 from stl_ray.training.loader import Batch, Share, training_batches
@@ -191,6 +191,7 @@ class _Training:
         if self.share.world_size > 1:
             torch.distributed.all_reduce(totals)
             self._share_statistics()
+        require_finite_weights(self.classifier.backbone, epoch + 1)
         loss, correct = (totals / self.count).tolist()
         measured: tuple[float | None, float | None] = (None, None)
         every = self.config.validate_every

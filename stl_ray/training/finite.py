@@ -1,4 +1,4 @@
-"""Losses that are not finite: found without a wait at every step, and told by the ids of their images on every rank.
+"""Losses and weights that are not finite, told on every rank alike, losses by the ids of their images.
 
 Looking at a loss makes a GPU wait. So losses are kept for some steps and looked at together; a NaN of one rank is in
 everybody's weights a step later, so all ranks agree on the first step that had one and stop there.
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed
-from torch import Tensor
+from torch import Tensor, nn
 
 from stl_ray.errors import TrainingError
 
@@ -76,3 +76,21 @@ class FiniteLosses:
                 bad = [place for place, fine in zip(places, finite, strict=True) if not fine]
                 return self._ids(bad), size, float(losses[finite.index(False)])
         return [], 0, 0.0
+
+
+def require_finite_weights(module: nn.Module, epoch: int) -> None:
+    """Refuse weights and statistics that the last step of an epoch spoilt; on ranks that have the same, on all of them.
+
+    Raises:
+        TrainingError: one is not finite; it is named.
+    """
+    tensors = {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+    good = torch.stack([tensor.isfinite().all() for tensor in tensors.values()]).tolist()
+    bad = [name for name, fine in zip(tensors, good, strict=True) if not fine]
+    if bad:
+        raise TrainingError(
+            "weights are not finite after the last step, though the losses were",
+            item=f"epoch {epoch} {bad[0]}",
+            expected="finite weights; a smaller learning rate or train.clip_norm helps",
+            got=f"{len(bad)} of {len(tensors)} tensors that are not",
+        )

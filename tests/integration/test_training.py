@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import ray
 import torch
+from safetensors.torch import load_file
 
 from stl_ray import QuasiNaturalSpace
 from stl_ray.cli import main
@@ -96,13 +97,21 @@ def test_invariant_a_death_within_an_epoch_changes_no_figure(victim, undisturbed
         torch.testing.assert_close(found.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
 
 
-def test_refuses_a_loss_that_is_not_finite_once(local_ray, undisturbed, write_config, tmp_path, capsys):
-    config = write_config(tmp_path, train={**TWO_WORKERS, "learning_rate": 1e30, "clip_norm": None})
+def test_refuses_a_loss_that_is_not_finite_once_and_keeps_the_last_good_checkpoint(
+    local_ray, undisturbed, write_config, tmp_path, capsys
+):
+    # Weights grow a thousandfold at every step, past float32 in the third epoch.
+    config = write_config(tmp_path, train={**TWO_WORKERS, "learning_rate": 1.0, "weight_decay": 1000.0, "warmup": 0.0})
     assert main(["ingest", config]) == 0
     assert main(["train", config]) == 1
     error = capsys.readouterr().err
-    assert "TrainingError: epoch 1 step " in error and "train/000" in error and "learning rate" in error
-    assert not (tmp_path / "root" / "train" / "vanilla" / "model.json").exists()
+    assert "TrainingError: epoch 3 step " in error and "train/000" in error and "learning rate" in error
+    folder = tmp_path / "root" / "train" / "vanilla"
+    assert not (folder / "model.json").exists()
+    assert [row["epoch"] for row in rows_of(tmp_path / "root")] == [1, 2]
+    (checkpoint,) = folder.glob("checkpoint-*")
+    state = load_file(checkpoint)
+    assert state["epoch"] == 2 and all(tensor.isfinite().all() for tensor in state.values())
 
 
 def test_refuses_an_image_without_a_label_by_its_id(local_ray, undisturbed, write_config, tmp_path, capsys):

@@ -87,6 +87,12 @@ def test_invariant_resumed_is_undisturbed_bit_for_bit(stop, toy, tmp_path):
     assert resumed[-1].loss == undisturbed[-1].loss
 
 
+def test_refuses_weights_that_the_last_step_of_an_epoch_spoilt(classifier, toy):
+    config = CONFIG.model_copy(update={"batch_size": 60, "learning_rate": 3e38, "weight_decay": 1e3, "warmup": 0.0})
+    with pytest.raises(TrainingError, match=r"epoch 1 \S+weight: weights are not finite after the last step"):
+        next(train_classifier(classifier, toy, config, seed=0))
+
+
 def test_invariant_resumed_in_the_midst_of_an_epoch_is_undisturbed(toy, monkeypatch):
     """As when a machine announces its end: weights, averages and the figures of the epoch go on."""
     monkeypatch.setattr(classifier_module, "LOOK_EVERY", 2)
