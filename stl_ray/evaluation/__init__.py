@@ -5,6 +5,7 @@ scores       counts, intervals, paired comparisons: the content of scores.json
 attacks      what every attack set achieved, counted
 threats      the tiers of what an attacker knows
 tiers        the table of a defense's verdicts under every attack on it, and the worst case over them
+shares       how much of its budget an image used
 cascade      the attacks on a defended classifier, cheap ones first, each on the survivors
 sanity       whether an evaluation is to be believed: the checks H1 to H15
 """
@@ -14,7 +15,7 @@ from stl_ray.evaluation.cascade import Assault, Rules, run_cascade
 from stl_ray.evaluation.predictions import NO_VERDICT, PREDICTIONS_SCHEMA
 from stl_ray.evaluation.scores import UNDEFENDED, Comparison, Score, Setting, score
 from stl_ray.evaluation.threats import GREY_BOX, KNOWLEDGE, ThreatTier, threat_of
-from stl_ray.evaluation.tiers import VERDICTS_SCHEMA, cascade_scores, fixed_ids
+from stl_ray.evaluation.tiers import VERDICTS_SCHEMA, cascade_scores, fixed_ids, with_further
 
 __all__ = [
     "GREY_BOX",
@@ -35,4 +36,5 @@ __all__ = [
     "run_cascade",
     "score",
     "threat_of",
+    "with_further",
 ]

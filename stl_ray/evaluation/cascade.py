@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.attacks import Attack, AttackResult, Budget
+from stl_ray.evaluation.shares import budget_share
 from stl_ray.evaluation.threats import ThreatTier
 from stl_ray.evaluation.tiers import OUT_OF_TIME, survivors
 from stl_ray.models import Victim, in_loop, predict, tile_size
@@ -112,6 +113,7 @@ def run_cascade(
             if seen is not None:
                 seen(assault, positions, result)
             predictions = verdicts_on(deployed, result.images, own_ids).tolist()
+            shares = budget_share(result.images, images[positions], rules.budget).tolist()
             for row, position in enumerate(positions):
                 found[position].append(
                     _verdict(
@@ -122,6 +124,7 @@ def run_cascade(
                         float(result.dissimilarity[row]),
                         float(result.linf[row]),
                         int(result.queries[row]),
+                        shares[row],
                     )
                 )
     return found
@@ -145,6 +148,7 @@ def _verdict(
     dissimilarity: float = 0.0,
     linf: float = 0.0,
     queries: int = 0,
+    share: float | None = None,
 ) -> dict[str, Any]:
     return {
         "attack": attack,
@@ -154,4 +158,5 @@ def _verdict(
         "dissimilarity": dissimilarity,
         "linf": linf,
         "queries": queries,
+        "share": share,
     }

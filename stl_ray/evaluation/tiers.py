@@ -7,7 +7,7 @@ case is the same as if every attack had seen every image.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -31,6 +31,7 @@ VERDICT = pa.struct(
         pa.field("dissimilarity", pa.float32()),  # of the stored image
         pa.field("linf", pa.float32()),  # in [0, 1] pixels
         pa.field("queries", pa.int32()),  # passes through the victim that the method spent
+        pa.field("share", pa.float64()),  # of the budget that the stored image uses, measured anew; null: it was not
     ]
 )
 
@@ -56,39 +57,41 @@ class Step:
     statuses: dict[str, int]
 
 
-def cascade_scores(table: pa.Table, item: str) -> dict[str, Any]:
+def cascade_scores(table: pa.Table, item: str, attacks: Mapping[str, ThreatTier]) -> dict[str, Any]:
     """Every attack's step, and the worst case.
 
     Args:
         table: of `VERDICTS_SCHEMA`, rows in any order.
         item: what it is a table of, for errors.
+        attacks: the tier of every attack, in their order; one that no image survived to has a step too.
 
     Returns:
-        `images`; `steps`, of `Step`; `worst`: correct, total, accuracy, low, high; `complete`: whether every attack came
-        to every image that had survived until then.
+        `images`; `steps`, of `Step`, that on the clean images first; `worst`: correct, total, accuracy, low, high;
+        `complete`: whether every attack came to every image that had survived until then; `largest_share`: of its budget
+        that an image uses, None where none was measured.
 
     Raises:
-        InputError: no row, an id twice, no clean verdict, a tier that there is not, or attacks in different orders.
+        InputError: no row, an id twice, no clean verdict, or attacks of another tier or in another order than said.
     """
     rows = _checked(table, item)
-    order = _order([[verdict["attack"] for verdict in row["verdicts"]] for row in rows], item)
+    order = {"clean": ThreatTier.T0, **attacks}
+    _require_order(rows, order, item)
     found = [{verdict["attack"]: verdict for verdict in row["verdicts"]} for row in rows]
     labels = [row["label"] for row in rows]
     alive = np.ones(len(rows), dtype=bool)
     steps = []
-    for attack in order:
+    for attack, tier in order.items():
         own = [verdicts.get(attack) for verdicts in found]
         came = np.array([verdict is not None and verdict["status"] != OUT_OF_TIME for verdict in own])
         late = np.array([verdict is not None and verdict["status"] == OUT_OF_TIME for verdict in own])
         right = np.array([v is not None and v["prediction"] == label for v, label in zip(own, labels, strict=True)])
         alive &= right | ~came
         interval = wilson(int(alive.sum()), len(rows))
-        (tier,) = {str(ThreatTier(verdict["tier"])) for verdict in own if verdict is not None}
         statuses = Counter(verdict["status"] for verdict in own if verdict is not None)
         steps.append(
             Step(
                 attack=attack,
-                tier=tier,
+                tier=str(tier),
                 attacked=int(came.sum()),
                 held=int((came & right).sum()),
                 out_of_time=int(late.sum()),
@@ -100,6 +103,7 @@ def cascade_scores(table: pa.Table, item: str) -> dict[str, Any]:
             )
         )
     last = steps[-1]
+    shares = [v["share"] for row in rows for v in row["verdicts"] if v["share"] is not None]
     worst = {"correct": last.correct, "total": len(rows)} | {
         name: getattr(last, name) for name in ("accuracy", "low", "high")
     }
@@ -108,7 +112,30 @@ def cascade_scores(table: pa.Table, item: str) -> dict[str, Any]:
         "steps": [asdict(step) for step in steps],
         "worst": worst,
         "complete": not any(step.out_of_time for step in steps),
+        "largest_share": max(shares, default=None),
     }
+
+
+def with_further(
+    table: pa.Table, attack: str, tier: ThreatTier, predictions: Mapping[str, int], cascade: bool
+) -> pa.Table:
+    """The verdicts with those of one more attack after them, on some of the images.
+
+    Args:
+        table: of `VERDICTS_SCHEMA`.
+        attack: its name.
+        tier: what it knows.
+        predictions: by id, what the deployed pipeline says of the attacked image.
+        cascade: whether images that fell before are left out.
+    """
+    rows = table.to_pylist()
+    alive = set(survivors([row["label"] for row in rows], [row["verdicts"] for row in rows]))
+    for number, row in enumerate(rows):
+        if row["id"] in predictions and (number in alive or not cascade):
+            row["verdicts"].append(
+                {"attack": attack, "tier": str(tier), "prediction": predictions[row["id"]], "status": "ok"}
+            )
+    return pa.Table.from_pylist(rows, schema=VERDICTS_SCHEMA)
 
 
 def fixed_ids(ids: Sequence[str], count: int | None) -> list[str]:
@@ -140,12 +167,13 @@ def _checked(table: pa.Table, item: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _order(lists: Sequence[Sequence[str]], item: str) -> list[str]:
-    """The attacks in the order of the cascade, which the image that survived longest has whole."""
-    order = max(lists, key=len)
-    place = {attack: number for number, attack in enumerate(order)}
-    for own in lists:
-        places = [place.get(attack, -1) for attack in own]
+def _require_order(rows: Sequence[dict[str, Any]], order: Mapping[str, ThreatTier], item: str) -> None:
+    """Every image's attacks are those of the cascade in its order, some perhaps left out."""
+    place = {pair: number for number, pair in enumerate(order.items())}
+    for row in rows:
+        own = [(verdict["attack"], verdict["tier"]) for verdict in row["verdicts"]]
+        places = [place.get(pair, -1) for pair in own]
         if places != sorted(set(places)) or -1 in places:
-            raise InputError("attacks in another order", item=item, expected=list(order), got=list(own))
-    return list(order)
+            raise InputError(
+                "attacks in another order", item=f"{item} {row['id']}", expected=list(order.items()), got=own
+            )

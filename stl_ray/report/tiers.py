@@ -130,6 +130,8 @@ def _cumulative(row: TierRow, tier: str) -> Cell:
 def _held(step: TierStep | None, row: TierRow) -> Cell:
     if step is None:
         return EMPTY
+    if step.attacked == step.out_of_time == 0:
+        return Cell("none left", note=f"({step.accuracy:.3f})")
     late = f", {step.out_of_time} not in time" if step.out_of_time else ""
     note = f"({step.accuracy:.3f} [{step.low:.3f}, {step.high:.3f}] of {row.images}{late})"
     return Cell(f"{step.held} of {step.attacked}", note=note)

@@ -99,6 +99,7 @@ def test_identity_verdicts_are_on_the_stored_image_within_the_budget(victims, im
             moved = float((image - images[position]).norm() / images[position].norm())
             assert moved <= 0.02
             assert abs(moved - verdict["dissimilarity"]) < 1e-6
+            assert abs(moved / 0.02 - verdict["share"]) < 1e-4
             checked += 1
     assert checked > 4
 

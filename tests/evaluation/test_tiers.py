@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 
 from stl_ray.errors import InputError
-from stl_ray.evaluation import VERDICTS_SCHEMA, cascade_scores
+from stl_ray.evaluation import VERDICTS_SCHEMA, ThreatTier, cascade_scores, with_further
 from stl_ray.evaluation.tiers import survivors
 from stl_ray.statistics import wilson
 
@@ -10,8 +10,11 @@ from stl_ray.statistics import wilson
 def verdict(attack: str, tier: str, prediction: int, status: str = "ok") -> dict:
     return {
         "attack": attack, "tier": tier, "prediction": prediction, "status": status, "dissimilarity": 0.03, "linf": 0.1,
-        "queries": 20,
+        "queries": 20, "share": 0.99,
     }  # fmt: skip
+
+
+ORDER = {"bpda": ThreatTier.T3, "exact": ThreatTier.T4}
 
 
 def table(rows: list[list[dict]], labels: list[int] | None = None, ids: list[str] | None = None) -> pa.Table:
@@ -39,7 +42,7 @@ CASCADE = [
 
 
 def test_identity_a_cascade_by_hand():
-    scores = cascade_scores(table(CASCADE), "stl")
+    scores = cascade_scores(table(CASCADE), "stl", ORDER)
     counts = [
         tuple(step[name] for name in ("attack", "tier", "attacked", "held", "out_of_time", "correct"))
         for step in scores["steps"]
@@ -60,7 +63,7 @@ def test_invariant_the_worst_case_with_and_without_a_cascade():
         [CLEAN, verdict("bpda", "T3", 2), verdict("exact", "T4", 0)],
         *CASCADE[2:],
     ]
-    whole, spared = cascade_scores(table(everything), "stl"), cascade_scores(table(CASCADE), "stl")
+    whole, spared = cascade_scores(table(everything), "stl", ORDER), cascade_scores(table(CASCADE), "stl", ORDER)
     assert whole["worst"] == spared["worst"]
     assert [step["correct"] for step in whole["steps"]] == [step["correct"] for step in spared["steps"]]
     assert [step["attacked"] for step in whole["steps"]] == [4, 4, 4]
@@ -68,12 +71,14 @@ def test_invariant_the_worst_case_with_and_without_a_cascade():
 
 
 def test_invariant_order_of_rows():
-    assert cascade_scores(table(CASCADE).take([2, 0, 3, 1]), "stl") == cascade_scores(table(CASCADE), "stl")
+    assert cascade_scores(table(CASCADE).take([2, 0, 3, 1]), "stl", ORDER) == cascade_scores(
+        table(CASCADE), "stl", ORDER
+    )
 
 
 def test_identity_what_ran_out_of_time_was_not_survived():
     rows = [[CLEAN, verdict("bpda", "T3", -1, "out_of_time")], [CLEAN, verdict("bpda", "T3", 0)]]
-    scores = cascade_scores(table(rows), "stl")
+    scores = cascade_scores(table(rows), "stl", {"bpda": ThreatTier.T3})
     assert not scores["complete"]
     assert (scores["steps"][1]["attacked"], scores["steps"][1]["out_of_time"], scores["worst"]["correct"]) == (1, 1, 2)
 
@@ -105,9 +110,28 @@ def test_identity_survivors():
 )
 def test_refuses_what_is_no_cascade(rows, ids, message):
     with pytest.raises(InputError, match=message):
-        cascade_scores(table(rows, ids=ids), "stl")
+        cascade_scores(table(rows, ids=ids), "stl", ORDER)
 
 
-def test_refuses_a_tier_that_there_is_not():
-    with pytest.raises(ValueError, match="T9"):
-        cascade_scores(table([[CLEAN, verdict("bpda", "T9", 0)]]), "stl")
+def test_refuses_a_tier_that_the_attack_has_not():
+    with pytest.raises(InputError, match="another order"):
+        cascade_scores(table([[CLEAN, verdict("bpda", "T4", 0)]]), "stl", ORDER)
+
+
+def test_identity_an_attack_that_no_image_survived_to_has_a_step():
+    scores = cascade_scores(table(CASCADE[:3]), "stl", {**ORDER, "square": ThreatTier.T5})
+    last = scores["steps"][-1]
+    assert (last["attack"], last["tier"], last["attacked"], last["held"], last["correct"]) == ("square", "T5", 0, 0, 0)
+    assert scores["worst"]["correct"] == 0
+
+
+@pytest.mark.parametrize(("cascade", "attacked", "held"), [(True, 2, 1), (False, 3, 1)])
+def test_identity_a_further_attack_on_some_images_counts_in_the_worst_case(cascade, attacked, held):
+    rows = [*CASCADE[1:], CASCADE[3], CASCADE[3]]  # three survivors
+    further = {"test/0": 3, "test/2": 4, "test/3": 0}
+    whole = with_further(table(rows), "more", ThreatTier.T4, further, cascade)
+    scores = cascade_scores(whole, "stl", {**ORDER, "more": ThreatTier.T4})
+    last = scores["steps"][-1]
+    assert (last["attacked"], last["held"], last["correct"]) == (attacked, held, 2)
+    assert scores["worst"]["correct"] == 2
+    assert scores["largest_share"] == 0.99

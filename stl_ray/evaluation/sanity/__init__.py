@@ -3,6 +3,7 @@
 probing      asks the pipeline what the checks look at: subject, attacking, watching, differences
 probes       its answers as a table
 flags        what a check says
+fallen       the images that fell to them, which count in the worst case
 budget       H1   every stored image within its budget
 sweep        H2, H3   larger budgets
 strength     H4, H5, H13   the order of strengths
@@ -17,12 +18,13 @@ A raised flag is shown on the row and voids its claim. docs/evaluation.md says o
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from stl_ray.evaluation.sanity.ablations import without_the_defense
 from stl_ray.evaluation.sanity.answers import logits, randomness
 from stl_ray.evaluation.sanity.budget import within_budget
 from stl_ray.evaluation.sanity.convergence import retries, silent, steps
+from stl_ray.evaluation.sanity.fallen import fallen
 from stl_ray.evaluation.sanity.flags import Flag, State
 from stl_ray.evaluation.sanity.gradients import gradient_check
 from stl_ray.evaluation.sanity.probes import PROBES_SCHEMA, Probes
@@ -30,7 +32,7 @@ from stl_ray.evaluation.sanity.record import provenance, statistics
 from stl_ray.evaluation.sanity.strength import gradient_free, losses, order
 from stl_ray.evaluation.sanity.sweep import monotone, unbounded
 
-__all__ = ["PROBES_SCHEMA", "Flag", "Probes", "State", "check_all"]
+__all__ = ["PROBES_SCHEMA", "Flag", "Probes", "State", "check_all", "fallen"]
 
 
 def check_all(
@@ -39,6 +41,7 @@ def check_all(
     chance: float,
     samples: int,
     scores: Mapping[str, Any],
+    store: Literal["u8", "f32"],
     ids: frozenset[str],
     record: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
@@ -49,11 +52,12 @@ def check_all(
         chance: accuracy of guessing.
         samples: draws behind every gradient of a randomised defense.
         scores: of its cascade.
+        store: what adversarial images of the cascade are stored as.
         ids: digests of the images of every defense.
         record: what was attacked.
     """
     flags = [
-        within_budget(probes),
+        within_budget(probes, scores["largest_share"], store),
         monotone(probes),
         unbounded(probes, chance),
         order(probes),

@@ -1,5 +1,7 @@
 """H1: whether every stored image is within its budget, by the tolerance of how it is stored."""
 
+from typing import Literal
+
 import numpy as np
 
 from stl_ray.evaluation.sanity.flags import Flag, flag, not_run
@@ -15,8 +17,14 @@ UNDER_ALLOWED = {"u8": 0.02, "f32": 1e-3}
 """8-bit images are never over and at most 2 % under; float32 ones hit the budget within 0.1 %."""
 
 
-def within_budget(probes: Probes) -> Flag:
-    """H1: re-measured as stored, in float64, by the tolerance of how each is stored."""
+def within_budget(probes: Probes, largest_share: float | None, store: Literal["u8", "f32"]) -> Flag:
+    """H1: re-measured as stored, in float64, by the tolerance of how each is stored.
+
+    Args:
+        probes: of the defense.
+        largest_share: of the budget that an image of the cascade uses; None: there is none.
+        store: what these are stored as.
+    """
     title = "every image is within its budget"
     over, under, stray, box = (probes.measured(name) for name in (OVER, UNDER, STRAY, BOX))
     if not len(stray):
@@ -25,4 +33,8 @@ def within_budget(probes: Probes) -> Flag:
         f"largest excess {over.max():+.1e} and largest shortfall {under.max():.1e} of the budget; {int(box.sum())} images out "
         "of the box or not finite"
     )
-    return flag("H1", title, finding, float(np.max([stray.max(), 2 * box.max()])), 1.0)
+    values = [stray.max(), 2 * box.max()]
+    if largest_share is not None:
+        finding += f"; largest excess in the cascade {largest_share - 1:+.1e}"
+        values.append((largest_share - 1) / OVER_ALLOWED[store])
+    return flag("H1", title, finding, float(np.max(values)), 1.0)

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stl_ray.attacks import AttackStatus, Budget
+from stl_ray.attacks import AttackStatus
 from stl_ray.evaluation.cascade import verdicts_on
 from stl_ray.evaluation.sanity import answers, budget
 from stl_ray.evaluation.sanity.attacking import attack
 from stl_ray.evaluation.sanity.differences import differentiate
 from stl_ray.evaluation.sanity.subject import Answers, Crafted, Stored, Subject
-from stl_ray.metrics import l2_norm, linf
+from stl_ray.evaluation.shares import budget_share
 from stl_ray.models import in_loop
 from stl_ray.seeding import seed_of
 
@@ -84,14 +84,3 @@ def _measure(
         box.append((~inside).flatten(1).any(1).double().cpu())
     for name, values in ((budget.OVER, over), (budget.UNDER, under), (budget.STRAY, stray), (budget.BOX, box)):
         found.measures[name] = torch.stack(values).amax(0).tolist()
-
-
-def budget_share(adversarial: Tensor, clean: Tensor, own: Budget) -> Tensor:
-    """The size of every perturbation over its budget, (B,) float64 on the CPU; 0 for none, infinite where none is allowed."""
-    shares = []
-    for after, before in zip(adversarial.cpu().double() * 255, clean.cpu().double() * 255, strict=True):
-        change = ((after - before) * own.weights(before))[None]
-        size = float(l2_norm(change) if own.norm == "l2" else linf(change, torch.zeros_like(change)))
-        radius = own.radius_in_levels(before)
-        shares.append(size / radius if radius > 0 else (float("inf") if size > 0 else 0.0))
-    return torch.tensor(shares, dtype=torch.float64)

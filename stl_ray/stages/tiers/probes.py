@@ -20,9 +20,13 @@ from stl_ray.stages.computing import TURNS
 from stl_ray.stages.inputs import dataset_of
 from stl_ray.stages.records import Pixels, by_size, exact_pixels_of, pixels_of
 from stl_ray.stages.runner import PlannedRun, ShardJob
-from stl_ray.stages.tiers.setting import QUICK, AttackedWork, Context
+from stl_ray.stages.session import device_of
+from stl_ray.stages.tiers.setting import AttackedWork, Context
 from stl_ray.stages.works import ShardOutput
 from stl_ray.store import Layout, PlannedShard
+
+SHARD = {"cpu": 16, "cuda": 32}
+"""Images of a shard, by device: a tile on a CPU, which takes minutes."""
 
 
 def plan_checks(experiment: Experiment) -> ShardJob | None:
@@ -31,7 +35,7 @@ def plan_checks(experiment: Experiment) -> ShardJob | None:
         return None
     context = Context.of(experiment, "cpu")
     layout = Layout(experiment.root)
-    shards = plan_chosen(context.clean, context.checked, QUICK // 2)
+    shards = plan_chosen(context.clean, context.checked, SHARD[device_of(experiment.ray)])
     sets = {
         item.name: dataset_of(experiment.root, layout.attacked(item.name)).digest for item in experiment.attack.sets
     }

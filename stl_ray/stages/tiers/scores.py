@@ -7,12 +7,15 @@ import pyarrow as pa
 
 from stl_ray import __version__
 from stl_ray.config import Experiment
-from stl_ray.evaluation import GREY_BOX, KNOWLEDGE, UNDEFENDED, cascade_scores
-from stl_ray.evaluation.sanity import Probes, check_all
+from stl_ray.evaluation import GREY_BOX, KNOWLEDGE, UNDEFENDED, ThreatTier, cascade_scores, with_further
+from stl_ray.evaluation.sanity import Probes, check_all, fallen
 from stl_ray.stages.budgets import budget_of
 from stl_ray.stages.inputs import dataset_of
 from stl_ray.stages.tiers.setting import Context
 from stl_ray.store import Layout
+
+CHECKS = "sanity checks"
+"""The step of the attacks that the checks made; no attack can have this name."""
 
 
 def tier_scores(experiment: Experiment, chance: float) -> dict[str, Any] | None:
@@ -29,18 +32,25 @@ def tier_scores(experiment: Experiment, chance: float) -> dict[str, Any] | None:
     tiers = experiment.evaluate.tiers
     rows = []
     for name, table in tables.items():
-        scores = cascade_scores(table, name)
         flags: list[dict[str, Any]] = []
-        if name != UNDEFENDED:
+        attacks = context.attacks(name)
+        if name == UNDEFENDED:
+            scores = cascade_scores(table, name, attacks)
+        else:
+            probes = Probes.of(_whole(experiment, layout.probes(name)), name)
+            attacks[CHECKS] = ThreatTier.T4 if context.behind[name].strongest == "exact" else ThreatTier.T3
+            found = fallen(probes, budget_of(tiers.budget))
+            scores = cascade_scores(with_further(table, CHECKS, attacks[CHECKS], found, tiers.cascade), name, attacks)
             flags = check_all(
-                Probes.of(_whole(experiment, layout.probes(name)), name),
+                probes,
                 chance=chance,
                 samples=tiers.samples,
                 scores=scores,
+                store=tiers.budget.store,
                 ids=frozenset(digests.values()),
                 record={
                     **context.behind[name].identity,
-                    "attacks": [item.name for item in context.assaults(name)],
+                    "attacks": list(attacks),
                     "budget": budget_of(tiers.budget).model_dump(mode="json"),
                     "ids_sha256": digests[name],
                     "seed": str(experiment.seed),

@@ -6,9 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from stl_ray.attacks import Budget
-from stl_ray.config import Experiment, NamedAttack
-from stl_ray.evaluation import Assault
+from stl_ray.config import Budgeted, Experiment, NamedAttack
+from stl_ray.evaluation import Assault, ThreatTier, threat_of
 from stl_ray.stages.budgets import budget_of
 from stl_ray.stages.chosen import rows_of
 from stl_ray.stages.inputs import dataset_of
@@ -62,13 +61,14 @@ class Context:
         tiers, seed = self.experiment.evaluate.tiers, self.experiment.seed
         return assaults_on(name, tiers, self.behind[name], self.substitute, seed)
 
+    def attacks(self, name: str) -> dict[str, ThreatTier]:
+        """The tiers of the attacks on one defense, stored sets among them, in their order."""
+        stored = {item.name: threat_of(item.name, name, item.victim) for item in self.earlier()}
+        return stored | {item.name: item.tier for item in self.assaults(name)}
+
     def earlier(self) -> list[NamedAttack]:
         """The stored sets that are within the budget of the tiers, and so count in the worst case."""
-        return [
-            item
-            for item in self.experiment.attack.sets
-            if _within(item, budget_of(self.experiment.evaluate.tiers.budget))
-        ]
+        return [item for item in self.experiment.attack.sets if _within(item, self.experiment.evaluate.tiers.budget)]
 
     def identity(self, name: str) -> dict[str, Any]:
         """What can change the verdicts on a defense, but for the sets that were attacked before."""
@@ -83,11 +83,12 @@ class Context:
         }
 
 
-def _within(item: NamedAttack, budget: Budget) -> bool:
-    own = budget_of(item)
-    # A set at a mean dissimilarity has images over it.
-    per_image = item.budget == "per_image"
-    return per_image and (own.kind, own.space) == (budget.kind, budget.space) and own.size <= budget.size
+def _within(item: NamedAttack, limit: Budgeted) -> bool:
+    own, budget = budget_of(item), budget_of(limit)
+    # A set at a mean dissimilarity has images over it, and what float32 holds is nothing that an 8-bit attacker has.
+    if item.budget != "per_image" or (item.store, limit.store) == ("f32", "u8"):
+        return False
+    return (own.kind, own.space) == (budget.kind, budget.space) and own.size <= budget.size
 
 
 @dataclass

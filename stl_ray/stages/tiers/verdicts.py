@@ -14,13 +14,15 @@ from stl_ray.stages.computing import TURNS
 from stl_ray.stages.inputs import dataset_of
 from stl_ray.stages.records import by_size, pixels_of
 from stl_ray.stages.runner import PlannedRun, ShardJob
+from stl_ray.stages.session import device_of
 from stl_ray.stages.tiers.setting import AttackedWork, Context
 from stl_ray.stages.victims import rules_of
 from stl_ray.stages.works import ShardOutput
 from stl_ray.store import Layout, PlannedShard
 
-# Images of a shard: many enough for full tiles when most of them have fallen.
-SHARD = 256
+SHARD = {"cpu": 64, "cuda": 256}
+"""Images of a shard, by device: many enough for full tiles when most of them have fallen, and few enough on a CPU, where
+an attack may take minutes for one of them, that progress shows and that little is lost with a worker."""
 
 
 def plan_tiers(experiment: Experiment) -> ShardJob | None:
@@ -33,7 +35,7 @@ def plan_tiers(experiment: Experiment) -> ShardJob | None:
         return None
     context = Context.of(experiment, "cpu")
     layout = Layout(experiment.root)
-    shards = plan_chosen(context.clean, context.images, SHARD)
+    shards = plan_chosen(context.clean, context.images, SHARD[device_of(experiment.ray)])
     runs = []
     for name in context.behind:
         earlier = {

@@ -4,8 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from stl_ray.attacks import Budget
 from stl_ray.errors import InputError
-from stl_ray.evaluation.sanity import PROBES_SCHEMA, Probes, check_all
+from stl_ray.evaluation.sanity import PROBES_SCHEMA, Probes, check_all, fallen
 from stl_ray.evaluation.sanity.attacking import RETRIES
 
 COUNT = 200
@@ -67,9 +68,11 @@ def probes(found: dict[str, list[int]] | None = None, measured: dict[str, list[f
 RECORD = dict.fromkeys(("attacks", "budget", "classifier", "defense", "ids_sha256", "seed", "version"), "x")
 
 
-def flags(own: Probes, *, samples=1, images=1000, late=0, ids=("a",), record=RECORD) -> dict[str, dict]:
-    scores = {"images": images, "steps": [{"out_of_time": late}]}
-    found = check_all(own, chance=0.1, samples=samples, scores=scores, ids=frozenset(ids), record=record)
+def flags(
+    own: Probes, *, samples=1, images=1000, late=0, ids=("a",), record=RECORD, share=0.999, store="u8"
+) -> dict[str, dict]:
+    scores = {"images": images, "steps": [{"out_of_time": late}], "largest_share": share}
+    found = check_all(own, chance=0.1, samples=samples, scores=scores, store=store, ids=frozenset(ids), record=record)
     return {flag["check"]: flag for flag in found}
 
 
@@ -131,6 +134,8 @@ def test_identity_a_measure_that_raises_one_check(check, changed):
 @pytest.mark.parametrize(
     ("check", "changed"),
     [
+        ("H1", {"share": 1.0005}),
+        ("H1", {"share": 1.002, "store": "f32"}),
         ("H14", {"images": 999}),
         ("H14", {"late": 1}),
         ("H14", {"ids": ("a", "b")}),
@@ -139,6 +144,28 @@ def test_identity_a_measure_that_raises_one_check(check, changed):
 )
 def test_identity_a_record_that_raises_one_check(check, changed):
     assert raised(flags(probes(), **changed)) == {check}
+
+
+def test_identity_float32_hits_its_budget_within_a_thousandth():
+    assert raised(flags(probes(), share=1.0005, store="f32")) == set()
+    assert raised(flags(probes(), share=None)) == set()
+
+
+def test_identity_what_the_checks_broke_within_the_budget():
+    found = {name: right(COUNT) for name in answers()}
+    found |= {
+        "undefended": right(0),
+        "sweep 0.06": right(0),
+        "sweep 1": right(0),
+        "pass 1": right(0),
+        "alone": right(0),
+    }
+    assert set(fallen(probes(found), Budget(size=0.03)).values()) == {0}
+    for row, name in enumerate(("white-box", "retry start 3", "steps x2", "sweep 0.03", "other cluster")):
+        found[name] = [2 if place == row else 0 for place in range(COUNT)]
+    own = fallen(probes(found), Budget(size=0.03))
+    assert [own[f"test/{row:04d}"] for row in range(6)] == [2, 2, 2, 2, 2, 0]
+    assert sum(own.values()) == 10
 
 
 def test_identity_one_image_in_a_hundred_is_let_pass():

@@ -8,9 +8,10 @@ from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defended, make_defense
 from stl_ray.evaluation.sanity import PROBES_SCHEMA, Probes, check_all
 from stl_ray.evaluation.sanity.attacking import sweep_sizes
-from stl_ray.evaluation.sanity.probing import budget_share, probe
+from stl_ray.evaluation.sanity.probing import probe
 from stl_ray.evaluation.sanity.subject import Stored, Subject
 from stl_ray.evaluation.sanity.watching import Watched
+from stl_ray.evaluation.shares import budget_share
 from stl_ray.images import quantize
 from stl_ray.models import build_classifier, predict
 from stl_ray.space import QuasiNaturalSpace
@@ -39,8 +40,8 @@ def flags(victim, images, labels, stored=None) -> dict[str, dict]:
     rows = probe(subject, images, labels, IDS, [True] * 2 + [False] * 2, stored)
     probes = Probes.of(pa.Table.from_pylist(rows, schema=PROBES_SCHEMA), "stl")
     record = dict.fromkeys(("attacks", "budget", "classifier", "defense", "ids_sha256", "seed", "version"), "x")
-    scores = {"images": 1000, "steps": []}
-    found = check_all(probes, chance=0.5, samples=1, scores=scores, ids=frozenset("a"), record=record)
+    scores = {"images": 1000, "steps": [], "largest_share": None}
+    found = check_all(probes, chance=0.5, samples=1, scores=scores, store="u8", ids=frozenset("a"), record=record)
     return {flag["check"]: flag for flag in found}
 
 
