@@ -1,6 +1,7 @@
 """Fixtures that every room's tests share: natural images that need no download, one thread, and ../shared."""
 
 import importlib.util
+import os
 import tempfile
 from pathlib import Path
 
@@ -9,8 +10,18 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+# Ray gives its workers way to everything else, here to the tests that run beside them.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Among several processes (`make test`): one Ray and one S3 server, so one process for all that need them."""
+    for item in items:
+        heavy = item.get_closest_marker("ray") or item.get_closest_marker("s3")
+        item.add_marker(pytest.mark.xdist_group("ray" if heavy else str(item.path)))
 
 
 @pytest.fixture(scope="session")
