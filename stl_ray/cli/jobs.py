@@ -70,14 +70,18 @@ def _estimate(job: str, experiment: Experiment) -> None:
     rows = [
         (
             step.name, "" if step.shards is None else str(step.shards), str(step.left), str(step.total), step.unit,
-            size(step.bytes), str(step.workers), duration(step.seconds / step.workers),
+            size(step.bytes), str(step.workers), ("<= " if step.at_most else "") + duration(step.seconds / step.workers),
         )
         for step in found.steps
     ]  # fmt: skip
     if rows:
         print(columns([heading, *rows]))
+    for step in found.steps:
+        if step.detail:
+            print(f"{step.name}: {step.detail}")
+    bound = "at most" if any(step.at_most for step in found.steps) else "about"
     print(
-        f"{job}: about {duration(found.seconds)} after Ray's start, {size(found.bytes)} in {experiment.root}; "
+        f"{job}: {bound} {duration(found.seconds)} after Ray's start, {size(found.bytes)} in {experiment.root}; "
         "nothing was written"
     )
     folder = Storage.open(experiment.root).folder

@@ -7,6 +7,7 @@ threats      the tiers of what an attacker knows
 tiers        the table of a defense's verdicts under every attack on it, and the worst case over them
 shares       how much of its budget an image used
 cascade      the attacks on a defended classifier, cheap ones first, each on the survivors
+counting     what all of this asks of a pipeline, counted without one
 sanity       whether an evaluation is to be believed: the checks H1 to H15
 """
 

@@ -23,8 +23,8 @@ KNOWLEDGE: dict[ThreatTier, str] = {
     ThreatTier.T1A: "grey-box: crafted on the vanilla classifier, without knowledge of the defense, as the paper's tables "
     "appear to be",
     ThreatTier.T1B: "grey-box: crafted on the classifier behind the defense, without the defense",
-    ThreatTier.T2: "transfer: crafted with exact gradients on a substitute of the same defense, with another space, another "
-    "seed and a classifier of its own",
+    ThreatTier.T2: "transfer: crafted on a substitute of the same defense by its strongest gradient, with another space, "
+    "another seed and a classifier of its own",
     ThreatTier.T3: "adaptive: crafted through the defense, its Jacobian taken for the identity (BPDA)",
     ThreatTier.T4: "white-box: crafted through the defense with its exact gradient",
     ThreatTier.T5: "gradient-free: crafted by queries to the deployed pipeline",

@@ -8,7 +8,7 @@ from stl_ray.attacks import make_attack
 from stl_ray.config import Experiment, TiersConfig
 from stl_ray.defenses import Defended, Defense, make_defense
 from stl_ray.evaluation import UNDEFENDED, Assault, Rules, ThreatTier
-from stl_ray.models import Classifier
+from stl_ray.models import Victim
 from stl_ray.stages.budgets import budget_of
 from stl_ray.stages.inputs import classifier_of, make_defenses
 from stl_ray.store import Storage
@@ -20,7 +20,7 @@ class Behind:
     """A defense with the classifier that is deployed behind it."""
 
     defense: Defense
-    classifier: Classifier
+    classifier: Victim
     identity: dict[str, Any]
 
     def victim(self, gradient: Literal["exact", "bpda", "none"], samples: int, seed: int) -> Defended:

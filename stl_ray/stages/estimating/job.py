@@ -7,6 +7,7 @@ from stl_ray.errors import IncompleteRunError
 from stl_ray.stages.estimating.fitting import fit_steps
 from stl_ray.stages.estimating.shards import shard_steps
 from stl_ray.stages.estimating.steps import JobEstimate
+from stl_ray.stages.estimating.tiers import tier_steps
 from stl_ray.stages.estimating.training import train_steps
 from stl_ray.store import Layout, Storage
 
@@ -26,4 +27,5 @@ def estimate(job: str, experiment: Experiment) -> JobEstimate:
         if not Storage.open(experiment.root).exists(Layout.scores):
             raise IncompleteRunError("there are no scores yet; run `stl-ray evaluate` first", item=experiment.root)
         return JobEstimate([])  # seconds, and a few megabytes
-    return JobEstimate(shard_steps(importlib.import_module(f"stl_ray.stages.{job}").plan(experiment), experiment))
+    steps = shard_steps(importlib.import_module(f"stl_ray.stages.{job}").plan(experiment), experiment)
+    return JobEstimate([*steps, *tier_steps(experiment)] if job == "evaluate" else steps)

@@ -3,8 +3,8 @@ with the CPUs and GPUs that an actor would have.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import ray
 from ray.exceptions import RayError
@@ -35,20 +35,37 @@ def shard_steps(job: ShardJob, experiment: Experiment) -> list[StepEstimate]:
     return [replace(step, workers=workers) for step in steps]
 
 
-def _step(planned: PlannedRun, job: ShardJob, experiment: Experiment) -> StepEstimate:
-    run = run_of(experiment.root, planned.folder)
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: its shards and rows, the rows that are left, the bytes of the others, the first shard to make."""
+
+    shards: int
+    rows: int
+    left: int
+    bytes: float
+    first: PlannedShard | None
+
+
+def progress_of(root: str, folder: str, plan: Iterable[PlannedShard]) -> Progress:
+    """How far the run in a folder is, begun or not."""
+    run = run_of(root, folder)
     done = run.receipts() if run.storage.exists("run.json") else {}
     shards, rows, left = 0, 0, 0
     first: PlannedShard | None = None
-    for shard in planned.plan:
+    for shard in plan:
         shards, rows = shards + 1, rows + shard.rows
         if shard.number not in done:
             left, first = left + shard.rows, first or shard
-    size, seconds = float(sum(receipt.bytes for receipt in done.values())), 0.0
-    if first is not None:
-        bytes_per_row, seconds_per_row = _sample(planned, job, experiment, first)
-        size, seconds = size + bytes_per_row * left, seconds_per_row * left
-    return StepEstimate(planned.folder, "images", rows, left, size, seconds, workers=1, shards=shards)
+    return Progress(shards, rows, left, float(sum(receipt.bytes for receipt in done.values())), first)
+
+
+def _step(planned: PlannedRun, job: ShardJob, experiment: Experiment) -> StepEstimate:
+    done = progress_of(experiment.root, planned.folder, planned.plan)
+    size, seconds = done.bytes, 0.0
+    if done.first is not None:
+        bytes_per_row, seconds_per_row = _sample(planned, job, experiment, done.first)
+        size, seconds = size + bytes_per_row * done.left, seconds_per_row * done.left
+    return StepEstimate(planned.folder, "images", done.rows, done.left, size, seconds, workers=1, shards=done.shards)
 
 
 def _sample(planned: PlannedRun, job: ShardJob, experiment: Experiment, shard: PlannedShard) -> tuple[float, float]:

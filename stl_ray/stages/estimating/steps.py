@@ -17,6 +17,8 @@ class StepEstimate:
         seconds: of one worker, for the units that are left.
         workers: that would share them.
         shards: units of work that are planned; None where the step has none.
+        at_most: whether `seconds` is a bound, from work that was counted, and not a sample's share.
+        detail: what was counted, in words.
     """
 
     name: str
@@ -27,6 +29,8 @@ class StepEstimate:
     seconds: float
     workers: int
     shards: int | None = None
+    at_most: bool = False
+    detail: str = ""
 
 
 @dataclass(frozen=True)

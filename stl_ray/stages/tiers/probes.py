@@ -35,7 +35,7 @@ def plan_checks(experiment: Experiment) -> ShardJob | None:
         return None
     context = Context.of(experiment, "cpu")
     layout = Layout(experiment.root)
-    shards = plan_chosen(context.clean, context.checked, SHARD[device_of(experiment.ray)])
+    shards = probe_shards(context)
     sets = {
         item.name: dataset_of(experiment.root, layout.attacked(item.name)).digest for item in experiment.attack.sets
     }
@@ -49,6 +49,24 @@ def plan_checks(experiment: Experiment) -> ShardJob | None:
     return ShardJob("check the attacks", runs, partial(ChecksWork, experiment, identities))
 
 
+def probe_shards(context: Context) -> list[PlannedShard]:
+    """The images that every defense is checked on."""
+    return plan_chosen(context.clean, context.checked, SHARD[device_of(context.experiment.ray)])
+
+
+def subject_of(context: Context, name: str) -> Subject:
+    """One defense as the checks see it."""
+    behind, experiment = context.behind[name], context.experiment
+    tiers = experiment.evaluate.tiers
+    return Subject(
+        behind.victim(behind.strongest, tiers.samples, experiment.seed),
+        budget_of(tiers.budget),
+        tiers.budget.store,
+        experiment.seed,
+        experiment.evaluate.sanity,
+    )
+
+
 @dataclass
 class ChecksWork(AttackedWork):
     """Probes of one defense on the images of a shard."""
@@ -58,15 +76,7 @@ class ChecksWork(AttackedWork):
 
     def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
         """Ask the pipeline everything that the checks look at."""
-        behind = self._context.behind[self._defenses[run]]
-        tiers, seed = self.experiment.evaluate.tiers, self.experiment.seed
-        subject = Subject(
-            behind.victim(behind.strongest, tiers.samples, seed),
-            budget_of(tiers.budget),
-            tiers.budget.store,
-            seed,
-            self.experiment.evaluate.sanity,
-        )
+        subject = subject_of(self._context, self._defenses[run])
         ids, labels = table.column("id").to_pylist(), table.column("label").to_numpy()
         sets = self._sets(shard)
         rows: dict[int, dict[str, Any]] = {}

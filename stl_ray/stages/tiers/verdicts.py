@@ -1,11 +1,13 @@
 """The attacks of the tiers on every defense. Their images are not kept: what is stored is every verdict."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from stl_ray.config import Experiment
 from stl_ray.evaluation import VERDICTS_SCHEMA, run_cascade, threat_of
@@ -35,7 +37,7 @@ def plan_tiers(experiment: Experiment) -> ShardJob | None:
         return None
     context = Context.of(experiment, "cpu")
     layout = Layout(experiment.root)
-    shards = plan_chosen(context.clean, context.images, SHARD[device_of(experiment.ray)])
+    shards = verdict_shards(context)
     runs = []
     for name in context.behind:
         earlier = {
@@ -45,6 +47,43 @@ def plan_tiers(experiment: Experiment) -> ShardJob | None:
         runs.append(PlannedRun(layout.verdicts(name), shards, {**context.identity(name), "earlier": earlier}))
     identities = {run.folder: run.identity for run in runs}
     return ShardJob("attack the defenses", runs, partial(TiersWork, experiment, identities))
+
+
+def verdict_shards(context: Context) -> list[PlannedShard]:
+    """The images that every defense is attacked on."""
+    return plan_chosen(context.clean, context.images, SHARD[device_of(context.experiment.ray)])
+
+
+def verdicts_of(
+    context: Context,
+    name: str,
+    images: Tensor,
+    labels: Tensor,
+    ids: Sequence[str],
+    earlier: Mapping[str, list[dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """One defense under every attack of the tiers: rows of `VERDICTS_SCHEMA`.
+
+    Args:
+        context: what is attacked, and by what.
+        name: of the defense.
+        images: (B, 3, H, W) float32 in [0, 1] on the 8-bit grid.
+        labels: (B,) int64.
+        ids: of the images.
+        earlier: by id, the verdicts on stored sets.
+    """
+    behind = context.behind[name]
+    found = run_cascade(
+        behind.victim(behind.strongest, 1, context.experiment.seed),
+        context.assaults(name),
+        rules_of(context.experiment),
+        images,
+        labels,
+        ids,
+        earlier=[earlier.get(item, []) for item in ids],
+    )
+    rows = zip(ids, labels.tolist(), found, strict=True)
+    return [{"id": item, "label": label, "verdicts": verdicts} for item, label, verdicts in rows]
 
 
 @dataclass
@@ -57,7 +96,6 @@ class TiersWork(AttackedWork):
     def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
         """Attack the images of one shard by every attack of the tiers."""
         name = self._defenses[run]
-        behind = self._context.behind[name]
         ids, labels = table.column("id").to_pylist(), table.column("label").to_numpy()
         earlier = self._earlier(name, shard)
         rows: dict[int, dict[str, Any]] = {}
@@ -65,17 +103,8 @@ class TiersWork(AttackedWork):
             own = [ids[position] for position in positions]
             truth = torch.from_numpy(labels[positions]).to(self._device)
             with TURNS.turn():
-                found = run_cascade(
-                    behind.victim(behind.strongest, 1, self.experiment.seed),
-                    self._context.assaults(name),
-                    rules_of(self.experiment),
-                    images,
-                    truth,
-                    own,
-                    earlier=[earlier.get(item, []) for item in own],
-                )
-            for position, item, verdicts in zip(positions, own, found, strict=True):
-                rows[position] = {"id": item, "label": int(labels[position]), "verdicts": verdicts}
+                found = verdicts_of(self._context, name, images, truth, own, earlier)
+            rows |= dict(zip(positions, found, strict=True))
         return ShardOutput(pa.Table.from_pylist([rows[place] for place in sorted(rows)], schema=VERDICTS_SCHEMA))
 
     def _earlier(self, name: str, shard: PlannedShard) -> dict[str, list[dict[str, Any]]]:

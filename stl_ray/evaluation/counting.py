@@ -1,0 +1,134 @@
+"""What attacks and checks ask of a defended classifier, counted on one that answers at once and hardly ever errs.
+
+No attack beats it within an ordinary budget, so none stops early: what is counted is the most that there can be.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stl_ray.defenses import Defense, Linearised, Pullback, Purified, SparseTransformation
+from stl_ray.defenses.base import require_gradient
+from stl_ray.space import Gradient
+
+FORWARD, BACKWARD, COLD, WARM, CERTIFIED, PULLBACK = (
+    "forward passes", "backward passes", "projections", "warm projections", "certified projections",
+    "products with the projection's Jacobian",
+)  # fmt: skip
+"""Kinds of work: of the classifier, and of the defense (the transformation from a cold start, from the codes before, to a
+certificate, and the product with its Jacobian)."""
+
+GREY = 0.5
+"""Of the images that are to be attacked, everywhere."""
+
+_FAR, _MARGIN = 0.2, 10.0
+
+
+@dataclass
+class Work:
+    """Images and calls by kind of work."""
+
+    images: Counter[str] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
+
+    def add(self, kind: str, images: int) -> None:
+        """Count one call on so many images."""
+        self.images[kind] += images
+        self.calls[kind] += 1
+
+
+class CountedClassifier:
+    """A `Victim` that says class 0 of what is grey and class 1 of what is far from it; its gradients are arbitrary.
+
+    Args:
+        classes: how many.
+        work: that is counted into.
+    """
+
+    training = False
+
+    def __init__(self, classes: int, work: Work) -> None:
+        self._classes, self._work = classes, work
+
+    def logits(self, images: Tensor) -> Tensor:
+        """See `Victim`."""
+        self._work.add(FORWARD, len(images))
+        distance = (images - GREY).abs().flatten(1).mean(1)
+        logits = torch.linspace(-1, -2, self._classes, device=images.device).repeat(len(images), 1)
+        logits[:, 0] = 0
+        logits[:, 1] = _MARGIN * (distance / _FAR - 1)
+        return logits
+
+    def logits_and_vjp(self, images: Tensor, cotangent: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """See `Victim`."""
+        logits, products = self.logits_and_vjps(images, lambda logits: cotangent(logits)[None])
+        return logits, products[0]
+
+    def logits_and_vjps(self, images: Tensor, cotangents: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """See `ManyProducts`."""
+        logits = self.logits(images)
+        v = cotangents(logits)
+        self._work.add(BACKWARD, v.shape[0] * len(images))
+        noise = torch.randn(self._classes, *images.shape[1:], generator=torch.Generator().manual_seed(0))
+        return logits, torch.einsum("rbn,nchw->rbchw", v, noise.to(images))
+
+
+def counted_defense(defense: Defense, work: Work) -> Defense:
+    """A defense that changes nothing and counts how often it is asked to; like the given one in all that attacks see."""
+    if isinstance(defense, SparseTransformation):
+        return _CountedSparse(defense.name, defense.space, defense.config, work)
+    return _Counted(defense, work)
+
+
+class _Counted(Defense):
+    def __init__(self, defense: Defense, work: Work) -> None:
+        self.name, self.randomised, self.gradients = defense.name, defense.randomised, defense.gradients
+        self._defense, self._work = defense, work
+
+    def identity(self) -> dict[str, Any]:
+        return self._defense.identity()
+
+    def purify(
+        self, images: Tensor, exclude: Sequence[str] | None = None, seeds: Sequence[int] | None = None
+    ) -> Purified:
+        self._work.add(COLD, len(images))
+        return Purified.without_solver(images)
+
+
+@dataclass(frozen=True)
+class _CountedSparse(SparseTransformation):
+    work: Work
+
+    def purify(
+        self, images: Tensor, exclude: Sequence[str] | None = None, seeds: Sequence[int] | None = None
+    ) -> Purified:
+        self.work.add(self._cold, len(images))
+        return Purified.without_solver(images)
+
+    def linearised(self, gradient: Gradient) -> Linearised:
+        require_gradient(self, gradient)
+        begun = False
+
+        def linearise(images: Tensor, seeds: Sequence[int] | None) -> tuple[Tensor, Pullback]:
+            nonlocal begun
+            self.work.add(WARM if begun else self._cold, len(images))
+            begun = True
+            return images, pullback
+
+        def pullback(v: Tensor) -> Tensor:
+            if gradient == "exact":
+                self.work.add(PULLBACK, len(v))
+            return v
+
+        return linearise
+
+    def routed_to(self, cluster: int) -> "_CountedSparse":
+        return self
+
+    @property
+    def _cold(self) -> str:
+        return CERTIFIED if self.config.accuracy == "exact" else COLD
