@@ -73,7 +73,10 @@ class CountedClassifier:
         logits = self.logits(images)
         v = cotangents(logits)
         self._work.add(BACKWARD, v.shape[0] * len(images))
-        noise = torch.randn(self._classes, *images.shape[1:], generator=torch.Generator().manual_seed(0))
+        # Another direction every time, and some pixels much more than others: an iterate that stayed where it is, or did
+        # when rounded, would need no projection.
+        generator = torch.Generator().manual_seed(self._work.calls[BACKWARD])
+        noise = torch.randn(self._classes, *images.shape[1:], generator=generator) ** 3
         return logits, torch.einsum("rbn,nchw->rbchw", v, noise.to(images))
 
 

@@ -23,6 +23,12 @@ estimating/  what a job would take
 trainings    which classifiers, from what
 tensorboard  the rows of a training as an event file
 fitting/     the steps of `fit`
+attacked     what an adversarial set is crafted on
+calibration  what needs a pass over the data before an attack
+budgets      budgets as a configuration gives them
+chosen       some images of a dataset, the same for every defense
+victims      every defense with its classifier as attacks see it, and the attacks of the tiers on it
+tiers/       the second half of `evaluate`: attacks that know of the defense, and the checks on them
 gallery      images for the report
 ingest, fit, project, train, attack, evaluate   one file per job, each with `run(experiment)`
 """

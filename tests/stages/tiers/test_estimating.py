@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from stl_ray.evaluation.counting import BACKWARD, FORWARD
+from stl_ray.evaluation.counting import BACKWARD, FORWARD, PULLBACK, WARM
 from stl_ray.evaluation.sanity.probing import probe
 from stl_ray.images import quantize
 from stl_ray.stages.estimating.tiers import counted
@@ -63,6 +63,8 @@ def test_agrees_what_is_counted_with_what_is_done(context, tile, name, part):
     # No attack stops early but Square, and that only at what falls: the counted ones never do.
     assert own[BACKWARD] == watched.found[BACKWARD] > 0
     assert 0.7 * own[FORWARD] <= watched.found[FORWARD] <= own[FORWARD]
+    if name == "stl":
+        assert own[WARM] > 0.8 * own[PULLBACK] > 0
     assert size > 0 and seconds > 0
     assert (sum(work["substitute"].images.values()) > 0) == (part == "verdicts" and name != "none")
 
