@@ -30,7 +30,7 @@ from stl_ray.stages.inputs import classifier_of, dataset_of, make_defenses, run_
 from stl_ray.stages.records import by_size, class_names, exact_pixels_of, pixels_of, plan_parts
 from stl_ray.stages.runner import PlannedRun, ShardJob, run_shards
 from stl_ray.stages.session import device_of
-from stl_ray.stages.tiers import plan_checks, plan_tiers, tier_scores
+from stl_ray.stages.tiers import headline, plan_checks, plan_tiers, tier_scores
 from stl_ray.stages.victims import retrained_name
 from stl_ray.stages.works import ShardOutput, TableWork
 from stl_ray.store import Dataset, Layout, PlannedShard, Storage, require_same
@@ -38,7 +38,7 @@ from stl_ray.store.layout import CLEAN, VANILLA
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
-    """Predict every cell, score, and write scores.json and the gallery; predictions, counted.
+    """Predict every cell, score, and write scores.json and the gallery; predictions, counted, and the worst cases in words.
 
     Raises:
         IncompleteRunError: if a job before this one is not done.
@@ -69,7 +69,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
     Storage.open(experiment.root).write_json(Layout.scores, scores)
     *_, shown = defenses_with_none(experiment).items()
     write_gallery(experiment, images_of(experiment, CLEAN), attacked, *shown, predictions)
-    return {"images": sum(table.num_rows for table in predictions.values())}
+    counts: dict[str, Any] = {"images": sum(table.num_rows for table in predictions.values())}
+    return counts if scores["tiers"] is None else {**counts, "summary": f"{headline(scores['tiers'])}; "}
 
 
 def plan(experiment: Experiment) -> ShardJob:

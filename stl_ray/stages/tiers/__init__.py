@@ -7,7 +7,7 @@ scores    the part of scores.json that speaks of the tiers
 """
 
 from stl_ray.stages.tiers.probes import plan_checks
-from stl_ray.stages.tiers.scores import tier_scores
+from stl_ray.stages.tiers.scores import headline, tier_scores
 from stl_ray.stages.tiers.verdicts import plan_tiers
 
-__all__ = ["plan_checks", "plan_tiers", "tier_scores"]
+__all__ = ["headline", "plan_checks", "plan_tiers", "tier_scores"]

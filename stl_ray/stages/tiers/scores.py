@@ -70,6 +70,16 @@ def tier_scores(experiment: Experiment, chance: float) -> dict[str, Any] | None:
     }
 
 
+def headline(tiers: dict[str, Any]) -> str:
+    """The worst cases and what voids them, in a line."""
+    parts = []
+    for row in tiers["rows"]:
+        worst, raised = row["worst"], [flag["check"] for flag in row["flags"] if flag["state"] == "raised"]
+        void = f" (void: {', '.join(raised)} raised)" if raised else ""
+        parts.append(f"{row['defense']} {worst['accuracy']:.3f} [{worst['low']:.3f}, {worst['high']:.3f}]{void}")
+    return f"worst case {', '.join(parts)}"
+
+
 def _whole(experiment: Experiment, folder: str) -> pa.Table:
     return pa.concat_tables(dataset_of(experiment.root, folder).tables())
 

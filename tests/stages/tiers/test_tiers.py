@@ -44,6 +44,9 @@ def _scores(evaluated) -> None:
     scores = tiers.tier_scores(evaluated, chance=0.5)
     assert json.loads(json.dumps(scores)) == scores
     assert [row["defense"] for row in scores["rows"]] == list(DEFENSES)
+    worst = scores["rows"][2]["worst"]
+    line = tiers.headline(scores)
+    assert f"stl {worst['accuracy']:.3f} [{worst['low']:.3f}, {worst['high']:.3f}] (void: " in line and "H14" in line
     ids = {row["id"] for row in rows(evaluated, layout.verdicts("stl"))}
     assert ids == set(fixed_ids([f"id-{n}" for n in range(10)], 7))
     order = {
