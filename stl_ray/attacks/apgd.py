@@ -34,10 +34,10 @@ class AutoProjectedGradient(Restarted):
         """See `Restarted.attempts`."""
         return self.restarts
 
-    def attempt(self, problem: Problem, number: int) -> Attempt:
+    def attempt(self, problem: Problem, number: Tensor) -> Attempt:
         """See `Restarted.attempt`."""
         loss = LOSSES[self.loss]
-        return Attempt(*problem.tiled(lambda tile: climb(tile, number, loss, self.steps, self.eot)))
+        return Attempt(*problem.looped(lambda tile, number: climb(tile, number, loss, self.steps, self.eot), number))
 
 
 class AutoProjectedGradientDlr(AutoProjectedGradient):
@@ -61,19 +61,19 @@ class TargetedAutoProjectedGradient(Restarted):
         """See `Restarted.attempts`."""
         return self.targets * self.restarts
 
-    def attempt(self, problem: Problem, number: int) -> Attempt:
+    def attempt(self, problem: Problem, number: Tensor) -> Attempt:
         """See `Restarted.attempt`."""
-        return Attempt(*problem.tiled(lambda tile: self._toward(tile, number)))
+        return Attempt(*problem.looped(self._toward, number))
 
-    def _toward(self, problem: Problem, number: int) -> Attempt:
+    def _toward(self, problem: Problem, number: Tensor) -> Attempt:
         logits = problem.victim.logits(problem.images)
         targets = nth_other_class(logits, problem.labels, number // self.restarts)
         found = climb(problem, number, dlr_to(targets), self.steps, self.eot)
         return found._replace(queries=found.queries + 1)
 
 
-def nth_other_class(logits: Tensor, labels: Tensor, number: int) -> Tensor:
-    """The likeliest class but the label's for number 0, the next for 1, and so on, round and round; (B,) int64.
+def nth_other_class(logits: Tensor, labels: Tensor, number: Tensor) -> Tensor:
+    """The likeliest class but the label's for number 0, the next for 1, and so on, round and round; (B,) int64 each.
 
     With one class it is the label's own.
     """
@@ -81,11 +81,11 @@ def nth_other_class(logits: Tensor, labels: Tensor, number: int) -> Tensor:
     if classes == 1:
         return labels
     others = logits.scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True, stable=True)
-    return others[:, number % (classes - 1)]
+    return others.gather(1, number[:, None] % (classes - 1))[:, 0]
 
 
-def climb(problem: Problem, number: int, loss: Loss, steps: int, eot: int) -> Attempt:
-    """One run of APGD on a full tile from the start of that number."""
+def climb(problem: Problem, number: Tensor, loss: Loss, steps: int, eot: int) -> Attempt:
+    """One run of APGD on a full tile, from each image's start of that number, (B,)."""
     images, labels, radius, norm = problem.images, problem.labels, problem.radius, problem.norm
     current = (images + _start(problem, number)).clamp(0, 1)
     logits, gradient = loss_gradient(problem.victim, current, labels, loss, eot)
@@ -126,7 +126,7 @@ def _in_ball(images: Tensor, current: Tensor, radius: Tensor, norm: Literal["l2"
     return (images + projected(current - images, radius, norm)).clamp(0, 1)
 
 
-def _start(problem: Problem, number: int) -> Tensor:
+def _start(problem: Problem, number: Tensor) -> Tensor:
     """A random point on every image's sphere."""
     shape = tuple(problem.images.shape[1:])
     if problem.norm == "linf":

@@ -105,14 +105,18 @@ class Problem:
             return self.only
         return tile_size(self.images.shape[-2], self.images.shape[-1], self.images.device)
 
-    def tiled(self, function: "Callable[[Problem], tuple[Tensor, ...]]") -> tuple[Tensor, ...]:
-        """What a function makes of full tiles, each of which is a loop of its own to the victim; (B, ...) each."""
+    def tiled(self, function: "Callable[..., tuple[Tensor, ...]]", *more: Tensor) -> tuple[Tensor, ...]:
+        """What a function makes of full tiles, and of the same rows of `more`, (B, ...) each; so is what it returns."""
+        own = len(self.tensors())
+        return in_tiles(lambda *all: function(self.of(*all[:own]), *all[own:]), *self.tensors(), *more, size=self.tile)
 
-        def loop(*tensors: Tensor) -> tuple[Tensor, ...]:
-            here = self.of(*tensors)
-            return function(replace(here, victim=in_loop(self.victim, here.seeds.tolist())))
+    def looped(self, function: "Callable[..., tuple[Tensor, ...]]", *more: Tensor) -> tuple[Tensor, ...]:
+        """As `tiled`, where every tile is a loop of its own to the victim."""
 
-        return in_tiles(loop, *self.tensors(), size=self.tile)
+        def loop(tile: Problem, *rest: Tensor) -> tuple[Tensor, ...]:
+            return function(replace(tile, victim=in_loop(tile.victim, tile.seeds.tolist())), *rest)
+
+        return self.tiled(loop, *more)
 
 
 @dataclass(frozen=True)

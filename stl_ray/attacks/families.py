@@ -7,13 +7,14 @@ MinimumNorm   `search`: the nearest adversarial image, cut to the budget where i
 """
 
 from abc import abstractmethod
-from typing import Literal, NamedTuple, final
+from typing import ClassVar, Literal, NamedTuple, final
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from stl_ray.attacks.base import Attack, AttackResult, AttackStatus, Problem, Task, each_sized, measured, stored_images
+from stl_ray.attacks.lanes import lanes
 from stl_ray.attacks.sizing import hold_within_budget, size_to_budget
 
 
@@ -51,7 +52,7 @@ class Direct(FixedBudget):
 
     def craft(self, problem: Problem) -> tuple[Tensor, Tensor]:
         """See `FixedBudget.craft`."""
-        change, queries = problem.tiled(self.perturb)
+        change, queries = problem.looped(self.perturb)
         return change, queries
 
 
@@ -65,7 +66,13 @@ class Attempt(NamedTuple):
 
 
 class Restarted(FixedBudget):
-    """An attack of several attempts, each on the images that are not beaten yet; the best attempt of an image counts."""
+    """An attack of several attempts, each on the images that are not beaten yet; the best attempt of an image counts.
+
+    An image's next attempts run ahead in places of a tile that would be empty, and are forgotten if it is beaten before.
+    """
+
+    runs_ahead: ClassVar[bool] = True
+    """Whether attempts fill tiles; False where they fill them on their own."""
 
     @property
     @abstractmethod
@@ -73,27 +80,31 @@ class Restarted(FixedBudget):
         """How many, at most."""
 
     @abstractmethod
-    def attempt(self, problem: Problem, number: int) -> Attempt:
-        """One attempt on a batch.
+    def attempt(self, problem: Problem, number: Tensor) -> Attempt:
+        """One attempt on every image of a batch, of which some may be the same.
 
         Args:
-            problem: images that are left, each to be treated on its own.
-            number: of the attempt, from 0.
+            problem: the images, each to be treated on its own.
+            number: (B,) int64, of the attempt on each, from 0.
         """
 
     def craft(self, problem: Problem) -> tuple[Tensor, Tensor]:
         """See `FixedBudget.craft`."""
-        best = self.attempt(problem, 0)
-        for number in range(1, self.attempts):
-            left = (~best.beaten).nonzero()[:, 0]
-            if len(left) == 0:
-                break
-            found = self.attempt(problem.rows(left), number)
-            better = found.beaten | (found.loss > best.loss[left])
-            rows = left[better]
-            for old, new in zip(best[:3], found[:3], strict=True):
-                old[rows] = new[better]
-            best.queries[left] += found.queries
+        tried = torch.zeros_like(problem.labels)
+        best = Attempt(
+            problem.images.clone(), torch.full_like(problem.radius, -torch.inf), tried.bool(), torch.zeros_like(tried)
+        )
+        places = problem.tile if self.runs_ahead else 1
+        while len(left := (~best.beaten & (tried < self.attempts)).nonzero()[:, 0]):
+            rows, ahead = lanes(left, self.attempts - tried[left], places)
+            found = self.attempt(problem.rows(rows), tried[rows] + ahead)
+            for step in range(int(ahead.max()) + 1):
+                counts = (ahead == step) & ~best.beaten[rows]
+                better = counts & (found.beaten | (found.loss > best.loss[rows]))
+                for old, new in zip(best[:3], found[:3], strict=True):
+                    old[rows[better]] = new[better]
+                best.queries[rows[counts]] += found.queries[counts]
+                tried[rows[counts]] += 1
         return best.images - problem.images, best.queries
 
 

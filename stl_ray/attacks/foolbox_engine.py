@@ -131,7 +131,7 @@ def _run(
 
 def _one_by_one(problem: Problem, run: Callable[["_Module", Tensor, Tensor, float], Tensor]) -> tuple[Tensor, Tensor]:
     """What Foolbox makes of each image that the victim is right on, and the passes it spent."""
-    right = problem.tiled(lambda tile: (tile.victim.logits(tile.images).argmax(dim=1) == tile.labels,))[0]
+    right = problem.looped(lambda tile: (tile.victim.logits(tile.images).argmax(dim=1) == tile.labels,))[0]
     found, queries = problem.images.clone(), torch.ones_like(problem.labels)
     for row in right.nonzero()[:, 0].tolist():
         model = _Module(problem.victim).eval()

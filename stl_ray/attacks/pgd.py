@@ -29,13 +29,15 @@ class ProjectedGradient(Restarted):
         """See `Restarted.attempts`."""
         return self.restarts
 
-    def attempt(self, problem: Problem, number: int) -> Attempt:
+    def attempt(self, problem: Problem, number: Tensor) -> Attempt:
         """See `Restarted.attempt`."""
-        return Attempt(*problem.tiled(lambda tile: self._climb(tile, number)))
+        return Attempt(*problem.looped(self._climb, number))
 
-    def _climb(self, problem: Problem, number: int) -> Attempt:
+    def _climb(self, problem: Problem, number: Tensor) -> Attempt:
         images, labels, norm, loss = problem.images, problem.labels, problem.norm, LOSSES[self.loss]
-        current = (images + random_point(problem, number)).clamp(0, 1) if self.random_start or number else images
+        current = (images + random_point(problem, number)).clamp(0, 1)
+        if not self.random_start:
+            current = torch.where(column(number == 0), images, current)
         best = Best.none(images)
         for _ in range(self.steps):
             logits, gradient = loss_gradient(problem.victim, current, labels, loss, self.eot)
@@ -46,8 +48,8 @@ class ProjectedGradient(Restarted):
         return best.attempt(torch.full_like(labels, self.steps * self.eot + 1))
 
 
-def random_point(problem: Problem, number: int) -> Tensor:
-    """A point drawn uniformly from every image's ball, (B, 3, H, W)."""
+def random_point(problem: Problem, number: Tensor) -> Tensor:
+    """A point drawn uniformly from every image's ball, (B, 3, H, W), by the number, (B,), of its attempt."""
     shape = tuple(problem.images.shape[1:])
     if problem.norm == "linf":
         return (2 * uniform(problem.seeds, number, shape) - 1) * column(problem.radius)

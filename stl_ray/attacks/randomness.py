@@ -25,22 +25,24 @@ def stream(seed: int, number: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(mixed ^ (mixed >> 31))
 
 
-def per_image(seeds: Tensor, number: int, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+def per_image(seeds: Tensor, number: Tensor | int, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
     """What `draw` makes of every image's stream, stacked.
 
     Args:
         seeds: (B,) int64, of the images; the result is on their device.
-        number: which of an image's streams, such as the number of the round.
+        number: which of an image's streams, such as the number of the round: one for all, or (B,) int64.
         draw: makes a tensor of one shape from a generator.
     """
-    return torch.stack([draw(stream(seed, number)) for seed in seeds.tolist()]).to(seeds.device)
+    numbers = number.tolist() if isinstance(number, Tensor) else [number] * len(seeds)
+    streams = zip(seeds.tolist(), numbers, strict=True)
+    return torch.stack([draw(stream(seed, which)) for seed, which in streams]).to(seeds.device)
 
 
-def normal(seeds: Tensor, number: int, shape: tuple[int, ...]) -> Tensor:
+def normal(seeds: Tensor, number: Tensor | int, shape: tuple[int, ...]) -> Tensor:
     """Standard normal numbers of that shape for each image, (B, *shape) float32."""
     return per_image(seeds, number, lambda generator: torch.randn(shape, generator=generator))
 
 
-def uniform(seeds: Tensor, number: int, shape: tuple[int, ...]) -> Tensor:
+def uniform(seeds: Tensor, number: Tensor | int, shape: tuple[int, ...]) -> Tensor:
     """Numbers in [0, 1) of that shape for each image, (B, *shape) float32."""
     return per_image(seeds, number, lambda generator: torch.rand(shape, generator=generator))

@@ -27,7 +27,7 @@ def drawn_in(problem: Problem, adversarial: Tensor, confidence: float = 0.0) -> 
     for _ in range(_STEPS):
         middle = (near + far) / 2
         point = (problem.images + column(middle) * change).clamp(0, 1)
-        (value,) = problem.with_images(point).tiled(
+        (value,) = problem.with_images(point).looped(
             lambda tile: (margin(tile.victim.logits(tile.images), tile.labels),)
         )
         wrong = value > confidence

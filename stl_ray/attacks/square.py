@@ -1,8 +1,10 @@
 """Square: random search by squares, without gradients. Source: Andriushchenko et al. 2020, algorithms 1 to 3.
 
-An image stops as soon as it is beaten; every image draws its own squares.
+An image stops as soon as it is beaten; every image draws its own squares. Most proposals are refused, and then the next
+one is made from the same point: in places of a tile that would be empty, proposals run ahead (`stl_ray.attacks.lanes`).
 """
 
+from functools import cache
 from math import sqrt
 
 import torch
@@ -12,16 +14,18 @@ from torch import Tensor
 from stl_ray.attacks.base import Problem
 from stl_ray.attacks.families import Attempt, Restarted
 from stl_ray.attacks.geometry import column, rescaled
+from stl_ray.attacks.lanes import lanes
 from stl_ray.attacks.losses import check_classes, margin
 from stl_ray.attacks.randomness import uniform
-from stl_ray.attacks.rounds import State, in_rounds
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries
-_START = 2**33  # streams of an attempt's beginning, apart from those of its rounds
+_START = 2**33  # streams of an attempt's beginning, apart from those of its proposals
 
 
 class Square(Restarted):
     """The margin of the logits lowered by squares of one colour (L_inf) or by moving norm between squares (L2)."""
+
+    runs_ahead = False
 
     queries: int = Field(5000, ge=1, description="questions to the victim at most, per restart")
     share: float = Field(0.8, gt=0, le=1, description="of the image in the first square; halved on a schedule")
@@ -32,122 +36,138 @@ class Square(Restarted):
         """See `Restarted.attempts`."""
         return self.restarts
 
-    def attempt(self, problem: Problem, number: int) -> Attempt:
+    def attempt(self, problem: Problem, number: Tensor) -> Attempt:
         """See `Restarted.attempt`."""
-        state = in_rounds(
-            problem,
-            lambda tile: self._start(tile, number),
-            lambda tile, state, at: self._step(tile, state, number * self.queries + at, at),
-            self.queries - 1,
-        )
-        return Attempt(state["current"], state["loss"], state["done"], state["queries"])
+        best = Attempt(*problem.tiled(self._begun, number))
+        while len(left := (~best.beaten & (best.queries < self.queries)).nonzero()[:, 0]):
+            rows, ahead = lanes(left, self.queries - best.queries[left], problem.tile)
+            at = best.queries[rows] - 1 + ahead
+            here, streams = problem.rows(rows), number[rows] * self.queries + at
+            proposed, loss, beaten = here.tiled(self._proposed, best.images[rows], streams, self._sides(problem, at))
+            better = beaten | (loss > best.loss[rows])
+            # The first that is accepted; those after it were made from a point that is no longer the image's.
+            never = torch.full_like(best.queries, self.queries)
+            first = never.scatter_reduce(0, rows, torch.where(better, ahead, self.queries), "amin")
+            taken = better & (ahead == first[rows])
+            for old, new in zip(best[:3], (proposed, loss, beaten), strict=True):
+                old[rows[taken]] = new[taken]
+            spent = ahead <= first[rows]
+            best.queries.scatter_add_(0, rows[spent], torch.ones_like(rows[spent]))
+        return best
 
-    def _start(self, tile: Problem, number: int) -> State:
+    def _begun(self, tile: Problem, number: Tensor) -> tuple[Tensor, ...]:
         change = _stripes(tile, number) if tile.norm == "linf" else _patches(tile, number)
-        current = (tile.images + change).clamp(0, 1)
-        logits = tile.victim.logits(current)
+        images = (tile.images + change).clamp(0, 1)
+        logits = tile.victim.logits(images)
         check_classes(tile.labels, logits.shape[1])
-        return {
-            "current": current,
-            "loss": margin(logits, tile.labels),
-            "done": logits.argmax(dim=1) != tile.labels,
-            "queries": torch.ones_like(tile.labels),
-        }
+        return images, margin(logits, tile.labels), logits.argmax(dim=1) != tile.labels, torch.ones_like(tile.labels)
 
-    def _step(self, tile: Problem, state: State, stream: int, at: int) -> State:
-        height, width = tile.images.shape[-2:]
-        side = round(sqrt(self._share(at) * height * width))
-        if tile.norm == "linf":
-            proposed = _recoloured(tile, state["current"], stream, min(max(side, 1), height, width))
-        else:
-            side = max(side, 3)
-            proposed = _moved(tile, state["current"], stream, min(side + 1 - side % 2, height, width))
+    def _proposed(self, tile: Problem, current: Tensor, stream: Tensor, side: Tensor) -> tuple[Tensor, ...]:
+        propose = _recoloured if tile.norm == "linf" else _moved
+        proposed = propose(tile, current, stream, side)
         logits = tile.victim.logits(proposed)
-        loss, beaten = margin(logits, tile.labels), logits.argmax(dim=1) != tile.labels
-        better = beaten | (loss > state["loss"])
-        return {
-            "current": torch.where(column(better), proposed, state["current"]),
-            "loss": torch.where(better, loss, state["loss"]),
-            "done": beaten,
-            "queries": state["queries"] + 1,
-        }
+        return proposed, margin(logits, tile.labels), logits.argmax(dim=1) != tile.labels
+
+    def _sides(self, problem: Problem, at: Tensor) -> Tensor:
+        """The side of every proposal's square, odd and at least 3 in L2; (B,)."""
+        height, width = problem.images.shape[-2:]
+        whole = [round(sqrt(self._share(number) * height * width)) for number in at.tolist()]
+        if problem.norm == "l2":
+            whole = [max(side, 3) + 1 - max(side, 3) % 2 for side in whole]
+        return torch.tensor([min(max(side, 1), height, width) for side in whole], device=at.device)
 
     def _share(self, at: int) -> float:
         return float(self.share / 2 ** sum(at * 10_000 // self.queries > bound for bound in _HALVINGS))
 
 
-def _stripes(tile: Problem, number: int) -> Tensor:
+def _stripes(tile: Problem, number: Tensor) -> Tensor:
     """Vertical stripes of the full radius."""
     draw = uniform(tile.seeds, _START + number, (3, 1, tile.images.shape[3]))
     return (torch.where(draw < 0.5, -1.0, 1.0) * column(tile.radius)).expand_as(tile.images)
 
 
-def _recoloured(tile: Problem, current: Tensor, stream: int, side: int) -> Tensor:
+def _recoloured(tile: Problem, current: Tensor, stream: Tensor, side: Tensor) -> Tensor:
     """One square of every image set to the full radius, in random colours."""
     draw = uniform(tile.seeds, stream, (5,))
-    rows, columns = _window(tile, draw[:, :2], side)
     signs = torch.where(draw[:, 2:] < 0.5, -1.0, 1.0)[:, :, None, None] * column(tile.radius)
-    proposed = (tile.images + signs).clamp(0, 1)
-    return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], proposed, current)
+    inside = _inside(_window(tile, draw[:, :2], side), side)
+    return torch.where(inside, (tile.images + signs).clamp(0, 1), current)
 
 
-def _window(tile: Problem, draw: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """The rows and columns of a random square of every image, (B, H) and (B, W) bool."""
-    masks = []
-    for axis, size in enumerate(tile.images.shape[-2:]):
-        start = (draw[:, axis] * (size - side)).long()[:, None]
-        at = torch.arange(size, device=draw.device)[None]
-        masks.append((at >= start) & (at < start + side))
-    return masks[0], masks[1]
+def _window(tile: Problem, draw: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
+    """Where every pixel is in a random square of its image: rows (B, H) and columns (B, W), from 0 to side - 1 inside."""
+    down, across = (
+        torch.arange(size, device=draw.device) - (draw[:, axis] * (size - side)).long()[:, None]
+        for axis, size in enumerate(tile.images.shape[-2:])
+    )
+    return down, across
 
 
-def _patches(tile: Problem, number: int) -> Tensor:
+def _inside(window: tuple[Tensor, Tensor], side: Tensor) -> Tensor:
+    """The pixels of every square, (B, 1, H, W) bool."""
+    down, across = ((at >= 0) & (at < side[:, None]) for at in window)
+    return (down[:, :, None] & across[:, None, :])[:, None]
+
+
+def _patches(tile: Problem, number: Tensor) -> Tensor:
     """A five by five chessboard of bumps with random signs, on the sphere."""
     height, width = tile.images.shape[-2:]
     side = max(min(height, width) // 5, 1)
     down, across = height // side, width // side
     draw = uniform(tile.seeds, _START + number, (3 * down * across + 1,))
-    bump = _bump(side, draw[:, -1])[:, None, None, :, None, :]
+    bump = _bump(side).to(draw)
+    bumps = torch.where((draw[:, -1] > 0.5)[:, None, None], bump.T, bump)[:, None, None, :, None, :]
     signs = torch.where(draw[:, :-1] < 0.5, -1.0, 1.0).view(-1, 3, down, 1, across, 1)
     change = torch.zeros_like(tile.images)
-    change[:, :, : down * side, : across * side] = (signs * bump).reshape(len(draw), 3, down * side, across * side)
+    change[:, :, : down * side, : across * side] = (signs * bumps).reshape(len(draw), 3, down * side, across * side)
     return rescaled(change, tile.radius)
 
 
-def _moved(tile: Problem, current: Tensor, stream: int, side: int) -> Tensor:
+def _moved(tile: Problem, current: Tensor, stream: Tensor, side: Tensor) -> Tensor:
     """The norm of one square of every image taken to another, with a bump of random sign."""
     draw = uniform(tile.seeds, stream, (8,))
-    into, out = (
-        (rows[:, :, None] & columns[:, None, :])[:, None]
-        for rows, columns in (_window(tile, draw[:, :2], side), _window(tile, draw[:, 2:4], side))
-    )
+    window = _window(tile, draw[:, :2], side)
+    into, out = _inside(window, side), _inside(_window(tile, draw[:, 2:4], side), side)
     change = current - tile.images
     both = (change * (into | out)).flatten(1).square().sum(dim=1)
     spare = (tile.radius.square() - change.flatten(1).square().sum(dim=1)).clamp(min=0)
-    count = len(change)
-    window = change.masked_select(into).view(count, 3, side, side)
     signs = torch.where(draw[:, 4:7] < 0.5, -1.0, 1.0)[:, :, None, None]
-    new = _bump(side, draw[:, 7])[:, None] * signs + window / (1e-12 + _norms(window))
+    there = change * into
+    new = _bumps(window, side, draw[:, 7]) * into * signs + there / (1e-12 + _norms(there))
     new = new / (1e-12 + _norms(new)) * column((spare / 3 + both).sqrt())
-    change = change.masked_fill(out, 0).masked_scatter(into.expand_as(change), new)
+    change = torch.where(into, new, change.masked_fill(out, 0))
     return (tile.images + rescaled(change, tile.radius)).clamp(0, 1)
 
 
-def _norms(windows: Tensor) -> Tensor:
-    squares: Tensor = windows.square().sum(dim=(2, 3), keepdim=True)
-    norms: Tensor = squares.sqrt()
+def _norms(channels: Tensor) -> Tensor:
+    norms: Tensor = channels.square().sum(dim=(2, 3), keepdim=True).sqrt()
     return norms
 
 
-def _bump(side: int, draw: Tensor) -> Tensor:
-    """Two opposite pyramids of norm 1 beside each other or one over the other as `draw` says, (B, side, side)."""
+def _bumps(window: tuple[Tensor, Tensor], side: Tensor, draw: Tensor) -> Tensor:
+    """A bump in every window, one half over the other or beside it as `draw` says, (B, 1, H, W); arbitrary outside."""
+    down, across = window
+    turned = (draw > 0.5)[:, None, None]
+    row, place = down[:, :, None].expand(-1, -1, across.shape[1]), across[:, None, :].expand(-1, down.shape[1], -1)
+    row, place = torch.where(turned, place, row), torch.where(turned, row, place)
+    kinds, kind = torch.unique(side, return_inverse=True)
+    most = int(kinds[-1])
+    table = torch.zeros(len(kinds), most, most)
+    for index, size in enumerate(kinds.tolist()):
+        table[index, :size, :size] = _bump(size)
+    return table.to(draw)[kind[:, None, None], row.clamp(0, most - 1), place.clamp(0, most - 1)][:, None]
+
+
+@cache
+def _bump(side: int) -> Tensor:
+    """Two opposite pyramids, one over the other, norm 1, (side, side)."""
     upper = side // 2
-    bump = torch.zeros(side, side, device=draw.device)
+    bump = torch.zeros(side, side)
     if upper:
-        bump[:upper] = _pyramid(upper, side).to(draw.device)
-    bump[upper:] = -_pyramid(side - upper, side).to(draw.device)
-    bump = bump / bump.norm()
-    return torch.where((draw > 0.5)[:, None, None], bump.T, bump)
+        bump[:upper] = _pyramid(upper, side)
+    bump[upper:] = -_pyramid(side - upper, side)
+    norm: Tensor = bump.norm()
+    return bump / norm
 
 
 def _pyramid(height: int, width: int) -> Tensor:

@@ -160,7 +160,7 @@ class UniversalGradient(Universal):
             rows = torch.tensor(order[start : start + self.batch], device=vector.device)
             here = problem.rows(rows)
             there = here.with_images((here.images + vector).clamp(0, 1))
-            (gradient,) = there.tiled(_bounded_gradient)
+            (gradient,) = there.looped(_bounded_gradient)
             total = gradient.sum(dim=0, keepdim=True)
             step = steepest(total, self.relative_step * here.radius[:1], problem.norm)
             vector = projected(vector + step, here.radius[:1], problem.norm)

@@ -58,7 +58,9 @@ def _classifier_of(
     name = config.classifier
     if ":" in name:
         module = _called(name).to(device).eval()
-        own = Classifier(module, architecture=name, class_names=names, mean=(0.0,) * 3, std=(1.0,) * 3)
+        own = Classifier(
+            module, architecture=name, class_names=names, mean=(0.0,) * 3, std=(1.0,) * 3, channels_last=False
+        )
         return own.to(device).eval(), {"function": name, "weights": _digest(module)}
     if config.weights is not None:
         built = build_classifier(name, names, seed=experiment.seed)

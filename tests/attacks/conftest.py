@@ -28,4 +28,5 @@ def victim(images, labels) -> Classifier:
         functional.cross_entropy(classifier(images), labels).backward()
         optimiser.step()
     optimiser.zero_grad()
+    classifier.channels_last = False  # as the peers lay images out, so that rounding is theirs
     return classifier.eval()

@@ -82,3 +82,25 @@ def test_refuses_training_mode(classifier, natural_images):
 def test_refuses_what_is_not_an_rgb_batch(classifier, shape):
     with pytest.raises(TensorError, match=r"\(B, 3, H, W\)"):
         classifier.logits(torch.zeros(shape))
+
+
+def test_agrees_either_layout_and_the_usual_one_suits_a_backbone_with_views(natural_images):
+    class Viewing(torch.nn.Sequential):
+        def forward(self, x):
+            hidden = self[0](x)
+            return self[1](hidden.view(len(x), -1)[:, :64])
+
+    backbone = Viewing(torch.nn.Conv2d(3, 8, 3), torch.nn.Linear(64, 5)).eval()
+    names = list("abcde")
+    images = natural_images[:4]
+    with pytest.raises(RuntimeError, match="view"):
+        Classifier(backbone, architecture="viewing", class_names=names).eval().logits(images)
+    usual = Classifier(backbone, architecture="viewing", class_names=names, channels_last=False).eval()
+    assert usual.logits(images).shape == (4, 5)
+
+    classifier = build_classifier("small_cnn", names, seed=0).eval()
+    logits, product = classifier.logits_and_vjp(images, torch.tanh)
+    classifier.channels_last = False
+    for ours, other in zip((logits, product), classifier.logits_and_vjp(images, torch.tanh), strict=True):
+        assert ours.is_contiguous()
+        torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-6)

@@ -31,7 +31,7 @@ def test_roundtrip_torchvision_s_state_dict(name, tmp_path):
     load_weights(ours, str(tmp_path / "weights.pth"))
     images = torch.rand((2, 3, 64, 64), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.equal(ours.logits(images), theirs(images))
+        assert torch.equal(ours(images), theirs(images))
     shapes = {key: tensor.shape for key, tensor in theirs.state_dict().items()}
     assert {key: tensor.shape for key, tensor in ours.backbone.state_dict().items()} == shapes
     theirs.load_state_dict(build_classifier(name, THOUSAND, seed=6).backbone.state_dict())
@@ -67,6 +67,22 @@ class Payload:
 
     def __reduce__(self):
         return exec, ("raise SystemExit('the pickle ran')",)
+
+
+def test_refuses_weights_that_mean_something_else(classifier, tmp_path):
+    """The same shapes, but classes in another order, or images normalised otherwise."""
+    save_classifier(str(tmp_path), classifier, {})
+    turned = build_classifier("small_cnn", NAMES[::-1], seed=2, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+    with pytest.raises(ArtifactError, match="in another order; expected class 0 to be dog; got cat"):
+        load_weights(turned, str(tmp_path))
+    with pytest.raises(ArtifactError, match=r"another normalisation; expected mean 0\.485, .*; got mean 0\.4, 0\.5"):
+        load_weights(build_classifier("small_cnn", NAMES, seed=2), str(tmp_path))
+    load_weights(
+        build_classifier("small_cnn", ["x", "y"], seed=2, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)), str(tmp_path)
+    )
+    half = build_classifier("efficientnet_v2_l", THOUSAND, seed=0)
+    with pytest.raises(ArtifactError, match=r"EfficientNet_V2_L_Weights.*normalisation.*got mean 0\.5"):
+        load_weights(half, "EfficientNet_V2_L_Weights.IMAGENET1K_V1")
 
 
 def test_refuses_files_that_are_no_state_dict(classifier, tmp_path):
