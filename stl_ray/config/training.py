@@ -132,7 +132,7 @@ class TrainConfig(Section):
     cpus_per_worker: int = Field(1, ge=1, description="CPUs of a worker: its threads and its loaders share them")
     loaders: int | None = Field(
         None, ge=0, description="processes of a worker that decode and augment ahead of the step; 0: the worker does it "
-        "between steps; absent: on GPUs cpus_per_worker - 1, else 0"
+        "between steps; absent: on GPUs cpus_per_worker - 1, at least 1, else 0"
     )  # fmt: skip
     scratch: Location | None = Field(
         None,
@@ -143,7 +143,7 @@ class TrainConfig(Section):
     @property
     def loader_processes(self) -> int:
         """Processes of a worker that decode and augment."""
-        return self.loaders if self.loaders is not None else (self.cpus_per_worker - 1 if self.gpu else 0)
+        return self.loaders if self.loaders is not None else (max(1, self.cpus_per_worker - 1) if self.gpu else 0)
 
     @model_validator(mode="after")
     def _keys_fit(self) -> "TrainConfig":

@@ -6,7 +6,8 @@ No pickle is run: `.pth` files are read with `weights_only`.
 import io
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -21,6 +22,8 @@ from stl_ray.store.shards import sha256
 PUBLISHED = re.compile(r"^\w+_Weights\.\w+$")
 """A member of torchvision's weights enums, such as ResNet50_Weights.IMAGENET1K_V2."""
 
+_OURS = "model.safetensors"
+
 
 def load_weights(classifier: Classifier, uri: str) -> None:
     """Put given weights into the classifier's backbone.
@@ -28,20 +31,24 @@ def load_weights(classifier: Classifier, uri: str) -> None:
     The step counters of batch norm, which many published files leave out, may be missing.
 
     Args:
-        classifier: is filled in place; its normalisation must be the one that the weights were trained with.
+        classifier: is filled in place.
         uri: path or URI of a state dict (.safetensors, .pth, .pt), the folder of a classifier that `save_classifier`
             wrote, or a member of torchvision's weights enums, such as ResNet50_Weights.IMAGENET1K_V2, which is
             downloaded unless torch's cache has it.
 
     Raises:
         StorageError: there is no such file.
-        ArtifactError: it holds no state dict, or its tensors do not fit the architecture and the number of classes.
+        ArtifactError: it holds no state dict, its tensors do not fit the architecture and the number of classes, or it is
+            known to have been trained with another normalisation or another order of the same classes.
         ConfigError: torchvision has no such weights.
     """
     if PUBLISHED.match(uri):
         _fill_published(classifier, uri)
-    else:
-        fill(classifier, _state_dict(*_file(uri)), uri)
+        return
+    storage, name = _file(uri)
+    if name == _OURS and storage.exists("model.json"):
+        _require_same_meaning(classifier, storage)
+    fill(classifier, _state_dict(storage, name), uri)
 
 
 def check_weights(uri: str) -> None:
@@ -99,7 +106,29 @@ def _file(uri: str) -> tuple[Storage, str]:
     """The file that holds the tensors."""
     if uri.endswith((".safetensors", ".pth", ".pt")):
         return Storage.of_file(uri)
-    return Storage.open(uri), "model.safetensors"
+    return Storage.open(uri), _OURS
+
+
+def _require_same_meaning(classifier: Classifier, storage: Storage) -> None:
+    meta = storage.read_json("model.json")["meta"]
+    theirs, ours = list(meta["class_names"]), list(classifier.class_names)
+    if theirs != ours and sorted(theirs) == sorted(ours):
+        number = next(number for number, pair in enumerate(zip(theirs, ours, strict=True)) if pair[0] != pair[1])
+        raise ArtifactError(
+            "the weights know the same classes in another order",
+            item=storage.root, expected=f"class {number} to be {ours[number]}", got=theirs[number],
+        )  # fmt: skip
+    _require_same_normalisation(classifier, meta["preprocessing"]["mean"], meta["preprocessing"]["std"], storage.root)
+
+
+def _require_same_normalisation(classifier: Classifier, mean: Sequence[float], std: Sequence[float], item: str) -> None:
+    ours = [classifier.mean.flatten().tolist(), classifier.std.flatten().tolist()]
+    if not torch.allclose(torch.tensor([mean, std]), torch.tensor(ours), atol=1e-4):
+        shown = [", ".join(f"{value:.4g}" for value in values) for values in (*ours, mean, std)]
+        raise ArtifactError(
+            "the weights were trained with another normalisation",
+            item=item, expected=f"mean {shown[0]}, std {shown[1]}", got=f"mean {shown[2]}, std {shown[3]}",
+        )  # fmt: skip
 
 
 def _state_dict(storage: Storage, name: str) -> Mapping[str, Tensor]:
@@ -130,9 +159,13 @@ def _published(name: str) -> object:
 
 
 def _fill_published(classifier: Classifier, name: str) -> None:
-    weights = _published(name)
+    weights: Any = _published(name)
+    preset = weights.transforms()
+    _require_same_normalisation(classifier, preset.mean, preset.std, name)
     try:
-        tensors = weights.get_state_dict(check_hash=True, progress=False)  # type: ignore[attr-defined]
+        tensors = weights.get_state_dict(check_hash=True, progress=False)
+    except (pickle.UnpicklingError, EOFError) as error:
+        raise ArtifactError(f"its file in torch's cache is damaged ({error}); remove it", item=name) from error
     except OSError as error:
         raise ArtifactError(
             f"cannot be downloaded ({error}); where there is no network, give the file that torchvision publishes",

@@ -4,6 +4,7 @@ Every worker reads the images itself, from a copy on its node, in an order of (s
 own beside the workers', and would cut the split to equal parts.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -20,7 +21,17 @@ from stl_ray.stages.inputs import dataset_of, make_defenses, with_solver
 from stl_ray.stages.progress import JobProgress
 from stl_ray.stages.records import class_names
 from stl_ray.stages.tensorboard import EVENTS, event_file
-from stl_ray.stages.trainer import Workers, fit, fit_all, leaving, place, report, resume
+from stl_ray.stages.trainer import (
+    Workers,
+    checkpoint_of,
+    checkpoints,
+    fit,
+    fit_all,
+    leaving,
+    place,
+    report,
+    resume,
+)
 from stl_ray.stages.trainings import Training, new_classifier, plan, require_sound
 from stl_ray.store import Dataset, Layout, Storage, require_same
 from stl_ray.training import (
@@ -58,6 +69,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     pending = [training for training in trainings if not is_done(experiment, training)]
     for training in pending:
         require_sound(experiment, training)
+        _tell_of_other_settings(experiment, training)
     epochs = max(config.epochs, 1)
     total, left = (sum(t.rows for t in some) * epochs for some in (trainings, pending))
     with JobProgress("train", total, done=total - left) as progress:
@@ -79,6 +91,19 @@ def is_done(experiment: Experiment, training: Training) -> bool:
     return True
 
 
+def _tell_of_other_settings(experiment: Experiment, training: Training) -> None:
+    """Warn where a training lies half done with other settings: it is left alone, and this one begins at its first epoch."""
+    storage = Storage.open(experiment.root).below(training.folder)
+    others = checkpoints(storage)
+    if others and checkpoint_of(training.identity) not in others:
+        warnings.warn(
+            f"{storage.root}: a training with other settings was not finished here; this one does not go on from it, and "
+            "begins at the first epoch",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
 def workers_of(experiment: Experiment) -> Workers:
     """What one training takes."""
     config = experiment.train
@@ -97,6 +122,7 @@ def _fit_all(experiment: Experiment, pending: list[Training], progress: JobProgr
             {"experiment": experiment, "training": training, "board": board},
             workers,
             name=training.name,
+            storage=Storage.open(experiment.root).below(training.folder),
         )
         for training in pending
     ]
@@ -118,7 +144,8 @@ def _work(settings: dict[str, Any]) -> None:
     # Ray wraps the classifier in DistributedDataParallel; it declares no more than a Module.
     model: Any = prepare_model(classifier) if world_size > 1 else classifier
     state, history = resume(storage, training.identity)
-    best = max((row["validation_accuracy"] or 0.0 for row in history), default=-1.0)
+    found = [row["validation_accuracy"] for row in history]
+    best = max((accuracy for accuracy in found if accuracy is not None), default=-1.0)
     with _images(experiment, training, board) as (images, validation):
 
         def reached(epoch: int, images_of_it: int, note: str) -> None:
@@ -148,8 +175,8 @@ def _work(settings: dict[str, Any]) -> None:
             reached(epoch.epoch, len(images), _note(epoch))
             if rank == 0:
                 storage.write(EVENTS, event_file(history))
-                if (epoch.validation_accuracy or 0.0) > best:
-                    best = epoch.validation_accuracy or 0.0
+                if epoch.validation_accuracy is not None and epoch.validation_accuracy > best:
+                    best = epoch.validation_accuracy
                     _save_weights(experiment, training, state, history, counts, BEST)
             report(state, history, storage, training.identity)
         if rank == 0 and state is not None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 from ray import train as ray_train
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -31,6 +31,11 @@ from stl_ray.store.shards import sha256
 
 HISTORY = "metrics.jsonl"
 """The rows of a training's epochs, in its folder and in every checkpoint."""
+
+_DEATHS = 3  # without an epoch more
+
+_PATIENCE_S = 6 * 3600
+"""Of a worker for the others: one whose node is new copies the images first, which takes hours of ImageNet."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +82,18 @@ def fit(
     workers: Workers,
     *,
     name: str,
+    storage: Storage,
 ) -> None:
-    """Run `work(settings)` in every worker until it returns, again after a worker's death, twice at most.
+    """Run `work(settings)` in every worker until it returns, again after a worker's death.
 
-    Machines that announce their end (spot) cost no attempt.
+    Three deaths without an epoch more end it. Machines that announce their end (spot) count for nothing.
 
     Args:
         work: one worker's part; it calls `resume` once and `report` after every epoch.
         settings: picklable; `board` among them.
         workers: how many, and what each takes.
         name: of what is trained, in errors and on the board.
+        storage: the folder of what is trained, for `resume` and `report`.
 
     Raises:
         StlRayError: what a worker raised that no repetition mends.
@@ -94,22 +101,42 @@ def fit(
     """
     # A report waits for the controller's next look at its workers; every two seconds would stall short epochs.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    while True:
+        epochs = _epochs(storage)
+        error = _deaths(work, settings, workers, name)
+        if failure := _failure(settings, name):
+            raise failure
+        if error is None:
+            return
+        if _epochs(storage) <= epochs:
+            raise TrainingError(f"training failed ({_cause(error)})", item=name) from error
+
+
+def _deaths(
+    work: Callable[[dict[str, Any]], None], settings: dict[str, Any], workers: Workers, name: str
+) -> Exception | None:
+    """Work until it is done, or workers have died too often: how the last one did."""
     # What Ray Train notes of a run without checkpoints is read by nobody; its controller is on this node.
     with tempfile.TemporaryDirectory(prefix="stl-ray-train-") as notes:
         trainer = TorchTrainer(
             _once,
             train_loop_config={"work": work, "name": name, "settings": settings},
             scaling_config=workers.scaling(),
+            torch_config=TorchConfig(timeout_s=_PATIENCE_S),
             run_config=ray_train.RunConfig(
-                name=name, storage_path=notes, failure_config=ray_train.FailureConfig(max_failures=2)
+                name=name, storage_path=notes, failure_config=ray_train.FailureConfig(max_failures=_DEATHS - 1)
             ),
         )
         try:
             trainer.fit()
         except ray_train.TrainingFailedError as error:
-            raise _failure(settings, name) or TrainingError(f"training failed ({_cause(error)})", item=name) from error
-    if failure := _failure(settings, name):
-        raise failure
+            return error
+    return None
+
+
+def _epochs(storage: Storage) -> int:
+    """How many epochs are kept so far."""
+    return len(storage.read(HISTORY).splitlines()) if storage.exists(HISTORY) else 0
 
 
 def _once(loop: dict[str, Any]) -> None:
@@ -159,6 +186,11 @@ def place() -> tuple[int, int]:
 def checkpoint_of(identity: Mapping[str, Any]) -> str:
     """The name of a training's checkpoint in its folder: other settings never go on from these weights."""
     return f"checkpoint-{sha256(canonical_json(identity))[:12]}.safetensors"
+
+
+def checkpoints(storage: Storage) -> list[str]:
+    """The names of all checkpoints in a training's folder, of whatever settings."""
+    return [name for name in storage.names() if name.startswith("checkpoint-") and name.endswith(".safetensors")]
 
 
 def resume(storage: Storage, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor] | None, list[dict[str, Any]]]:

@@ -7,15 +7,17 @@ from typing import Any
 from stl_ray import __version__
 from stl_ray.config import Experiment
 from stl_ray.errors import RunIdentityError, TrainingError
+from stl_ray.images import decode
 from stl_ray.models import Classifier, build_classifier, check_weights, load_weights, weights_digest
 from stl_ray.stages.inputs import dataset_of, make_defenses, run_of
 from stl_ray.stages.project import identity_of as project_identity
-from stl_ray.stages.records import class_names
+from stl_ray.stages.records import STORED_PIXELS, class_names, rows_at
 from stl_ray.store import Layout
 from stl_ray.store.layout import VANILLA
-from stl_ray.training import audited
+from stl_ray.training import audited, require_sizes
 
-_NOT_IDENTITY = {"retrain", "cpus_per_worker", "loaders", "scratch", "min_workers", "validate_every", "weights"}
+_WHERE = {"workers", "min_workers", "cpus_per_worker", "loaders", "scratch", "gpu", "compile"}  # and how fast
+_NOT_IDENTITY = {"retrain", "validate_every", "weights"} | _WHERE
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,17 @@ def require_sound(experiment: Experiment, training: Training) -> None:
         StorageError: if the given weights are not there.
         ArtifactError: if they do not fit the classifier and the number of classes.
         ConfigError: if there are no such published weights.
-        TrainingError: if the validation images have other classes.
+        TrainingError: if the network cannot take images of this size, or the validation images have other classes.
     """
     dataset = dataset_of(experiment.root, training.dataset)
     audited(dataset)
     if experiment.train.weights is not None:
         check_weights(experiment.train.weights)
-        new_classifier(experiment, training)
+    classifier = new_classifier(experiment, training)
+    if experiment.train.epochs:
+        (first,) = rows_at(dataset, [0])
+        height, width, _ = decode(first["image"]["bytes"], max_pixels=STORED_PIXELS).shape
+        require_sizes(classifier, experiment.train, (height, width))
     if training.validation is not None and experiment.train.epochs and experiment.train.validate_every:
         validation = dataset_of(experiment.root, training.validation)
         audited(validation)

@@ -8,14 +8,16 @@ dictionaries   which images a dictionary is learned from
 space          the whole stratified space, `fit_space` on one machine
 recipe         the optimizer, the learning rate step by step, the averaged weights
 adversarial    images attacked while training; front: a defense as a layer before the classifier
-images         what training reads images from; pack: a dataset's images on a node's own disk
+images         what training reads images from; pack: a dataset's images on a node's own disk; packing: how it is made
 loader         batches, read and augmented ahead of the steps by other processes
 batches        the order of an epoch, its batches, and the part of each worker
+prepared       from a batch to what a step sees of it
 views          what training sees of an image, by (seed, epoch, image id); augmentation: padded crops and flips
+sizes          the sizes of an epoch, and whether the network takes them
 mixing         mixup and CutMix
 validation     loss and accuracy on images as they are
 labels         labels that fit the classes, and their balance
-finite         losses that are not finite, by the ids of their images
+finite         losses, by the ids of their images, and weights that are not finite
 state          an interrupted training as tensors
 """
 
@@ -27,8 +29,10 @@ from stl_ray.training.front import front_of
 from stl_ray.training.images import ImagesInMemory, TrainingImages
 from stl_ray.training.labels import balance, class_counts, validate_labels
 from stl_ray.training.loader import Share
-from stl_ray.training.pack import ImagePack, audited, packed
+from stl_ray.training.pack import ImagePack, packed
+from stl_ray.training.packing import audited
 from stl_ray.training.progress import EpochMetrics, Live, Watch
+from stl_ray.training.sizes import require_sizes
 from stl_ray.training.space import assemble, fit_space, quality_of
 from stl_ray.training.strata import Strata, find_strata
 
@@ -55,6 +59,7 @@ __all__ = [
     "front_of",
     "packed",
     "quality_of",
+    "require_sizes",
     "sample_dictionaries",
     "train_autoencoder",
     "train_classifier",

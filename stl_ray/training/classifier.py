@@ -64,7 +64,7 @@ def train_classifier(
 
     Raises:
         TrainingError: the labels do not fit the classes, a batch has fewer images than there are workers, the state
-            is another model's, or the loss is not finite.
+            is another model's, or a loss or a weight is not finite.
     """
     training = _Training(model, images, config, seed, validation, front, share, watch)
     yield from training.run(state)
@@ -213,8 +213,10 @@ class _Training:
 
     def _share_statistics(self) -> None:
         """All ranks take the running statistics of rank 0, which are kept."""
-        for module in (self.classifier.backbone, self.average):
-            for statistic in module.buffers() if module is not None else ():
+        # Not the average's own counter of steps, which stays on the CPU, where nccl does not reach.
+        averaged = [] if self.average is None else [self.average.module]
+        for module in (self.classifier.backbone, *averaged):
+            for statistic in module.buffers():
                 torch.distributed.broadcast(statistic, src=0)
 
     @contextmanager

@@ -65,7 +65,8 @@ def prepared(
         pixels = views(pixels, images.ids(batch.places), config, seed=seed, epoch=batch.epoch)
     # One layout, whatever the loader's: convolutions choose their algorithm by it.
     made = Prepared(from_uint8(pixels).contiguous(), labels.to(device, non_blocking=True))
-    with seeded(seed_of(seed, item, "attack and mixing"), device):
+    bfloat16 = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
+    with seeded(seed_of(seed, item, "attack and mixing"), device), bfloat16:
         if config.adversarial is not None:
             found = attacked(classifier, front, made.images, made.targets, config.adversarial)
             made = Prepared(found.images, made.targets, found.weights)

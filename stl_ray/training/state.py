@@ -21,7 +21,7 @@ def capture(module: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> 
     for name, parameter in module.named_parameters():
         for key, tensor in optimizer.state[parameter].items():
             if tensor is not None:  # SGD without momentum
-                state[f"{OPTIMIZER}{key}.{name}"] = tensor.to("cpu", copy=True)
+                state[f"{OPTIMIZER}{key}.{name}"] = _kept(tensor)
     return state
 
 
@@ -42,9 +42,9 @@ def restore(module: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[
         module.load_state_dict(unnamed(MODEL, state))
         for path, tensor in unnamed(OPTIMIZER, state).items():
             key, _, name = path.partition(".")
-            # Adam's counter of steps is a scalar, which torch keeps on the CPU.
-            device = parameters[name].device if tensor.dim() else tensor.device
-            optimizer.state[parameters[name]][key] = tensor.to(device, copy=True)
+            # In the parameter's layout and place; Adam's counter of steps is a scalar, which torch keeps on the CPU.
+            like = parameters[name].detach() if tensor.dim() else tensor
+            optimizer.state[parameters[name]][key] = torch.empty_like(like).copy_(tensor)
         return int(state["epoch"])
     except (KeyError, RuntimeError) as error:
         raise TrainingError(f"the saved state is not of this {kind} ({error})") from error
@@ -52,9 +52,14 @@ def restore(module: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[
 
 def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies on the CPU, every name with a prefix."""
-    return {prefix + name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+    return {prefix + name: _kept(tensor) for name, tensor in tensors.items()}
 
 
 def unnamed(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a state whose name has the prefix, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _kept(tensor: Tensor) -> Tensor:
+    """A copy on the CPU in rows, whatever the memory format: safetensors takes no other."""
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)

@@ -13,9 +13,7 @@ from torch import Tensor
 from stl_ray.config.training import TrainConfig
 from stl_ray.seeding import seed_of
 from stl_ray.training.augmentation import augment
-
-_GROWN_AT = 0.6  # share of the epochs after which images have their own size
-_STEP = 32  # pixels
+from stl_ray.training.sizes import size_at
 
 
 def views(images: Tensor, ids: Sequence[str], config: TrainConfig, *, seed: int, epoch: int) -> Tensor:
@@ -53,21 +51,6 @@ def views(images: Tensor, ids: Sequence[str], config: TrainConfig, *, seed: int,
     if images.shape[-2:] != size:
         images = functional.resize(images, list(size), antialias=True)
     return images
-
-
-def size_at(epoch: int, config: TrainConfig, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width that training sees in an epoch: the images' own, or smaller at first (progressive resizing).
-
-    Source: the schedule of FixRes and FFCV's ImageNet recipe: linear growth, here over 60 % of the epochs.
-    """
-    if config.start_size is None or config.start_size >= min(size):
-        return size
-    share = min(1.0, epoch / max(1, round(_GROWN_AT * config.epochs)))
-    side = config.start_size + share * (min(size) - config.start_size)
-    if share == 1.0:
-        return size
-    scale = max(config.start_size, int(side) // _STEP * _STEP) / min(size)
-    return round(size[0] * scale), round(size[1] * scale)
 
 
 @lru_cache(maxsize=8)

@@ -51,6 +51,19 @@ def test_a_dry_run_of_learning_counts_what_would_be_learned(tiny, write_config, 
     assert not (tmp_path / "root" / job).exists()
 
 
+def test_a_dry_run_of_evaluate_counts_the_attacks_of_the_tiers_and_their_checks(tiny, write_config, tmp_path, capsys):
+    for folder in ("ingest", "space", "train", "attack"):
+        shutil.copytree(tiny / folder, tmp_path / "root" / folder)
+    assert main(["evaluate", write_config(tmp_path), "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    for defense in ("jpeg", "stl", "stl_cluster"):
+        for part in ("attack", "checks"):
+            assert re.search(rf"evaluate/{defense}-under-{part} +1 +8 +8 +images .* <= ", text)
+            assert re.search(rf"evaluate/{defense}-under-{part}: for each image \d+ forward passes", text)
+    assert "evaluate: at most " in text
+    assert not (tmp_path / "root" / "evaluate").exists()
+
+
 def test_refuses_a_dry_run_without_inputs_and_names_the_job_that_makes_them(local_ray, write_config, tmp_path, capsys):
     assert main(["project", write_config(tmp_path), "--dry-run"]) == 1
     assert "run `stl-ray fit` first" in capsys.readouterr().err

@@ -140,11 +140,12 @@ def test_refuses_more_workers_than_fit_with_the_arithmetic(local_ray, write_conf
 
 
 def test_certificate_fewer_workers_than_asked_for_go_on_where_that_is_allowed(local_ray, write_config, tmp_path):
-    train = {**TWO_WORKERS, "workers": 5, "min_workers": 1, "epochs": 2, "loaders": 1}
+    train = {**TWO_WORKERS, "workers": 5, "min_workers": 1, "epochs": 2, "loaders": 1, "validate_every": 0}
     config = write_config(tmp_path, train=train)
     assert main(["ingest", config]) == 0
     assert main(["train", config]) == 0
     assert [row["epoch"] for row in rows_of(tmp_path / "root")] == [1, 2]
+    assert not (tmp_path / "root" / "train" / "vanilla" / "best").exists()  # nothing says which was
 
 
 def test_certificate_classifiers_train_behind_their_defense(local_ray, write_config, tmp_path):

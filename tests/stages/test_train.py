@@ -1,6 +1,7 @@
 """What a classifier's artifact says of its making; with given weights, so that nothing is trained and no Ray starts."""
 
 import json
+import warnings
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +14,12 @@ from stl_ray.errors import ArtifactError, AuditError, ConfigError, StorageError,
 from stl_ray.images import encode_png, image_schema
 from stl_ray.models import build_classifier
 from stl_ray.space import QuasiNaturalSpace
-from stl_ray.stages import train
+from stl_ray.stages import train, trainer
 from stl_ray.stages.inputs import dataset_of, make_defenses, run_of, with_solver
 from stl_ray.stages.project import identity_of
 from stl_ray.stages.purify import purify_table
 from stl_ray.stages.records import plan_parts
-from stl_ray.store import Layout, PlannedShard
+from stl_ray.store import Layout, PlannedShard, Storage
 
 
 def _finished(root, folder, plan, identity, tables):
@@ -105,13 +106,49 @@ def test_refuses_published_weights_that_do_not_exist(ingested):
         train.run(ingested(classifier="resnet18", weights="ResNet18_Weights.IMAGENET9"))
 
 
+def test_refuses_images_that_the_network_cannot_take_before_any_worker(ingested):
+    with pytest.raises(TrainingError, match=r"train\.classifier=vit_b_16: .* got 24 x 24 pixels"):
+        train.run(ingested(classifier="vit_b_16"))
+
+
+def test_certificate_a_training_that_does_not_go_on_from_what_is_there_says_so(ingested):
+    experiment = ingested()
+    (training,) = train.plan(experiment)
+    storage = Storage.open(experiment.root).below(training.folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train._tell_of_other_settings(experiment, training)
+        storage.write(trainer.checkpoint_of(training.identity), b"")
+        train._tell_of_other_settings(experiment, training)
+    (other,) = train.plan(ingested(ema=0.5))
+    with pytest.warns(UserWarning, match=r"train/vanilla: a training with other settings .* begins at the first epoch"):
+        train._tell_of_other_settings(experiment, other)
+
+
+def test_invariant_deaths_count_only_without_an_epoch_more(tmp_path, monkeypatch):
+    """A week of training may see many; a training that gets nowhere ends."""
+    storage = Storage.open(str(tmp_path))
+    epochs = iter([1, 4, 4])
+
+    def deaths(*_):
+        storage.write(trainer.HISTORY, b"{}\n" * next(epochs))
+        return RuntimeError("killed")
+
+    monkeypatch.setattr(trainer, "_deaths", deaths)
+    monkeypatch.setattr(trainer, "_failure", lambda *_: None)
+    workers = trainer.Workers(1, 1, gpu=False)
+    with pytest.raises(TrainingError, match=r"vanilla: training failed \(killed\)"):
+        trainer.fit(print, {}, workers, name="vanilla", storage=storage)
+    assert list(epochs) == []
+
+
 def test_identity_what_names_a_training(ingested):
     """What can change weights does; where and how they are computed does not."""
     (base,) = train.plan(ingested())
-    for key, value in (("loaders", 2), ("cpus_per_worker", 4), ("scratch", "/tmp/x"), ("validate_every", 0)):
+    for key, value in (("loaders", 2), ("cpus_per_worker", 4), ("scratch", "/tmp/x"), ("workers", 2), ("gpu", True)):
         (other,) = train.plan(ingested(**{key: value}))
         assert other.identity == base.identity, key
-    for key, value in (("ema", 0.9), ("adversarial", {"linf": 8}), ("learning_rate", 0.2), ("workers", 2)):
+    for key, value in (("ema", 0.9), ("adversarial", {"linf": 8}), ("learning_rate", 0.2), ("batch_size", 3)):
         (other,) = train.plan(ingested(**{key: value}))
         assert other.identity != base.identity, key
 

@@ -73,15 +73,16 @@ def test_invariant_the_device_augments_as_the_loaders_do(toy):
     assert curves[0] == curves[1]
 
 
-@pytest.mark.parametrize("stop", [1, 4])
-def test_invariant_resumed_is_undisturbed_bit_for_bit(stop, toy, tmp_path):
-    undisturbed = list(train_classifier(with_dropout(), toy, CONFIG, seed=0))
+@pytest.mark.parametrize(("stop", "channels_last"), [(1, False), (4, False), (4, True)])
+def test_invariant_resumed_is_undisturbed_bit_for_bit(stop, channels_last, toy, tmp_path):
+    config = CONFIG.model_copy(update={"channels_last": channels_last})
+    undisturbed = list(train_classifier(with_dropout(), toy, config, seed=0))
     save_file(undisturbed[stop - 1].state(), tmp_path / "state.safetensors")
     fresh = build_classifier("small_cnn", NAMES, seed=9)
     fresh.backbone.insert(len(fresh.backbone) - 1, nn.Dropout(0.3))
     torch.rand(5)  # whatever else has drawn random numbers
     state = load_file(tmp_path / "state.safetensors")
-    resumed = list(train_classifier(fresh, toy, CONFIG, seed=0, state=state))
+    resumed = list(train_classifier(fresh, toy, config, seed=0, state=state))
     assert [epoch.epoch for epoch in resumed] == [epoch.epoch for epoch in undisturbed[stop:]]
     assert same(resumed[-1].state(), undisturbed[-1].state())
     assert resumed[-1].loss == undisturbed[-1].loss
@@ -243,6 +244,19 @@ def test_invariant_both_workers_have_the_running_statistics_that_are_kept(toy, t
     first, second = (load_file(tmp_path / f"{rank}-of-2.safetensors") for rank in (0, 1))
     assert "model.1.running_mean" in first and "average.module.1.running_mean" in first
     assert same(first, second)  # the figures of validation, which sees them, among them
+
+
+def test_invariant_what_ranks_share_is_on_the_device_where_they_train(toy, monkeypatch):
+    """The average's counter of steps is on the CPU, where nccl does not reach."""
+    shared: list[int] = []
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda tensor, src: shared.append(tensor.data_ptr()))
+    classifier = build_classifier("small_cnn", NAMES, seed=0)
+    parts = (classifier, toy, RECIPE, 0, None, None, Share(), Watch())
+    training = classifier_module._Training(*parts)
+    training._share_statistics()
+    statistics = [*classifier.backbone.buffers(), *training.average.module.buffers()]
+    assert shared == [statistic.data_ptr() for statistic in statistics]
+    assert training.average.n_averaged.data_ptr() not in shared
 
 
 def both_work(folder: Path) -> None:

@@ -1,5 +1,6 @@
 import json
 import pickle
+import resource
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -88,12 +89,11 @@ def test_invariant_one_whose_maker_was_killed_is_made_anew(dataset_of, tmp_path)
     command = (
         "import sys, time\n"
         "from stl_ray.store import Dataset\n"
-        "from stl_ray.training import pack\n"
-        "made = pack._of_size\n"
+        "from stl_ray.training import pack, packing\n"
         "def slow(*arguments):\n"
         "    print('making', flush=True)\n"
         "    time.sleep(60)\n"
-        "pack._of_size = slow\n"
+        "packing.of_size = slow\n"
         f"with pack.packed(Dataset.open({dataset.storage.root!r}), {str(tmp_path)!r}): pass\n"
     )
     with subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.PIPE) as maker:
@@ -103,6 +103,18 @@ def test_invariant_one_whose_maker_was_killed_is_made_anew(dataset_of, tmp_path)
     assert not (left / "index.arrow").exists()
     with packed(dataset, str(tmp_path)) as pack:
         assert torch.equal(pack.pixels([7])[0].permute(1, 2, 0), torch.from_numpy(images[7]))
+
+
+def test_refuses_a_disk_that_gets_full_meanwhile_and_leaves_nothing(dataset_of, tmp_path):
+    dataset, _ = dataset_of()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"cannot be written to this node's disk .*train\.scratch"):
+            packed(dataset, str(tmp_path)).__enter__()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not [path for path in tmp_path.glob("stl-ray-*") if path.is_dir()]
 
 
 def test_invariant_processes_that_start_together_share_one(dataset_of, tmp_path):

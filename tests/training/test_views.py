@@ -3,7 +3,8 @@ import torch
 
 from stl_ray.config import TrainConfig
 from stl_ray.training.augmentation import augment
-from stl_ray.training.views import size_at, views
+from stl_ray.training.sizes import size_at
+from stl_ray.training.views import views
 
 IDS = [f"image {i}" for i in range(24)]
 FULL = TrainConfig(random_resized_crop=0.2, colour_jitter=0.3, rand_augment=9)

@@ -1,0 +1,55 @@
+"""The sizes of images that training sees, and whether the network takes them."""
+
+import torch
+
+from stl_ray.config.training import TrainConfig
+from stl_ray.errors import TrainingError
+from stl_ray.models import Classifier
+
+_GROWN_AT = 0.6  # share of the epochs after which images have their own size
+_STEP = 32  # pixels
+
+
+def size_at(epoch: int, config: TrainConfig, size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width that training sees in an epoch: the images' own, or smaller at first (progressive resizing).
+
+    Source: the schedule of FixRes and FFCV's ImageNet recipe: linear growth, here over 60 % of the epochs.
+    """
+    if config.start_size is None or config.start_size >= min(size):
+        return size
+    share = min(1.0, epoch / max(1, round(_GROWN_AT * config.epochs)))
+    side = config.start_size + share * (min(size) - config.start_size)
+    if share == 1.0:
+        return size
+    scale = max(config.start_size, int(side) // _STEP * _STEP) / min(size)
+    return round(size[0] * scale), round(size[1] * scale)
+
+
+def require_sizes(classifier: Classifier, config: TrainConfig, size: tuple[int, int]) -> None:
+    """Refuse images that the network cannot take, at their own size or at the first epoch's; tried with one of zeros.
+
+    Args:
+        classifier: its mode is put back.
+        config: the recipe.
+        size: height and width of the images.
+
+    Raises:
+        TrainingError: it cannot; the network's own words are in the message.
+    """
+    training = classifier.training
+    classifier.eval()
+    try:
+        for height, width in (size_at(0, config, size), size):
+            try:
+                with torch.no_grad():
+                    classifier(torch.zeros(1, 3, height, width, device=classifier.mean.device))
+            except (RuntimeError, AssertionError, ValueError) as error:
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                raise TrainingError(
+                    f"the network cannot take such images ({reason})",
+                    item=f"train.classifier={classifier.architecture}",
+                    expected="a size that it was made for; ingest.size sets the images', train.start_size the first epoch's",
+                    got=f"{height} x {width} pixels",
+                ) from error
+    finally:
+        classifier.train(training)
