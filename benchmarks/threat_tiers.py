@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -168,17 +169,36 @@ def _page(found: Mapping[str, TierScores], command: str, seconds: float) -> str:
 
 
 def _words(store: str, tiers: TierScores) -> list[str]:
-    """What each tier took, in a sentence for each defense."""
+    """What each attack took, in a sentence for each defense, and what that says."""
     lines = [f"{ROWS[store].capitalize()}:", ""]
-    return [*lines, *(f"- {defense_label(row.defense)}: {_taken(row)}." for row in tiers.rows), ""]
+    tell = _taken if tiers.cascade else _alone
+    lines += [f"- {defense_label(row.defense)}: {tell(row)}." for row in tiers.rows]
+    return [*lines, "", *(_reading(row) for row in tiers.rows if row.defense == "stl"), ""]
 
 
 def _taken(row: TierRow) -> str:
-    parts, before = [f"{row.steps[0].correct} of {row.images} right when clean"], row.steps[0].correct
-    for step in row.steps[1:]:
-        parts.append(f"{step.attack} ({step.tier}) takes {before - step.correct}")
-        before = step.correct
-    return f"{', '.join(parts)}; {before} are left"
+    parts = [
+        f"{step.attack} ({step.tier}) takes {before.correct - step.correct}" for before, step in pairwise(row.steps)
+    ]
+    return f"{row.steps[0].correct} of {row.images} right when clean, {', '.join(parts)}; {row.worst.correct} are left"
+
+
+def _alone(row: TierRow) -> str:
+    parts = [f"{step.attack} ({step.tier}) {step.held} of {step.attacked}" for step in row.steps[1:]]
+    clean, left = row.steps[0].correct, row.worst.correct
+    return f"{clean} of {row.images} right when clean; alone leave {', '.join(parts)}; {left} are left by all together"
+
+
+def _reading(row: TierRow) -> str:
+    """Whoever does not know the defense, beside whoever differentiates through it."""
+    blind = [step for step in row.steps if step.tier in ("T1a", "T1b", "T2")][-1].correct
+    adaptive = [step for step in row.steps if step.tier in ("T3", "T4")]
+    bpda, exact = ([step.correct for step in adaptive if step.tier == tier][-1] for tier in ("T3", "T4"))
+    return (
+        f"Of STL's images {row.steps[0].correct} are right when clean and {blind} after the attackers who do not have it (T1, "
+        f"T2); {bpda} after one who differentiates past it (T3), and {exact} after one who differentiates through it (T4). "
+        + ("What it adds against the first is no robustness against the others." if exact < blind else "")
+    ).rstrip()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -24,7 +24,7 @@ def test_identity_the_experiment_has_every_tier(store, tmp_path):
 
 
 def test_identity_what_the_attacks_take_adds_up():
-    counts = [("clean", "T0", 8), ("grey-apgd", "T1b", 6), ("exact-pgd", "T4", 1)]
+    counts = [("clean", "T0", 8), ("grey-apgd", "T1b", 6), ("bpda-pgd", "T3", 3), ("exact-pgd", "T4", 1)]
     steps = [
         {"attack": attack, "tier": tier, "attacked": 10, "held": count, "out_of_time": 0, "correct": count}
         | dict(zip(("accuracy", "low", "high"), wilson(count, 10), strict=True))
@@ -43,5 +43,11 @@ def test_identity_what_the_attacks_take_adds_up():
         strict=False,
     )  # fmt: skip
     page = threat_tiers._page({"u8": scores}, "a command", 1.0)
-    assert "- STL: 8 of 10 right when clean, grey-apgd (T1b) takes 2, exact-pgd (T4) takes 5; 1 are left." in page
+    assert (
+        "- STL: 8 of 10 right when clean, grey-apgd (T1b) takes 2, bpda-pgd (T3) takes 3, exact-pgd (T4) takes 2; 1 are left."
+        in page
+    )
+    assert (
+        "6 after the attackers who do not have it (T1, T2); 3 after one who differentiates past it (T3), and 1 " in page
+    )
     assert page.startswith("# ") and "| STL | 0.800" in page
