@@ -15,7 +15,7 @@ from stl_ray.defenses import Defense, Linearised, Pullback, Purified, SparseTran
 from stl_ray.defenses.base import require_gradient
 from stl_ray.space import Gradient
 
-FORWARD, BACKWARD, COLD, WARM, CERTIFIED, PULLBACK = (
+KINDS = FORWARD, BACKWARD, COLD, WARM, CERTIFIED, PULLBACK = (
     "forward passes", "backward passes", "projections", "warm projections", "certified projections",
     "products with the projection's Jacobian",
 )  # fmt: skip

@@ -164,8 +164,9 @@ def _execute(
         num_gpus=job.gpus(config) or None,
     )
     try:
-        for row in shards.iter_rows():
-            yield ShardSummary(**row)
+        # Nothing ahead: Ray Data would hold a shard back until the next one is done, which may take long.
+        for batch in shards.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
+            yield from (ShardSummary(**row) for row in batch.to_pylist())  # type: ignore[union-attr]  # a table
     except RayError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise IncompleteRunError(f"the actors cannot work ({lines[-1]})", item=job.label) from error

@@ -59,7 +59,7 @@ def test_a_dry_run_of_evaluate_counts_the_attacks_of_the_tiers_and_their_checks(
     for defense in ("jpeg", "stl", "stl_cluster"):
         for part in ("attack", "checks"):
             assert re.search(rf"evaluate/{defense}-under-{part} +1 +8 +8 +images .* <= ", text)
-            assert re.search(rf"evaluate/{defense}-under-{part}: for each image \d+ forward passes", text)
+            assert re.search(rf"evaluate/{defense}-under-{part}: for each image \d+ forward passes, \d+ backward", text)
     assert "evaluate: at most " in text
     assert not (tmp_path / "root" / "evaluate").exists()
 

@@ -4,11 +4,16 @@ import re
 import time
 import urllib.request
 
+import pyarrow as pa
 import pytest
 import ray
 
+from stl_ray.config import load_experiment
 from stl_ray.stages.progress import JobProgress
+from stl_ray.stages.runner import PlannedRun, ShardJob, run_shards
 from stl_ray.stages.worker import ShardSummary
+from stl_ray.stages.works import ShardOutput, TableWork
+from stl_ray.store import Dataset, PlannedShard
 
 pytestmark = pytest.mark.ray
 
@@ -59,3 +64,30 @@ def test_identity_prometheus_reads_the_figures_of_a_job(local_ray):
     ended = {f'stl_ray_{name}{{job="metrics-test"}}': value for name, value in
              {"done": 100, "in_flight": 0, "rate_now": 0}.items()}  # fmt: skip
     assert ended.items() <= _wait_for(ended).items()
+
+
+def test_invariant_a_shard_counts_while_the_next_one_is_made(local_ray, write_config, tmp_path, monkeypatch):
+    """Of shards that take minutes, one held back looks like a job that hangs."""
+    counted = tmp_path / "counted"
+
+    class Work(TableWork):
+        def table(self, run, shard):
+            return pa.table({"id": [f"id-{shard.number}"]})
+
+        def make(self, run, shard, table):
+            deadline = time.monotonic() + 20
+            while shard.number == 1 and not counted.exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            return ShardOutput(table.append_column("counted", [[counted.exists()]]))
+
+    count = JobProgress.shard
+
+    def noted(progress, summary):
+        count(progress, summary)
+        counted.touch()
+
+    monkeypatch.setattr(JobProgress, "shard", noted)
+    plan = [PlannedShard(number=n, source={}, rows=1, digest=str(n)) for n in range(2)]
+    run_shards(ShardJob("stage", [PlannedRun("stage/name", plan, {})], Work), load_experiment(write_config(tmp_path)))
+    tables = Dataset.open(str(tmp_path / "root" / "stage" / "name")).tables()
+    assert [table["counted"].to_pylist() for table in tables] == [[False], [True]]

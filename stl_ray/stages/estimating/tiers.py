@@ -26,6 +26,7 @@ from stl_ray.evaluation.counting import (
     COLD,
     FORWARD,
     GREY,
+    KINDS,
     PULLBACK,
     WARM,
     CountedClassifier,
@@ -102,7 +103,7 @@ def _step(folder: str, done: Progress, found: Measured | None, shards: int, work
     size, seconds, detail = done.bytes, 0.0, ""
     if found is not None:
         size, seconds = size + found.bytes * done.left, found.seconds * done.left
-        detail = "for each image " + ", ".join(f"{count} {kind}" for kind, count in found.images.items())
+        detail = "for each image " + ", ".join(f"{found.images[kind]} {kind}" for kind in KINDS if found.images[kind])
     return StepEstimate(
         folder, "images", done.rows, done.left, size, seconds, workers, shards, at_most=seconds > 0, detail=detail
     )
