@@ -87,11 +87,20 @@ def _stripes(tile: Problem, number: Tensor) -> Tensor:
 
 
 def _recoloured(tile: Problem, current: Tensor, stream: Tensor, side: Tensor) -> Tensor:
-    """One square of every image set to the full radius, in random colours."""
-    draw = uniform(tile.seeds, stream, (5,))
-    signs = torch.where(draw[:, 2:] < 0.5, -1.0, 1.0)[:, :, None, None] * column(tile.radius)
+    """One square of every image set to the full radius, in random colours that are not the square's own already."""
+    draw = uniform(tile.seeds, stream, (6,))
     inside = _inside(_window(tile, draw[:, :2], side), side)
-    return torch.where(inside, (tile.images + signs).clamp(0, 1), current)
+    signs = torch.where(draw[:, 2:5] < 0.5, -1.0, 1.0)
+    # A question saved, as in the authors' code: of the seven other colours one, by which channels are turned.
+    turns = (1 + (7 * draw[:, 5]).long())[:, None] >> torch.arange(3, device=draw.device) & 1
+    vain = (~inside | (_coloured(tile, signs) == current)).flatten(1).all(dim=1)
+    signs = torch.where(vain[:, None] & turns.bool(), -signs, signs)
+    return torch.where(inside, _coloured(tile, signs), current)
+
+
+def _coloured(tile: Problem, signs: Tensor) -> Tensor:
+    """Every image moved by its radius in all of its pixels, by one sign for each channel, (B, 3)."""
+    return (tile.images + signs[:, :, None, None] * column(tile.radius)).clamp(0, 1)
 
 
 def _window(tile: Problem, draw: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
