@@ -2,7 +2,8 @@
 
     <scratch>/stl-ray-<dataset>/images.bin     one image after the other: as pixels, or as they are stored
     <scratch>/stl-ray-<dataset>/index.arrow    id, label, place and length of each; written last
-    <scratch>/stl-ray-<dataset>.lock           held by all who use it, and by one while it is made or removed
+    <scratch>/stl-ray-<dataset>.lock           held by all who use it together, and by one who removes it
+    <scratch>/stl-ray-<dataset>.making         held by one who makes or removes it
 
 Parquet gives images by row groups, and a random order would read each group for each of its images. So the first rank on
 a node copies every image once, checked against the manifest, and all of them map the copy into memory: an epoch's order
@@ -111,23 +112,27 @@ def packed(
     folder = Path(scratch or tempfile.gettempdir()) / f"stl-ray-{_key(dataset, most_decoded)}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = folder.with_suffix(".lock").open("ab")
+        using = folder.with_suffix(".lock").open("ab")
+        making = folder.with_suffix(".making").open("ab")
     except OSError as error:
         raise StorageError(f"no folder for images on this node ({error})", item=str(folder.parent)) from error
-
-    def is_there_under(kind: int) -> bool:
-        fcntl.flock(lock, kind)
-        return (folder / "index.arrow").exists()
-
-    with lock:
-        # A lock is not changed in one step: after every change, look again.
-        while not is_there_under(fcntl.LOCK_SH):
-            if not is_there_under(fcntl.LOCK_EX):
+    index = folder / "index.arrow"
+    with using, making:
+        while True:
+            fcntl.flock(using, fcntl.LOCK_SH)
+            if index.exists():
+                break
+            # Nobody waits for those who use it: ranks wait for each other meanwhile.
+            fcntl.flock(using, fcntl.LOCK_UN)
+            fcntl.flock(making, fcntl.LOCK_EX)
+            if not index.exists():
                 make_pack(dataset, folder, most_decoded, tell)
+            fcntl.flock(making, fcntl.LOCK_UN)
         yield ImagePack(folder)
         # Not after a failure: the next attempt needs it.
         with suppress(BlockingIOError):  # another rank reads on
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(using, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(making, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -100,18 +100,18 @@ def test_invariant_a_death_within_an_epoch_changes_no_figure(victim, undisturbed
 def test_refuses_a_loss_that_is_not_finite_once_and_keeps_the_last_good_checkpoint(
     local_ray, undisturbed, write_config, tmp_path, capsys
 ):
-    # Weights grow a thousandfold at every step, past float32 in the third epoch.
-    config = write_config(tmp_path, train={**TWO_WORKERS, "learning_rate": 1.0, "weight_decay": 1000.0, "warmup": 0.0})
+    # Weights grow some thousandfold at every step, past float32 in the second epoch.
+    config = write_config(tmp_path, train={**TWO_WORKERS, "learning_rate": 1.0, "weight_decay": 2000.0, "warmup": 0.0})
     assert main(["ingest", config]) == 0
     assert main(["train", config]) == 1
     error = capsys.readouterr().err
-    assert "TrainingError: epoch 3 step " in error and "train/000" in error and "learning rate" in error
+    assert "TrainingError: epoch 2 step " in error and "train/000" in error and "learning rate" in error
     folder = tmp_path / "root" / "train" / "vanilla"
     assert not (folder / "model.json").exists()
-    assert [row["epoch"] for row in rows_of(tmp_path / "root")] == [1, 2]
+    assert [row["epoch"] for row in rows_of(tmp_path / "root")] == [1]
     (checkpoint,) = folder.glob("checkpoint-*")
     state = load_file(checkpoint)
-    assert state["epoch"] == 2 and all(tensor.isfinite().all() for tensor in state.values())
+    assert state["epoch"] == 1 and all(tensor.isfinite().all() for tensor in state.values())
 
 
 def test_refuses_an_image_without_a_label_by_its_id(local_ray, undisturbed, write_config, tmp_path, capsys):

@@ -1,8 +1,10 @@
+import fcntl
 import json
 import pickle
 import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -60,7 +62,7 @@ def test_roundtrip_every_image_at_its_place(most_decoded, dataset_of, tmp_path):
         assert pack.ids(places) == [f"id-{place}" for place in places]
         for got in (pack.pixels(places), pickle.loads(pickle.dumps(pack)).pixels(places)):
             assert torch.equal(got, torch.from_numpy(np.stack([images[p] for p in places])).permute(0, 3, 1, 2))
-    assert [path.suffix for path in (tmp_path / "scratch").iterdir()] == [".lock"]
+    assert sorted(path.suffix for path in (tmp_path / "scratch").iterdir()) == [".lock", ".making"]
 
 
 def test_invariant_two_that_share_it_make_it_once_and_the_last_removes_it(dataset_of, tmp_path):
@@ -103,6 +105,21 @@ def test_invariant_one_whose_maker_was_killed_is_made_anew(dataset_of, tmp_path)
     assert not (left / "index.arrow").exists()
     with packed(dataset, str(tmp_path)) as pack:
         assert torch.equal(pack.pixels([7])[0].permute(1, 2, 0), torch.from_numpy(images[7]))
+
+
+def test_invariant_nobody_who_uses_it_is_waited_for(dataset_of, tmp_path):
+    """Ranks wait for each other's gradients while they use it: one that waited for another's end would wait for ever."""
+    dataset, _ = dataset_of()
+    with packed(dataset, str(tmp_path)):
+        pass
+    (lock,) = tmp_path.glob("stl-ray-*.lock")
+    with lock.open("ab") as other, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        try:
+            count = pool.submit(lambda: len(packed(dataset, str(tmp_path)).__enter__())).result(timeout=10)
+        finally:
+            fcntl.flock(other, fcntl.LOCK_UN)
+    assert count == 42
 
 
 def test_refuses_a_disk_that_gets_full_meanwhile_and_leaves_nothing(dataset_of, tmp_path):
