@@ -80,8 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def load(data: Path, count: int) -> tuple[Classifier, Tensor, Tensor]:
-    """The network, and the first test images that it classifies rightly."""
+def load(data: Path, count: int, right: bool = True) -> tuple[Classifier, Tensor, Tensor]:
+    """The network, and the first test images: all of them, or those that it classifies rightly."""
     classifier = build_classifier("cifar_resnet20", [str(index) for index in range(10)], seed=0)
     load_weights(classifier, str((data / "weights" / "cifar10_resnet20.safetensors").absolute()))
     classifier.eval()
@@ -90,8 +90,10 @@ def load(data: Path, count: int) -> tuple[Classifier, Tensor, Tensor]:
     encoded = [image["bytes"] for image in table.column("image").to_pylist()]
     images = to_tensor([np.array(Image.open(io.BytesIO(data)).convert("RGB")) for data in encoded])
     labels = torch.tensor(table.column("label").to_pylist())
-    right = (predict(classifier, images) == labels).nonzero()[:count, 0]
-    return classifier, images[right], labels[right]
+    if not right:
+        return classifier, images[:count], labels[:count]
+    rows = (predict(classifier, images) == labels).nonzero()[:count, 0]
+    return classifier, images[rows], labels[rows]
 
 
 def race(match: Match, arguments: tuple[Path, int], rounds: int, progress: Progress) -> dict[str, Entry]:

@@ -90,7 +90,7 @@ def climb(problem: Problem, number: Tensor, loss: Loss, steps: int, eot: int) ->
     current = (images + _start(problem, number)).clamp(0, 1)
     logits, gradient = loss_gradient(problem.victim, current, labels, loss, eot)
     value = loss(logits, labels)
-    wrong = Best.none(images).or_else(current, logits, labels, loss)
+    wrong = Best.none(images).or_else(current, value, logits.argmax(dim=1) != labels)
     # The best by loss alone, which the step is judged by and taken back to.
     top, top_value, top_gradient = current, value, gradient
     checked_value, was_halved = value, torch.ones_like(wrong.beaten)
@@ -103,8 +103,8 @@ def climb(problem: Problem, number: Tensor, loss: Loss, steps: int, eot: int) ->
             ahead = _in_ball(images, mixed, radius, norm)
         previous, current = current, ahead
         logits, gradient = loss_gradient(problem.victim, current, labels, loss, eot)
-        wrong = wrong.or_else(current, logits, labels, loss)
         new = loss(logits, labels)
+        wrong = wrong.or_else(current, new, logits.argmax(dim=1) != labels)
         rises, value = rises + (new > value), new
         better = value > top_value
         top = torch.where(column(better), current, top)

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from stl_ray.attacks.families import Attempt
 from stl_ray.attacks.geometry import column
-from stl_ray.attacks.losses import Loss
 
 
 class Best(NamedTuple):
@@ -23,9 +22,8 @@ class Best(NamedTuple):
         lowest = images.new_full((len(images),), -torch.inf)
         return cls(images, lowest, torch.zeros_like(lowest, dtype=torch.bool))
 
-    def or_else(self, images: Tensor, logits: Tensor, labels: Tensor, loss: Loss) -> "Best":
-        """The better of this and an iterate, for every image."""
-        value, beaten = loss(logits, labels), logits.argmax(dim=1) != labels
+    def or_else(self, images: Tensor, value: Tensor, beaten: Tensor) -> "Best":
+        """The better of this and an iterate of such losses that is wrong or not, for every image."""
         better = torch.where(beaten == self.beaten, value > self.loss, beaten)
         return Best(
             torch.where(column(better), images, self.images),

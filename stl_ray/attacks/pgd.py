@@ -41,10 +41,11 @@ class ProjectedGradient(Restarted):
         best = Best.none(images)
         for _ in range(self.steps):
             logits, gradient = loss_gradient(problem.victim, current, labels, loss, self.eot)
-            best = best.or_else(current, logits, labels, loss)
+            best = best.or_else(current, loss(logits, labels), logits.argmax(dim=1) != labels)
             stepped = current - images + steepest(gradient, self.relative_step * problem.radius, norm)
             current = (images + projected(stepped, problem.radius, norm)).clamp(0, 1)
-        best = best.or_else(current, problem.victim.logits(current), labels, loss)
+        logits = problem.victim.logits(current)
+        best = best.or_else(current, loss(logits, labels), logits.argmax(dim=1) != labels)
         return best.attempt(torch.full_like(labels, self.steps * self.eot + 1))
 
 

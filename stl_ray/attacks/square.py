@@ -93,7 +93,10 @@ def _recoloured(tile: Problem, current: Tensor, stream: Tensor, side: Tensor) ->
     signs = torch.where(draw[:, 2:5] < 0.5, -1.0, 1.0)
     # A question saved, as in the authors' code: of the seven other colours one, by which channels are turned.
     turns = (1 + (7 * draw[:, 5]).long())[:, None] >> torch.arange(3, device=draw.device) & 1
-    vain = (~inside | (_coloured(tile, signs) == current)).flatten(1).all(dim=1)
+    proposed = torch.where(inside, _coloured(tile, signs), current)
+    vain = (proposed == current).flatten(1).all(dim=1)
+    if not bool(vain.any()):
+        return proposed
     signs = torch.where(vain[:, None] & turns.bool(), -signs, signs)
     return torch.where(inside, _coloured(tile, signs), current)
 
