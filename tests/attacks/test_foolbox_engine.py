@@ -26,13 +26,13 @@ def test_agrees_with_foolbox_itself_on_each_image(victim, images, labels):
 
 
 def test_invariant_random_attacks_repeat_and_leave_global_states_alone(victim, images, labels):
-    method = make_attack("HopSkipJumpAttack", {"steps": 2, "initial_gradient_eval_steps": 5}, "foolbox")
+    method = make_attack("HopSkipJumpAttack", {"steps": 1, "initial_gradient_eval_steps": 5}, "foolbox")
     torch_state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    whole = attack(method, victim, images, labels, slice(0, 3))
+    whole = attack(method, victim, images, labels, slice(0, 2))
     assert torch.equal(torch.random.get_rng_state(), torch_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
-    alone = attack(method, victim, images, labels, slice(2, 3))
-    assert torch.equal(whole.images[2:], alone.images)
+    alone = attack(method, victim, images, labels, slice(1, 2))
+    assert torch.equal(whole.images[1:], alone.images)
     assert int(whole.queries.min()) > 10
 
 

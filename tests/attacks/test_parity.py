@@ -47,7 +47,7 @@ def robust(victim, images, labels) -> float:
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_agrees_deepfool_with_foolbox(resnet, test_set, norm):
     foolbox = pytest.importorskip("foolbox")
-    images, labels, ids = test_set(24)
+    images, labels, ids = test_set(12)
     right = predict(resnet, images) == labels
     method = {"l2": foolbox.attacks.L2DeepFoolAttack, "linf": foolbox.attacks.LinfDeepFoolAttack}[norm]()
     peer = foolbox.PyTorchModel(resnet, bounds=(0, 1), device="cpu")
@@ -91,7 +91,11 @@ def test_agrees_carlini_wagner_finds_negative_logits_too(resnet, test_set):
 
     images, labels, ids = test_set(4)
     right = predict(resnet, images) == labels
-    assert ours("cw", Logarithmic(), images, labels, ids, binary_search_steps=5, steps=40).success[right].all()
+    assert (
+        ours("cw", Logarithmic(), images, labels, ids, binary_search_steps=2, initial_c=1.0, steps=30)
+        .success[right]
+        .all()
+    )
 
 
 BALLS = [Budget(kind="linf", size=8 / 255), Budget(kind="l2", size=0.5)]
@@ -129,7 +133,7 @@ def theirs_art(method, victim, images, labels, budget, **options):
     return robust(victim, found, labels)
 
 
-@pytest.mark.parametrize("budget", [*BALLS, *SMALL_BALLS], ids=str)
+@pytest.mark.parametrize("budget", SMALL_BALLS, ids=str)  # in the larger ones none stands
 def test_agrees_apgd_is_as_strong_as_torchattacks(resnet, test_set, budget):
     images, labels, ids = test_set(64)
     expected = theirs_torchattacks("APGD", resnet, images, labels, budget, steps=20, n_restarts=1)
