@@ -170,7 +170,8 @@ def _page(
             ],
             [_row(name, curve, aims=options.gpu) for name, curve in curves.items()],
         ),
-        "Images per second: of an epoch, the median. Waiting: share of the training's time without an image to train on. Curves: solid on training images, dashed on test images.",
+        "Images per second: of an epoch, the median. Waiting: share of the training's time without an image to train on. "
+        "Curves: solid on training images, dashed on test images.",
         *([f"![Curves]({options.output.stem}.png)"] if options.output else []),
     ]
     if accuracies:
