@@ -393,8 +393,8 @@ def _page(
         "started. Ours: `training_batches` on a node's copy of the shards, every image's view by (seed, epoch, id). "
         "ImageFolder: torchvision's DataLoader with its PIL transforms, over the same bytes as files."
         + (
-            " Ray Data: the same shards, the same views in `map_batches` on so many tasks, and one CPU more."
-            * options.ray_data
+            " Ray Data: the same shards, the same views in `map_batches` on so many tasks, and one CPU more; its full shuffle ends "
+            "every epoch before the next begins, which weighs more the fewer images there are." * options.ray_data
         ),
         _table(heads, rows),
         "## Reading in a random order",
