@@ -31,7 +31,7 @@ from stl_ray.models import build_classifier, load_weights, save_classifier
 from stl_ray.report.blocks import Section
 from stl_ray.report.names import defense_label
 from stl_ray.report.page import MARKDOWN, render
-from stl_ray.report.records import Scores, TierRow, TierScores
+from stl_ray.report.records import Scores, TierRow, TierScores, TierStep
 from stl_ray.report.tiers import tier_blocks
 from stl_ray.space import QuasiNaturalSpace
 from stl_ray.stages.inputs import dataset_of
@@ -177,14 +177,16 @@ def _words(store: str, tiers: TierScores) -> list[str]:
 
 
 def _taken(row: TierRow) -> str:
-    parts = [
-        f"{step.attack} ({step.tier}) takes {before.correct - step.correct}" for before, step in pairwise(row.steps)
-    ]
+    parts = [f"{_named(step)} takes {before.correct - step.correct}" for before, step in pairwise(row.steps)]
     return f"{row.steps[0].correct} of {row.images} right when clean, {', '.join(parts)}; {row.worst.correct} are left"
 
 
+def _named(step: TierStep) -> str:
+    return f"{step.attack} ({step.tier})" if step.tier != "checks" else f"the {step.attack}"
+
+
 def _alone(row: TierRow) -> str:
-    parts = [f"{step.attack} ({step.tier}) {step.held} of {step.attacked}" for step in row.steps[1:]]
+    parts = [f"{_named(step)} {step.held} of {step.attacked}" for step in row.steps[1:]]
     clean, left = row.steps[0].correct, row.worst.correct
     return f"{clean} of {row.images} right when clean; alone leave {', '.join(parts)}; {left} are left by all together"
 

@@ -16,6 +16,7 @@ class ThreatTier(StrEnum):
     T3 = "T3"
     T4 = "T4"
     T5 = "T5"
+    CHECKS = "checks"
 
 
 KNOWLEDGE: dict[ThreatTier, str] = {
@@ -28,6 +29,7 @@ KNOWLEDGE: dict[ThreatTier, str] = {
     ThreatTier.T3: "adaptive: crafted through the defense, its Jacobian taken for the identity (BPDA)",
     ThreatTier.T4: "white-box: crafted through the defense with its exact gradient",
     ThreatTier.T5: "gradient-free: crafted by queries to the deployed pipeline",
+    ThreatTier.CHECKS: "whatever the sanity checks tried within the budget: restarts, other losses, steps and clusters",
 }
 """One line on each, as the report shows it."""
 

@@ -19,7 +19,7 @@ def test_identity_the_experiment_has_every_tier(store, tmp_path):
     experiment = threat_tiers._experiment(tmp_path, store, options)
     preflight(experiment)
     tiers = {item.tier for item in experiment.evaluate.tiers.attacks}
-    assert tiers | {"T0", "T1a"} == set(KNOWLEDGE)
+    assert tiers | {"T0", "T1a", "checks"} == set(KNOWLEDGE)
     assert experiment.evaluate.tiers.budget.store == experiment.attack.sets[0].store == store
 
 

@@ -129,8 +129,8 @@ def test_identity_an_attack_that_no_image_survived_to_has_a_step():
 def test_identity_a_further_attack_on_some_images_counts_in_the_worst_case(cascade, attacked, held):
     rows = [*CASCADE[1:], CASCADE[3], CASCADE[3]]  # three survivors
     further = {"test/0": 3, "test/2": 4, "test/3": 0}
-    whole = with_further(table(rows), "more", ThreatTier.T4, further, cascade)
-    scores = cascade_scores(whole, "stl", {**ORDER, "more": ThreatTier.T4})
+    whole = with_further(table(rows), "more", ThreatTier.CHECKS, further, cascade)
+    scores = cascade_scores(whole, "stl", {**ORDER, "more": ThreatTier.CHECKS})
     last = scores["steps"][-1]
     assert (last["attacked"], last["held"], last["correct"]) == (attacked, held, 2)
     assert scores["worst"]["correct"] == 2

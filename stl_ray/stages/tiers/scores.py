@@ -38,9 +38,9 @@ def tier_scores(experiment: Experiment, chance: float) -> dict[str, Any] | None:
             scores = cascade_scores(table, name, attacks)
         else:
             probes = Probes.of(_whole(experiment, layout.probes(name)), name)
-            attacks[CHECKS] = ThreatTier.T4 if context.behind[name].strongest == "exact" else ThreatTier.T3
+            attacks[CHECKS] = ThreatTier.CHECKS
             found = fallen(probes, budget_of(tiers.budget))
-            scores = cascade_scores(with_further(table, CHECKS, attacks[CHECKS], found, tiers.cascade), name, attacks)
+            scores = cascade_scores(with_further(table, CHECKS, ThreatTier.CHECKS, found, tiers.cascade), name, attacks)
             flags = check_all(
                 probes,
                 chance=chance,

@@ -63,6 +63,9 @@ def _scores(evaluated) -> None:
         assert correct == sorted(correct, reverse=True)
         assert row["worst"]["correct"] == correct[-1]
         assert (row["images"], row["complete"]) == (7, True)
+        # As the report shows them, tier after tier.
+        tiers_in_order = [step["tier"] for step in steps]
+        assert tiers_in_order == sorted(tiers_in_order, key=list(scores["knowledge"]).index)
         checks = [flag["check"] for flag in row["flags"]]
         assert checks == ([] if row["defense"] == "none" else [f"H{number}" for number in range(1, 16)])
 
