@@ -177,8 +177,9 @@ def _words(store: str, tiers: TierScores) -> list[str]:
 
 
 def _taken(row: TierRow) -> str:
-    parts = [f"{_named(step)} takes {before.correct - step.correct}" for before, step in pairwise(row.steps)]
-    return f"{row.steps[0].correct} of {row.images} right when clean, {', '.join(parts)}; {row.worst.correct} are left"
+    parts = [f"{before.correct - step.correct} to {_named(step)}" for before, step in pairwise(row.steps)]
+    clean, left = row.steps[0].correct, row.worst.correct
+    return f"{clean} of {row.images} right when clean, of which fall {', '.join(parts)}; {left} are left"
 
 
 def _named(step: TierStep) -> str:

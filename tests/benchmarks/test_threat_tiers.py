@@ -44,7 +44,7 @@ def test_identity_what_the_attacks_take_adds_up():
     )  # fmt: skip
     page = threat_tiers._page({"u8": scores}, "a command", 1.0)
     assert (
-        "- STL: 8 of 10 right when clean, grey-apgd (T1b) takes 2, bpda-pgd (T3) takes 3, exact-pgd (T4) takes 2; 1 are left."
+        "- STL: 8 of 10 right when clean, of which fall 2 to grey-apgd (T1b), 3 to bpda-pgd (T3), 2 to exact-pgd (T4);"
         in page
     )
     assert (
