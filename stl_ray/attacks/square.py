@@ -38,12 +38,12 @@ class Square(Restarted):
 
     def attempt(self, problem: Problem, number: Tensor) -> Attempt:
         """See `Restarted.attempt`."""
-        best = Attempt(*problem.tiled(self._begun, number))
+        best, sides = Attempt(*problem.tiled(self._begun, number)), self._sides(problem)
         while len(left := (~best.beaten & (best.queries < self.queries)).nonzero()[:, 0]):
             rows, ahead = lanes(left, self.queries - best.queries[left], problem.tile)
             at = best.queries[rows] - 1 + ahead
             here, streams = problem.rows(rows), number[rows] * self.queries + at
-            proposed, loss, beaten = here.tiled(self._proposed, best.images[rows], streams, self._sides(problem, at))
+            proposed, loss, beaten = here.tiled(self._proposed, best.images[rows], streams, sides[at])
             better = beaten | (loss > best.loss[rows])
             # The first that is accepted; those after it were made from a point that is no longer the image's.
             never = torch.full_like(best.queries, self.queries)
@@ -68,13 +68,13 @@ class Square(Restarted):
         logits = tile.victim.logits(proposed)
         return proposed, margin(logits, tile.labels), logits.argmax(dim=1) != tile.labels
 
-    def _sides(self, problem: Problem, at: Tensor) -> Tensor:
-        """The side of every proposal's square, odd and at least 3 in L2; (B,)."""
+    def _sides(self, problem: Problem) -> Tensor:
+        """The side of the square of every proposal by its number, odd and at least 3 in L2; (queries,) int64."""
         height, width = problem.images.shape[-2:]
-        whole = [round(sqrt(self._share(number) * height * width)) for number in at.tolist()]
+        whole = [round(sqrt(self._share(number) * height * width)) for number in range(self.queries)]
         if problem.norm == "l2":
             whole = [max(side, 3) + 1 - max(side, 3) % 2 for side in whole]
-        return torch.tensor([min(max(side, 1), height, width) for side in whole], device=at.device)
+        return torch.tensor([min(max(side, 1), height, width) for side in whole], device=problem.images.device)
 
     def _share(self, at: int) -> float:
         return float(self.share / 2 ** sum(at * 10_000 // self.queries > bound for bound in _HALVINGS))
