@@ -17,7 +17,7 @@ quickstart: $(STAMP)
 	$(BIN)/stl-ray quickstart $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 test-s3: $(STAMP) ceph
 	$(BIN)/python -m pytest -m s3 $(ARGS)

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,21 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
     """Among several processes (`make test`): one Ray and one S3 server, so one process for all that need them."""
-    for item in items:
-        heavy = item.get_closest_marker("ray") or item.get_closest_marker("s3")
-        item.add_marker(pytest.mark.xdist_group("ray" if heavy else str(item.path)))
+    from xdist.scheduler import LoadScopeScheduling
+
+    @cache
+    def scope(path: str) -> str:
+        text = (config.rootpath / path).read_text()
+        return "ray" if "mark.ray" in text or "mark.s3" in text else path
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return scope(nodeid.partition("::")[0])
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
