@@ -72,6 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
         # After every row, for the whole takes half an hour: what a run that is cut short found is not lost.
         page = _page(rows, options, command_line("benchmarks.attacks_parity", given), time.monotonic() - start)
         if options.output is not None:
+            options.output.parent.mkdir(parents=True, exist_ok=True)
             options.output.write_text(page, encoding="utf-8")
     print(page)
     return 0 if all(row.met for row in rows) else 1
