@@ -32,8 +32,3 @@ tiers/       the second half of `evaluate`: attacks that know of the defense, an
 gallery      images for the report
 ingest, fit, project, train, attack, evaluate   one file per job, each with `run(experiment)`
 """
-
-import os
-
-# Read when ray is imported. Else a thread that goes on while an interrupted job ends would start a Ray anew, or join it.
-os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
