@@ -34,9 +34,9 @@ from stl_ray.images import encode_png, image_schema, to_uint8
 from stl_ray.models import build_classifier
 from stl_ray.store import Dataset, PlannedShard, Run, Storage
 from stl_ray.training import ImagePack, Share, packed
-from stl_ray.training.batches import permutation
-from stl_ray.training.loader import training_batches
-from stl_ray.training.views import views
+from stl_ray.training.data.batches import permutation
+from stl_ray.training.data.loader import training_batches
+from stl_ray.training.data.views import views
 
 AHEAD = 4
 """Batches that a loader's process has in hand, ours and torchvision's."""

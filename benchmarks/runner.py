@@ -21,7 +21,7 @@ from benchmarks.pages import command_line, commit
 from benchmarks.runner_audit import CASES, Peer, Shards, disturb
 from benchmarks.runner_page import BARE, OURS, PEER, WORKERS, Audits, Result, Round, report
 from benchmarks.runner_workload import Workload, experiment_at, make_workload
-from stl_ray.stages.session import ray_session
+from stl_ray.runtime.session import ray_session
 
 SHARDS = {32: (20, 1000), 224: (16, 40)}
 """Shards and images in each by size: at 32 pixels as `ingest` makes them by default, at 224 so that they take as long."""

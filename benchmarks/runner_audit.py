@@ -23,8 +23,7 @@ import yaml
 from benchmarks import runner_peer
 from benchmarks.runner_workload import Workload
 from stl_ray.errors import IncompleteRunError
-from stl_ray.stages.inputs import run_of
-from stl_ray.store import Dataset
+from stl_ray.store import Dataset, Run
 from stl_ray.store.shards import ids_of
 
 CASES = {
@@ -98,7 +97,7 @@ class Shards:
         config = folder / "experiment.yaml"
         config.write_text(yaml.safe_dump(workload.experiment.model_dump(mode="json")))
         self.command = [sys.executable, "-m", "stl_ray.cli", "project", str(config)]
-        self._run = run_of(workload.experiment.root, workload.projected)
+        self._run = Run.open(workload.experiment.root, workload.projected)
         shutil.rmtree(self._run.storage.root, ignore_errors=True)
 
     def progress(self) -> tuple[int, set[str]]:

@@ -19,8 +19,8 @@ from benchmarks.resources import _context
 from benchmarks.runner_processes import Watch
 from benchmarks.runner_rates import Done, Timeline
 from stl_ray.images import decode, encode_png, image_schema, to_tensor, to_uint8
+from stl_ray.pipeline.batches import BATCH, STORED_PIXELS
 from stl_ray.space import QuasiNaturalSpace
-from stl_ray.stages.records import BATCH, STORED_PIXELS
 
 SCHEMA = image_schema("image", None)
 

@@ -32,11 +32,11 @@ from benchmarks.runner_workload import SPLIT, ingest, photographs
 from stl_ray.config import StlConfig
 from stl_ray.defenses import Defense, make_defense
 from stl_ray.images import decode, encode_png, to_tensor, to_uint8
+from stl_ray.pipeline.batches import STORED_PIXELS, batch_size, plan_parts
+from stl_ray.pipeline.purify import purify_table
+from stl_ray.runtime.concurrency import CALLS, TURNS, bind, bind_thread
+from stl_ray.runtime.shard_task import ShardOutput, TableWork
 from stl_ray.space import QuasiNaturalSpace
-from stl_ray.stages.computing import CALLS, TURNS, bind, bind_thread
-from stl_ray.stages.purify import purify_table
-from stl_ray.stages.records import STORED_PIXELS, batch_size, plan_parts
-from stl_ray.stages.works import ShardOutput, TableWork
 from stl_ray.store import Dataset, Layout, PlannedShard, Run, Storage
 from stl_ray.store.plan import read_shard
 

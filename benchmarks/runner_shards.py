@@ -7,11 +7,11 @@ from pathlib import Path
 from benchmarks.runner_processes import Watch
 from benchmarks.runner_rates import Done, Timeline
 from benchmarks.runner_workload import Workload
-from stl_ray.stages import project
-from stl_ray.stages.computing import CALLS
-from stl_ray.stages.inputs import run_of
-from stl_ray.stages.record import job_session
-from stl_ray.stages.status import statuses
+from stl_ray.pipeline import project
+from stl_ray.runtime.concurrency import CALLS
+from stl_ray.runtime.job_log import job_session
+from stl_ray.runtime.job_status import statuses
+from stl_ray.store import Run
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def measure(workload: Workload, actors: int) -> Shards:
 
 def done_in(workload: Workload) -> list[Done]:
     """The shards that have a receipt."""
-    run = run_of(workload.experiment.root, workload.projected)
+    run = Run.open(workload.experiment.root, workload.projected)
     folder = Path(run.storage.root)
     return [
         Done(

@@ -15,10 +15,9 @@ import pyarrow as pa
 
 from benchmarks.scale_phases import Phase, Phases, processes
 from stl_ray.images import image_schema
-from stl_ray.stages.computing import CALLS
-from stl_ray.stages.inputs import run_of
-from stl_ray.stages.records import plan_parts
-from stl_ray.stages.runner import _pending
+from stl_ray.pipeline.batches import plan_parts
+from stl_ray.runtime.concurrency import CALLS
+from stl_ray.runtime.shard_runner import _pending
 from stl_ray.store import Dataset, Layout, PlannedShard, Run, verify
 from stl_ray.store.lease import held
 from stl_ray.store.plan import read_shard
@@ -53,7 +52,7 @@ def folder_plan(images: int) -> Iterator[PlannedShard]:
 
 def begin(root: str, images: int) -> list[Phase]:
     """The first driver, which dies when it has planned."""
-    run, phases = run_of(root, _FOLDER), Phases()
+    run, phases = Run.open(root, _FOLDER), Phases()
     with held([run.storage]), phases.phase("first driver: plan"):
         run.start(folder_plan(images), identity=_IDENTITY, environment={})
     return phases
@@ -68,7 +67,7 @@ def work(root: str, images: int, size: int = TINY) -> float:
 
 def _work(root: str, size: int, numbers: Sequence[int]) -> float:
     start = time.perf_counter()
-    make_shards(run_of(root, _FOLDER), numbers, partial(images_of, size=size))
+    make_shards(Run.open(root, _FOLDER), numbers, partial(images_of, size=size))
     return time.perf_counter() - start
 
 
@@ -99,7 +98,7 @@ def images_of(shard: PlannedShard, size: int = TINY) -> pa.Table:
 
 def finish(root: str, images: int) -> list[Phase]:
     """The second driver, which finds every shard done; and the next stage's, which plans from the manifest."""
-    run, phases = run_of(root, _FOLDER), Phases()
+    run, phases = Run.open(root, _FOLDER), Phases()
     with held([run.storage]):
         with phases.phase("plan again, compare"):
             run.start(folder_plan(images), identity=_IDENTITY, environment={})
@@ -111,7 +110,7 @@ def finish(root: str, images: int) -> list[Phase]:
         raise RuntimeError(f"{len(left)} shards left, {manifest['rows']} rows")
     with phases.phase("plan of the next stage"):
         dataset = Dataset.open(Layout(root).uri(_FOLDER))
-        run_of(root, _NEXT).start(plan_parts(dataset), identity={"input": dataset.digest}, environment={})
+        Run.open(root, _NEXT).start(plan_parts(dataset), identity={"input": dataset.digest}, environment={})
     return phases.summed("next driver, in all")
 
 

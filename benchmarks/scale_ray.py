@@ -14,12 +14,12 @@ import pyarrow as pa
 from benchmarks.memory import Growth
 from benchmarks.scale_protocol import make_shards
 from stl_ray.config import Experiment
-from stl_ray.stages.inputs import dataset_of, run_of
-from stl_ray.stages.records import plan_parts
-from stl_ray.stages.runner import PlannedRun, ShardJob, run_shards
-from stl_ray.stages.session import ray_session
-from stl_ray.stages.works import ShardOutput, TableWork
-from stl_ray.store import Layout, PlannedShard
+from stl_ray.pipeline.batches import plan_parts
+from stl_ray.pipeline.inputs import dataset_of
+from stl_ray.runtime.session import ray_session
+from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
+from stl_ray.runtime.shard_task import ShardOutput, TableWork
+from stl_ray.store import Layout, PlannedShard, Run
 
 _SAMPLE_S = 0.5
 
@@ -100,7 +100,7 @@ def bare(root: str) -> float:
     """Seconds of a bare loop over all shards, without Ray."""
     layout = Layout(root)
     dataset = dataset_of(root, layout.ingested("train"))
-    run = run_of(root, layout.projected("bare", "train"))
+    run = Run.open(root, layout.projected("bare", "train"))
     work = IdentityWork(root, layout.ingested("train"))
     start = time.perf_counter()
     run.start(plan_parts(dataset), identity={"input": dataset.digest}, environment={})

@@ -19,9 +19,8 @@ from stl_ray.config import Source
 from stl_ray.images import image_schema
 from stl_ray.images.readers import open_reader
 from stl_ray.images.readers.fetching import LISTINGS
-from stl_ray.stages.ingest import _numbered
-from stl_ray.stages.inputs import run_of
-from stl_ray.store import Storage
+from stl_ray.pipeline.ingest import _numbered
+from stl_ray.store import Run, Storage
 from stl_ray.store.shards import ids_of
 
 KINDS = ("folder", "tar", "parquet")
@@ -91,7 +90,7 @@ _MAKERS: dict[str, Callable[[Storage, int], None]] = {
 
 def plan(kind: str, place: str, images: int, root: str) -> Phase:
     """Plan a run of ingest, in a folder of its own."""
-    phases, run = Phases(), run_of(root, f"ingest/{kind}-{images}")
+    phases, run = Phases(), Run.open(root, f"ingest/{kind}-{images}")
     with phases.phase(kind):
         reader = open_reader(Source(format=kind, path=place), split="train")
         run.start(_numbered(reader.plan(SHARD)), identity={"class_names": reader.class_names}, environment={})

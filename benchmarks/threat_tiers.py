@@ -28,14 +28,14 @@ from stl_ray.config.sections import DictionaryConfig
 from stl_ray.csc import Dictionary
 from stl_ray.csc.learning import learn_dictionary
 from stl_ray.models import build_classifier, load_weights, save_classifier
+from stl_ray.pipeline.batches import class_names
+from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.report.blocks import Section
 from stl_ray.report.names import defense_label
 from stl_ray.report.page import MARKDOWN, render
 from stl_ray.report.records import Scores, TierRow, TierScores, TierStep
 from stl_ray.report.tiers import tier_blocks
 from stl_ray.space import QuasiNaturalSpace
-from stl_ray.stages.inputs import dataset_of
-from stl_ray.stages.records import class_names
 from stl_ray.store import Layout, Storage
 from stl_ray.store.layout import VANILLA
 

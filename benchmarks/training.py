@@ -28,7 +28,7 @@ from stl_ray.cli import main as stl_ray
 from stl_ray.config import RayConfig, bundled
 from stl_ray.report import charts
 from stl_ray.report.records import TrainingEpoch
-from stl_ray.stages.session import ray_session
+from stl_ray.runtime.session import ray_session
 
 AIMS = {"vanilla": 0.93, "retrained-stl_cluster": 0.90}
 """Validation accuracy on x and on T(x); the paper's are 0.9298 and 0.9011 (Table 1)."""

@@ -3,7 +3,8 @@
 The rooms, from the top; imports go down only:
 
     cli          `stl-ray JOB CONFIG [key=value ...]`
-    stages       the only Ray: session, shard runner, one file per job
+    pipeline     the jobs: ingest, fit, project, train, attack, evaluate
+    runtime      the machinery on Ray, which knows no job: session, shard runner, training workers, submission
     report       tables, figures and the page, from stored scores
     training     training without Ray: classifiers, the autoencoder, the whole space on one machine
     evaluation   scores from predictions

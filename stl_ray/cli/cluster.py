@@ -78,9 +78,9 @@ def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None
 
 def _submit(options: argparse.Namespace) -> int:
     experiment = load_experiment(options.config, options.overrides)
-    from stl_ray.stages.dashboard import connect, follow
-    from stl_ray.stages.preflight import preflight
-    from stl_ray.stages.submission import submit
+    from stl_ray.pipeline.preflight import preflight
+    from stl_ray.runtime.submission.client import connect, follow
+    from stl_ray.runtime.submission.submit import submit
 
     preflight(experiment)
     if places := _only_here(experiment):
@@ -101,8 +101,8 @@ def _submit(options: argparse.Namespace) -> int:
 
 
 def _cancel(options: argparse.Namespace) -> int:
-    from stl_ray.stages.dashboard import connect
-    from stl_ray.stages.submission import cancel
+    from stl_ray.runtime.submission.client import connect
+    from stl_ray.runtime.submission.submit import cancel
 
     status = cancel(connect(options.address), options.submission)
     if status == "STOPPED":
@@ -114,9 +114,9 @@ def _cancel(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     experiment = load_experiment(options.config, options.overrides)
-    from stl_ray.stages.doctor import disagreements, examine
-    from stl_ray.stages.preflight import preflight
-    from stl_ray.stages.session import ray_session
+    from stl_ray.pipeline.preflight import preflight
+    from stl_ray.runtime.session import ray_session
+    from stl_ray.runtime.submission.node_check import disagreements, examine
 
     preflight(experiment)
     with ray_session(experiment.ray):

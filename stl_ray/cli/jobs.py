@@ -59,9 +59,9 @@ def _job(options: argparse.Namespace) -> int:
 
 
 def _estimate(job: str, experiment: Experiment) -> None:
-    from stl_ray.stages.estimating import estimate
-    from stl_ray.stages.preflight import preflight
-    from stl_ray.stages.session import ray_session
+    from stl_ray.pipeline.estimate import estimate
+    from stl_ray.pipeline.preflight import preflight
+    from stl_ray.runtime.session import ray_session
 
     preflight(experiment)
     with ray_session(experiment.ray):
@@ -95,7 +95,7 @@ def _quickstart(options: argparse.Namespace) -> int:
     overrides = list(options.overrides)
     config = overrides.pop(0) if overrides and "=" not in overrides[0] else bundled("quickstart")
     experiment = load_experiment(config, overrides)
-    from stl_ray.stages.session import ray_session
+    from stl_ray.runtime.session import ray_session
 
     with ray_session(experiment.ray):
         for job in JOBS:
@@ -105,8 +105,8 @@ def _quickstart(options: argparse.Namespace) -> int:
 
 def run_job(job: str, experiment: Experiment) -> None:
     """Run one job of an experiment and print one line of what came of it."""
-    from stl_ray.stages.preflight import preflight
-    from stl_ray.stages.record import job_session
+    from stl_ray.pipeline.preflight import preflight
+    from stl_ray.runtime.job_log import job_session
 
     preflight(experiment)
     with job_session(job, experiment) as counts:
@@ -115,9 +115,9 @@ def run_job(job: str, experiment: Experiment) -> None:
 
 
 def _run_stage(job: str, experiment: Experiment) -> dict[str, Any]:
-    from stl_ray.stages.session import ray_session
+    from stl_ray.runtime.session import ray_session
 
-    stage = importlib.import_module(f"stl_ray.stages.{job}")
+    stage = importlib.import_module(f"stl_ray.pipeline.{job}")
     with ray_session(experiment.ray):
         counts: dict[str, Any] = stage.run(experiment)
     return counts

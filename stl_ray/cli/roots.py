@@ -99,7 +99,7 @@ def _recounted(folder: str, name: str) -> dict[str, Any]:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from stl_ray.stages.status import statuses
+    from stl_ray.runtime.job_status import statuses
 
     records = statuses(options.folder)
     if not records:

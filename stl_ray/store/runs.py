@@ -43,6 +43,12 @@ class Run:
     stage: str
     name: str
 
+    @classmethod
+    def open(cls, root: str, folder: str) -> "Run":
+        """The run in a folder of an experiment's root (see store.layout), finished, begun or not there yet."""
+        stage, _, name = folder.partition("/")
+        return cls(Storage.open(root).below(folder), stage, name)
+
     def start(
         self, plan: Iterable[PlannedShard], *, identity: Mapping[str, Any], environment: Mapping[str, Any]
     ) -> None:

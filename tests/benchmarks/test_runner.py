@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stl_ray.stages.purify import purify_table
-from stl_ray.stages.records import pixels_of
+from stl_ray.pipeline.batches import pixels_of
+from stl_ray.pipeline.purify import purify_table
 
 pytest.importorskip("sporco")
 
@@ -118,7 +118,7 @@ def test_identity_a_workload_is_a_finished_dataset(load, tmp_path: Path) -> None
 
 
 def test_agrees_the_bare_loop_makes_the_images_that_project_makes(load, tmp_path: Path) -> None:
-    inputs = importlib.import_module("stl_ray.stages.inputs")
+    inputs = importlib.import_module("stl_ray.pipeline.inputs")
     workload = load("runner_workload").make_workload(tmp_path / "root", 32, shards=1, shard_size=70, data=None)
     table = workload.clean.read(workload.clean.parts[0])
     (defense,) = inputs.make_defenses(workload.experiment).values()

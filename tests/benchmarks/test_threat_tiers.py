@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks import threat_tiers
 from stl_ray.evaluation import KNOWLEDGE
+from stl_ray.pipeline.preflight import preflight
 from stl_ray.report.records import TierScores
-from stl_ray.stages.preflight import preflight
 from stl_ray.statistics import wilson
 
 

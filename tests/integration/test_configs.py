@@ -12,7 +12,7 @@ from stl_ray.cli import main
 from stl_ray.config import load_experiment
 from stl_ray.images.readers import open_reader
 from stl_ray.models import build_classifier, load
-from stl_ray.stages.preflight import preflight
+from stl_ray.pipeline.preflight import preflight
 from stl_ray.store import Dataset
 from stl_ray.training import ImagesInMemory, train_classifier, trained_weights
 

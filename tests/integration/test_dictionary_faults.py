@@ -20,10 +20,9 @@ from stl_ray.csc import Dictionary, learn_dictionary
 from stl_ray.csc.learning import learn, partition
 from stl_ray.errors import TensorError, TrainingError
 from stl_ray.images import to_tensor
-from stl_ray.stages.fitting import crew as crew_module
-from stl_ray.stages.fitting import dictionaries
-from stl_ray.stages.fitting.crew import BlockRows, RayCrew, Worker
-from stl_ray.stages.records import pixels_of
+from stl_ray.pipeline.batches import pixels_of
+from stl_ray.pipeline.fit import block_workers, dictionaries
+from stl_ray.pipeline.fit.block_workers import BlockRows, RayCrew, Worker
 from stl_ray.store import Dataset
 from stl_ray.store.lease import LOCK
 from stl_ray.training import fit_space
@@ -104,7 +103,7 @@ def test_invariant_any_number_of_workers_learns_the_same_bits(hired, recipe, alo
         def __init__(self, experiment, *more):
             super().__init__(experiment.model_copy(update={"ray": RayConfig()}), *more)
 
-    monkeypatch.setattr(crew_module, "Worker", Half)
+    monkeypatch.setattr(block_workers, "Worker", Half)
     with hired(workers, cpus=0.5) as crew:
         assert len(crew._workers) == workers
         for method in ("consensus", "online"):
@@ -125,7 +124,7 @@ def test_invariant_workers_that_die_at_any_question_cost_nothing(hired, recipe, 
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().answer(number, question, *arguments)
 
-    monkeypatch.setattr(crew_module, "Worker", Dying)
+    monkeypatch.setattr(block_workers, "Worker", Dying)
     with hired(2) as crew:
         assert learned_by(crew, recipe("consensus")) == alone("consensus")
         assert learned_by(crew, recipe("online")) == alone("online")
@@ -163,7 +162,7 @@ def test_refuses_what_a_worker_refuses_and_says_why(hired, monkeypatch):
         (Strict, TensorError, "^id-7: too flat; expected texture$"),
         (Other, TrainingError, r"universal: a worker failed .* another version of stl-ray; expected 9\.9"),
     ):
-        monkeypatch.setattr(crew_module, "Worker", worker)
+        monkeypatch.setattr(block_workers, "Worker", worker)
         with pytest.raises(kind, match=message), hired(1) as crew:
             crew.patches(1, range(2))
     assert everything_free()
@@ -180,8 +179,8 @@ def test_refuses_a_worker_that_always_dies_and_names_its_dictionary(prepared, mo
         def _ask(self, blocks, question, arguments):
             return super()._ask(blocks, "die" if self._name == "cluster_0" else question, arguments)
 
-    monkeypatch.setattr(crew_module, "Worker", Dying)
-    monkeypatch.setattr(crew_module, "DEATHS", 1)
+    monkeypatch.setattr(block_workers, "Worker", Dying)
+    monkeypatch.setattr(block_workers, "DEATHS", 1)
     monkeypatch.setattr(dictionaries, "RayCrew", Doomed)
     assert main(["fit", prepared]) == 1
     error = capsys.readouterr().err

@@ -25,9 +25,9 @@ from stl_ray.config import load_experiment
 from stl_ray.errors import ConfigError, IncompleteRunError, StorageError
 from stl_ray.images import encode_png
 from stl_ray.models import build_classifier, load
-from stl_ray.stages import ingest
-from stl_ray.stages.runner import PlannedRun, ShardJob, run_shards
-from stl_ray.stages.works import ShardOutput, TableWork
+from stl_ray.pipeline import ingest
+from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
+from stl_ray.runtime.shard_task import ShardOutput, TableWork
 from stl_ray.store import Dataset, PlannedShard, verify
 from stl_ray.training import packed, train_classifier
 
@@ -92,8 +92,7 @@ def _experiment(write_config, folder):
 LATE_WRITER = """
 import json, os, signal, sys
 import pyarrow as pa
-from stl_ray.stages.inputs import run_of
-run = run_of(sys.argv[1], "stage/name")
+run = Run.open(sys.argv[1], "stage/name")
 shard = run.plan().shard(2)
 table = pa.table({"id": [f"id-{number}" for number in range(20, 30)], "made": ["late"] * 10})
 os.kill(os.getpid(), signal.SIGSTOP)

@@ -13,15 +13,15 @@ import torch
 
 from stl_ray.config import load_experiment
 from stl_ray.errors import ConfigError, RunIdentityError
+from stl_ray.pipeline import ingest
+from stl_ray.pipeline.fit import autoencoder, latents, thumbnails
+from stl_ray.pipeline.fit.latents import load_latents
+from stl_ray.pipeline.fit.thumbnails import load_thumbnails
+from stl_ray.runtime.ray_train import checkpoint_of, resume
 from stl_ray.space import encode
 from stl_ray.space.pretrained import load_autoencoder
-from stl_ray.stages import ingest
-from stl_ray.stages.fitting import autoencoder, latents, thumbnails
-from stl_ray.stages.fitting.latents import load_latents
-from stl_ray.stages.fitting.thumbnails import load_thumbnails
-from stl_ray.stages.trainer import checkpoint_of, resume
 from stl_ray.store import Dataset, Storage, verify
-from stl_ray.training.autoencoder import new_autoencoder, train_autoencoder
+from stl_ray.training.space.autoencoder import new_autoencoder, train_autoencoder
 
 pytestmark = pytest.mark.ray
 
@@ -144,8 +144,8 @@ def test_invariant_a_worker_that_dies_within_an_epoch_costs_nothing(undisturbed,
 def test_invariant_training_continues_after_its_driver_is_killed(local_ray, undisturbed, prepared):
     experiment, small = prepared()
     driver = (
-        "import sys; from stl_ray.config import Experiment; from stl_ray.stages.fitting import autoencoder; "
-        "from stl_ray.stages.session import ray_session; from stl_ray.store import Dataset; "
+        "import sys; from stl_ray.config import Experiment; from stl_ray.pipeline.fit import autoencoder; "
+        "from stl_ray.runtime.session import ray_session; from stl_ray.store import Dataset; "
         "experiment = Experiment.model_validate_json(sys.stdin.read())\n"
         "with ray_session(experiment.ray): autoencoder.run(experiment, Dataset.open(sys.argv[1]))"
     )

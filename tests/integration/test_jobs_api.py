@@ -19,7 +19,7 @@ import pytest
 import yaml
 from ray.job_submission import JobSubmissionClient
 
-from stl_ray.stages.package import pack
+from stl_ray.runtime.submission.wheel import pack
 from stl_ray.store import Layout, verify
 from tests.ceph import free_port
 

@@ -7,8 +7,8 @@ import pytest
 
 from stl_ray.cli import JOBS, main
 from stl_ray.config import load_experiment
-from stl_ray.stages.doctor import disagreements, examine
-from stl_ray.stages.estimating import estimate
+from stl_ray.pipeline.estimate import estimate
+from stl_ray.runtime.submission.node_check import disagreements, examine
 
 pytestmark = pytest.mark.ray
 
@@ -88,7 +88,9 @@ def test_doctor_compares_versions_with_those_of_the_driver(local_ray, write_conf
     experiment = load_experiment(write_config(tmp_path))
     reports = examine(experiment)
     assert disagreements(reports, experiment) == []
-    real = __import__("stl_ray.stages.doctor", fromlist=["version"]).version
-    monkeypatch.setattr("stl_ray.stages.doctor.version", lambda name: "0.0.9" if name == "pyarrow" else real(name))
+    real = __import__("stl_ray.runtime.submission.node_check", fromlist=["version"]).version
+    monkeypatch.setattr(
+        "stl_ray.runtime.submission.node_check.version", lambda name: "0.0.9" if name == "pyarrow" else real(name)
+    )
     (problem,) = disagreements(reports, experiment)
     assert re.fullmatch(r"\S+: pyarrow is [\d.]+, and 0\.0\.9 here", problem)

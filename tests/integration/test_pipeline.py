@@ -10,7 +10,7 @@ import pytest
 from stl_ray import QuasiNaturalSpace
 from stl_ray.cli import main
 from stl_ray.images import to_tensor
-from stl_ray.stages.records import pixels_of
+from stl_ray.pipeline.batches import pixels_of
 from stl_ray.statistics import wilson
 from stl_ray.store import Dataset
 

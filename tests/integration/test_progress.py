@@ -9,10 +9,10 @@ import pytest
 import ray
 
 from stl_ray.config import load_experiment
-from stl_ray.stages.progress import JobProgress
-from stl_ray.stages.runner import PlannedRun, ShardJob, run_shards
-from stl_ray.stages.worker import ShardSummary
-from stl_ray.stages.works import ShardOutput, TableWork
+from stl_ray.runtime.progress import JobProgress
+from stl_ray.runtime.shard_actor import ShardSummary
+from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
+from stl_ray.runtime.shard_task import ShardOutput, TableWork
 from stl_ray.store import Dataset, PlannedShard
 
 pytestmark = pytest.mark.ray

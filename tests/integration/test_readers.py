@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from stl_ray.images import class_names_of
-from stl_ray.stages.records import pixels_of
+from stl_ray.pipeline.batches import pixels_of
 from stl_ray.store import Dataset
 
 pytestmark = pytest.mark.ray

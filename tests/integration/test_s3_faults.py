@@ -18,9 +18,9 @@ from PIL import Image
 
 from stl_ray.cli import main
 from stl_ray.config import load_experiment
-from stl_ray.stages import ingest
-from stl_ray.stages.runner import PlannedRun, ShardJob, run_shards
-from stl_ray.stages.works import ShardOutput, TableWork
+from stl_ray.pipeline import ingest
+from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
+from stl_ray.runtime.shard_task import ShardOutput, TableWork
 from stl_ray.store import Dataset, PlannedShard, Storage, verify
 from stl_ray.store.runs import Run
 from stl_ray.store.sweep import sweep

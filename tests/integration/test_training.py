@@ -16,8 +16,7 @@ from stl_ray import QuasiNaturalSpace
 from stl_ray.cli import main
 from stl_ray.csc import Dictionary
 from stl_ray.models import load
-from stl_ray.stages.inputs import run_of
-from stl_ray.store import Dataset, Layout, PlannedShard
+from stl_ray.store import Dataset, Layout, PlannedShard, Run
 
 pytestmark = pytest.mark.ray
 
@@ -128,7 +127,7 @@ def test_refuses_an_image_without_a_label_by_its_id(local_ray, undisturbed, writ
     config = write_config(tmp_path, train={"epochs": 1, "retrain": False})
     clean = Dataset.open(str(undisturbed / "ingest" / "train"))
     for split in ("train", "test"):
-        run = run_of(str(tmp_path / "root"), Layout(str(tmp_path / "root")).ingested(split))
+        run = Run.open(str(tmp_path / "root"), Layout(str(tmp_path / "root")).ingested(split))
         table = clean.read(clean.parts[0])
         labels = table.column("label").to_pylist()
         labels[7] = -1 if split == "train" else labels[7]

@@ -6,7 +6,7 @@ import torch
 from stl_ray.config import AdversarialConfig, TrainConfig
 from stl_ray.models import build_classifier
 from stl_ray.training import train_classifier
-from stl_ray.training.views import views
+from stl_ray.training.data.views import views
 
 pytestmark = pytest.mark.gpu
 

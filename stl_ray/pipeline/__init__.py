@@ -1,0 +1,16 @@
+"""PIPELINE: the jobs, each with `run(experiment)` and, where it makes shards, `plan(experiment)`.
+
+ingest      files -> image shards
+fit/        training shards -> the stratified space
+project     image shards -> purified image shards
+train/      clean and purified shards -> classifiers
+attack/     clean test shards and a classifier -> adversarial shards
+evaluate/   every defense x attack x classifier -> scores; attacks that know of the defense
+estimate/   what a job would take
+
+inputs      what a job needs from the jobs before it
+preflight   what can be refused before any work
+batches     rows of image shards <-> tensors
+purify      a shard's images through a defense, without Ray
+budgets     budgets as a configuration gives them
+"""

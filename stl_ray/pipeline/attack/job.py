@@ -1,0 +1,157 @@
+"""attack: clean test shards -> adversarial shards against a classifier, alone or behind a defense."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from stl_ray.config import Experiment, NamedAttack
+from stl_ray.images import class_names_of, image_schema, to_uint8
+from stl_ray.pipeline.attack.calibration import calibrate, calibration_of
+from stl_ray.pipeline.attack.target import attacked_of
+from stl_ray.pipeline.batches import by_size, class_names, exact_bytes, pixels_of, plan_parts, stored
+from stl_ray.pipeline.inputs import dataset_of, with_solver
+from stl_ray.runtime.concurrency import TURNS
+from stl_ray.runtime.session import device_of
+from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
+from stl_ray.runtime.shard_task import ShardOutput, TableWork
+from stl_ray.store import Dataset, Layout, PlannedShard, require_same
+from stl_ray.training import validate_labels
+
+_FIGURES = (
+    "success",
+    "dissimilarity",
+    "dissimilarity_standardized",
+    "l2",
+    "linf",
+    "queries",
+    "source_pred",
+)
+
+
+def run(experiment: Experiment) -> dict[str, Any]:
+    """Craft every adversarial set; images, counted.
+
+    Raises:
+        IncompleteRunError: if the test split was not ingested.
+        TrainingError: if a test image has no label, without which nothing can be attacked or scored.
+    """
+    manifests = run_shards(plan(experiment), experiment)
+    return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
+
+
+def plan(experiment: Experiment) -> ShardJob:
+    """Every adversarial set; what needs a pass over the data first is calibrated.
+
+    Raises:
+        IncompleteRunError: if the test split was not ingested.
+        TrainingError: if a test image has no label, without which nothing can be attacked or scored.
+    """
+    experiment = with_solver(experiment)
+    layout = Layout(experiment.root)
+    dataset = dataset_of(experiment.root, layout.ingested("test"))
+    names = class_names(dataset)
+    victims = {}
+    for config in experiment.attack.sets:
+        victim = attacked_of(experiment, config.victim, names)
+        for table in dataset.tables():
+            ids, labels = (table.column(name).to_pylist() for name in ("id", "label"))
+            validate_labels(torch.tensor(labels), ids, victim.class_names)
+        victims[config.name] = victim.identity
+        calibrate(experiment, config, victim.identity, dataset)
+    planned = [
+        PlannedRun(
+            layout.attacked(config.name),
+            plan_parts(dataset),
+            identity_of(experiment, config, victims[config.name], dataset),
+        )
+        for config in experiment.attack.sets
+    ]
+    return ShardJob("attack", planned, partial(AttackWork, experiment, victims))
+
+
+def identity_of(experiment: Experiment, attack: NamedAttack, victim: Any, dataset: Dataset) -> dict[str, Any]:
+    """What an adversarial set is made of.
+
+    Args:
+        experiment: its seed and root.
+        attack: the set.
+        victim: the identity of what it is crafted on.
+        dataset: the clean images.
+
+    Raises:
+        IncompleteRunError: if the set needs a calibration that was not made.
+    """
+    identity = {
+        "attack": attack.model_dump(mode="json"),
+        "seed": experiment.seed,
+        "classifier": victim,
+        "input": dataset.digest,
+    }
+    digest = calibration_of(experiment, attack).digest
+    return identity if digest is None else {**identity, "calibration": digest}
+
+
+@dataclass
+class AttackWork(TableWork):
+    """Attacks the images of a shard at the budget of the set.
+
+    Args:
+        experiment: as the driver has it.
+        victims: by set, the identity of what it is crafted on, which the one loaded here must have.
+    """
+
+    experiment: Experiment
+    victims: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        layout = Layout(self.experiment.root)
+        self._device = device_of(self.experiment.ray)
+        self._clean = dataset_of(self.experiment.root, layout.ingested("test"))
+        names = class_names(self._clean)
+        self._sets = {}
+        for config in self.experiment.attack.sets:
+            victim = attacked_of(self.experiment, config.victim, names, self._device)
+            run = layout.attacked(config.name)
+            require_same({"classifier": victim.identity}, {"classifier": self.victims[config.name]}, run)
+            self._sets[run] = (config, victim.victim, calibration_of(self.experiment, config))
+
+    def table(self, run: str, shard: PlannedShard) -> pa.Table:
+        """The clean images of the shard."""
+        return self._clean.read(shard.source)
+
+    def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
+        """Images of one adversarial set."""
+        config, victim, calibration = self._sets[run]
+        ids, labels = table.column("id").to_pylist(), table.column("label").to_numpy()
+        paths = [image["path"] for image in table.column("image").to_pylist()]
+        rows: dict[int, dict[str, Any]] = {}
+        for positions, images in by_size(pixels_of(table), self._device):
+            with TURNS.turn():
+                result = calibration.attack(
+                    victim,
+                    images,
+                    torch.from_numpy(labels[positions]).to(self._device),
+                    budget=calibration.budget,
+                    ids=[ids[position] for position in positions],
+                    seed=self.experiment.seed,
+                    store=config.store,
+                )
+            encoded = stored(to_uint8(result.images), [paths[position] for position in positions])
+            # Each leaves the device in one piece: image by image would wait every time for what others compute there.
+            figures = {name: getattr(result, name).tolist() for name in _FIGURES}
+            exact = exact_bytes(result.images) if config.store == "f32" else [None] * len(positions)
+            for index, position in enumerate(positions):
+                rows[position] = {
+                    "id": ids[position],
+                    "image": encoded[index],
+                    "label": int(labels[position]),
+                    "pixels": exact[index],
+                    "attack": config.name,
+                    "status": str(result.status[index]),
+                    **{name: values[index] for name, values in figures.items()},
+                }
+        schema = image_schema("adversarial", class_names_of(table.schema))
+        return ShardOutput(pa.Table.from_pylist([rows[position] for position in sorted(rows)], schema=schema))

@@ -1,0 +1,101 @@
+"""The classifier that an adversarial set is crafted on: one of the experiment's, any other, alone or behind a defense."""
+
+import hashlib
+import importlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from stl_ray.config import AttackedConfig, Experiment
+from stl_ray.defenses import Defended
+from stl_ray.errors import ConfigError
+from stl_ray.models import Classifier, Victim, build_classifier, load_weights
+from stl_ray.pipeline.inputs import classifier_of, make_defenses
+from stl_ray.store.layout import VANILLA
+
+
+class Attacked(NamedTuple):
+    """A victim and whatever can change its answers."""
+
+    victim: Victim
+    identity: Any  # JSON-able; the digest alone for a classifier of the experiment without defense
+    class_names: tuple[str, ...]
+
+
+def attacked_of(experiment: Experiment, config: AttackedConfig, names: Sequence[str], device: str = "cpu") -> Attacked:
+    """What a set is crafted on.
+
+    Args:
+        experiment: where classifiers and defenses are.
+        config: which of them.
+        names: the classes of the images, which a classifier from elsewhere is taken to answer in this order.
+        device: to load it to.
+
+    Raises:
+        IncompleteRunError: if the classifier or the space was not made yet.
+        ConfigError: if the classifier, its function or the defense is unknown.
+    """
+    classifier, identity = _classifier_of(experiment, config, names, device)
+    if config.defense is None:
+        return Attacked(classifier, identity, tuple(classifier.class_names))
+    chosen = [item for item in experiment.defenses if item.name == config.defense]
+    if not chosen:
+        known = ", ".join(item.name for item in experiment.defenses) or "none"
+        raise ConfigError("no such defense in this experiment", item=config.defense, expected=known)
+    defense = make_defenses(experiment.model_copy(update={"defenses": tuple(chosen)}), device)[config.defense]
+    samples = config.samples if defense.randomised else 1
+    made_of = {"gradient": config.gradient, "samples": samples, "defense": defense.identity(), "classifier": identity}
+    victim = Defended(classifier, defense, config.gradient, samples=samples, seed=experiment.seed)
+    return Attacked(victim, made_of, tuple(classifier.class_names))
+
+
+def _classifier_of(
+    experiment: Experiment, config: AttackedConfig, names: Sequence[str], device: str
+) -> tuple[Classifier, Any]:
+    name = config.classifier
+    if ":" in name:
+        module = _called(name).to(device).eval()
+        own = Classifier(
+            module, architecture=name, class_names=names, mean=(0.0,) * 3, std=(1.0,) * 3, channels_last=False
+        )
+        return own.to(device).eval(), {"function": name, "weights": _digest(module)}
+    if config.weights is not None:
+        built = build_classifier(name, names, seed=experiment.seed)
+        load_weights(built, config.weights)
+        return built.to(device).eval(), {"architecture": name, "weights": _digest(built)}
+    if name != VANILLA and name not in {item.name for item in experiment.defenses}:
+        expected = (
+            "vanilla, a defense's name (its retrained classifier), module:function, or weights for an architecture"
+        )
+        raise ConfigError("no such classifier to attack", item=name, expected=expected)
+    return classifier_of(experiment.root, name, device)
+
+
+def _called(reference: str) -> nn.Module:
+    """What `module:function` returns, a torch module on [0, 1] images.
+
+    Raises:
+        ConfigError: if it cannot be imported or returns something else.
+    """
+    place, _, function = reference.partition(":")
+    try:
+        make = getattr(importlib.import_module(place), function)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"cannot be imported ({error})", item=reference, expected="module:function") from error
+    module = make()
+    if not isinstance(module, nn.Module):
+        raise ConfigError("not a torch module", item=reference, expected="torch.nn.Module", got=type(module).__name__)
+    return module
+
+
+def _digest(module: nn.Module) -> str:
+    """Of every weight and buffer, by name."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        total.update(name.encode() + b"\0" + np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
+    for name, buffer in sorted(module.named_buffers()):
+        total.update(name.encode() + b"\0" + np.ascontiguousarray(torch.as_tensor(buffer).cpu().numpy()).tobytes())
+    return total.hexdigest()

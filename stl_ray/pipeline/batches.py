@@ -1,0 +1,113 @@
+"""Rows of image shards to pixels and back, and the plan of a stage that reads a finished dataset."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stl_ray.csc.projection import PIXELS_AT_ONCE
+from stl_ray.errors import IncompleteRunError
+from stl_ray.images import class_names_of, decode, encode_png, from_uint8
+from stl_ray.runtime.concurrency import in_threads
+from stl_ray.store import Dataset, PlannedShard
+
+# Stored images passed ingest's limit; nothing larger can be in a shard.
+STORED_PIXELS = 2**31
+
+BATCH = 64
+"""Images that are computed together on a CPU, whose caches hold no more. No image's result depends on it."""
+
+# A GPU solves tiles of so many pixels, and the last tile of a batch, however full, takes as long as the others.
+_TILES = 4
+
+
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
+"""A stored image, (H, W, 3): 8-bit levels, or what was stored exactly, in [0, 1]."""
+
+
+def pixels_of(table: pa.Table) -> list[NDArray[np.uint8]]:
+    """The stored images of a shard, uint8 (H, W, 3) each, in order."""
+    return in_threads(_decode, [image["bytes"] for image in table.column("image").to_pylist()])
+
+
+def exact_pixels_of(table: pa.Table) -> list[Pixels]:
+    """The images of an adversarial shard, in order: float32 (H, W, 3) where they were stored so, else as `pixels_of`."""
+    rounded = pixels_of(table)
+    if "pixels" not in table.column_names:
+        return list(rounded)
+    exact = table.column("pixels").to_pylist()
+    return [
+        levels if data is None else np.frombuffer(data, "<f4").reshape(levels.shape)
+        for levels, data in zip(rounded, exact, strict=True)
+    ]
+
+
+def exact_bytes(images: Tensor) -> list[bytes]:
+    """The `pixels` column of (B, 3, H, W) float32 images."""
+    return [image.tobytes() for image in images.detach().cpu().permute(0, 2, 3, 1).contiguous().numpy().astype("<f4")]
+
+
+def _decode(data: bytes) -> NDArray[np.uint8]:
+    return decode(data, max_pixels=STORED_PIXELS)
+
+
+def by_size(images: Sequence[Pixels], device: str) -> Iterator[tuple[list[int], Tensor]]:
+    """Batches of images of one size: positions, and the images as float32 (B, 3, H, W) in [0, 1] on the device."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for position, image in enumerate(images):
+        groups.setdefault((image.shape, image.dtype), []).append(position)
+    for positions in groups.values():
+        height, width, _ = images[positions[0]].shape
+        size = batch_size(height, width, device)
+        for start in range(0, len(positions), size):
+            batch = positions[start : start + size]
+            stacked = torch.from_numpy(np.stack([images[position] for position in batch])).permute(0, 3, 1, 2)
+            # Levels travel as bytes, a quarter of what the numbers take.
+            there = stacked.contiguous().to(device)
+            yield batch, from_uint8(there) if there.dtype == torch.uint8 else there
+
+
+def batch_size(height: int, width: int, device: str) -> int:
+    """Images of a size that are computed together."""
+    return BATCH if device == "cpu" else _TILES * max(1, PIXELS_AT_ONCE // (height * width))
+
+
+def stored(images: NDArray[np.uint8], paths: Sequence[str | None]) -> list[dict[str, bytes | str | None]]:
+    """The image column of (B, H, W, 3) uint8 images: PNG bytes, and where each came from."""
+    encoded = in_threads(encode_png, images)
+    return [{"bytes": data, "path": path} for data, path in zip(encoded, paths, strict=True)]
+
+
+def plan_parts(dataset: Dataset) -> list[PlannedShard]:
+    """One shard for each part of a finished dataset."""
+    return [
+        PlannedShard(number=number, source=part, rows=part["rows"], digest=part["sha256"])
+        for number, part in enumerate(dataset.parts)
+    ]
+
+
+def class_names(dataset: Dataset) -> list[str]:
+    """The class names in a dataset's schema.
+
+    Raises:
+        IncompleteRunError: if it names none.
+    """
+    names = class_names_of(dataset.read(dataset.parts[0]).schema)
+    if not names:
+        raise IncompleteRunError("the dataset names no classes", item=dataset.storage.root)
+    return names
+
+
+def rows_at(dataset: Dataset, places: Sequence[int]) -> list[dict[str, Any]]:
+    """The rows at ascending places of a dataset; only the parts that hold them are read."""
+    rows, start, wanted = [], 0, list(places)
+    for part in dataset.parts:
+        here = [place - start for place in wanted if start <= place < start + part["rows"]]
+        if here:
+            rows += dataset.read(part).take(here).to_pylist()
+        start += part["rows"]
+    return rows

@@ -1,0 +1,14 @@
+"""ESTIMATE: what a job would take, before it does it (`stl-ray JOB CONFIG --dry-run`). Nothing is written.
+
+steps      an estimate: steps of so many units, bytes and seconds
+shards     of a job on the shard runner, from some rows that are really made
+fit        of `fit`, from some images on which every one of its steps is really done
+train      of `train`, from one epoch on some images
+adaptive   of the attacks of `evaluate` that know of the defense and their checks, whose work is counted
+job        of every job by its name
+"""
+
+from stl_ray.pipeline.estimate.job import estimate
+from stl_ray.pipeline.estimate.steps import JobEstimate, StepEstimate
+
+__all__ = ["JobEstimate", "StepEstimate", "estimate"]

@@ -1,0 +1,31 @@
+"""The estimate of a job by its name."""
+
+import importlib
+
+from stl_ray.config import Experiment
+from stl_ray.errors import IncompleteRunError
+from stl_ray.pipeline.estimate.adaptive import tier_steps
+from stl_ray.pipeline.estimate.fit import fit_steps
+from stl_ray.pipeline.estimate.shards import shard_steps
+from stl_ray.pipeline.estimate.steps import JobEstimate
+from stl_ray.pipeline.estimate.train import train_steps
+from stl_ray.store import Layout, Storage
+
+
+def estimate(job: str, experiment: Experiment) -> JobEstimate:
+    """What a job would take; needs a Ray that is connected.
+
+    Raises:
+        IncompleteRunError: if the inputs are not there, or the sample cannot be made.
+        ConfigError: if not even one worker fits.
+    """
+    if job == "fit":
+        return JobEstimate(fit_steps(experiment))
+    if job == "train":
+        return JobEstimate(train_steps(experiment))
+    if job == "report":
+        if not Storage.open(experiment.root).exists(Layout.scores):
+            raise IncompleteRunError("there are no scores yet; run `stl-ray evaluate` first", item=experiment.root)
+        return JobEstimate([])  # seconds, and a few megabytes
+    steps = shard_steps(importlib.import_module(f"stl_ray.pipeline.{job}").plan(experiment), experiment)
+    return JobEstimate([*steps, *tier_steps(experiment)] if job == "evaluate" else steps)

@@ -1,0 +1,75 @@
+"""What `train` would take: one epoch on some of the images, by one worker."""
+
+import ray
+import torch
+from ray.exceptions import RayError
+
+from stl_ray.config import Experiment
+from stl_ray.errors import IncompleteRunError
+from stl_ray.models import build_classifier
+from stl_ray.pipeline.batches import class_names, pixels_of
+from stl_ray.pipeline.estimate.steps import StepEstimate
+from stl_ray.pipeline.inputs import dataset_of, with_solver
+from stl_ray.pipeline.train.job import front_for, is_done, workers_of
+from stl_ray.pipeline.train.plan import Training, plan
+from stl_ray.store.layout import VANILLA
+from stl_ray.training import ImagesInMemory, train_classifier
+
+_STEPS = 4
+
+
+def train_steps(experiment: Experiment) -> list[StepEstimate]:
+    """A step for each classifier; needs a Ray that is connected.
+
+    Raises:
+        IncompleteRunError: if the shards are not there, or the sample cannot be made.
+        ConfigError: if the workers do not fit on the cluster.
+    """
+    experiment = with_solver(experiment)
+    config, trainings = experiment.train, plan(experiment)
+    shared = config.workers * min(workers_of(experiment).trainings_at_once("train.workers"), len(trainings))
+    measured: dict[str, tuple[float, float]] = {}
+    steps = []
+    for training in trainings:
+        # All that see stored images cost the same; behind a defense, its time is added.
+        alike = training.name if training.behind else VANILLA
+        if alike not in measured:
+            measured[alike] = _measured(experiment, training)
+        seconds, weights = measured[alike]
+        # The classifier, the best one, and a checkpoint with the optimizer's momentum.
+        steps.append(_step(training, is_done(experiment, training), config.epochs, seconds, 4 * weights, shared))
+    return steps
+
+
+def _step(training: Training, done: bool, epochs: int, seconds: float, size: float, workers: int) -> StepEstimate:
+    total = training.rows * epochs
+    left = 0 if done else total
+    return StepEstimate(training.folder, "images", total, left, size, seconds * left, workers)
+
+
+def _measured(experiment: Experiment, training: Training) -> tuple[float, float]:
+    config = experiment.train
+    task = ray.remote(num_cpus=config.cpus_per_worker, num_gpus=int(config.gpu), max_retries=0)(_measure)
+    try:
+        measured: tuple[float, float] = ray.get(task.remote(experiment, training))
+    except RayError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise IncompleteRunError(f"the sample cannot be made ({last})", item=training.folder) from error
+    return measured
+
+
+def _measure(experiment: Experiment, training: Training) -> tuple[float, float]:
+    """Seconds of an image in an epoch, and bytes of the weights."""
+    config, device = experiment.train, "cuda" if experiment.train.gpu else "cpu"
+    torch.set_num_threads(max(1, config.cpus_per_worker - config.loader_processes))
+    dataset = dataset_of(experiment.root, training.dataset)
+    table = dataset.read(dataset.parts[0]).slice(0, _STEPS * config.batch_size)
+    pixels = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in pixels_of(table)])
+    labels, ids = torch.tensor(table.column("label").to_pylist()), table.column("id").to_pylist()
+    classifier = build_classifier(config.classifier, class_names(dataset), seed=experiment.seed).to(device)
+    once = config.model_copy(update={"epochs": 1, "start_size": None, "ema": 0.0})
+    images = ImagesInMemory(pixels, labels, ids)
+    (epoch,) = train_classifier(
+        classifier, images, once, seed=experiment.seed, front=front_for(experiment, training, device)
+    )
+    return 1 / epoch.images_per_second, float(sum(tensor.nbytes for tensor in classifier.state_dict().values()))

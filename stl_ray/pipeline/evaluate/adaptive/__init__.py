@@ -1,0 +1,13 @@
+"""ADAPTIVE: the second half of `evaluate`: every defense under attacks that know of it, and the checks on these.
+
+context    what is attacked, on how many images, and what the two kinds of work share
+verdicts   the attacks: every verdict is stored, their images are not
+checks     what the sanity checks look at
+scores     the part of scores.json that speaks of these attacks
+"""
+
+from stl_ray.pipeline.evaluate.adaptive.checks import plan_checks
+from stl_ray.pipeline.evaluate.adaptive.scores import headline, tier_scores
+from stl_ray.pipeline.evaluate.adaptive.verdicts import plan_tiers
+
+__all__ = ["headline", "plan_checks", "plan_tiers", "tier_scores"]

@@ -1,0 +1,107 @@
+"""What the sanity checks look at: the answers of every defense to the probes of `evaluation.sanity`."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from stl_ray.config import Experiment, NamedAttack
+from stl_ray.evaluation import UNDEFENDED
+from stl_ray.evaluation.sanity import PROBES_SCHEMA
+from stl_ray.evaluation.sanity.differences import FINITE_DIFFERENCES
+from stl_ray.evaluation.sanity.probing import probe
+from stl_ray.evaluation.sanity.subject import Stored, Subject
+from stl_ray.images import to_tensor
+from stl_ray.pipeline.batches import Pixels, by_size, exact_pixels_of, pixels_of
+from stl_ray.pipeline.budgets import budget_of
+from stl_ray.pipeline.evaluate.adaptive.context import AttackedWork, Context
+from stl_ray.pipeline.evaluate.subset import plan_chosen, rows_of
+from stl_ray.pipeline.inputs import dataset_of
+from stl_ray.runtime.concurrency import TURNS
+from stl_ray.runtime.session import device_of
+from stl_ray.runtime.shard_runner import PlannedRun, ShardJob
+from stl_ray.runtime.shard_task import ShardOutput
+from stl_ray.store import Layout, PlannedShard
+
+SHARD = {"cpu": 16, "cuda": 32}
+"""Images of a shard, by device: a tile on a CPU, which takes minutes."""
+
+
+def plan_checks(experiment: Experiment) -> ShardJob | None:
+    """The probes of every defense; None where no attack is configured."""
+    if not experiment.evaluate.tiers.attacks:
+        return None
+    context = Context.of(experiment, "cpu")
+    layout = Layout(experiment.root)
+    shards = probe_shards(context)
+    sets = {
+        item.name: dataset_of(experiment.root, layout.attacked(item.name)).digest for item in experiment.attack.sets
+    }
+    level = experiment.evaluate.sanity
+    runs = [
+        PlannedRun(layout.probes(name), shards, {**context.identity(name), "sets": sets, "level": level})
+        for name in context.behind
+        if name != UNDEFENDED
+    ]
+    identities = {run.folder: run.identity for run in runs}
+    return ShardJob("check the attacks", runs, partial(ChecksWork, experiment, identities))
+
+
+def probe_shards(context: Context) -> list[PlannedShard]:
+    """The images that every defense is checked on."""
+    return plan_chosen(context.clean, context.checked, SHARD[device_of(context.experiment.ray)])
+
+
+def subject_of(context: Context, name: str) -> Subject:
+    """One defense as the checks see it."""
+    behind, experiment = context.behind[name], context.experiment
+    tiers = experiment.evaluate.tiers
+    return Subject(
+        behind.victim(behind.strongest, tiers.samples, experiment.seed),
+        budget_of(tiers.budget),
+        tiers.budget.store,
+        experiment.seed,
+        experiment.evaluate.sanity,
+    )
+
+
+@dataclass
+class ChecksWork(AttackedWork):
+    """Probes of one defense on the images of a shard."""
+
+    def _folder(self, name: str) -> str:
+        return self._layout.probes(name)
+
+    def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
+        """Ask the pipeline everything that the checks look at."""
+        subject = subject_of(self._context, self._defenses[run])
+        ids, labels = table.column("id").to_pylist(), table.column("label").to_numpy()
+        sets = self._sets(shard)
+        rows: dict[int, dict[str, Any]] = {}
+        for positions, images in by_size(pixels_of(table), self._device):
+            own = [ids[position] for position in positions]
+            truth = torch.from_numpy(labels[positions]).to(self._device)
+            stored = {
+                item.name: Stored(
+                    to_tensor([pixels[position] for position in positions]).to(self._device),
+                    budget_of(item),
+                    item.store,
+                )
+                for item, pixels in sets
+            }
+            differences = [shard.number == 0 and position < FINITE_DIFFERENCES for position in positions]
+            with TURNS.turn():
+                found = probe(subject, images, truth, own, differences, stored)
+            rows |= dict(zip(positions, found, strict=True))
+        return ShardOutput(pa.Table.from_pylist([rows[place] for place in sorted(rows)], schema=PROBES_SCHEMA))
+
+    def _sets(self, shard: PlannedShard) -> list[tuple[NamedAttack, list[Pixels]]]:
+        """The chosen images in every stored set in which each has a budget of its own."""
+        found = []
+        for item in self.experiment.attack.sets:
+            if item.budget == "per_image":
+                attacked = dataset_of(self.experiment.root, self._layout.attacked(item.name))
+                found.append((item, exact_pixels_of(rows_of(attacked, shard.source))))
+        return found

@@ -1,0 +1,120 @@
+"""What is attacked, on how many images, and what the two kinds of work on it share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from stl_ray.config import Budgeted, Experiment, NamedAttack
+from stl_ray.evaluation import Assault, ThreatTier, threat_of
+from stl_ray.pipeline.budgets import budget_of
+from stl_ray.pipeline.evaluate.models import Behind, assaults_on, load_behind, substitute_of
+from stl_ray.pipeline.evaluate.subset import rows_of
+from stl_ray.pipeline.inputs import dataset_of
+from stl_ray.runtime.session import device_of
+from stl_ray.runtime.shard_task import TableWork
+from stl_ray.store import Dataset, Layout, PlannedShard, require_same
+
+QUICK = 64
+"""Images that the quick checks are run on."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the runs of the tiers are made of, on the driver as in an actor."""
+
+    experiment: Experiment
+    clean: Dataset
+    behind: dict[str, Behind]
+    substitute: dict[str, Behind] | None
+
+    @classmethod
+    def of(cls, experiment: Experiment, device: str) -> "Context":
+        """Load it.
+
+        Raises:
+            IncompleteRunError: if something was not made yet.
+        """
+        root = experiment.root
+        return cls(
+            experiment,
+            dataset_of(root, Layout(root).ingested("test")),
+            load_behind(root, experiment, device),
+            substitute_of(experiment, device),
+        )
+
+    @property
+    def images(self) -> int | None:
+        """Images that are attacked; None: all."""
+        return self.experiment.evaluate.tiers.images
+
+    @property
+    def checked(self) -> int | None:
+        """Images that the checks are run on."""
+        if self.experiment.evaluate.sanity == "full":
+            return self.images
+        return QUICK if self.images is None else min(QUICK, self.images)
+
+    def assaults(self, name: str) -> list[Assault]:
+        """The attacks on one defense."""
+        tiers, seed = self.experiment.evaluate.tiers, self.experiment.seed
+        return assaults_on(name, tiers, self.behind[name], self.substitute, seed)
+
+    def attacks(self, name: str) -> dict[str, ThreatTier]:
+        """The tiers of the attacks on one defense, stored sets among them, in their order."""
+        stored = {item.name: threat_of(item.name, name, item.victim) for item in self.earlier()}
+        return stored | {item.name: item.tier for item in self.assaults(name)}
+
+    def earlier(self) -> list[NamedAttack]:
+        """The stored sets that are within the budget of the tiers, and so count in the worst case."""
+        return [item for item in self.experiment.attack.sets if _within(item, self.experiment.evaluate.tiers.budget)]
+
+    def identity(self, name: str) -> dict[str, Any]:
+        """What can change the verdicts on a defense, but for the sets that were attacked before."""
+        tiers = self.experiment.evaluate.tiers.model_dump(mode="json", exclude={"substitute"})
+        other = None if self.substitute is None else self.substitute.get(name)
+        return {
+            **self.behind[name].identity,
+            "clean": self.clean.digest,
+            "seed": self.experiment.seed,
+            "tiers": tiers,
+            "substitute": None if other is None else other.identity,
+        }
+
+
+def _within(item: NamedAttack, limit: Budgeted) -> bool:
+    own, budget = budget_of(item), budget_of(limit)
+    # A set at a mean dissimilarity has images over it, and what float32 holds is nothing that an 8-bit attacker has.
+    if item.budget != "per_image" or (item.store, limit.store) == ("f32", "u8"):
+        return False
+    return (own.kind, own.space) == (budget.kind, budget.space) and own.size <= budget.size
+
+
+@dataclass
+class AttackedWork(TableWork):
+    """What both runs share.
+
+    Args:
+        experiment: as the driver has it.
+        identities: of the runs, which what is loaded here must agree with.
+    """
+
+    experiment: Experiment
+    identities: dict[str, Mapping[str, Any]]
+
+    def __post_init__(self) -> None:
+        self._device = device_of(self.experiment.ray)
+        self._context = Context.of(self.experiment, self._device)
+        self._layout = Layout(self.experiment.root)
+        self._defenses = {self._folder(name): name for name in self._context.behind}
+        for run, wanted in self.identities.items():
+            found = self._context.identity(self._defenses[run])
+            require_same({key: wanted[key] for key in found}, found, run)
+
+    def _folder(self, name: str) -> str:
+        raise NotImplementedError
+
+    def table(self, run: str, shard: PlannedShard) -> pa.Table:
+        """The clean images of the shard."""
+        return rows_of(self._context.clean, shard.source)

@@ -1,0 +1,125 @@
+"""The attacks of the tiers on every defense. Their images are not kept: what is stored is every verdict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from stl_ray.config import Experiment
+from stl_ray.evaluation import VERDICTS_SCHEMA, run_cascade, threat_of
+from stl_ray.pipeline.batches import by_size, pixels_of
+from stl_ray.pipeline.evaluate.adaptive.context import AttackedWork, Context
+from stl_ray.pipeline.evaluate.models import rules_of
+from stl_ray.pipeline.evaluate.subset import plan_chosen, rows_if_any
+from stl_ray.pipeline.inputs import dataset_of
+from stl_ray.runtime.concurrency import TURNS
+from stl_ray.runtime.session import device_of
+from stl_ray.runtime.shard_runner import PlannedRun, ShardJob
+from stl_ray.runtime.shard_task import ShardOutput
+from stl_ray.store import Layout, PlannedShard
+
+SHARD = {"cpu": 64, "cuda": 256}
+"""Images of a shard, by device: many enough for full tiles when most of them have fallen, and few enough on a CPU, where
+an attack may take minutes for one of them, that progress shows and that little is lost with a worker."""
+
+
+def plan_tiers(experiment: Experiment) -> ShardJob | None:
+    """The verdicts of every defense; None where no attack is configured.
+
+    Raises:
+        IncompleteRunError: if the predictions on the stored sets are not there yet.
+    """
+    if not experiment.evaluate.tiers.attacks:
+        return None
+    context = Context.of(experiment, "cpu")
+    layout = Layout(experiment.root)
+    shards = verdict_shards(context)
+    runs = []
+    for name in context.behind:
+        earlier = {
+            item.name: dataset_of(experiment.root, layout.predictions(name, item.name)).digest
+            for item in context.earlier()
+        }
+        runs.append(PlannedRun(layout.verdicts(name), shards, {**context.identity(name), "earlier": earlier}))
+    identities = {run.folder: run.identity for run in runs}
+    return ShardJob("attack the defenses", runs, partial(TiersWork, experiment, identities))
+
+
+def verdict_shards(context: Context) -> list[PlannedShard]:
+    """The images that every defense is attacked on."""
+    return plan_chosen(context.clean, context.images, SHARD[device_of(context.experiment.ray)])
+
+
+def verdicts_of(
+    context: Context,
+    name: str,
+    images: Tensor,
+    labels: Tensor,
+    ids: Sequence[str],
+    earlier: Mapping[str, list[dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """One defense under every attack of the tiers: rows of `VERDICTS_SCHEMA`.
+
+    Args:
+        context: what is attacked, and by what.
+        name: of the defense.
+        images: (B, 3, H, W) float32 in [0, 1] on the 8-bit grid.
+        labels: (B,) int64.
+        ids: of the images.
+        earlier: by id, the verdicts on stored sets.
+    """
+    behind = context.behind[name]
+    found = run_cascade(
+        behind.victim(behind.strongest, 1, context.experiment.seed),
+        context.assaults(name),
+        rules_of(context.experiment),
+        images,
+        labels,
+        ids,
+        earlier=[earlier.get(item, []) for item in ids],
+    )
+    rows = zip(ids, labels.tolist(), found, strict=True)
+    return [{"id": item, "label": label, "verdicts": verdicts} for item, label, verdicts in rows]
+
+
+@dataclass
+class TiersWork(AttackedWork):
+    """Verdicts of one defense on the images of a shard."""
+
+    def _folder(self, name: str) -> str:
+        return self._layout.verdicts(name)
+
+    def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
+        """Attack the images of one shard by every attack of the tiers."""
+        name = self._defenses[run]
+        ids, labels = table.column("id").to_pylist(), table.column("label").to_numpy()
+        earlier = self._earlier(name, shard)
+        rows: dict[int, dict[str, Any]] = {}
+        for positions, images in by_size(pixels_of(table), self._device):
+            own = [ids[position] for position in positions]
+            truth = torch.from_numpy(labels[positions]).to(self._device)
+            with TURNS.turn():
+                found = verdicts_of(self._context, name, images, truth, own, earlier)
+            rows |= dict(zip(positions, found, strict=True))
+        return ShardOutput(pa.Table.from_pylist([rows[place] for place in sorted(rows)], schema=VERDICTS_SCHEMA))
+
+    def _earlier(self, name: str, shard: PlannedShard) -> dict[str, list[dict[str, Any]]]:
+        """By id, the deployed pipeline's verdicts on the stored sets within the budget."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        column = "retrained" if self.experiment.train.retrain else "vanilla"
+        for item in self._context.earlier():
+            predictions = dataset_of(self.experiment.root, self._layout.predictions(name, item.name))
+            attacked = dataset_of(self.experiment.root, self._layout.attacked(item.name))
+            measured = rows_if_any(attacked, shard.source, ["status", "dissimilarity", "linf", "queries"])
+            for image, row in rows_if_any(predictions, shard.source, [column]).items():
+                verdict = {
+                    "attack": item.name,
+                    "tier": str(threat_of(item.name, name, item.victim)),
+                    "prediction": row[column],
+                }
+                found.setdefault(image, []).append(verdict | {k: v for k, v in measured[image].items() if k != "id"})
+        return found

@@ -1,0 +1,15 @@
+"""FIT: clean training shards -> the stratified space (space/), in steps, each with what it writes below fit/.
+
+thumbnails      training images -> 8-bit thumbnails (a run)
+autoencoder     thumbnails -> the denoising autoencoder, by Ray Train
+latents         thumbnails -> the autoencoder's latents (a run)
+clusters        latents -> the router, and the cluster of every image
+samples         the images that dictionaries are learned from (a run)
+block_workers   actors that hold blocks of those images
+dictionaries    samples -> a dictionary for all images and one for each cluster
+job             the steps, one after the other
+"""
+
+from stl_ray.pipeline.fit.job import run
+
+__all__ = ["run"]

@@ -1,0 +1,146 @@
+"""fit/autoencoder: the denoising autoencoder, trained by Ray Train on the thumbnails, or taken from elsewhere."""
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from ray.train.torch import get_device, prepare_model
+from torch import Tensor
+
+from stl_ray import __version__
+from stl_ray.config import Experiment
+from stl_ray.errors import ConfigError
+from stl_ray.pipeline.fit.thumbnails import load_thumbnails
+from stl_ray.runtime.progress import JobProgress
+from stl_ray.runtime.progress_actor import make_board
+from stl_ray.runtime.ray_train import HISTORY, Workers, fit, fit_all, place, report, resume
+from stl_ray.space import Autoencoder
+from stl_ray.space.pretrained import load_autoencoder, save_autoencoder
+from stl_ray.store import Dataset, Layout, Storage, require_same
+from stl_ray.training.space.autoencoder import best_autoencoder, new_autoencoder, split, train_autoencoder
+
+
+def run(experiment: Experiment, thumbnails: Dataset) -> str:
+    """Bring the autoencoder to its folder unless it is there; the digest of its artifact.
+
+    Args:
+        experiment: `fit.autoencoder`, seed and root.
+        thumbnails: the run of thumbnails.
+
+    Raises:
+        ConfigError: if the workers do not fit on the cluster, or a pretrained autoencoder has another side.
+        ArtifactError: if the autoencoder, there or pretrained, is unreadable.
+        RunIdentityError: if an autoencoder is there that was made otherwise.
+        TrainingError: if it cannot be trained on the thumbnails.
+    """
+    storage = _storage(experiment)
+    given = pretrained(experiment)
+    if storage.exists("autoencoder.json"):
+        _, meta, digest = load_autoencoder(storage.root)
+        if given is None:
+            require_same(meta.get("identity", {}), _identity(experiment, thumbnails), storage.root)
+        else:
+            require_same({"pretrained": digest}, {"pretrained": given[2]}, storage.root)
+        return digest
+    if given is not None:
+        # With its record: how good it is was measured where it was trained.
+        return save_autoencoder(storage.root, given[0], given[1])
+    _train(experiment, thumbnails)
+    return load_autoencoder(storage.root)[2]
+
+
+def pretrained(experiment: Experiment) -> tuple[Autoencoder, dict[str, Any], str] | None:
+    """The autoencoder that the configuration says to take, its record and digest; None where it says to train one.
+
+    Raises:
+        ArtifactError: if it is missing or unreadable.
+        ConfigError: if it sees thumbnails of another side than the configuration says.
+    """
+    config = experiment.fit.autoencoder
+    if config.pretrained is None:
+        return None
+    autoencoder, meta, digest = load_autoencoder(config.pretrained)
+    if autoencoder.side != config.side:
+        raise ConfigError(
+            f"the pretrained autoencoder in {config.pretrained} sees thumbnails of another side",
+            item="fit.autoencoder.side",
+            expected=autoencoder.side,
+            got=config.side,
+        )
+    return autoencoder, meta, digest
+
+
+def curve(experiment: Experiment) -> list[dict[str, Any]]:
+    """The rows of the training's epochs so far; none where the autoencoder was taken from elsewhere."""
+    storage = _storage(experiment)
+    if experiment.fit.autoencoder.pretrained is not None or not storage.exists(HISTORY):
+        return []
+    return [json.loads(line) for line in storage.read(HISTORY).splitlines()]
+
+
+def _storage(experiment: Experiment) -> Storage:
+    return Storage.open(experiment.root).below(Layout.autoencoder)
+
+
+def _identity(experiment: Experiment, thumbnails: Dataset) -> dict[str, Any]:
+    return {
+        "autoencoder": experiment.fit.autoencoder.model_dump(mode="json", exclude={"pretrained"}),
+        "seed": experiment.seed,
+        "thumbnails": thumbnails.digest,
+        "stl_ray": __version__,
+    }
+
+
+def _train(experiment: Experiment, thumbnails: Dataset) -> None:
+    config = experiment.fit.autoencoder
+    resources = experiment.ray
+    workers = Workers(config.workers, resources.cpus_per_actor, config.gpu, waits=resources.autoscaling)
+    # Here too: Ray Train would start its workers three times before it gave up.
+    split(thumbnails.rows, config, seed=experiment.seed, world_size=config.workers)
+    workers.trainings_at_once("fit.autoencoder.workers")
+    identity = _identity(experiment, thumbnails)
+    with JobProgress("fit autoencoder", thumbnails.rows * config.epochs) as progress:
+        board = make_board()
+        settings = {"experiment": experiment, "thumbnails": thumbnails, "identity": identity, "board": board}
+        training = partial(fit, _work, settings, workers, name="autoencoder", storage=_storage(experiment))
+        fit_all([training], 1, board, progress)
+        progress.complete()
+
+
+def _work(settings: dict[str, Any]) -> None:
+    """One Ray Train worker: trains its part of every batch; rank 0 keeps checkpoints and saves the best weights."""
+    experiment: Experiment = settings["experiment"]
+    config, storage = experiment.fit.autoencoder, _storage(experiment)
+    rank, world_size = place()
+    torch.set_num_threads(experiment.ray.cpus_per_actor)
+    thumbnails, _ = load_thumbnails(settings["thumbnails"])
+    autoencoder = new_autoencoder(config.side, seed=experiment.seed).to(get_device())
+    # Ray wraps the autoencoder in DistributedDataParallel; it declares no more than a Module.
+    model: Any = prepare_model(autoencoder) if world_size > 1 else autoencoder
+    state, rows = resume(storage, settings["identity"])
+    if rank == 0 and rows:
+        settings["board"].post.remote(len(thumbnails) * len(rows), "")
+    epochs = train_autoencoder(
+        model, thumbnails, config, seed=experiment.seed, rank=rank, world_size=world_size, state=state
+    )
+    for epoch in epochs:
+        state = epoch.state()
+        rows.append(epoch.row())
+        if rank == 0:
+            gain = epoch.psnr - epoch.noisy_psnr
+            note = f"epoch {epoch.epoch}: loss {epoch.validation_loss:.4f}, denoising gains {gain:.2f} dB"
+            settings["board"].post.remote(len(thumbnails), note)
+        report(state, rows, storage, settings["identity"])
+    if rank == 0 and state is not None:
+        _save(storage, state, rows, settings["identity"])
+
+
+def _save(
+    storage: Storage, state: Mapping[str, Tensor], rows: list[dict[str, Any]], identity: Mapping[str, Any]
+) -> None:
+    best = next(row for row in reversed(rows) if row["best"])
+    figures = {key: best[key] for key in ("validation_loss", "psnr", "noisy_psnr")}
+    meta = {"identity": dict(identity), "epochs": len(rows), "best_epoch": best["epoch"], **figures}
+    save_autoencoder(storage.root, best_autoencoder(state), meta)

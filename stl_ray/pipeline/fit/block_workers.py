@@ -1,0 +1,182 @@
+"""The crew of a dictionary on Ray: actors hold its blocks of images, the driver only ever sees filters and sums.
+
+A worker that dies is started again by Ray, wherever there is room, loads its blocks and answers what was asked of it; a
+block's answers depend on nothing but the question (`stl_ray.csc.learning.block`), so nobody can tell afterwards.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import ray
+import torch
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from torch import Tensor
+
+from stl_ray import __version__
+from stl_ray.config import Experiment
+from stl_ray.csc.learning import Block, CodeStatistics, Coding, Judgement
+from stl_ray.errors import ConfigError, StlRayError, TrainingError
+from stl_ray.images import decode, to_tensor
+from stl_ray.pipeline.batches import STORED_PIXELS, rows_at
+from stl_ray.runtime.session import device_of
+from stl_ray.store import Dataset
+
+HELD_BYTES = 2**30
+"""Of high bands that a worker holds; what was asked for longest ago is let go, and read again when it is asked for."""
+
+DEATHS = 3
+"""A worker that has died more often than this gives its dictionary up."""
+
+
+@dataclass(frozen=True)
+class BlockRows:
+    """A block as places of its images in the dataset of samples, in the block's order."""
+
+    places: tuple[int, ...]
+
+    def load(self, samples: Dataset, experiment: Experiment, method: str) -> Block:
+        """Read and decode the images."""
+        rows = dict(zip(sorted(self.places), rows_at(samples, sorted(self.places)), strict=True))
+        device = device_of(experiment.ray)
+        images = [
+            to_tensor([decode(rows[place]["image"]["bytes"], max_pixels=STORED_PIXELS)])[0].to(device)
+            for place in self.places
+        ]
+        ids = [rows[place]["id"] for place in self.places]
+        return Block(images, ids, experiment.fit.dictionary, seed=experiment.seed, method=method)
+
+
+class Worker:
+    """Holds some blocks and answers for them."""
+
+    def __init__(
+        self, experiment: Experiment, samples: Dataset, blocks: dict[int, BlockRows], method: str, version: str
+    ) -> None:
+        if version != __version__:
+            raise ConfigError("a node has another version of stl-ray", expected=version, got=__version__)
+        torch.set_num_threads(experiment.ray.cpus_per_actor)
+        self._load = {number: (rows, samples, experiment, method) for number, rows in blocks.items()}
+        self._blocks: dict[int, Block] = {}
+
+    def answer(self, number: int, question: str, *arguments: Any) -> Any:
+        """What the method `question` of a block says."""
+        block = self._blocks.pop(number, None)
+        if block is None:
+            rows, samples, experiment, method = self._load[number]
+            block = rows.load(samples, experiment, method)
+        while self._blocks and block.bytes + sum(other.bytes for other in self._blocks.values()) > HELD_BYTES:
+            self._blocks.pop(next(iter(self._blocks)))
+        self._blocks[number] = block
+        return getattr(block, question)(*arguments)
+
+
+class RayCrew:
+    """Blocks 0, 1, ... of training images, then those of the holdout, dealt to the workers in turn.
+
+    Args:
+        experiment: the fit's configuration and Ray resources.
+        name: of the dictionary, for errors.
+        samples: the dataset of samples.
+        blocks: of training images.
+        holdout: blocks of held-out images.
+        workers: actors to hold them; no more than there are blocks are started.
+        method: of the solver.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        name: str,
+        samples: Dataset,
+        blocks: Sequence[BlockRows],
+        holdout: Sequence[BlockRows],
+        *,
+        workers: int,
+        method: str,
+    ) -> None:
+        self._name = name
+        self._training, self._held = range(len(blocks)), range(len(blocks), len(blocks) + len(holdout))
+        self._sizes = [len(block.places) for block in blocks]
+        config = experiment.ray
+        numbered = dict(enumerate([*blocks, *holdout]))
+        count = min(workers, len(blocks))
+        # All places or none: two crews that each hold a part of what they need would wait for each other for ever.
+        place = {"CPU": config.cpus_per_actor} | ({"GPU": config.gpus_per_actor} if config.gpus_per_actor else {})
+        self._places = placement_group([place] * count)
+        make = ray.remote(Worker).options(
+            num_cpus=config.cpus_per_actor,
+            num_gpus=config.gpus_per_actor or None,
+            max_restarts=DEATHS,
+            max_task_retries=DEATHS,
+            scheduling_strategy=PlacementGroupSchedulingStrategy(self._places),
+        )
+        # Ray gives handles, of whose methods it declares nothing.
+        self._workers: list[Any] = [
+            make.remote(
+                experiment, samples, {n: b for n, b in numbered.items() if n % count == turn}, method, __version__
+            )
+            for turn in range(count)
+        ]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not ray.is_initialized():
+            return  # after an interrupt; Ray would start anew
+        for worker in self._workers:
+            ray.kill(worker)
+        remove_placement_group(self._places)
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """See `stl_ray.csc.learning.Crew`, here and below."""
+        return self._sizes
+
+    def patches(self, per_image: int, blocks: Sequence[int]) -> list[Tensor]:
+        """Of these training blocks."""
+        return self._ask(blocks, "patches", [(per_image,)] * len(blocks))
+
+    def code(self, filters: Tensor) -> list[Coding]:
+        """Of every training block."""
+        return self._ask(self._training, "code", [(filters,)] * len(self._training))
+
+    def statistics(self, filters: Tensor, blocks: Sequence[int]) -> list[CodeStatistics]:
+        """Of these training blocks."""
+        return self._ask(blocks, "statistics", [(filters,)] * len(blocks))
+
+    def local_filters(self, filters: Tensor, starts: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
+        """Of every training block."""
+        questions = [
+            (filters, start.clone(), target.clone(), penalty) for start, target in zip(starts, targets, strict=True)
+        ]
+        return torch.stack(self._ask(self._training, "local_filters", questions))
+
+    def judge(self, filters: Tensor) -> list[Judgement]:
+        """Of every block of held-out images."""
+        return self._ask(self._held, "judge", [(filters,)] * len(self._held))
+
+    def _ask(self, blocks: Sequence[int], question: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """The answers in the order of the blocks."""
+        tasks = [
+            self._workers[number % len(self._workers)].answer.remote(number, question, *given)
+            for number, given in zip(blocks, arguments, strict=True)
+        ]
+        try:
+            answers: list[Any] = ray.get(tasks)
+        except RayTaskError as error:
+            # What went wrong, without the worker's stack, where it is an error of ours.
+            raise (error.cause if isinstance(error.cause, StlRayError) else error) from None
+        except RayError as error:
+            raise TrainingError(_loss(error), item=self._name) from error
+        return answers
+
+
+def _loss(error: RayError) -> str:
+    """How a worker was lost."""
+    if isinstance(error, RayActorError) and not error.actor_init_failed:
+        return f"a worker died more than {DEATHS} times; see the Ray logs of this session"
+    return f"a worker failed ({str(error).strip().splitlines()[-1]})"

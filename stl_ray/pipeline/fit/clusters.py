@@ -1,0 +1,89 @@
+"""fit/strata: the router, the cluster of every training image, and images to show of each cluster."""
+
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayTaskError
+from torch import Tensor
+
+from stl_ray import __version__
+from stl_ray.config import Experiment
+from stl_ray.errors import StlRayError
+from stl_ray.pipeline.fit.latents import load_latents
+from stl_ray.pipeline.fit.thumbnails import thumbnails_of
+from stl_ray.runtime.progress import JobProgress
+from stl_ray.runtime.session import require_places
+from stl_ray.space.pretrained import load_autoencoder
+from stl_ray.space.storage import router_arrays, router_from, router_record
+from stl_ray.store import Dataset, Layout, Storage, load_artifact, require_same, save_artifact
+from stl_ray.training import Strata, find_strata
+
+KIND, VERSION = "strata", 1
+
+
+def run(experiment: Experiment, thumbnails: Dataset, latents: Dataset) -> tuple[Strata, Tensor]:
+    """Divide the latents into strata, unless that was done.
+
+    Args:
+        experiment: `fit`, seed and root.
+        thumbnails: the run of thumbnails.
+        latents: the run of latents.
+
+    Returns:
+        The strata, and thumbnails (M, n, 3, side, side) uint8 of the images that are central to each.
+
+    Raises:
+        RunIdentityError: if there are strata that were made otherwise.
+        TrainingError: if a cluster is too small for a dictionary.
+        TensorError: if there are too few different latents.
+    """
+    storage = Storage.open(experiment.root).below(Layout.strata)
+    identity = _identity(experiment, latents)
+    if not storage.exists(f"{KIND}.json"):
+        cpus = experiment.ray.cpus_per_actor
+        if not experiment.ray.autoscaling:
+            require_places(1, cpus=cpus, gpus=0, key="ray.cpus_per_actor")
+        with JobProgress("fit clusters", latents.rows) as progress:
+            task = ray.remote(num_cpus=cpus)(_find).remote(experiment, thumbnails, latents, identity)
+            try:
+                ray.get(task)
+            except RayTaskError as error:
+                # What went wrong, without the worker's stack, where it is an error of ours.
+                raise (error.cause if isinstance(error.cause, StlRayError) else error) from None
+            progress.complete()
+    artifact = load_artifact(storage.root, KIND, VERSION)
+    require_same(artifact.meta["identity"], identity, storage.root)
+    arrays = {name: torch.from_numpy(artifact.arrays[name].copy()) for name in ("labels", "central", "samples")}
+    router = router_from(artifact.arrays, artifact.meta)
+    return Strata(router, arrays["labels"], arrays["central"], artifact.meta["candidates"]), arrays["samples"]
+
+
+def _identity(experiment: Experiment, latents: Dataset) -> dict[str, Any]:
+    config = experiment.fit.model_dump(mode="json", exclude={"autoencoder", "dictionary"})
+    return {"fit": config, "seed": experiment.seed, "latents": latents.digest, "stl_ray": __version__}
+
+
+def _find(experiment: Experiment, thumbnails: Dataset, latents: Dataset, identity: dict[str, Any]) -> None:
+    torch.set_num_threads(experiment.ray.cpus_per_actor)
+    storage = Storage.open(experiment.root)
+    autoencoder, _, _ = load_autoencoder(storage.below(Layout.autoencoder).root)
+    points, ids = load_latents(latents)
+    strata = find_strata(autoencoder, points, ids, experiment.fit, seed=experiment.seed)
+    found = _thumbnails(thumbnails, {ids[index] for index in strata.central.flatten().tolist()})
+    samples = torch.stack([torch.stack([found[ids[index]] for index in row]) for row in strata.central.tolist()])
+    tensors = {"labels": strata.labels, "central": strata.central, "samples": samples}
+    arrays = {**router_arrays(strata.router), **{name: tensor.numpy() for name, tensor in tensors.items()}}
+    record = {**router_record(strata.router), "candidates": strata.candidates, "identity": identity}
+    save_artifact(storage.below(Layout.strata).root, KIND, VERSION, arrays, record)
+
+
+def _thumbnails(dataset: Dataset, ids: set[str]) -> dict[str, Tensor]:
+    """The thumbnails of these images, (3, side, side) uint8 each."""
+    found: dict[str, Tensor] = {}
+    for table in dataset.tables():
+        here = [place for place, name in enumerate(table.column("id").to_pylist()) if name in ids]
+        if here:
+            rows = table.take(here)
+            found |= dict(zip(rows.column("id").to_pylist(), thumbnails_of(rows), strict=True))
+    return found

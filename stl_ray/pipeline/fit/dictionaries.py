@@ -1,0 +1,188 @@
+"""fit/dictionaries: one dictionary for all images and one for each cluster, learned side by side.
+
+Every few iterations a checkpoint is written; what is there is gone on with.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from threading import Event
+from typing import Any
+
+import torch
+
+from stl_ray import __version__
+from stl_ray.config import Experiment, RayConfig
+from stl_ray.csc import Dictionary
+from stl_ray.csc.learning import learn, partition
+from stl_ray.pipeline.fit.block_workers import BlockRows, RayCrew
+from stl_ray.pipeline.inputs import with_solver
+from stl_ray.runtime.progress import JobProgress
+from stl_ray.runtime.progress_actor import make_board
+from stl_ray.runtime.ray_train import fit_all
+from stl_ray.runtime.session import device_of, require_places
+from stl_ray.store import Dataset, Layout, Storage, load_artifact, require_same, save_artifact
+from stl_ray.store.filesystem import canonical_json
+from stl_ray.store.shards import ids_of, sha256
+from stl_ray.training import DictionarySample, LearnedDictionary
+
+KIND, VERSION = "dictionary", 1
+
+EVERY = 5
+"""Iterations from one checkpoint to the next."""
+
+_CHECKPOINT = "checkpoint-"
+
+
+def run(
+    experiment: Experiment, drawn: Sequence[DictionarySample], samples: Dataset, ids: Sequence[str]
+) -> dict[str, LearnedDictionary]:
+    """Learn every dictionary that is not there yet; all of them by name.
+
+    Args:
+        experiment: `fit.dictionary`, seed, root and Ray resources.
+        drawn: the images of every dictionary, as indices into `ids`.
+        samples: the dataset that holds them.
+        ids: of all training images.
+
+    Raises:
+        ConfigError: if the cluster cannot hold one worker, or as many as were asked for.
+        RunIdentityError: if a dictionary is there that was learned otherwise.
+        TensorError: if images are too few or too flat to learn from.
+        TrainingError: if a worker keeps dying.
+    """
+    config = experiment.fit.dictionary
+    method = with_solver(experiment).stl.method
+    names = (name for part in samples.parts for name in ids_of(samples.storage, part["file"]))
+    place = {name: number for number, name in enumerate(names)}
+    learnings = []
+    for one in drawn:
+        learned, held = ([place[ids[index]] for index in part] for part in (one.learn, one.holdout))
+        learnings.append(_Learning(experiment, one.name, samples, learned, held, method))
+    missing = [learning for learning in learnings if not learning.done()]
+    if missing:
+        places = places_of(experiment.ray)
+        at_once = min(places, len(missing))
+        total = config.iterations * len(learnings)
+        done = config.iterations * (len(learnings) - len(missing))
+        stop = Event()
+        with JobProgress("fit dictionaries", total, unit="iterations", done=done) as progress:
+            board = make_board()
+            try:
+                fit_all([partial(one.run, places // at_once, board, stop) for one in missing], at_once, board, progress)
+            finally:
+                stop.set()
+    return {learning.name: learning.load() for learning in learnings}
+
+
+def places_of(resources: RayConfig) -> int:
+    """Workers of all dictionaries together: as many as asked for, or as fit."""
+    wanted = resources.actors
+    if resources.autoscaling and wanted is not None:
+        return wanted
+    fit = require_places(wanted or 1, cpus=resources.cpus_per_actor, gpus=resources.gpus_per_actor, key="ray.actors")
+    return wanted or fit
+
+
+@dataclass(frozen=True)
+class _Learning:
+    """One dictionary to learn.
+
+    Args:
+        experiment: `fit.dictionary`, seed, root and Ray resources.
+        name: of the dictionary.
+        samples: the dataset of images.
+        learn: places in it to learn from.
+        holdout: places in it to judge by.
+        method: of the solver.
+    """
+
+    experiment: Experiment
+    name: str
+    samples: Dataset
+    learn: list[int]
+    holdout: list[int]
+    method: str
+
+    @property
+    def _storage(self) -> Storage:
+        return Storage.open(self.experiment.root).below(Layout(self.experiment.root).dictionary(self.name))
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "dictionary": self.experiment.fit.dictionary.model_dump(mode="json"),
+            "seed": self.experiment.seed,
+            "samples": self.samples.digest,
+            "images": sha256(canonical_json([self.learn, self.holdout])),
+            "solver": self.method,
+            "device": device_of(self.experiment.ray),
+            "stl_ray": __version__,
+        }
+
+    def done(self) -> bool:
+        """Whether it was learned; refuses one that was learned otherwise."""
+        storage = self._storage
+        if not storage.exists(f"{KIND}.json"):
+            return False
+        require_same(storage.read_json(f"{KIND}.json")["meta"]["identity"], self._identity, storage.root)
+        return True
+
+    def load(self) -> LearnedDictionary:
+        """The dictionary that was learned."""
+        artifact = load_artifact(self._storage.root, KIND, VERSION)
+        filters, meta = torch.from_numpy(artifact.arrays["filters"].copy()), artifact.meta
+        dictionary = Dictionary(filters, meta["lmbda"], meta["norm"])
+        return LearnedDictionary(dictionary, meta["curve"], len(self.learn), len(self.holdout))
+
+    def run(self, workers: int, board: Any, stop: Event) -> None:
+        """Learn it with as many workers, from its last checkpoint on, unless told to stop."""
+        config = self.experiment.fit.dictionary
+        blocks, holdout = (
+            [BlockRows(tuple(places[index] for index in part)) for part in partition(len(places), config.block)]
+            for places in (self.learn, self.holdout)
+        )
+        state, curve = self._checkpoint()
+        board.post.remote(len(curve), "")
+        with RayCrew(
+            self.experiment, self.name, self.samples, blocks, holdout, workers=workers, method=self.method
+        ) as crew:
+            steps = learn(crew, config, seed=self.experiment.seed, name=self.name, curve=tuple(curve), state=state)
+            for step in steps:
+                if stop.is_set():
+                    return
+                curve.append(step.row())
+                state = step.state()
+                board.post.remote(1, f"{self.name} iteration {step.iteration}: {step.holdout_objective:.4g}")
+                if step.iteration % EVERY == 0:
+                    self._keep(state, curve)
+        if state is None:
+            raise AssertionError("the configuration asks for at least one iteration")
+        record = {"lmbda": config.lmbda, "norm": config.norm, "curve": curve, "identity": self._identity}
+        save_artifact(self._storage.root, KIND, VERSION, {"filters": state["filters"].numpy()}, record)
+        self._sweep(keep=None)
+        board.post.remote(config.iterations - len(curve), "")
+
+    def _checkpoint(self) -> tuple[dict[str, torch.Tensor] | None, list[dict[str, Any]]]:
+        """State and curve of the last checkpoint that is whole."""
+        latest = max((name for name in self._checkpoints() if name.endswith(".json")), default=None)
+        if latest is None:
+            return None, []
+        artifact = load_artifact(self._storage.root, latest.removesuffix(".json"), VERSION)
+        require_same(artifact.meta["identity"], self._identity, self._storage.root)
+        return {name: torch.from_numpy(array.copy()) for name, array in artifact.arrays.items()}, artifact.meta["curve"]
+
+    def _keep(self, state: dict[str, torch.Tensor], curve: list[dict[str, Any]]) -> None:
+        """Write a checkpoint under a name of its own, then delete older ones: one is always whole."""
+        name = f"{_CHECKPOINT}{len(curve):05d}"
+        arrays = {key: tensor.numpy() for key, tensor in state.items()}
+        save_artifact(self._storage.root, name, VERSION, arrays, {"curve": curve, "identity": self._identity})
+        self._sweep(keep=name)
+
+    def _sweep(self, keep: str | None) -> None:
+        for file in self._checkpoints():
+            if keep is None or not file.startswith(f"{keep}."):
+                self._storage.delete(file)
+
+    def _checkpoints(self) -> list[str]:
+        return [file for file in self._storage.names() if file.startswith(_CHECKPOINT)]

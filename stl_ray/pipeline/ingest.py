@@ -1,0 +1,145 @@
+"""ingest: files of any kind -> image shards. Broken images are set aside with their reason; the others go on."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from stl_ray.config import Experiment, Source
+from stl_ray.errors import ImageError, InputError, QuarantineReason
+from stl_ray.images import MIN_SIDE, decode_original, encode_png, image_schema, resize
+from stl_ray.images.readers import RawImage, Reader, SourceShard, open_reader
+from stl_ray.pipeline.batches import BATCH
+from stl_ray.runtime.concurrency import TURNS, in_threads
+from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
+from stl_ray.runtime.shard_task import RawRow, ShardOutput
+from stl_ray.store import Layout, PlannedShard, QuarantinedRow
+
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
+
+
+def run(experiment: Experiment) -> dict[str, Any]:
+    """Ingest both splits; images and quarantined, counted.
+
+    Raises:
+        InputError: if a source is missing, empty or unusable, or the splits have different classes.
+    """
+    manifests = run_shards(plan(experiment), experiment)
+    return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
+
+
+def plan(experiment: Experiment) -> ShardJob:
+    """Both splits; their plans are made shard by shard, as they are taken.
+
+    Raises:
+        InputError: if a source is missing, empty or unusable, or the splits have different classes.
+    """
+    config = experiment.ingest
+    readers = {split: _open(experiment, split) for split in SPLITS}
+    names = {split: reader.class_names for split, reader in readers.items()}
+    if names["train"] != names["test"]:
+        raise InputError(
+            "the splits have different classes", item="ingest.test", expected=names["train"], got=names["test"]
+        )
+    layout = Layout(experiment.root)
+    planned = []
+    for split, reader in readers.items():
+        shards = _numbered(reader.plan(config.shard_size))
+        identity = {
+            # Not the path: the plan's digest says what was found there.
+            "source": _source(experiment, split).model_dump(mode="json", exclude={"path"}),
+            "size": config.size,
+            "codec": config.codec,
+            "max_pixels": config.max_pixels,
+            "class_names": names[split],
+        }
+        planned.append(PlannedRun(layout.ingested(split), shards, identity))
+    return ShardJob("ingest", planned, partial(IngestWork, experiment, names["train"]), gpu=False)
+
+
+def _numbered(shards: Iterable[SourceShard]) -> Iterator[PlannedShard]:
+    for number, shard in enumerate(shards):
+        yield PlannedShard(number=number, source=shard.source, rows=shard.rows, digest=shard.digest)
+
+
+@dataclass
+class IngestWork:
+    """Decodes, checks, resizes and encodes the images of a shard.
+
+    Args:
+        experiment: what to read and what to make of it.
+        class_names: as the driver found them; a source may need long to tell.
+    """
+
+    experiment: Experiment
+    class_names: Sequence[str]
+
+    def __post_init__(self) -> None:
+        layout = Layout(self.experiment.root)
+        self._readers = {layout.ingested(split): _open(self.experiment, split) for split in SPLITS}
+
+    def __call__(self, run: str, shard: PlannedShard, rows: Collection[int] | None = None) -> ShardOutput:
+        """One shard of a split, or only the images at some positions."""
+        images: list[dict[str, Any]] = []
+        quarantine: list[QuarantinedRow] = []
+        wanted = (
+            raw for place, raw in enumerate(self._readers[run].read(shard.source)) if rows is None or place in rows
+        )
+        while batch := list(islice(wanted, BATCH)):
+            with TURNS.turn():
+                made = in_threads(self._image, batch)
+            images += [row for row in made if isinstance(row, dict)]
+            quarantine += [row for row in made if isinstance(row, QuarantinedRow)]
+        schema = image_schema("image", self.class_names)
+        return ShardOutput(pa.Table.from_pylist(images, schema=schema), quarantine)
+
+    def raw(self, run: str, shard: PlannedShard, row: int) -> RawRow:
+        """The file at a position of the shard."""
+        raw = next(islice(self._readers[run].read(shard.source), row, None))
+        return RawRow(raw.id, raw.data if isinstance(raw.data, bytes) else None)
+
+    def _image(self, raw: RawImage) -> dict[str, Any] | QuarantinedRow:
+        try:
+            return self._row(raw)
+        except ImageError as error:
+            data = raw.data if isinstance(raw.data, bytes) else None
+            return QuarantinedRow(raw.id, error.reason, str(error), data)
+
+    def _row(self, raw: RawImage) -> dict[str, Any]:
+        if raw.problem is not None:
+            raise ImageError("refused by the reader", reason=raw.problem, item=raw.id)
+        if raw.data is None:
+            raise ImageError("no bytes", reason=QuarantineReason.MISSING_IMAGE, item=raw.id)
+        classes = len(self.class_names)
+        if not -1 <= raw.label < classes:
+            raise ImageError(
+                "no such class", reason=QuarantineReason.LABEL_OUT_OF_RANGE, item=raw.id,
+                expected=f"-1 (unknown) to {classes - 1}", got=raw.label,
+            )  # fmt: skip
+        config = self.experiment.ingest
+        if isinstance(raw.data, bytes):
+            image, plain = decode_original(raw.data, max_pixels=config.max_pixels)
+        else:
+            image, plain = raw.data, False
+        kept = raw.data if plain and config.codec == "keep" else None
+        if config.size is not None and image.shape[:2] != (config.size, config.size):
+            image, kept = resize(image, config.size), None
+        if min(image.shape[:2]) < MIN_SIDE:
+            raise ImageError(
+                "too small", reason=QuarantineReason.TOO_SMALL, item=raw.id, expected=f"at least {MIN_SIDE} pixels",
+                got=f"{image.shape[1]} x {image.shape[0]}",
+            )  # fmt: skip
+        stored = encode_png(image) if kept is None else kept
+        return {"id": raw.id, "image": {"bytes": stored, "path": raw.path}, "label": raw.label}
+
+
+def _source(experiment: Experiment, split: Split) -> Source:
+    return experiment.ingest.train if split == "train" else experiment.ingest.test
+
+
+def _open(experiment: Experiment, split: Split) -> Reader:
+    return open_reader(_source(experiment, split), split=split)

@@ -1,0 +1,74 @@
+"""What a job needs from the jobs before it, with an error that says which one to run."""
+
+import torch
+
+from stl_ray.config import Experiment
+from stl_ray.csc import active_set, choose_method
+from stl_ray.defenses import Defense, make_defense, needs_space
+from stl_ray.errors import IncompleteRunError
+from stl_ray.models import Classifier, load
+from stl_ray.runtime.session import device_of
+from stl_ray.space import QuasiNaturalSpace
+from stl_ray.store import Dataset, Layout, Storage
+
+
+def dataset_of(root: str, folder: str) -> Dataset:
+    """The finished dataset in a folder of the experiment.
+
+    Raises:
+        IncompleteRunError: if it is not finished; the message names the job that makes it.
+    """
+    try:
+        return Dataset.open(Layout(root).uri(folder))
+    except IncompleteRunError as error:
+        message = f"there is no finished dataset; run `stl-ray {folder.partition('/')[0]}` first"
+        raise IncompleteRunError(message, item=error.item, expected=error.expected) from error
+
+
+def classifier_of(root: str, name: str, device: str = "cpu") -> tuple[Classifier, str]:
+    """A trained classifier, `vanilla` or the one retrained for a defense, and its digest.
+
+    Raises:
+        IncompleteRunError: if it was not trained yet.
+        ArtifactError: if its files are unreadable.
+    """
+    folder = Layout(root).classifier(name)
+    storage = Storage.open(root).below(folder)
+    if not storage.exists("model.json"):
+        raise IncompleteRunError("there is no such classifier; run `stl-ray train` first", item=storage.root)
+    return load(storage.root).to(device), str(storage.read_json("model.json")["digest"])
+
+
+def with_solver(experiment: Experiment) -> Experiment:
+    """The experiment with its solver settled, down to the instruction set: all nodes use it and identities name it."""
+    method: str = experiment.stl.method
+    device = device_of(experiment.ray)
+    if method == "auto" and device == "cuda" and not torch.cuda.is_available():
+        method = "fused"  # the nodes that have the GPUs refuse it by name where they lack Triton
+    elif method == "auto":
+        method = choose_method(torch.float32, torch.device(device))
+    if method == "active_set" and active_set.available():
+        method = f"active_set/{active_set.instruction_sets()[0]}"
+    if method == experiment.stl.method:
+        return experiment
+    return experiment.model_copy(update={"stl": experiment.stl.model_copy(update={"method": method})})
+
+
+def make_defenses(experiment: Experiment, device: str = "cpu") -> dict[str, Defense]:
+    """The defenses of an experiment by their names in it, with the fitted space where one of them needs it.
+
+    Raises:
+        IncompleteRunError: if a defense needs the space and it was not fitted yet.
+        ArtifactError: if the space is unreadable.
+        ConfigError: if a defense or an option is unknown.
+    """
+    space = None
+    if any(needs_space(named.defense) for named in experiment.defenses):
+        folder = Storage.open(experiment.root).below(Layout.space)
+        if not folder.exists("space.json"):
+            raise IncompleteRunError("there is no space yet; run `stl-ray fit` first", item=folder.root)
+        space = QuasiNaturalSpace.load(folder.root).to(device)
+    return {
+        named.name: make_defense(named.defense, named.options, space=space, stl=experiment.stl)
+        for named in experiment.defenses
+    }

@@ -1,0 +1,32 @@
+"""What can be refused before any work: names that no registry knows, options that do not fit."""
+
+from stl_ray.attacks import Universal, make_attack
+from stl_ray.config import Experiment
+from stl_ray.defenses import check_defense
+from stl_ray.errors import ConfigError
+from stl_ray.models import check_classifier
+from stl_ray.pipeline.budgets import budget_of
+
+
+def preflight(experiment: Experiment) -> None:
+    """Check every name and option of an experiment against its registry.
+
+    Raises:
+        ConfigError: with the nearest name that exists.
+    """
+    check_classifier(experiment.train.classifier)
+    for attack in experiment.attack.sets:
+        method = make_attack(attack.attack, attack.options, attack.engine)
+        if not isinstance(method, Universal):  # whose budget is known when the data is
+            method.check(budget_of(attack), attack.store)
+    tiers = experiment.evaluate.tiers
+    for own in tiers.attacks:
+        method = make_attack(own.attack, own.options, own.engine)
+        try:
+            method.check(budget_of(tiers.budget), tiers.budget.store)
+        except ConfigError as error:
+            raise ConfigError(error.message, item=own.name, expected=error.expected, got=error.got) from error
+        if own.tier == "T2" and tiers.substitute is None:
+            raise ConfigError("no experiment to transfer from", item=own.name, expected="evaluate.tiers.substitute")
+    for defense in experiment.defenses:
+        check_defense(defense.defense, defense.options)

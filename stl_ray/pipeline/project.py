@@ -1,0 +1,91 @@
+"""project: image shards -> purified image shards, every split through every defense."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from stl_ray.config import Experiment
+from stl_ray.defenses import Defense
+from stl_ray.pipeline.batches import plan_parts
+from stl_ray.pipeline.inputs import dataset_of, make_defenses, with_solver
+from stl_ray.pipeline.purify import purify_table
+from stl_ray.runtime.session import device_of
+from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
+from stl_ray.runtime.shard_task import ShardOutput, TableWork
+from stl_ray.store import Dataset, Layout, PlannedShard, require_same
+
+TRAIN = "train"
+
+
+def run(experiment: Experiment) -> dict[str, Any]:
+    """Purify every split with every defense; images and quarantined, counted.
+
+    Raises:
+        IncompleteRunError: if a split was not ingested.
+        ArtifactError: if a defense needs the space and there is none.
+    """
+    manifests = run_shards(plan(experiment), experiment)
+    return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
+
+
+def plan(experiment: Experiment) -> ShardJob:
+    """Every split through every defense.
+
+    Raises:
+        IncompleteRunError: if a split was not ingested.
+        ArtifactError: if a defense needs the space and there is none.
+    """
+    experiment = with_solver(experiment)
+    layout = Layout(experiment.root)
+    planned = []
+    for name, defense in make_defenses(experiment).items():
+        for split in experiment.project.splits:
+            dataset = dataset_of(experiment.root, layout.ingested(split))
+            identity = identity_of(defense, dataset, split)
+            planned.append(PlannedRun(layout.projected(name, split), plan_parts(dataset), identity))
+    identities = {run.folder: run.identity for run in planned}
+    return ShardJob("project", planned, partial(ProjectWork, experiment, identities))
+
+
+def identity_of(defense: Defense, dataset: Dataset, split: str) -> dict[str, Any]:
+    """What a purified split is made of."""
+    return {"defense": defense.identity(), "input": dataset.digest, "exclude_self": split == TRAIN}
+
+
+@dataclass
+class ProjectWork(TableWork):
+    """Purifies the images of a shard; an image whose solve diverges is set aside.
+
+    Args:
+        experiment: as the driver has it.
+        identities: of the runs, which the defenses that are loaded here must agree with.
+    """
+
+    experiment: Experiment
+    identities: dict[str, Mapping[str, Any]]
+
+    def __post_init__(self) -> None:
+        layout = Layout(self.experiment.root)
+        self._device = device_of(self.experiment.ray)
+        self._defenses = make_defenses(self.experiment, self._device)
+        self._datasets = {
+            split: dataset_of(self.experiment.root, layout.ingested(split)) for split in self.experiment.project.splits
+        }
+        self._inputs = {
+            layout.projected(name, split): (name, split) for name in self._defenses for split in self._datasets
+        }
+        for run, (name, split) in self._inputs.items():
+            found = identity_of(self._defenses[name], self._datasets[split], split)
+            require_same(found, self.identities[run], run)
+
+    def table(self, run: str, shard: PlannedShard) -> pa.Table:
+        """The clean images of the shard."""
+        return self._datasets[self._inputs[run][1]].read(shard.source)
+
+    def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
+        """Images of one split through one defense."""
+        name, split = self._inputs[run]
+        return purify_table(self._defenses[name], table, exclude_self=split == TRAIN, device=self._device)

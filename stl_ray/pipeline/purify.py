@@ -1,0 +1,66 @@
+"""What `project` does with the rows of a shard. Knows nothing of Ray."""
+
+import pyarrow as pa
+import torch
+
+from stl_ray.defenses import Defense, Purified
+from stl_ray.errors import QuarantineReason
+from stl_ray.images import class_names_of, image_schema, quantize, to_uint8
+from stl_ray.metrics import psnr
+from stl_ray.pipeline.batches import by_size, pixels_of, stored
+from stl_ray.runtime.concurrency import TURNS
+from stl_ray.runtime.shard_task import ShardOutput
+from stl_ray.store import QuarantinedRow
+
+
+def purify_table(defense: Defense, table: pa.Table, *, exclude_self: bool, device: str) -> ShardOutput:
+    """A shard of images after a defense, rounded to 8 bits, in the same order; its schema names the defense.
+
+    Args:
+        defense: the defense.
+        table: rows of image records.
+        exclude_self: whether each image stays out of its own nearest-neighbour vote (training images do).
+        device: where the defense is.
+    """
+    ids = table.column("id").to_pylist()
+    labels = table.column("label").to_pylist()
+    originals = table.column("image").to_pylist()
+    rows: dict[int, tuple[object, ...]] = {}
+    quarantine: list[QuarantinedRow] = []
+    for positions, images in by_size(pixels_of(table), device):
+        names = [ids[position] for position in positions]
+        with TURNS.turn():
+            purified = defense.purify(images, exclude=names if exclude_self else None)
+        kept = [index for index, status in enumerate(purified.status) if status != "diverged"]
+        for index in sorted(set(range(len(positions))) - set(kept)):
+            original = originals[positions[index]]["bytes"]
+            message = "the solve did not stay finite"
+            quarantine.append(QuarantinedRow(names[index], QuarantineReason.SOLVER_DIVERGED, message, original))
+        if not kept:
+            continue
+        places = [positions[index] for index in kept]
+        images_out = quantize(_only(purified.images, kept))
+        encoded = stored(to_uint8(images_out), [originals[place]["path"] for place in places])
+        figures = _figures(purified, kept, psnr(images_out, _only(images, kept)))
+        for place, image, own in zip(places, encoded, figures, strict=True):
+            rows[place] = (ids[place], image, labels[place], *own)
+    schema = image_schema("purified", class_names_of(table.schema), {"defense": defense.identity()})
+    columns = zip(*(rows[position] for position in sorted(rows)), strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return ShardOutput(pa.Table.from_arrays(arrays, schema=schema), quarantine)
+
+
+def _only(images: torch.Tensor, kept: list[int]) -> torch.Tensor:
+    """Those that are kept; not copied where all are."""
+    return images if len(kept) == len(images) else images[kept]
+
+
+def _figures(purified: Purified, kept: list[int], ratios: torch.Tensor) -> list[tuple[object, ...]]:
+    """Cluster, iterations, status, sparsity and PSNR of the images that are kept.
+
+    Each leaves the device in one piece: to ask it image by image would wait every time for what others compute there.
+    """
+    numbers = (part.tolist() for part in (purified.cluster, purified.iterations, purified.sparsity))
+    clusters, iterations, sparsity = ([values[index] for index in kept] for values in numbers)
+    statuses = [purified.status[index] for index in kept]
+    return list(zip(clusters, iterations, statuses, sparsity, ratios.tolist(), strict=True))

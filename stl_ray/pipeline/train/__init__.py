@@ -1,0 +1,10 @@
+"""TRAIN: clean and purified shards -> classifiers (classifiers/NAME).
+
+plan          which classifiers, from what
+job           the trainings, by Ray Train
+tensorboard   the rows of a training as an event file
+"""
+
+from stl_ray.pipeline.train.job import run
+
+__all__ = ["run"]

@@ -1,0 +1,255 @@
+"""train: one classifier on the clean shards (vanilla), one on each defense's purified shards (retrained).
+
+Every worker reads the images itself, from a copy on its node, in an order of (seed, epoch): Ray Data would need CPUs of its
+own beside the workers', and would cut the split to equal parts.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from ray.train.torch import get_device, prepare_model
+from torch import Tensor, nn
+
+from stl_ray.config import Experiment
+from stl_ray.models import Classifier, build_classifier, save_classifier
+from stl_ray.pipeline.batches import class_names
+from stl_ray.pipeline.inputs import dataset_of, make_defenses, with_solver
+from stl_ray.pipeline.train.plan import Training, new_classifier, plan, require_sound
+from stl_ray.pipeline.train.tensorboard import EVENTS, event_file
+from stl_ray.runtime.progress import JobProgress
+from stl_ray.runtime.progress_actor import make_board
+from stl_ray.runtime.ray_train import (
+    Workers,
+    checkpoint_of,
+    checkpoints,
+    fit,
+    fit_all,
+    leaving,
+    place,
+    report,
+    resume,
+)
+from stl_ray.store import Dataset, Layout, Storage, require_same
+from stl_ray.training import (
+    EpochMetrics,
+    ImagePack,
+    Live,
+    Share,
+    Watch,
+    balance,
+    class_counts,
+    front_of,
+    packed,
+    train_classifier,
+    trained_weights,
+)
+
+BEST = "best"
+"""Below a classifier's folder: that of the epoch with the best validation accuracy, which no table uses."""
+
+
+def run(experiment: Experiment) -> dict[str, Any]:
+    """Train every classifier that is not there yet; the images of all datasets, counted.
+
+    Raises:
+        ConfigError: if the workers do not fit on the cluster, or there are no such published weights.
+        StorageError: if the given weights are not there.
+        ArtifactError: if they do not fit the classifier and the number of classes.
+        AuditError: if a dataset's manifest fails its audit.
+        RunIdentityError: if a classifier is there that was trained otherwise.
+        TrainingError: if the data cannot be trained on, or the loss is not finite.
+    """
+    experiment = with_solver(experiment)
+    trainings = plan(experiment)
+    config = experiment.train
+    pending = [training for training in trainings if not is_done(experiment, training)]
+    for training in pending:
+        require_sound(experiment, training)
+        _tell_of_other_settings(experiment, training)
+    epochs = max(config.epochs, 1)
+    total, left = (sum(t.rows for t in some) * epochs for some in (trainings, pending))
+    with JobProgress("train", total, done=total - left) as progress:
+        if config.epochs == 0:
+            for training in pending:
+                _save(experiment, training, new_classifier(experiment, training), [], None)
+                progress.advance(training.rows)
+        elif pending:
+            _fit_all(experiment, pending, progress)
+    return {"images": sum(training.rows for training in trainings)}
+
+
+def is_done(experiment: Experiment, training: Training) -> bool:
+    """Whether a classifier was trained; refuses one that was trained otherwise."""
+    storage = Storage.open(experiment.root).below(training.folder)
+    if not storage.exists("model.json"):
+        return False
+    require_same(storage.read_json("model.json")["meta"].get("identity", {}), training.identity, storage.root)
+    return True
+
+
+def _tell_of_other_settings(experiment: Experiment, training: Training) -> None:
+    """Warn where a training lies half done with other settings: it is left alone, and this one begins at its first epoch."""
+    storage = Storage.open(experiment.root).below(training.folder)
+    others = checkpoints(storage)
+    if others and checkpoint_of(training.identity) not in others:
+        warnings.warn(
+            f"{storage.root}: a training with other settings was not finished here; this one does not go on from it, and "
+            "begins at the first epoch",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def workers_of(experiment: Experiment) -> Workers:
+    """What one training takes."""
+    config = experiment.train
+    return Workers(config.workers, config.cpus_per_worker, config.gpu, config.min_workers, experiment.ray.autoscaling)
+
+
+def _fit_all(experiment: Experiment, pending: list[Training], progress: JobProgress) -> None:
+    """Train side by side as many classifiers as the cluster carries."""
+    workers = workers_of(experiment)
+    at_once = workers.trainings_at_once("train.workers")
+    board = make_board()
+    fits = [
+        partial(
+            fit,
+            _work,
+            {"experiment": experiment, "training": training, "board": board},
+            workers,
+            name=training.name,
+            storage=Storage.open(experiment.root).below(training.folder),
+        )
+        for training in pending
+    ]
+    fit_all(fits, at_once, board, progress)
+
+
+def _work(settings: dict[str, Any]) -> None:
+    """One Ray Train worker: trains its part of every batch, and as rank 0 keeps checkpoints and saves the model."""
+    experiment: Experiment = settings["experiment"]
+    training: Training = settings["training"]
+    board, config = settings["board"], experiment.train
+    rank, world_size = place()
+    torch.set_num_threads(max(1, config.cpus_per_worker - config.loader_processes))
+    torch.backends.cudnn.benchmark = config.gpu
+    storage = Storage.open(experiment.root).below(training.folder)
+    # The layout first: gradients are exchanged in the one that the weights have when they are wrapped.
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    classifier = new_classifier(experiment, training).to(get_device()).to(memory_format=layout)
+    # Ray wraps the classifier in DistributedDataParallel; it declares no more than a Module.
+    model: Any = prepare_model(classifier) if world_size > 1 else classifier
+    state, history = resume(storage, training.identity)
+    found = [row["validation_accuracy"] for row in history]
+    best = max((accuracy for accuracy in found if accuracy is not None), default=-1.0)
+    with _images(experiment, training, board) as (images, validation):
+
+        def reached(epoch: int, images_of_it: int, note: str) -> None:
+            if rank == 0:
+                units = (epoch - 1) * len(images) + images_of_it
+                board.reach.remote(training.name, units, f"{training.name} {note}")
+
+        def live(now: Live) -> None:
+            reached(now.epoch, now.images, f"epoch {now.epoch}: {_figures(now.loss, now.accuracy, now.data_wait)}")
+
+        counts = class_counts(images.labels, images.class_names)
+        reached(len(history) + 1, 0, balance(counts, images.class_names))
+        epochs = train_classifier(
+            model,
+            images,
+            config,
+            seed=experiment.seed,
+            validation=validation,
+            front=front_for(experiment, training, str(get_device())),
+            share=Share(rank, world_size),
+            state=state,
+            watch=Watch(live, leaving, lambda state: report(state, history, storage, training.identity)),
+        )
+        for epoch in epochs:
+            state = epoch.state()
+            history.append(epoch.row())
+            reached(epoch.epoch, len(images), _note(epoch))
+            if rank == 0:
+                storage.write(EVENTS, event_file(history))
+                if epoch.validation_accuracy is not None and epoch.validation_accuracy > best:
+                    best = epoch.validation_accuracy
+                    _save_weights(experiment, training, state, history, counts, BEST)
+            report(state, history, storage, training.identity)
+        if rank == 0 and state is not None:
+            _save_weights(experiment, training, state, history, counts)
+
+
+@contextmanager
+def _images(experiment: Experiment, training: Training, board: Any) -> Iterator[tuple[ImagePack, ImagePack | None]]:
+    """The training and the validation images on this node."""
+    config = experiment.train
+    with ExitStack() as stack:
+
+        def pack(folder: str) -> ImagePack:
+            dataset: Dataset = dataset_of(experiment.root, folder)
+
+            def tell(images: int) -> None:
+                board.post.remote(0, f"{training.name}: copying images to a node's disk, {images} of {dataset.rows}")
+
+            return stack.enter_context(packed(dataset, config.scratch, tell=tell))
+
+        validated = training.validation if config.validate_every else None
+        yield pack(training.dataset), pack(validated) if validated is not None else None
+
+
+def front_for(experiment: Experiment, training: Training, device: str) -> nn.Module | None:
+    """What images pass on their way to a classifier that is trained behind its defense; None for the others."""
+    if not training.behind:
+        return None
+    defense = make_defenses(experiment, device)[training.name]
+    require_same(defense.identity(), training.defense or {}, training.folder)
+    adversarial = experiment.train.adversarial
+    return front_of(defense, adversarial.gradient if adversarial else "bpda")
+
+
+def _figures(loss: float, accuracy: float, data_wait: float) -> str:
+    return f"loss {loss:.3f}, accuracy {accuracy:.3f}, waiting for images {data_wait:.0%}"
+
+
+def _note(epoch: EpochMetrics) -> str:
+    note = f"epoch {epoch.epoch}: {_figures(epoch.loss, epoch.accuracy, epoch.data_wait)}"
+    return note if epoch.validation_accuracy is None else f"{note}, validation {epoch.validation_accuracy:.3f}"
+
+
+def _save_weights(
+    experiment: Experiment,
+    training: Training,
+    state: Mapping[str, Tensor],
+    history: list[dict[str, Any]],
+    counts: list[int],
+    below: str = "",
+) -> None:
+    names = class_names(dataset_of(experiment.root, training.dataset))
+    classifier = build_classifier(experiment.train.classifier, names, seed=experiment.seed)
+    classifier.backbone.load_state_dict(trained_weights(state))
+    _save(experiment, training, classifier, history, counts, below)
+
+
+def _save(
+    experiment: Experiment,
+    training: Training,
+    classifier: Classifier,
+    history: list[dict[str, Any]],
+    counts: list[int] | None,
+    below: str = "",
+) -> None:
+    meta = {
+        "identity": training.identity,
+        "config": experiment.train.model_dump(mode="json"),
+        "trained_on": training.dataset,
+        "validated_on": training.validation,
+        "class_counts": counts,
+        "defense": training.defense,
+        "metrics": history[-1] if history else {},
+    }
+    folder = f"{training.folder}/{below}" if below else training.folder
+    save_classifier(Layout(experiment.root).uri(folder), classifier, meta)

@@ -1,0 +1,16 @@
+"""RUNTIME: the machinery on Ray, which knows no job.
+
+session          join or start a Ray, leave what was found running
+shard_runner     plan -> Ray Data actors -> receipts -> manifest
+shard_actor      the actor that makes shards
+shard_task       what a job does with a shard
+concurrency      whose turn it is to compute in an actor with several shards in hand, and by how many threads
+bisection        finding the row that kills its worker
+ray_train        Ray Train: workers, checkpoints, several trainings side by side
+progress         a bar on a terminal, a line every 10 s elsewhere
+progress_actor   on which workers post what they do
+ray_metrics      the progress as Ray's metrics
+job_status       the progress as a file below the root
+job_log          one line for each session of a job: times, counts, versions
+submission/      a job handed to a cluster: the package as a wheel, the cluster's job API, the check-up of its nodes
+"""

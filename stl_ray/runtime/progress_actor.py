@@ -1,0 +1,99 @@
+"""A board on which workers post what they do, and from which the driver draws its progress."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from stl_ray.errors import StlRayError
+from stl_ray.runtime.progress import JobProgress
+
+_POLL_S = 0.5
+
+
+class Board:
+    """Adds up posts until the driver takes them, and knows which shards are in somebody's hands and who is not ready."""
+
+    def __init__(self) -> None:
+        self._units = 0
+        self._note = ""
+        self._reached: dict[str, int] = {}
+        self._failures: dict[str, StlRayError] = {}
+        self._shards: set[tuple[str, int]] = set()
+        self._starts: Counter[str] = Counter()
+
+    def post(self, units: int, note: str) -> None:
+        """Add finished units and replace the note."""
+        self._units += units
+        self._note = note
+
+    def reach(self, name: str, units: int, note: str) -> None:
+        """Say how far something is in all: further than it last said, or back where it goes on after a death."""
+        self._reached[name] = units
+        self._note = note
+
+    def fail(self, name: str, error: StlRayError) -> None:
+        """Say why something cannot succeed however often it is tried; the first reason is kept."""
+        self._failures.setdefault(name, error)
+
+    def failure(self, name: str) -> StlRayError | None:
+        """Why something cannot succeed, None where nobody said so."""
+        return self._failures.get(name)
+
+    def take(self) -> tuple[int, dict[str, int], str]:
+        """The units posted since the last call, how far what says so is in all, and the latest note."""
+        units, self._units = self._units, 0
+        return units, dict(self._reached), self._note
+
+    def start(self, worker: str) -> int:
+        """A worker loads what it needs; how often it began to and was never ready, this time included."""
+        self._starts[worker] += 1
+        return self._starts[worker]
+
+    def ready(self, worker: str) -> None:
+        """A worker has loaded what it needs."""
+        del self._starts[worker]
+
+    def begin(self, run: str, shard: int) -> None:
+        """A worker takes a shard, perhaps one whose worker died."""
+        self._shards.add((run, shard))
+
+    def end(self, run: str, shard: int) -> None:
+        """A worker is done with a shard, well or not."""
+        self._shards.discard((run, shard))
+
+    def in_flight(self) -> int:
+        """How many shards are in somebody's hands."""
+        return len(self._shards)
+
+
+def make_board() -> Any:
+    """The handle of a new board, which takes no CPU and lives where the driver does.
+
+    Should it die with a node, it starts anew elsewhere and forgets; calls wait for it.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return (
+        ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here, max_restarts=-1, max_task_retries=-1).remote()
+    )
+
+
+def watch(board: Any, progress: JobProgress, finished: Callable[[], bool]) -> None:
+    """Draw what is posted until `finished` says so."""
+    known: dict[str, int] = {}
+    while True:
+        over = finished()
+        try:
+            units, reached, note = ray.get(board.take.remote())
+        except RayActorError:  # its node is gone; the work goes on
+            units, reached, note = 0, {}, ""
+        units += sum(reached[name] - known.get(name, 0) for name in reached)
+        known |= reached
+        progress.advance(units, note=note)
+        if over:
+            return
+        time.sleep(_POLL_S)

@@ -1,0 +1,156 @@
+"""The actor that makes shards: it takes one, makes it, publishes it, and answers with a summary.
+
+Ray Data hands it several at once (`computing.CALLS`), of which one computes while the others are read and published.
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import ray
+import torch
+
+from stl_ray import __version__
+from stl_ray.errors import ConfigError, IncompleteRunError
+from stl_ray.runtime.bisection import isolate
+from stl_ray.runtime.concurrency import HANDS, TURNS, bind, bind_thread, ending_with_device
+from stl_ray.runtime.shard_task import ShardOutput, ShardWork
+from stl_ray.store import PlannedShard, Receipt, Run
+from stl_ray.store.plan import read_shard
+
+DEATHS_BEFORE_ISOLATION = 2
+"""A shard whose worker died this often, under one driver and on nodes that live on, is made row by row in isolation.
+
+The first time others were in its hands too, the second time it was alone."""
+
+DEATHS_BEFORE_GIVING_UP = 6
+"""And if even that takes the worker down: it is given up, and named."""
+
+STARTS_BEFORE_GIVING_UP = 4
+"""An actor that dies while it loads what it needs is started again so often; Ray by itself would do it for ever."""
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """What the driver learns of a shard."""
+
+    run: str
+    shard: int
+    rows: int = 0
+    quarantined: int = 0
+    reasons: str = "{}"  # JSON
+    error: str = ""
+    worker: str = ""
+    busy: float = 0.0  # of the worker so far, see computing.Usage
+    span: float = 0.0
+
+
+class ShardActor:
+    """Takes shards until there are none left.
+
+    Args:
+        runs: by their names.
+        make_work: makes the work; picklable.
+        threads: CPUs of the actor.
+        driver: who asks, one name for each session.
+        version: of the driver's package.
+        board: where it says that it is ready, and which shard it has begun.
+
+    Raises:
+        ConfigError: if the node has another version of the package.
+        IncompleteRunError: if it died again and again before it was ready.
+    """
+
+    def __init__(
+        self,
+        runs: Mapping[str, Run],
+        make_work: Callable[[], ShardWork],
+        threads: int,
+        driver: str,
+        version: str,
+        board: Any,
+    ) -> None:
+        if version != __version__:
+            raise ConfigError(
+                "a node has another version of stl-ray", item=socket.gethostname(), expected=version, got=__version__
+            )
+        bind(threads)
+        self._runs, self._make_work, self._threads, self._board = runs, make_work, threads, board
+        context = ray.get_runtime_context()
+        self._me = {
+            "driver": driver,
+            "node": context.get_node_id(),
+            "host": socket.gethostname(),
+            "pid": str(os.getpid()),
+        }
+        actor = context.get_actor_id()
+        if ray.get(board.start.remote(actor)) > STARTS_BEFORE_GIVING_UP:
+            raise IncompleteRunError(
+                f"a worker died {STARTS_BEFORE_GIVING_UP} times before it was ready; see the Ray logs of this session",
+                item=self._me["host"],
+            )
+        self._work = make_work()
+        board.ready.remote(actor)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Make and publish one shard; a row of `ShardSummary`."""
+        bind_thread()
+        name, number = row["run"], row["shard"]
+        self._board.begin.remote(name, number)
+        try:
+            summary = self._bring_in(name, number)
+        except Exception as error:  # noqa: BLE001
+            # Whatever it is, it is this shard's: the others go on, and the job ends with a failure that names it.
+            text = f"{type(error).__name__}: {error} (on {self._me['host']})"
+            summary = ShardSummary(name, number, error=text)
+        finally:
+            self._board.end.remote(name, number)
+        usage = TURNS.usage()
+        worker = f"{self._me['host']}:{self._me['pid']}"
+        return {**asdict(summary), "worker": worker, "busy": usage.busy, "span": usage.span}
+
+    def _bring_in(self, name: str, number: int) -> ShardSummary:
+        run = self._runs[name]
+        earlier = run.attempts(number, self._me["driver"])
+        deaths = _deaths(earlier)
+        # A shard is charged once at most for what another one does to the process: after that it is in it alone.
+        with HANDS.shard(alone=deaths > 0), TURNS.shard(), ending_with_device():
+            # If what is lost is only the answer, with the worker or the node that had it, the shard is done.
+            done = bool(earlier) and run.has(number)
+            return _summary(name, run.receipt(number) if done else self._publish(run, name, number, deaths))
+
+    def _publish(self, run: Run, name: str, number: int, deaths: int) -> Receipt:
+        start = time.monotonic()
+        run.attempt(number, self._me)
+        shard = read_shard(run.storage, number)
+        output = self._make(name, shard, deaths)
+        return run.publish(
+            shard,
+            output.table.combine_chunks(),
+            output.quarantine,
+            seconds=time.monotonic() - start,
+            attempt=deaths + 1,
+            environment={"host": self._me["host"], "torch": torch.__version__},
+        )
+
+    def _make(self, name: str, shard: PlannedShard, deaths: int) -> ShardOutput:
+        if deaths >= DEATHS_BEFORE_GIVING_UP:
+            raise IncompleteRunError(f"its worker died {deaths} times; see the Ray logs of this session")
+        if deaths >= DEATHS_BEFORE_ISOLATION:
+            torch.cuda.empty_cache()  # what is kept there for later, the processes of the isolation need now
+            return isolate(self._make_work, self._work, name, shard, self._threads)
+        return self._work(name, shard)
+
+
+def _deaths(earlier: Sequence[Mapping[str, str]]) -> int:
+    """How often a shard took its worker down: those that went with their node died of that."""
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]} if earlier else set()  # type: ignore[no-untyped-call]
+    return sum(record["node"] in alive for record in earlier)
+
+
+def _summary(name: str, receipt: Receipt) -> ShardSummary:
+    return ShardSummary(name, receipt.shard, receipt.rows_in, receipt.quarantined, json.dumps(receipt.reasons))

@@ -1,0 +1,86 @@
+"""What a step of training sees: from a rank's part of a batch to images, targets and weights on its device.
+
+Views (if the loaders left them), attacks, mixing, and what stands before the classifier, in this order.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from stl_ray.config.training import TrainConfig
+from stl_ray.images import from_uint8, quantize
+from stl_ray.models import Classifier
+from stl_ray.seeding import seed_of
+from stl_ray.training.classifier.adversarial import attacked
+from stl_ray.training.classifier.mixing import mixed
+from stl_ray.training.data.loader import Batch
+from stl_ray.training.data.source import TrainingImages
+from stl_ray.training.data.views import views
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What goes into the classifier and its loss.
+
+    Attributes:
+        images: (B, 3, h, w) in [0, 1].
+        targets: (B,) int64 classes, or (B, classes) shares of them.
+        weights: (B,) of the losses, mean 1; None: all the same.
+    """
+
+    images: Tensor
+    targets: Tensor
+    weights: Tensor | None = None
+
+
+def prepared(
+    batch: Batch,
+    images: TrainingImages,
+    labels: Tensor,
+    classifier: Classifier,
+    front: nn.Module | None,
+    config: TrainConfig,
+    *,
+    seed: int,
+    item: str,
+) -> Prepared:
+    """Prepare a rank's part of a batch.
+
+    Args:
+        batch: from the loader.
+        images: the training images, for their ids.
+        labels: (B,) int64.
+        classifier: attacked as it stands, where the recipe says so; its device is where the work is done.
+        front: what images pass on their way to it.
+        config: the recipe.
+        seed: the run seed.
+        item: names the step and the rank, for seeds.
+    """
+    device = classifier.mean.device
+    pixels = batch.images.to(device, non_blocking=True)
+    if config.augment_on == "device":
+        pixels = views(pixels, images.ids(batch.places), config, seed=seed, epoch=batch.epoch)
+    # One layout, whatever the loader's: convolutions choose their algorithm by it.
+    made = Prepared(from_uint8(pixels).contiguous(), labels.to(device, non_blocking=True))
+    bfloat16 = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
+    with seeded(seed_of(seed, item, "attack and mixing"), device), bfloat16:
+        if config.adversarial is not None:
+            found = attacked(classifier, front, made.images, made.targets, config.adversarial)
+            made = Prepared(found.images, made.targets, found.weights)
+        if config.mixup or config.cutmix:
+            made = Prepared(*mixed(made.images, made.targets, len(classifier.class_names), config))
+    if front is None:
+        return made
+    with torch.no_grad():
+        return Prepared(quantize(front(made.images)), made.targets, made.weights)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Dropout and its like draw from torch's global generators: seed them here, and put them back as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,158 @@
+"""Adversarial sets on a small experiment, every shard made here instead of in an actor."""
+
+import numpy as np
+import pytest
+import torch
+
+from stl_ray.config import NamedAttack
+from stl_ray.errors import ConfigError, IncompleteRunError
+from stl_ray.images import quantize, to_tensor, to_uint8
+from stl_ray.metrics import dissimilarity
+from stl_ray.models import build_classifier, predict, save_classifier
+from stl_ray.pipeline.attack import job as attack
+from stl_ray.pipeline.attack.calibration import make_calibration
+from stl_ray.pipeline.batches import exact_pixels_of, pixels_of
+from stl_ray.pipeline.inputs import dataset_of
+from stl_ray.store import Dataset, Layout, Run
+
+PLAIN = {"name": "set", "attack": "bim", "options": {"steps": 3}, "dissimilarity": 0.05}
+
+
+@pytest.fixture
+def classifier():
+    return build_classifier("small_cnn", ["a", "b"], seed=0).eval()
+
+
+@pytest.fixture
+def made(experiment_of, finished_run, image_tables, natural_images, classifier):
+    """Makes an experiment with these sets: ten test images of 16 pixels in two shards, twelve training images."""
+
+    def make(*sets, **sections):
+        own = experiment_of(attack={"sets": sets}, train={"retrain": False}, **sections)
+        layout = Layout(own.root)
+        images = quantize(natural_images[:, :, 8:24, 8:24])
+        finished_run(own, layout.ingested("test"), *image_tables(list(to_uint8(images[::2][:10])), 6, 4))
+        finished_run(own, layout.ingested("train"), *image_tables(list(to_uint8(images[1::2])), 12))
+        save_classifier(layout.uri(layout.classifier("vanilla")), classifier, {})
+        return own
+
+    return make
+
+
+def crafted(experiment, name: str = "set") -> tuple[list[dict], torch.Tensor, torch.Tensor]:
+    """Rows, exact adversarial images and clean images of a set that is made here."""
+    job = attack.plan(experiment)
+    work = job.make_work()
+    for planned in job.runs:
+        run = Run.open(experiment.root, planned.folder)
+        run.start(planned.plan, identity=planned.identity, environment={})
+        for shard in planned.plan:
+            run.publish(shard, work(planned.folder, shard).table, [], seconds=0, attempt=1, environment={})
+        run.finish(max_quarantined=0)
+    layout = Layout(experiment.root)
+    clean = [
+        image for table in dataset_of(experiment.root, layout.ingested("test")).tables() for image in pixels_of(table)
+    ]
+    tables = list(Dataset.open(layout.uri(layout.attacked(name))).tables())
+    rows = [row for table in tables for row in table.to_pylist()]
+    return rows, to_tensor([image for table in tables for image in exact_pixels_of(table)]), to_tensor(clean)
+
+
+@pytest.mark.parametrize("store", ["u8", "f32"])
+def test_roundtrip_rows_say_what_the_stored_image_is(made, classifier, store):
+    rows, images, clean = crafted(made({**PLAIN, "store": store}))
+    assert [row["id"] for row in rows] == [f"id-{n}" for n in range(10)]
+    expected = dissimilarity(images.double(), clean.double())
+    torch.testing.assert_close(torch.tensor([row["dissimilarity"] for row in rows]), expected.float())
+    assert bool((expected <= 0.05).all()) and bool((expected >= {"u8": 0.98, "f32": 0.999}[store] * 0.05).all())
+    assert torch.tensor([row["source_pred"] for row in rows]).equal(predict(classifier, images))
+    assert all((row["pixels"] is None) == (store == "u8") for row in rows)
+    assert torch.equal(images, quantize(images)) == (store == "u8")
+
+
+def test_certificate_one_radius_for_all_has_the_mean_dissimilarity(made):
+    own = made({**PLAIN, "budget": "dataset_mean", "store": "f32"})
+    with pytest.raises(IncompleteRunError, match="not calibrated"):
+        attack.identity_of(own, own.attack.sets[0], "", dataset_of(own.root, Layout(own.root).ingested("test")))
+    make_calibration(own, own.attack.sets[0], None)
+    rows, _, _ = crafted(own)
+    assert np.mean([row["dissimilarity"] for row in rows]) == pytest.approx(0.05, rel=1e-3)
+    assert np.ptp([row["l2"] for row in rows]) < 1e-3
+    assert np.ptp([row["dissimilarity"] for row in rows]) > 0.005
+
+
+@pytest.mark.parametrize("method", ["uap", "uap_gradient"])
+def test_certificate_every_shard_gets_the_one_vector(made, method):
+    own = made({**PLAIN, "attack": method, "options": {"epochs": 1}})
+    victim = attack.attacked_of(own, own.attack.sets[0].victim, ["a", "b"]).identity
+    make_calibration(own, own.attack.sets[0], victim)
+    rows, images, clean = crafted(own)
+    change = (images - clean) * 255
+    inside = (images > 0) & (images < 1)
+    vectors = torch.where(inside, change.round(), torch.nan)
+    assert torch.equal(vectors.nan_to_num(nan=-1e9).amax(dim=0)[None].expand_as(change)[inside], change.round()[inside])
+    assert float(change.abs().max()) > 0
+    assert np.mean([row["dissimilarity"] for row in rows]) <= 0.05
+
+
+NETWORK = """
+import torch
+def network():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 2))
+"""
+
+
+def test_identity_names_what_is_attacked_and_attacks_it(made, tmp_path, monkeypatch):
+    (tmp_path / "somebodys.py").write_text(NETWORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = made(
+        PLAIN,
+        {**PLAIN, "name": "defended", "victim": {"defense": "jpeg", "gradient": "bpda"}},
+        {**PLAIN, "name": "own", "victim": {"classifier": "somebodys:network"}},
+        defenses=[{"name": "jpeg", "defense": "jpeg"}],
+    )
+    plain, defended, foreign = (run.identity for run in attack.plan(own).runs)
+    assert isinstance(plain["classifier"], str)
+    assert defended["classifier"]["classifier"] == plain["classifier"]
+    assert defended["classifier"]["gradient"] == "bpda"
+    assert "quality" in str(defended["classifier"]["defense"])
+    assert foreign["classifier"]["function"] == "somebodys:network"
+    rows, images, clean = crafted(own, "own")
+    import somebodys
+
+    with torch.no_grad():
+        before, after = (somebodys.network()(batch) for batch in (clean, images))
+    labels = torch.tensor([row["label"] for row in rows])
+    assert [row["source_pred"] for row in rows] == after.argmax(dim=1).tolist()
+    loss = torch.nn.functional.cross_entropy
+    assert bool((loss(after, labels, reduction="none") > loss(before, labels, reduction="none")).all())
+
+
+@pytest.mark.parametrize(
+    ("victim", "match"),
+    [
+        ({"classifier": "no.such:module"}, "imported"),
+        ({"classifier": "os.path:getcwd"}, "imported|torch module"),
+        ({"classifier": "resnet50"}, "no such classifier"),
+        ({"defense": "moat"}, "no such defense"),
+    ],
+)
+def test_refuses_what_cannot_be_attacked(made, victim, match):
+    with pytest.raises(ConfigError, match=match):
+        attack.plan(made({**PLAIN, "victim": victim}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"l2": 1.0},
+        {"dissimilarity": None},
+        {"dissimilarity": None, "linf": 7.9},
+        {"dissimilarity": None, "linf": 8, "space": "standardized"},
+        {"dissimilarity": None, "linf": 8.0, "budget": "dataset_mean"},
+    ],
+)
+def test_refuses_budgets_that_contradict_themselves(change):
+    with pytest.raises(ValueError):
+        NamedAttack.model_validate({**PLAIN, **change})

@@ -1,0 +1,144 @@
+"""The attacks of the tiers and their checks on a small experiment, every shard made here instead of in an actor."""
+
+import json
+
+from stl_ray.evaluation import fixed_ids
+from stl_ray.pipeline.attack import job as attack
+from stl_ray.pipeline.evaluate import adaptive as tiers
+from stl_ray.pipeline.evaluate import job as evaluate
+from stl_ray.pipeline.evaluate.adaptive import verdicts
+from stl_ray.pipeline.evaluate.subset import plan_chosen, rows_of
+from stl_ray.pipeline.inputs import dataset_of
+from stl_ray.store import Dataset, Layout, Run
+
+DEFENSES = ("none", "jpeg", "stl", "stl_cluster")
+
+
+def run_here(job, experiment) -> None:
+    """What the shard runner does, in this process."""
+    for planned in job.runs:
+        run = Run.open(experiment.root, planned.folder)
+        run.start(planned.plan, identity=planned.identity, environment={})
+    work = job.make_work()
+    for planned in job.runs:
+        run = Run.open(experiment.root, planned.folder)
+        for shard in planned.plan:
+            run.publish(shard, work(planned.folder, shard).table, [], seconds=0, attempt=1, environment={})
+        run.finish(max_quarantined=0)
+
+
+def rows(experiment, folder) -> list[dict]:
+    return [row for table in Dataset.open(Layout(experiment.root).uri(folder)).tables() for row in table.to_pylist()]
+
+
+def test_identity_what_is_stored_scored_and_flagged(experiment):
+    run_here(attack.plan(experiment), experiment)
+    run_here(evaluate.plan(experiment), experiment)
+    run_here(tiers.plan_tiers(experiment), experiment)
+    run_here(tiers.plan_checks(experiment), experiment)
+    _scores(experiment)
+    _stored_sets(experiment)
+    _flags(experiment)
+
+
+def _scores(evaluated) -> None:
+    layout = Layout(evaluated.root)
+    scores = tiers.tier_scores(evaluated, chance=0.5)
+    assert json.loads(json.dumps(scores)) == scores
+    assert [row["defense"] for row in scores["rows"]] == list(DEFENSES)
+    worst = scores["rows"][2]["worst"]
+    line = tiers.headline(scores)
+    assert f"stl {worst['accuracy']:.3f} [{worst['low']:.3f}, {worst['high']:.3f}] (void: " in line and "H14" in line
+    ids = {row["id"] for row in rows(evaluated, layout.verdicts("stl"))}
+    assert ids == set(fixed_ids([f"id-{n}" for n in range(10)], 7))
+    order = {
+        "none": ["clean", "near", "exact", "square"],
+        "jpeg": ["clean", "near", "grey", "transfer", "bpda", "square", "sanity checks"],  # no exact gradient
+        "stl": ["clean", "near", "grey", "transfer", "bpda", "exact", "square", "sanity checks"],
+        "stl_cluster": ["clean", "near", "grey", "transfer", "bpda", "exact", "square", "sanity checks"],
+    }
+    for row in scores["rows"]:
+        steps = row["steps"]
+        seen = [step["attack"] for step in steps]
+        assert seen == order[row["defense"]]
+        correct = [step["correct"] for step in steps]
+        assert correct == sorted(correct, reverse=True)
+        assert row["worst"]["correct"] == correct[-1]
+        assert (row["images"], row["complete"]) == (7, True)
+        # As the report shows them, tier after tier.
+        tiers_in_order = [step["tier"] for step in steps]
+        assert tiers_in_order == sorted(tiers_in_order, key=list(scores["knowledge"]).index)
+        checks = [flag["check"] for flag in row["flags"]]
+        assert checks == ([] if row["defense"] == "none" else [f"H{number}" for number in range(1, 16)])
+
+
+def _stored_sets(evaluated) -> None:
+    """The set within the budget is counted, that beyond it is not."""
+    layout = Layout(evaluated.root)
+    for name in DEFENSES:
+        clean = {row["id"]: row["vanilla"] for row in rows(evaluated, layout.predictions(name, "clean"))}
+        near = {row["id"]: row["vanilla"] for row in rows(evaluated, layout.predictions(name, "near"))}
+        for row in rows(evaluated, layout.verdicts(name)):
+            verdicts = {verdict["attack"]: verdict for verdict in row["verdicts"]}
+            assert verdicts["clean"]["prediction"] == clean[row["id"]]
+            assert verdicts["near"]["prediction"] == near[row["id"]]
+            assert verdicts["near"]["tier"] == "T1a"
+            assert not verdicts.keys() & {"far", "finer"}  # beyond the budget; finer than 8 bits
+
+
+def _flags(evaluated) -> None:
+    scores = tiers.tier_scores(evaluated, chance=0.5)
+    flags = {row["defense"]: {flag["check"]: flag for flag in row["flags"]} for row in scores["rows"]}
+    for name in DEFENSES[1:]:
+        own = flags[name]
+        assert own["H1"]["state"] == "passed", own["H1"]
+        assert own["H10"]["state"] == "passed", own["H10"]
+        assert own["H11"]["state"] == "passed", own["H11"]
+        assert own["H15"]["state"] == "passed", own["H15"]
+        assert own["H14"]["state"] == "raised"  # seven images
+    assert "finite differences" in flags["stl"]["H8"]["finding"]
+    assert "finite differences" not in flags["jpeg"]["H8"]["finding"]
+    assert "another cluster" in flags["stl_cluster"]["H12"]["finding"]
+    assert "another cluster" not in flags["stl"]["H12"]["finding"]
+
+
+def test_invariant_a_shard_does_not_depend_on_the_others(experiment, monkeypatch):
+    run_here(attack.plan(experiment), experiment)
+    run_here(evaluate.plan(experiment), experiment)
+    whole = tiers.plan_tiers(experiment)
+    monkeypatch.setitem(verdicts.SHARD, "cpu", 3)
+    parts = tiers.plan_tiers(experiment)
+    folder = Layout(experiment.root).verdicts("stl_cluster")
+
+    def made(job) -> list[dict]:
+        work = job.make_work()
+        (run,) = (run for run in job.runs if run.folder == folder)
+        return [row for shard in run.plan for row in work(folder, shard).table.to_pylist()]
+
+    found = made(parts)
+    assert [len(run.plan) for run in parts.runs] == [3] * 4
+    for ours, theirs in zip(found, made(whole), strict=True):
+        assert ours["id"] == theirs["id"]
+        assert [v["prediction"] for v in ours["verdicts"]] == [v["prediction"] for v in theirs["verdicts"]]
+
+
+def test_identity_chosen_rows_are_read_from_their_parts(experiment):
+    dataset = dataset_of(experiment.root, "ingest/test")
+    shards = plan_chosen(dataset, 7, 3)
+    assert [shard.rows for shard in shards] == [3, 3, 1]
+    wanted = fixed_ids([f"id-{n}" for n in range(10)], 7)
+    found = [row for shard in shards for row in rows_of(dataset, shard.source)["id"].to_pylist()]
+    assert sorted(found) == sorted(wanted)
+    assert found == sorted(found, key=lambda name: int(name.removeprefix("id-")))
+    assert len({shard.digest for shard in shards}) == 3
+
+
+def test_identity_without_attacks_there_is_nothing_to_do(experiment):
+    quiet = experiment.model_copy(
+        update={
+            "evaluate": experiment.evaluate.model_copy(
+                update={"tiers": experiment.evaluate.tiers.model_copy(update={"attacks": ()})}
+            )
+        }
+    )
+    assert tiers.plan_tiers(quiet) is tiers.plan_checks(quiet) is tiers.tier_scores(quiet, 0.5) is None

@@ -1,0 +1,178 @@
+"""What a classifier's artifact says of its making; with given weights, so that nothing is trained and no Ray starts."""
+
+import json
+import warnings
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from stl_ray.csc import Dictionary
+from stl_ray.errors import ArtifactError, AuditError, ConfigError, StorageError, TrainingError
+from stl_ray.images import encode_png, image_schema
+from stl_ray.models import build_classifier
+from stl_ray.pipeline.batches import plan_parts
+from stl_ray.pipeline.inputs import dataset_of, make_defenses, with_solver
+from stl_ray.pipeline.project import identity_of
+from stl_ray.pipeline.purify import purify_table
+from stl_ray.pipeline.train import job as train
+from stl_ray.runtime import ray_train
+from stl_ray.space import QuasiNaturalSpace
+from stl_ray.store import Layout, PlannedShard, Run, Storage
+
+
+def _finished(root, folder, plan, identity, tables):
+    run = Run.open(root, folder)
+    run.start(plan, identity=identity, environment={})
+    for shard, table in zip(plan, tables, strict=True):
+        run.publish(shard, table, [], seconds=0, attempt=1, environment={})
+    run.finish(max_quarantined=0)
+
+
+def test_identity_a_classifier_names_the_defense_and_space_that_it_was_trained_on(experiment_of, tmp_path):
+    save_file(build_classifier("small_cnn", ["a", "b"], seed=0).backbone.state_dict(), tmp_path / "weights.safetensors")
+    defenses = [{"name": "mine", "defense": "stl_cluster"}, {"name": "jpeg", "defense": "jpeg"}]
+    training = {"epochs": 0, "weights": str(tmp_path / "weights.safetensors")}
+    experiment = experiment_of(defenses=defenses, train=training, stl={"method": "admm"})
+    root, layout = experiment.root, Layout(experiment.root)
+
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    rows = [
+        {"id": str(number), "image": {"bytes": encode_png(image), "path": None}, "label": number % 2}
+        for number, image in enumerate(images)
+    ]
+    clean = pa.Table.from_pylist(rows, schema=image_schema("image", ["a", "b"]))
+    _finished(root, layout.ingested("train"), [PlannedShard(0, {}, 4, "images")], {}, [clean])
+    filters = torch.nn.functional.normalize(torch.randn(4, 75, generator=torch.Generator().manual_seed(0)), dim=1)
+    space = QuasiNaturalSpace.from_dictionary(Dictionary(filters.reshape(4, 3, 5, 5), 0.2))
+    space.save(layout.uri(layout.space))
+    dataset = dataset_of(root, layout.ingested("train"))
+    made = make_defenses(with_solver(experiment))
+    for name, defense in made.items():
+        purified = purify_table(defense, clean, exclude_self=True, device="cpu").table
+        identity = identity_of(defense, dataset, "train")
+        _finished(root, layout.projected(name, "train"), plan_parts(dataset), identity, [purified])
+
+    train.run(experiment)
+    found = {
+        name: json.loads((tmp_path / "root" / layout.classifier(name) / "model.json").read_text())["meta"]["defense"]
+        for name in ("vanilla", "mine", "jpeg")
+    }
+    assert found == {"vanilla": None, "mine": made["mine"].identity(), "jpeg": made["jpeg"].identity()}
+    assert found["mine"]["space"] == space.digest
+
+
+@pytest.fixture
+def ingested(experiment_of, image_tables, finished_run, crops):
+    """Makes an experiment with ingested splits; further keys of train, and the class names of the test split."""
+
+    def make(names=("a", "b"), **training):
+        experiment = experiment_of(train={"retrain": False, "epochs": 1, **training})
+        finished_run(experiment, "ingest/train", *image_tables(crops(6), 4, 2))
+        (table,) = image_tables(crops(4), 4)
+        finished_run(experiment, "ingest/test", table.cast(image_schema("image", names)))
+        return experiment
+
+    return make
+
+
+def test_refuses_weights_of_another_number_of_classes_before_any_worker(ingested, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(build_classifier("small_cnn", ["a", "b", "c"], seed=0).backbone.state_dict(), path)
+    with pytest.raises(ArtifactError, match="small_cnn with 2 classes"):
+        train.run(ingested(weights=str(path)))
+    with pytest.raises(StorageError, match="no such file"):
+        train.run(ingested(weights=str(tmp_path / "missing.pth")))
+
+
+def test_refuses_validation_images_of_other_classes(ingested):
+    with pytest.raises(TrainingError, match=r"ingest/test: .*other classes.* expected 2 classes: a, b; got 3: a, b, c"):
+        train.run(ingested(names=("a", "b", "c")))
+
+
+def test_refuses_a_dataset_whose_manifest_fails_its_audit(ingested):
+    experiment = ingested()
+    path = dataset_of(experiment.root, "ingest/train").storage.folder / "MANIFEST.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "rows": 7}))
+    with pytest.raises(AuditError, match="its parts have 6 rows, not 7"):
+        train.run(experiment)
+
+
+def test_refuses_published_weights_that_do_not_exist(ingested):
+    with pytest.raises(ConfigError, match="no such weights"):
+        train.run(ingested(classifier="resnet18", weights="ResNet18_Weights.IMAGENET9"))
+
+
+def test_refuses_images_that_the_network_cannot_take_before_any_worker(ingested):
+    with pytest.raises(TrainingError, match=r"train\.classifier=vit_b_16: .* got 24 x 24 pixels"):
+        train.run(ingested(classifier="vit_b_16"))
+
+
+def test_certificate_a_training_that_does_not_go_on_from_what_is_there_says_so(ingested):
+    experiment = ingested()
+    (training,) = train.plan(experiment)
+    storage = Storage.open(experiment.root).below(training.folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train._tell_of_other_settings(experiment, training)
+        storage.write(ray_train.checkpoint_of(training.identity), b"")
+        train._tell_of_other_settings(experiment, training)
+    (other,) = train.plan(ingested(ema=0.5))
+    with pytest.warns(UserWarning, match=r"train/vanilla: a training with other settings .* begins at the first epoch"):
+        train._tell_of_other_settings(experiment, other)
+
+
+def test_invariant_deaths_count_only_without_an_epoch_more(tmp_path, monkeypatch):
+    """A week of training may see many; a training that gets nowhere ends."""
+    storage = Storage.open(str(tmp_path))
+    epochs = iter([1, 4, 4])
+
+    def deaths(*_):
+        storage.write(ray_train.HISTORY, b"{}\n" * next(epochs))
+        return RuntimeError("killed")
+
+    monkeypatch.setattr(ray_train, "_deaths", deaths)
+    monkeypatch.setattr(ray_train, "_failure", lambda *_: None)
+    workers = ray_train.Workers(1, 1, gpu=False)
+    with pytest.raises(TrainingError, match=r"vanilla: training failed \(killed\)"):
+        ray_train.fit(print, {}, workers, name="vanilla", storage=storage)
+    assert list(epochs) == []
+
+
+def test_identity_what_names_a_training(ingested):
+    """What can change weights does; where and how they are computed does not."""
+    (base,) = train.plan(ingested())
+    for key, value in (("loaders", 2), ("cpus_per_worker", 4), ("scratch", "/tmp/x"), ("workers", 2), ("gpu", True)):
+        (other,) = train.plan(ingested(**{key: value}))
+        assert other.identity == base.identity, key
+    for key, value in (("ema", 0.9), ("adversarial", {"linf": 8}), ("learning_rate", 0.2), ("batch_size", 3)):
+        (other,) = train.plan(ingested(**{key: value}))
+        assert other.identity != base.identity, key
+
+
+def test_identity_what_a_classifier_is_validated_on(experiment_of, image_tables, finished_run, crops):
+    """On its defense's output of the test split, where that is there and made with the settings at hand."""
+    jpeg = [{"name": "jpeg", "defense": "jpeg", "options": {"quality": 50}}]
+    experiment = experiment_of(defenses=jpeg, train={"epochs": 1}, project={"splits": ["train", "test"]})
+    tables = image_tables(crops(4), 4)
+    clean = {split: finished_run(experiment, f"ingest/{split}", *tables) for split in ("train", "test")}
+    defense = make_defenses(experiment)["jpeg"]
+
+    def purify(split):
+        purified = purify_table(defense, tables[0], exclude_self=False, device="cpu").table
+        identity = identity_of(defense, clean[split], split)
+        _finished(experiment.root, f"project/jpeg-{split}", plan_parts(clean[split]), identity, [purified])
+
+    purify("train")
+    vanilla, retrained = train.plan(experiment)
+    assert (vanilla.validation, retrained.validation) == ("ingest/test", None)
+    purify("test")
+    assert train.plan(experiment)[1].validation == "project/jpeg-test"
+    behind = experiment.model_copy(update={"train": experiment.train.model_copy(update={"projection": "on_the_fly"})})
+    vanilla, retrained = train.plan(behind)
+    assert (retrained.dataset, retrained.validation, retrained.behind) == ("ingest/train", "ingest/test", True)
+    assert retrained.identity["defense"] == defense.identity() and "defense" not in vanilla.identity

@@ -1,0 +1,77 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from stl_ray.runtime import concurrency
+from stl_ray.runtime.concurrency import Hands, Turns, in_threads
+
+
+def test_invariant_who_must_be_alone_is_and_comes_before_the_others():
+    hands, held, seen = Hands(), set(), []
+    begun = threading.Barrier(3)
+
+    def hold(name, alone, wait_for_others=False):
+        with hands.shard(alone=alone):
+            held.add(name)
+            if wait_for_others:
+                begun.wait(timeout=10)
+            time.sleep(0.05)
+            seen.append((name, frozenset(held)))
+            held.remove(name)
+
+    with ThreadPoolExecutor(6) as pool:
+        first = [pool.submit(hold, name, False, True) for name in ("a", "b")]
+        begun.wait(timeout=10)
+        lonely = [pool.submit(hold, name, True) for name in ("x", "y")]
+        while hands._lonely < 2:
+            time.sleep(0.001)
+        later = pool.submit(hold, "c", False)
+        for future in (*first, *lonely, later):
+            future.result(timeout=10)
+    assert seen[0][1] == {"a", "b"}
+    assert dict(seen[2:4]) == {"x": {"x"}, "y": {"y"}}
+    assert seen[4] == ("c", {"c"})
+
+
+def test_invariant_one_cpu_does_one_thing_at_a_time(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    turns, together, at_work = Turns(), [], set()
+    monkeypatch.setattr(concurrency, "TURNS", turns)
+    monkeypatch.setattr(concurrency, "_THREADS", concurrency._Threads())
+    concurrency.bind(1)
+    begun = threading.Barrier(3)
+
+    def compute(name):
+        at_work.add(name)
+        time.sleep(0.002)
+        together.append(set(at_work))
+        at_work.remove(name)
+
+    def shard(name):
+        with turns.shard():
+            begun.wait(timeout=10)
+            for _ in range(3):
+                in_threads(compute, [name] * 3)
+                with turns.turn():
+                    compute(name)
+                    in_threads(compute, [name])  # who has the turn needs no other
+
+    with ThreadPoolExecutor(3) as pool:
+        for future in [pool.submit(shard, name) for name in ("a", "b", "c")]:
+            future.result(timeout=10)
+    assert len(together) == 45
+    assert all(len(names) == 1 for names in together)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 300])
+def test_invariant_threads_keep_the_order_and_every_item(monkeypatch, count):
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(concurrency, "_THREADS", concurrency._Threads())
+    concurrency.bind(3)
+    made = in_threads(lambda item: (item, threading.current_thread().name), range(count))
+    torch.set_num_threads(threads)
+    assert [item for item, _ in made] == list(range(count))
+    assert all(name.startswith("codec") for _, name in made)

@@ -1,0 +1,29 @@
+import re
+import time
+
+from stl_ray.runtime.progress import JobProgress
+from stl_ray.runtime.shard_actor import ShardSummary
+
+
+def test_a_line_at_the_end_where_there_is_no_terminal(capsys):
+    with JobProgress("project", 100, done=40) as progress:
+        progress.shard(ShardSummary("run", 0, 30, 2, '{"unreadable": 2}', worker="a:1", busy=3, span=4))
+        progress.shard(ShardSummary("run", 1, 29, 1, '{"unreadable": 1}', worker="b:1", busy=2, span=4))
+        progress.advance(1, note="last image")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert re.fullmatch(
+        r"project: 100/100 images, \d+\.\d images/s, 3 quarantined \(unreadable 3\), computing 62% of the time, last image",
+        lines[0],
+    )
+
+
+def test_lines_in_between_say_what_is_left(capsys, monkeypatch):
+    monkeypatch.setattr("stl_ray.runtime.progress.LINE_EVERY_S", 0.05)
+    with JobProgress("train", 10) as progress:
+        progress.advance(5)
+        time.sleep(0.2)
+        progress.complete()
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert re.match(r"train: 5/10 images, .* images/s, 0 quarantined, \d+ s left", first)
+    assert last.startswith("train: 10/10 images")
