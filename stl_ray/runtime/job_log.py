@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+import stl_ray
 from stl_ray.config import Experiment
 from stl_ray.errors import StlRayError
 from stl_ray.runtime.job_status import publishing
@@ -86,7 +87,7 @@ def _processor() -> str:
 
 def _commit() -> str | None:
     """The commit of the checkout that the package runs from; none for an installed wheel."""
-    checkout = Path(__file__).resolve().parents[2]
+    checkout = Path(stl_ray.__file__).resolve().parents[1]
     if not (checkout / ".git").exists():
         return None
     try:

@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import stl_ray
 from stl_ray.errors import InputError
 
 _NATIVE = re.compile(r"stl_ray/csc/_native\..*\.so")
@@ -116,7 +117,7 @@ def _checkout() -> Path | None:
     try:
         source = json.loads(distribution("stl-ray").read_text("direct_url.json") or "{}")
     except PackageNotFoundError:
-        return Path(__file__).resolve().parents[2]
+        return Path(stl_ray.__file__).resolve().parents[1]
     if source.get("dir_info", {}).get("editable"):
         return Path(unquote(urlsplit(source["url"]).path))
     return None

@@ -11,7 +11,7 @@ from stl_ray.config import load_experiment
 from stl_ray.errors import ConfigError
 from stl_ray.runtime.submission.submit import LEFT_OUT, environment_of, submission_id
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)

@@ -91,12 +91,12 @@ def test_invariant_one_whose_maker_was_killed_is_made_anew(dataset_of, tmp_path)
     command = (
         "import sys, time\n"
         "from stl_ray.store import Dataset\n"
-        "from stl_ray.training import pack, packing\n"
+        "from stl_ray.training.data import cache, cache_build\n"
         "def slow(*arguments):\n"
         "    print('making', flush=True)\n"
         "    time.sleep(60)\n"
-        "packing.of_size = slow\n"
-        f"with pack.packed(Dataset.open({dataset.storage.root!r}), {str(tmp_path)!r}): pass\n"
+        "cache_build.of_size = slow\n"
+        f"with cache.packed(Dataset.open({dataset.storage.root!r}), {str(tmp_path)!r}): pass\n"
     )
     with subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.PIPE) as maker:
         maker.stdout.readline()
