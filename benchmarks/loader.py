@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
+from stl_ray.training.data.views import views
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
@@ -36,7 +37,6 @@ from stl_ray.store import Dataset, PlannedShard, Run, Storage
 from stl_ray.training import ImagePack, Share, packed
 from stl_ray.training.data.batches import permutation
 from stl_ray.training.data.loader import training_batches
-from stl_ray.training.data.views import views
 
 AHEAD = 4
 """Batches that a loader's process has in hand, ours and torchvision's."""

@@ -7,41 +7,39 @@ space/        the autoencoder, the clusters, the dictionaries' images, and all o
 
 from stl_ray.training.classifier.input_transform import front_of
 from stl_ray.training.classifier.loop import train_classifier, trained_weights
-from stl_ray.training.classifier.metrics import EpochMetrics, Live, Watch
-from stl_ray.training.data.augmentation import augment
-from stl_ray.training.data.cache import ImagePack, packed
+from stl_ray.training.classifier.metrics import Callbacks, EpochMetrics, EpochProgress
+from stl_ray.training.data.cache import CachedImages, cached_images
 from stl_ray.training.data.cache_build import audited
 from stl_ray.training.data.labels import balance, class_counts, validate_labels
 from stl_ray.training.data.loader import Share
 from stl_ray.training.data.sizes import require_sizes
 from stl_ray.training.data.source import ImagesInMemory, TrainingImages
 from stl_ray.training.space.autoencoder import AutoencoderEpoch, train_autoencoder
-from stl_ray.training.space.clusters import Strata, find_strata
+from stl_ray.training.space.clusters import Clustering, cluster_latents
 from stl_ray.training.space.dictionaries import UNIVERSAL, DictionarySample, LearnedDictionary, sample_dictionaries
 from stl_ray.training.space.fit_space import assemble, fit_space, quality_of
 
 __all__ = [
     "UNIVERSAL",
     "AutoencoderEpoch",
+    "CachedImages",
+    "Callbacks",
+    "Clustering",
     "DictionarySample",
     "EpochMetrics",
-    "ImagePack",
+    "EpochProgress",
     "ImagesInMemory",
     "LearnedDictionary",
-    "Live",
     "Share",
-    "Strata",
     "TrainingImages",
-    "Watch",
     "assemble",
     "audited",
-    "augment",
     "balance",
+    "cached_images",
     "class_counts",
-    "find_strata",
+    "cluster_latents",
     "fit_space",
     "front_of",
-    "packed",
     "quality_of",
     "require_sizes",
     "sample_dictionaries",

@@ -29,7 +29,7 @@ from stl_ray.pipeline import ingest
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import ShardOutput, TableWork
 from stl_ray.store import Dataset, PlannedShard, verify
-from stl_ray.training import packed, train_classifier
+from stl_ray.training import cached_images, train_classifier
 
 pytestmark = pytest.mark.ray
 
@@ -319,7 +319,7 @@ def test_invariant_training_continues_after_its_driver_is_killed(local_ray, writ
     continued = load(str(metrics.parent))
     undisturbed = build_classifier("small_cnn", continued.class_names, seed=1)
     experiment = load_experiment(config)
-    with packed(Dataset.open(str(tmp_path / "root" / "ingest" / "train")), str(tmp_path)) as images:
+    with cached_images(Dataset.open(str(tmp_path / "root" / "ingest" / "train")), str(tmp_path)) as images:
         for _ in train_classifier(undisturbed, images, experiment.train, seed=1):
             pass
     for name, tensor in undisturbed.state_dict().items():

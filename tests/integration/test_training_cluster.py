@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from stl_ray.config import load_experiment
 from stl_ray.models import build_classifier, load
 from stl_ray.store import Dataset
-from stl_ray.training import packed, train_classifier
+from stl_ray.training import cached_images, train_classifier
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -74,7 +74,7 @@ def undisturbed(root: Path, config: str):
     """The same training in this process."""
     experiment = load_experiment(config)
     dataset = Dataset.open(str(root / "ingest" / "train"))
-    with packed(dataset, str(root.parent)) as images:
+    with cached_images(dataset, str(root.parent)) as images:
         classifier = build_classifier("small_cnn", images.class_names, seed=experiment.seed)
         *_, last = train_classifier(classifier, images, experiment.train, seed=experiment.seed)
     return classifier, last

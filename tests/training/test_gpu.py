@@ -6,7 +6,7 @@ import torch
 from stl_ray.config import AdversarialConfig, TrainConfig
 from stl_ray.models import build_classifier
 from stl_ray.training import train_classifier
-from stl_ray.training.data.views import views
+from stl_ray.training.data.augmentation import augment
 
 pytestmark = pytest.mark.gpu
 
@@ -26,7 +26,7 @@ def test_agrees_with_the_cpu(toy):
 @pytest.mark.parametrize("more", [{}, {"random_resized_crop": 0.2, "colour_jitter": 0.3, "rand_augment": 9}])
 def test_agrees_with_views_made_on_the_cpu(more, toy):
     config, ids = CONFIG.model_copy(update=more), toy.ids(range(60))
-    cpu, gpu = (views(toy.images.to(device), ids, config, seed=1, epoch=2).cpu() for device in ("cpu", "cuda"))
+    cpu, gpu = (augment(toy.images.to(device), ids, config, seed=1, epoch=2).cpu() for device in ("cpu", "cuda"))
     off = (cpu.int() - gpu.int()).abs()
     # Where RandAugment multiplies or cuts colours, a level of rounding may become several.
     assert torch.equal(cpu, gpu) if not more else (off > 1).float().mean() < 0.02

@@ -17,12 +17,12 @@ from stl_ray.runtime.session import require_places
 from stl_ray.space.pretrained import load_autoencoder
 from stl_ray.space.storage import router_arrays, router_from, router_record
 from stl_ray.store import Dataset, Layout, Storage, load_artifact, require_same, save_artifact
-from stl_ray.training import Strata, find_strata
+from stl_ray.training import Clustering, cluster_latents
 
 KIND, VERSION = "strata", 1
 
 
-def run(experiment: Experiment, thumbnails: Dataset, latents: Dataset) -> tuple[Strata, Tensor]:
+def run(experiment: Experiment, thumbnails: Dataset, latents: Dataset) -> tuple[Clustering, Tensor]:
     """Divide the latents into strata, unless that was done.
 
     Args:
@@ -56,7 +56,7 @@ def run(experiment: Experiment, thumbnails: Dataset, latents: Dataset) -> tuple[
     require_same(artifact.meta["identity"], identity, storage.root)
     arrays = {name: torch.from_numpy(artifact.arrays[name].copy()) for name in ("labels", "central", "samples")}
     router = router_from(artifact.arrays, artifact.meta)
-    return Strata(router, arrays["labels"], arrays["central"], artifact.meta["candidates"]), arrays["samples"]
+    return Clustering(router, arrays["labels"], arrays["central"], artifact.meta["candidates"]), arrays["samples"]
 
 
 def _identity(experiment: Experiment, latents: Dataset) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def _find(experiment: Experiment, thumbnails: Dataset, latents: Dataset, identit
     storage = Storage.open(experiment.root)
     autoencoder, _, _ = load_autoencoder(storage.below(Layout.autoencoder).root)
     points, ids = load_latents(latents)
-    strata = find_strata(autoencoder, points, ids, experiment.fit, seed=experiment.seed)
+    strata = cluster_latents(autoencoder, points, ids, experiment.fit, seed=experiment.seed)
     found = _thumbnails(thumbnails, {ids[index] for index in strata.central.flatten().tolist()})
     samples = torch.stack([torch.stack([found[ids[index]] for index in row]) for row in strata.central.tolist()])
     tensors = {"labels": strata.labels, "central": strata.central, "samples": samples}

@@ -35,15 +35,15 @@ from stl_ray.runtime.ray_train import (
 )
 from stl_ray.store import Dataset, Layout, Storage, require_same
 from stl_ray.training import (
+    CachedImages,
+    Callbacks,
     EpochMetrics,
-    ImagePack,
-    Live,
+    EpochProgress,
     Share,
-    Watch,
     balance,
+    cached_images,
     class_counts,
     front_of,
-    packed,
     train_classifier,
     trained_weights,
 )
@@ -153,7 +153,7 @@ def _work(settings: dict[str, Any]) -> None:
                 units = (epoch - 1) * len(images) + images_of_it
                 board.reach.remote(training.name, units, f"{training.name} {note}")
 
-        def live(now: Live) -> None:
+        def live(now: EpochProgress) -> None:
             reached(now.epoch, now.images, f"epoch {now.epoch}: {_figures(now.loss, now.accuracy, now.data_wait)}")
 
         counts = class_counts(images.labels, images.class_names)
@@ -167,7 +167,7 @@ def _work(settings: dict[str, Any]) -> None:
             front=front_for(experiment, training, str(get_device())),
             share=Share(rank, world_size),
             state=state,
-            watch=Watch(live, leaving, lambda state: report(state, history, storage, training.identity)),
+            callbacks=Callbacks(live, leaving, lambda state: report(state, history, storage, training.identity)),
         )
         for epoch in epochs:
             state = epoch.state()
@@ -184,21 +184,23 @@ def _work(settings: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _images(experiment: Experiment, training: Training, board: Any) -> Iterator[tuple[ImagePack, ImagePack | None]]:
+def _images(
+    experiment: Experiment, training: Training, board: Any
+) -> Iterator[tuple[CachedImages, CachedImages | None]]:
     """The training and the validation images on this node."""
     config = experiment.train
     with ExitStack() as stack:
 
-        def pack(folder: str) -> ImagePack:
+        def open_images(folder: str) -> CachedImages:
             dataset: Dataset = dataset_of(experiment.root, folder)
 
             def tell(images: int) -> None:
                 board.post.remote(0, f"{training.name}: copying images to a node's disk, {images} of {dataset.rows}")
 
-            return stack.enter_context(packed(dataset, config.scratch, tell=tell))
+            return stack.enter_context(cached_images(dataset, config.scratch, tell=tell))
 
         validated = training.validation if config.validate_every else None
-        yield pack(training.dataset), pack(validated) if validated is not None else None
+        yield open_images(training.dataset), open_images(validated) if validated is not None else None
 
 
 def front_for(experiment: Experiment, training: Training, device: str) -> nn.Module | None:

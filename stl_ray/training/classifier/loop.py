@@ -21,10 +21,10 @@ from stl_ray.errors import TrainingError
 from stl_ray.models import Classifier
 from stl_ray.seeding import seed_of
 from stl_ray.training.classifier.checkpoint import capture, named, restore, unnamed
-from stl_ray.training.classifier.metrics import EpochMetrics, Live, Watch
+from stl_ray.training.classifier.metrics import Callbacks, EpochMetrics, EpochProgress
 from stl_ray.training.classifier.nan_guard import FiniteLosses, require_finite_weights
 from stl_ray.training.classifier.recipe import average_of, learning_rate, sgd
-from stl_ray.training.classifier.step_inputs import prepared, seeded
+from stl_ray.training.classifier.step_inputs import seeded, step_inputs
 from stl_ray.training.classifier.validation import validate
 from stl_ray.training.data.batches import batch_count
 from stl_ray.training.data.labels import validate_labels
@@ -47,7 +47,7 @@ def train_classifier(
     front: nn.Module | None = None,
     share: Share = Share(),  # noqa: B008 - immutable
     state: Mapping[str, Tensor] | None = None,
-    watch: Watch = Watch(),  # noqa: B008 - immutable
+    callbacks: Callbacks = Callbacks(),  # noqa: B008 - immutable
 ) -> Iterator[EpochMetrics]:
     """Train `model` in place; yields after every epoch, with the model in eval mode.
 
@@ -59,14 +59,14 @@ def train_classifier(
         validation: all of the images to validate on; none: no validation.
         front: what images pass on their way to the classifier, such as a `SparseTransformationLayer`; it is not trained.
         share: which of the workers this one is.
-        state: what `EpochMetrics.state` or `Watch.save` gave; training goes on from there.
-        watch: sees what happens within an epoch.
+        state: what `EpochMetrics.state` or `Callbacks.save` gave; training goes on from there.
+        callbacks: called within an epoch.
 
     Raises:
         TrainingError: the labels do not fit the classes, a batch has fewer images than there are workers, the state
             is another model's, or a loss or a weight is not finite.
     """
-    training = _Training(model, images, config, seed, validation, front, share, watch)
+    training = _Training(model, images, config, seed, validation, front, share, callbacks)
     yield from training.run(state)
 
 
@@ -82,7 +82,7 @@ class _Training:
         validation: TrainingImages | None,
         front: nn.Module | None,
         share: Share,
-        watch: Watch,
+        callbacks: Callbacks,
     ) -> None:
         self.classifier = model.module if isinstance(model, DistributedDataParallel) else model
         self.labels = images.labels
@@ -96,7 +96,7 @@ class _Training:
                 "a worker would get no image of a batch", expected=f"{share.world_size} images", got=self.count
             )
         self.model, self.images, self.config, self.seed = model, images, config, seed
-        self.validation, self.front, self.share, self.watch = validation, front, share, watch
+        self.validation, self.front, self.share, self.callbacks = validation, front, share, callbacks
         self.device = self.classifier.mean.device
         if config.channels_last:
             self.classifier.to(memory_format=torch.channels_last)
@@ -132,7 +132,7 @@ class _Training:
             self.waited += time.perf_counter() - asked
             rate = learning_rate(epoch * self.steps + step, self.config.epochs * self.steps, self.config)
             losses, right = self._step(batch, rate)
-            self.finite.keep(step, losses, batch.places, batch.size)
+            self.finite.keep(step, losses, batch.indices, batch.size)
             self.totals += torch.stack([losses.sum(), right.sum()]).to(torch.float64)
             self.seconds = before + time.perf_counter() - started
             if (step + 1) % LOOK_EVERY == 0 or step + 1 == self.steps:
@@ -143,21 +143,21 @@ class _Training:
     def _step(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
         """One step of descent: loss of every image of this rank, and whether it was classified rightly."""
         config = self.config
-        place = f"{batch.epoch}/{batch.step}/{self.share.rank}"
-        made = prepared(
+        step_name = f"{batch.epoch}/{batch.step}/{self.share.rank}"
+        made = step_inputs(
             batch,
             self.images,
-            self.labels[batch.places],
+            self.labels[batch.indices],
             self.classifier,
             self.front,
             config,
             seed=self.seed,
-            item=place,
+            item=step_name,
         )
         images, targets = made.images, made.targets
         if config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        with seeded(seed_of(self.seed, place, "random layers"), self.device), self._autocast():
+        with seeded(seed_of(self.seed, step_name, "random layers"), self.device), self._autocast():
             logits = self.forward(images)
         logits = logits.float()
         losses = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing, reduction="none")
@@ -181,10 +181,10 @@ class _Training:
     def _tell(self, epoch: int, step: int, losses: Tensor, right: Tensor) -> None:
         done = round(self.count * (step + 1) / self.steps)
         wait = self.waited / max(self.seconds, 1e-9)
-        self.watch.live(Live(epoch + 1, done, float(losses.mean()), float(right.float().mean()), wait))
-        if not self.saved and step + 1 < self.steps and self.watch.leaving():
+        self.callbacks.progress(EpochProgress(epoch + 1, done, float(losses.mean()), float(right.float().mean()), wait))
+        if not self.saved and step + 1 < self.steps and self.callbacks.preempted():
             self.saved = True
-            self.watch.save(self._state(epoch, step + 1))
+            self.callbacks.save(self._state(epoch, step + 1))
 
     def _metrics(self, epoch: int, rate: float) -> EpochMetrics:
         totals = self.totals.clone()

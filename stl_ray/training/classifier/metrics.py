@@ -1,4 +1,4 @@
-"""What a training of a classifier tells of itself: after every epoch, and within one."""
+"""Figures of a classifier's training, after every epoch and within one, and the callbacks that receive them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """What one epoch did, over all workers, and the state from which training can go on."""
+    """Figures of one epoch over all workers, and the state from which training resumes."""
 
     epoch: int
     """Epochs finished, from 1."""
@@ -38,8 +38,8 @@ class EpochMetrics:
 
 
 @dataclass(frozen=True)
-class Live:
-    """How training stands in the midst of an epoch, as rank 0 sees it."""
+class EpochProgress:
+    """Figures within an epoch, as rank 0 sees them."""
 
     epoch: int
     """From 1."""
@@ -53,11 +53,11 @@ class Live:
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Who looks on while an epoch runs; every rank calls all of it at the same steps."""
+class Callbacks:
+    """Callbacks of a running epoch; every rank calls each of them at the same steps."""
 
-    live: Callable[[Live], None] = lambda live: None
-    leaving: Callable[[], bool] = lambda: False
-    """Whether a machine is about to go, on all ranks the same answer."""
+    progress: Callable[[EpochProgress], None] = lambda progress: None
+    preempted: Callable[[], bool] = lambda: False
+    """Whether a node is about to be taken away; the same answer on all ranks."""
     save: Callable[[dict[str, Tensor]], None] = lambda state: None
-    """Takes the state in the midst of an epoch, once, when a machine is about to go."""
+    """Receives the state within an epoch, once, when a node is about to be taken away."""

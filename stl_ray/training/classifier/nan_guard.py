@@ -22,7 +22,7 @@ class FiniteLosses:
     """The losses since the last look.
 
     Args:
-        ids: gives the ids at some places.
+        ids: gives the ids at some indices.
         world_size: number of ranks.
     """
 
@@ -30,9 +30,9 @@ class FiniteLosses:
         self._ids, self._world_size = ids, world_size
         self._kept: list[_Step] = []
 
-    def keep(self, step: int, losses: Tensor, places: list[int], size: int) -> None:
-        """Remember a step's losses (B,), the places of its images, and how many the batch had over all ranks."""
-        self._kept.append((step, losses.detach(), places, size))
+    def keep(self, step: int, losses: Tensor, indices: list[int], size: int) -> None:
+        """Remember a step's losses (B,), the indices of its images, and how many the batch had over all ranks."""
+        self._kept.append((step, losses.detach(), indices, size))
 
     def require(self, epoch: int) -> None:
         """Look at what was kept, on all ranks at the same step.
@@ -70,10 +70,10 @@ class FiniteLosses:
 
     def _bad(self, kept: list[_Step], first: int) -> tuple[list[str], int, float]:
         """Ids without a finite loss at a step, the images of its batch, and one of the losses."""
-        for step, losses, places, size in kept:
+        for step, losses, indices, size in kept:
             if step == first:
                 finite = losses.isfinite().tolist()
-                bad = [place for place, fine in zip(places, finite, strict=True) if not fine]
+                bad = [index for index, fine in zip(indices, finite, strict=True) if not fine]
                 return self._ids(bad), size, float(losses[finite.index(False)])
         return [], 0, 0.0
 

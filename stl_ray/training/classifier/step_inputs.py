@@ -16,13 +16,13 @@ from stl_ray.models import Classifier
 from stl_ray.seeding import seed_of
 from stl_ray.training.classifier.adversarial import attacked
 from stl_ray.training.classifier.mixing import mixed
+from stl_ray.training.data.augmentation import augment
 from stl_ray.training.data.loader import Batch
 from stl_ray.training.data.source import TrainingImages
-from stl_ray.training.data.views import views
 
 
 @dataclass(frozen=True)
-class Prepared:
+class StepInputs:
     """What goes into the classifier and its loss.
 
     Attributes:
@@ -36,7 +36,7 @@ class Prepared:
     weights: Tensor | None = None
 
 
-def prepared(
+def step_inputs(
     batch: Batch,
     images: TrainingImages,
     labels: Tensor,
@@ -46,7 +46,7 @@ def prepared(
     *,
     seed: int,
     item: str,
-) -> Prepared:
+) -> StepInputs:
     """Prepare a rank's part of a batch.
 
     Args:
@@ -62,20 +62,20 @@ def prepared(
     device = classifier.mean.device
     pixels = batch.images.to(device, non_blocking=True)
     if config.augment_on == "device":
-        pixels = views(pixels, images.ids(batch.places), config, seed=seed, epoch=batch.epoch)
+        pixels = augment(pixels, images.ids(batch.indices), config, seed=seed, epoch=batch.epoch)
     # One layout, whatever the loader's: convolutions choose their algorithm by it.
-    made = Prepared(from_uint8(pixels).contiguous(), labels.to(device, non_blocking=True))
+    made = StepInputs(from_uint8(pixels).contiguous(), labels.to(device, non_blocking=True))
     bfloat16 = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
     with seeded(seed_of(seed, item, "attack and mixing"), device), bfloat16:
         if config.adversarial is not None:
             found = attacked(classifier, front, made.images, made.targets, config.adversarial)
-            made = Prepared(found.images, made.targets, found.weights)
+            made = StepInputs(found.images, made.targets, found.weights)
         if config.mixup or config.cutmix:
-            made = Prepared(*mixed(made.images, made.targets, len(classifier.class_names), config))
+            made = StepInputs(*mixed(made.images, made.targets, len(classifier.class_names), config))
     if front is None:
         return made
     with torch.no_grad():
-        return Prepared(quantize(front(made.images)), made.targets, made.weights)
+        return StepInputs(quantize(front(made.images)), made.targets, made.weights)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def validate(
         pixels: Tensor = from_uint8(batch.images.to(device, non_blocking=True)).contiguous()
         if front is not None:
             pixels = quantize(front(pixels))
-        targets = labels[batch.places].to(device, non_blocking=True)
+        targets = labels[batch.indices].to(device, non_blocking=True)
         logits = classifier(pixels)
         losses = F.cross_entropy(logits, targets, reduction="none")
         totals += torch.stack([losses.sum(), (logits.argmax(dim=1) == targets).sum()]).to(torch.float64)

@@ -2,11 +2,10 @@
 
 source         what training reads images from
 cache          a dataset's images on a node's own disk
-cache_build    how that copy is made
+cache_build    how that copy is made, and the audit of its dataset
 batches        the order of an epoch, its batches, and the part of each worker
 loader         batches, read and augmented ahead of the steps by other processes
-views          what training sees of an image, by (seed, epoch, image id)
-augmentation   padded crops and flips
+augmentation   crops, flips, colours, by (seed, epoch, image id)
 sizes          the sizes of an epoch, and whether the network takes them
 labels         labels that fit the classes, and their balance
 """

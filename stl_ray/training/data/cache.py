@@ -1,7 +1,7 @@
 """A dataset's images on a node's own disk, where every rank finds any of them at once.
 
     <scratch>/stl-ray-<dataset>/images.bin     one image after the other: as pixels, or as they are stored
-    <scratch>/stl-ray-<dataset>/index.arrow    id, label, place and length of each; written last
+    <scratch>/stl-ray-<dataset>/index.arrow    id, label, offset and length of each; written last
     <scratch>/stl-ray-<dataset>.lock           held by all who use it together, and by one who removes it
     <scratch>/stl-ray-<dataset>.making         held by one who makes or removes it
 
@@ -10,7 +10,7 @@ a node copies every image once, checked against the manifest, and all of them ma
 is then free, whatever the number of workers, no image is read from the storage twice, and the memory is the page cache's.
 Datasets of up to 8 GiB of pixels are decoded here, once for all epochs; larger ones by the loaders.
 
-A pack that its maker did not finish is made anew; the last user removes it.
+An unfinished copy is made anew; its last user removes it.
 """
 
 import fcntl
@@ -32,17 +32,17 @@ from stl_ray.errors import StorageError
 from stl_ray.store import Dataset
 from stl_ray.store.filesystem import canonical_json
 from stl_ray.store.shards import sha256
-from stl_ray.training.data.cache_build import make_pack, of_size
+from stl_ray.training.data.cache_build import build_cache, of_size
 
 MOST_DECODED = 8 * 2**30
-"""Bytes: up to so many all pixels are kept decoded."""
+"""Bytes of pixels up to which a copy is kept decoded."""
 
 
-class ImagePack:
-    """The images of a pack; `TrainingImages`.
+class CachedImages:
+    """The images of a finished copy; `TrainingImages`.
 
     Args:
-        folder: of the pack. It must stay while the object is used: see `packed`.
+        folder: of the copy. It must stay while the object is used: see `cached_images`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,7 +58,7 @@ class ImagePack:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A loader's process maps the files itself."""
-        return ImagePack, (self.folder,)
+        return CachedImages, (self.folder,)
 
     def __len__(self) -> int:
         return int(self._index.num_rows)
@@ -68,41 +68,41 @@ class ImagePack:
         """See `TrainingImages`."""
         return torch.from_numpy(self._index.column("label").to_numpy().copy())
 
-    def ids(self, places: Sequence[int]) -> list[str]:
+    def ids(self, indices: Sequence[int]) -> list[str]:
         """See `TrainingImages`."""
-        names: list[str] = self._index.column("id").take(pa.array(places, pa.int64())).to_pylist()
+        names: list[str] = self._index.column("id").take(pa.array(indices, pa.int64())).to_pylist()
         return names
 
-    def pixels(self, places: Sequence[int]) -> Tensor:
+    def pixels(self, indices: Sequence[int]) -> Tensor:
         """See `TrainingImages`.
 
         Raises:
             InputError: images differ in size.
             ImageError: an image cannot be decoded.
         """
-        images = self._bytes[list(places)] if self.decoded else np.stack([self._decode(place) for place in places])
+        images = self._bytes[list(indices)] if self.decoded else np.stack([self._decode(number) for number in indices])
         return torch.from_numpy(images).permute(0, 3, 1, 2)  # as images lie in files, which torchvision resizes fastest
 
-    def _decode(self, place: int) -> NDArray[np.uint8]:
-        start, length = (self._index.column(name)[place].as_py() for name in ("start", "length"))
+    def _decode(self, number: int) -> NDArray[np.uint8]:
+        start, length = (self._index.column(name)[number].as_py() for name in ("start", "length"))
         data = self._bytes[start : start + length].tobytes()
-        return of_size(data, self.size, self._index.column("id")[place].as_py())
+        return of_size(data, self.size, self._index.column("id")[number].as_py())
 
 
 @contextmanager
-def packed(
+def cached_images(
     dataset: Dataset,
     scratch: str | None = None,
     most_decoded: int = MOST_DECODED,
     tell: Callable[[int], None] = lambda images: None,
-) -> Iterator[ImagePack]:
-    """The pack of a dataset on this node for the time of the block, made unless another process has made it.
+) -> Iterator[CachedImages]:
+    """A dataset's images on this node for the time of the block, copied unless another process has copied them.
 
     Args:
         dataset: a finished dataset of labelled images.
         scratch: folder on the node's own disk; the system's temporary one where there is none.
         most_decoded: bytes of pixels up to which images are decoded once for all.
-        tell: called, while the pack is made here, with the images that it has so far.
+        tell: called, while this process copies, with the number of images so far.
 
     Raises:
         AuditError: the dataset's bytes do not agree with its manifest.
@@ -126,9 +126,9 @@ def packed(
             fcntl.flock(using, fcntl.LOCK_UN)
             fcntl.flock(making, fcntl.LOCK_EX)
             if not index.exists():
-                make_pack(dataset, folder, most_decoded, tell)
+                build_cache(dataset, folder, most_decoded, tell)
             fcntl.flock(making, fcntl.LOCK_UN)
-        yield ImagePack(folder)
+        yield CachedImages(folder)
         # Not after a failure: the next attempt needs it.
         with suppress(BlockingIOError):  # another rank reads on
             fcntl.flock(using, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -137,5 +137,5 @@ def packed(
 
 
 def _key(dataset: Dataset, most_decoded: int) -> str:
-    """Names the content of a pack: the parts that it is made of, and how."""
+    """Names the content of a copy: the parts that it is made of, and how."""
     return sha256(canonical_json([dataset.digest, dataset.manifest["parts"], most_decoded]))[:16]

@@ -1,4 +1,4 @@
-"""A pack in the making: images from a dataset's parts to one file on a node's disk, checked on the way."""
+"""The copy of a dataset's images on a node's disk in the making: from parts to one file, checked on the way."""
 
 import json
 import shutil
@@ -53,8 +53,8 @@ def audited(dataset: Dataset) -> None:
         )  # fmt: skip
 
 
-def make_pack(dataset: Dataset, folder: Path, most_decoded: int, tell: Callable[[int], None]) -> None:
-    """Write a pack's files, the index last; see `stl_ray.training.data.cache.packed`."""
+def build_cache(dataset: Dataset, folder: Path, most_decoded: int, tell: Callable[[int], None]) -> None:
+    """Write a copy's files, the index last; see `stl_ray.training.data.cache.cached_images`."""
     audited(dataset)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -13,7 +13,7 @@ def validate_labels(labels: Tensor, ids: Callable[[Sequence[int]], list[str]], c
 
     Args:
         labels: (N,) int64.
-        ids: gives the ids of the images at some places.
+        ids: gives the ids of the images at some indices.
         class_names: the classes.
 
     Raises:

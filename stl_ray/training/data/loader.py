@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from stl_ray.config.training import TrainConfig
 from stl_ray.errors import StlRayError
+from stl_ray.training.data.augmentation import augment
 from stl_ray.training.data.batches import batch_count, epoch_batches, rank_part
 from stl_ray.training.data.source import TrainingImages
-from stl_ray.training.data.views import views
 
 ITEM = "classifier"
 """What is trained, for seeds."""
@@ -37,7 +37,7 @@ class Batch:
     """Of the epoch, from 0."""
     size: int
     """Images of the whole batch, over all ranks."""
-    places: list[int]
+    indices: list[int]
     images: Tensor
     """(B, 3, h, w) uint8; augmented, if the recipe has the loaders do it."""
 
@@ -87,7 +87,7 @@ def validation_batches(
 
 
 Part = tuple[int, int, int, list[int]]
-"""Epoch (-1: not augmented), step, size of the whole batch, places."""
+"""Epoch (-1: not augmented), step, size of the whole batch, indices."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,12 @@ class _Parts(Dataset[Any]):
         self._images, self._config, self._seed = images, config, seed
 
     def __getitem__(self, part: Part) -> Any:
-        epoch, step, size, places = part
+        epoch, step, size, indices = part
         try:
-            pixels = self._images.pixels(places)
+            pixels = self._images.pixels(indices)
             if epoch >= 0 and self._config.augment_on == "loaders":
-                pixels = views(pixels, self._images.ids(places), self._config, seed=self._seed, epoch=epoch)
-            return epoch, step, size, places, pixels
+                pixels = augment(pixels, self._images.ids(indices), self._config, seed=self._seed, epoch=epoch)
+            return epoch, step, size, indices, pixels
         except StlRayError as error:
             return error
 

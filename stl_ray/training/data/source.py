@@ -8,19 +8,19 @@ from torch import Tensor
 
 
 class TrainingImages(Protocol):
-    """Labelled images of one size, each with a place from 0 on."""
+    """Labelled images of one size, each with an index from 0 on."""
 
     @property
     def labels(self) -> Tensor:
-        """(N,) int64, by place."""
+        """(N,) int64, by index."""
         ...
 
-    def ids(self, places: Sequence[int]) -> list[str]:
-        """The ids of the images at some places."""
+    def ids(self, indices: Sequence[int]) -> list[str]:
+        """The ids of the images at some indices."""
         ...
 
-    def pixels(self, places: Sequence[int]) -> Tensor:
-        """The images at some places, (B, 3, H, W) uint8 RGB."""
+    def pixels(self, indices: Sequence[int]) -> Tensor:
+        """The images at some indices, (B, 3, H, W) uint8 RGB."""
         ...
 
 
@@ -38,10 +38,10 @@ class ImagesInMemory:
     labels: Tensor
     names: Sequence[str]
 
-    def ids(self, places: Sequence[int]) -> list[str]:
+    def ids(self, indices: Sequence[int]) -> list[str]:
         """See `TrainingImages`."""
-        return [self.names[place] for place in places]
+        return [self.names[index] for index in indices]
 
-    def pixels(self, places: Sequence[int]) -> Tensor:
+    def pixels(self, indices: Sequence[int]) -> Tensor:
         """See `TrainingImages`."""
-        return self.images[list(places)]
+        return self.images[list(indices)]

@@ -31,7 +31,7 @@ _ITEM = "clusters"
 
 
 @dataclass(frozen=True)
-class Strata:
+class Clustering:
     """What the latents of the training images were divided into.
 
     Attributes:
@@ -47,9 +47,9 @@ class Strata:
     candidates: list[dict[str, Any]]
 
 
-def find_strata(
+def cluster_latents(
     autoencoder: Autoencoder, latents: NDArray[np.float32], ids: Sequence[str], config: FitConfig, *, seed: int
-) -> Strata:
+) -> Clustering:
     """Cluster the latents (N, d) of all training images.
 
     Args:
@@ -74,7 +74,7 @@ def find_strata(
     hashes = hash_ids(ids)
     references = len(ids) if config.references is None else config.references
     kept, kept_ids = with_references(model, hashes, references, seed_of(seed, _ITEM, "references"))
-    return Strata(
+    return Clustering(
         router=Router(autoencoder, kept, kept_ids, config.neighbours),
         labels=model.labels,
         central=_central(model),

@@ -16,7 +16,7 @@ from stl_ray.space import Autoencoder, QuasiNaturalSpace, encode, thumbnails
 from stl_ray.space.pretrained import load_autoencoder
 from stl_ray.space.space import RANGE_SLACK
 from stl_ray.training.space.autoencoder import new_autoencoder, train_autoencoder
-from stl_ray.training.space.clusters import Strata, cluster_name, find_strata
+from stl_ray.training.space.clusters import Clustering, cluster_latents, cluster_name
 from stl_ray.training.space.dictionaries import UNIVERSAL, DictionarySample, LearnedDictionary, sample_dictionaries
 
 
@@ -45,7 +45,7 @@ def fit_space(
     _check(images, ids, config)
     small = thumbnails(images, config.autoencoder.side)
     autoencoder, quality = _autoencoder(small, config.autoencoder, seed, report)
-    strata = find_strata(autoencoder, encode(autoencoder, small).numpy(), ids, config, seed=seed)
+    strata = cluster_latents(autoencoder, encode(autoencoder, small).numpy(), ids, config, seed=seed)
     report(f"clusters of {', '.join(map(str, strata.router.clusters.sizes))} images")
     samples = sample_dictionaries(strata.labels, config.dictionary, clusters=config.clusters, seed=seed)
     learned = {sample.name: _learned(sample, images, ids, config.dictionary, seed, report) for sample in samples}
@@ -115,7 +115,7 @@ def quality_of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def assemble(
-    strata: Strata,
+    strata: Clustering,
     samples: Tensor,
     learned: Mapping[str, LearnedDictionary],
     config: FitConfig,

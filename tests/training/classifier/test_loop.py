@@ -15,7 +15,7 @@ from stl_ray.errors import TrainingError
 from stl_ray.images import from_uint8
 from stl_ray.models import Classifier, build_classifier, predict
 from stl_ray.seeding import seed_of
-from stl_ray.training import ImagesInMemory, Live, Share, Watch, train_classifier, trained_weights
+from stl_ray.training import Callbacks, EpochProgress, ImagesInMemory, Share, train_classifier, trained_weights
 from stl_ray.training.classifier import loop
 
 CONFIG = TrainConfig(epochs=6, batch_size=16, crop_padding=2)
@@ -100,9 +100,9 @@ def test_invariant_resumed_in_the_midst_of_an_epoch_is_undisturbed(toy, monkeypa
     config = RECIPE.model_copy(update={"adversarial": AdversarialConfig(dissimilarity=0.05), "batch_size": 8})
     undisturbed = list(train_classifier(with_dropout(), toy, config, seed=0))
     saved: list[dict[str, torch.Tensor]] = []
-    seen: list[Live] = []
-    watch = Watch(seen.append, lambda: len(seen) == 6, saved.append)  # the second epoch, after its fourth batch
-    list(train_classifier(with_dropout(), toy, config, seed=0, watch=watch))
+    seen: list[EpochProgress] = []
+    callbacks = Callbacks(seen.append, lambda: len(seen) == 6, saved.append)  # the second epoch, after its fourth batch
+    list(train_classifier(with_dropout(), toy, config, seed=0, callbacks=callbacks))
     (state,) = saved
     assert (int(state["epoch"]), int(state["step"]), seen[5].epoch) == (1, 4, 2)
     resumed = list(train_classifier(with_dropout(), toy, config, seed=0, state=state))
@@ -251,7 +251,7 @@ def test_invariant_what_ranks_share_is_on_the_device_where_they_train(toy, monke
     shared: list[int] = []
     monkeypatch.setattr(torch.distributed, "broadcast", lambda tensor, src: shared.append(tensor.data_ptr()))
     classifier = build_classifier("small_cnn", NAMES, seed=0)
-    parts = (classifier, toy, RECIPE, 0, None, None, Share(), Watch())
+    parts = (classifier, toy, RECIPE, 0, None, None, Share(), Callbacks())
     training = loop._Training(*parts)
     training._share_statistics()
     statistics = [*classifier.backbone.buffers(), *training.average.module.buffers()]
@@ -285,9 +285,9 @@ def test_refuses_a_loss_that_is_not_finite_by_the_step_that_had_it_first(toy):
     """Looked at some steps later, when the weights are lost already."""
 
     class Bad(ImagesInMemory):
-        def pixels(self, places):
-            seen.append(places)
-            return super().pixels(places)
+        def pixels(self, indices):
+            seen.append(indices)
+            return super().pixels(indices)
 
     seen: list[list[int]] = []
     classifier = build_classifier("small_cnn", NAMES, seed=0)

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from stl_ray.errors import TrainingError
-from stl_ray.training import augment
+from stl_ray.training.data.augmentation import crop_and_flip
 
 IDS = [f"image {i}" for i in range(24)]
 
@@ -21,7 +21,7 @@ def test_agrees_with_crops_of_the_padded_image(natural_images):
     images = natural_images[:, :, :20]  # not square
     seen = set()
     for epoch in range(4):
-        shifted = augment(images, IDS, seed=0, epoch=epoch, padding=2, flip=True)
+        shifted = crop_and_flip(images, IDS, seed=0, epoch=epoch, padding=2, flip=True)
         assert shifted.shape == images.shape
         for image, crop in zip(images, shifted, strict=True):
             matches = [i for i, candidate in enumerate(crops_of(image, 2)) if torch.equal(candidate, crop)]
@@ -35,24 +35,24 @@ def test_agrees_with_crops_of_the_padded_image(natural_images):
 
 def test_invariant_depends_on_the_id_not_on_the_batch(natural_images):
     def run(images, ids):
-        return augment(images, ids, seed=1, epoch=3, padding=4, flip=True)
+        return crop_and_flip(images, ids, seed=1, epoch=3, padding=4, flip=True)
 
     together = run(natural_images, IDS)
     order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
     assert torch.equal(run(natural_images[order], [IDS[i] for i in order]), together[order])
     assert torch.equal(run(natural_images[5:6], IDS[5:6]), together[5:6])
-    other_epoch = augment(natural_images, IDS, seed=1, epoch=4, padding=4, flip=True)
+    other_epoch = crop_and_flip(natural_images, IDS, seed=1, epoch=4, padding=4, flip=True)
     assert not torch.equal(other_epoch, together)
 
 
 def test_identity_no_padding_and_no_flip(natural_images):
     images = (natural_images * 255).byte()
-    assert torch.equal(augment(images, IDS, seed=0, epoch=0, padding=0, flip=False), images)
-    mirrored = augment(images, IDS, seed=0, epoch=0, padding=0, flip=True)
+    assert torch.equal(crop_and_flip(images, IDS, seed=0, epoch=0, padding=0, flip=False), images)
+    mirrored = crop_and_flip(images, IDS, seed=0, epoch=0, padding=0, flip=True)
     flipped = [torch.equal(image, source.flip(2)) for image, source in zip(mirrored, images, strict=True)]
     assert mirrored.dtype == torch.uint8 and 4 <= sum(flipped) <= 20
 
 
 def test_refuses_padding_as_large_as_the_image(natural_images):
     with pytest.raises(TrainingError, match="< 32"):
-        augment(natural_images, IDS, seed=0, epoch=0, padding=32, flip=False)
+        crop_and_flip(natural_images, IDS, seed=0, epoch=0, padding=32, flip=False)

@@ -15,7 +15,7 @@ import torch
 from stl_ray.errors import AuditError, InputError, StorageError
 from stl_ray.images import encode_png, image_schema
 from stl_ray.store import Dataset, PlannedShard, Run, Storage
-from stl_ray.training import audited, packed
+from stl_ray.training import audited, cached_images
 
 SIZES = (20, 5, 17)
 
@@ -53,23 +53,23 @@ def dataset_of(tmp_path):
 def test_roundtrip_every_image_at_its_place(most_decoded, dataset_of, tmp_path):
     dataset, images = dataset_of()
     told: list[int] = []
-    with packed(dataset, str(tmp_path / "scratch"), most_decoded, told.append) as pack:
+    with cached_images(dataset, str(tmp_path / "scratch"), most_decoded, told.append) as cached:
         assert told == [20, 25, 42]
-        assert pack.decoded == (most_decoded > 1000)
-        assert (len(pack), pack.class_names, pack.size) == (42, ["cat", "dog"], (16, 16))
-        assert pack.labels.tolist() == [n % 2 for n in range(42)]
-        places = [41, 0, 19, 20, 24, 25, 0]
-        assert pack.ids(places) == [f"id-{place}" for place in places]
-        for got in (pack.pixels(places), pickle.loads(pickle.dumps(pack)).pixels(places)):
-            assert torch.equal(got, torch.from_numpy(np.stack([images[p] for p in places])).permute(0, 3, 1, 2))
+        assert cached.decoded == (most_decoded > 1000)
+        assert (len(cached), cached.class_names, cached.size) == (42, ["cat", "dog"], (16, 16))
+        assert cached.labels.tolist() == [n % 2 for n in range(42)]
+        indices = [41, 0, 19, 20, 24, 25, 0]
+        assert cached.ids(indices) == [f"id-{number}" for number in indices]
+        for got in (cached.pixels(indices), pickle.loads(pickle.dumps(cached)).pixels(indices)):
+            assert torch.equal(got, torch.from_numpy(np.stack([images[p] for p in indices])).permute(0, 3, 1, 2))
     assert sorted(path.suffix for path in (tmp_path / "scratch").iterdir()) == [".lock", ".making"]
 
 
 def test_invariant_two_that_share_it_make_it_once_and_the_last_removes_it(dataset_of, tmp_path):
     dataset, _ = dataset_of()
-    with packed(dataset, str(tmp_path)) as first:
+    with cached_images(dataset, str(tmp_path)) as first:
         stamp = (first.folder / "index.arrow").stat().st_mtime_ns
-        with packed(dataset, str(tmp_path)) as second:
+        with cached_images(dataset, str(tmp_path)) as second:
             assert second.folder == first.folder
             assert (second.folder / "index.arrow").stat().st_mtime_ns == stamp
         assert first.pixels([3]).shape == (1, 3, 16, 16) and first.folder.exists()
@@ -78,12 +78,12 @@ def test_invariant_two_that_share_it_make_it_once_and_the_last_removes_it(datase
 
 def test_invariant_after_a_failure_it_stays_for_the_next_attempt(dataset_of, tmp_path):
     dataset, _ = dataset_of()
-    with pytest.raises(ZeroDivisionError), packed(dataset, str(tmp_path)) as pack:
+    with pytest.raises(ZeroDivisionError), cached_images(dataset, str(tmp_path)) as cached:
         raise ZeroDivisionError
-    assert (pack.folder / "index.arrow").exists()
-    with packed(dataset, str(tmp_path)):
+    assert (cached.folder / "index.arrow").exists()
+    with cached_images(dataset, str(tmp_path)):
         pass
-    assert not pack.folder.exists()
+    assert not cached.folder.exists()
 
 
 def test_invariant_one_whose_maker_was_killed_is_made_anew(dataset_of, tmp_path):
@@ -96,27 +96,27 @@ def test_invariant_one_whose_maker_was_killed_is_made_anew(dataset_of, tmp_path)
         "    print('making', flush=True)\n"
         "    time.sleep(60)\n"
         "cache_build.of_size = slow\n"
-        f"with cache.packed(Dataset.open({dataset.storage.root!r}), {str(tmp_path)!r}): pass\n"
+        f"with cache.cached_images(Dataset.open({dataset.storage.root!r}), {str(tmp_path)!r}): pass\n"
     )
     with subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.PIPE) as maker:
         maker.stdout.readline()
         maker.kill()
     (left,) = [path for path in tmp_path.glob("stl-ray-*") if path.is_dir()]
     assert not (left / "index.arrow").exists()
-    with packed(dataset, str(tmp_path)) as pack:
-        assert torch.equal(pack.pixels([7])[0].permute(1, 2, 0), torch.from_numpy(images[7]))
+    with cached_images(dataset, str(tmp_path)) as cached:
+        assert torch.equal(cached.pixels([7])[0].permute(1, 2, 0), torch.from_numpy(images[7]))
 
 
 def test_invariant_nobody_who_uses_it_is_waited_for(dataset_of, tmp_path):
     """Ranks wait for each other's gradients while they use it: one that waited for another's end would wait for ever."""
     dataset, _ = dataset_of()
-    with packed(dataset, str(tmp_path)):
+    with cached_images(dataset, str(tmp_path)):
         pass
     (lock,) = tmp_path.glob("stl-ray-*.lock")
     with lock.open("ab") as other, ThreadPoolExecutor(1) as pool:
         fcntl.flock(other, fcntl.LOCK_SH)
         try:
-            count = pool.submit(lambda: len(packed(dataset, str(tmp_path)).__enter__())).result(timeout=10)
+            count = pool.submit(lambda: len(cached_images(dataset, str(tmp_path)).__enter__())).result(timeout=10)
         finally:
             fcntl.flock(other, fcntl.LOCK_UN)
     assert count == 42
@@ -128,7 +128,7 @@ def test_refuses_a_disk_that_gets_full_meanwhile_and_leaves_nothing(dataset_of, 
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(StorageError, match=r"cannot be written to this node's disk .*train\.scratch"):
-            packed(dataset, str(tmp_path)).__enter__()
+            cached_images(dataset, str(tmp_path)).__enter__()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not [path for path in tmp_path.glob("stl-ray-*") if path.is_dir()]
@@ -139,8 +139,8 @@ def test_invariant_processes_that_start_together_share_one(dataset_of, tmp_path)
     command = (
         "import sys\n"
         "from stl_ray.store import Dataset\n"
-        "from stl_ray.training import packed\n"
-        f"with packed(Dataset.open({dataset.storage.root!r}), {str(tmp_path)!r}) as found:\n"
+        "from stl_ray.training import cached_images\n"
+        f"with cached_images(Dataset.open({dataset.storage.root!r}), {str(tmp_path)!r}) as found:\n"
         "    print(found.folder.joinpath('index.arrow').stat().st_mtime_ns, flush=True)\n"
         "    sys.stdin.read()\n"
     )
@@ -158,18 +158,18 @@ def test_refuses_images_of_another_size_by_id(dataset_of, tmp_path):
     dataset, _ = dataset_of(sides=[16] * 30 + [24] + [16] * 11)
     with (
         pytest.raises(InputError, match=r"id-30: images of one size .* got \(24, 24\)"),
-        packed(dataset, str(tmp_path)),
+        cached_images(dataset, str(tmp_path)),
     ):
         pass
-    with packed(dataset, str(tmp_path), most_decoded=0) as pack, pytest.raises(InputError, match="id-30"):
-        pack.pixels([29, 30])
+    with cached_images(dataset, str(tmp_path), most_decoded=0) as cached, pytest.raises(InputError, match="id-30"):
+        cached.pixels([29, 30])
 
 
 def test_refuses_a_disk_without_room_with_the_arithmetic(dataset_of, tmp_path, monkeypatch):
     dataset, _ = dataset_of()
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=100))
     with pytest.raises(StorageError, match=r"no room .*train\.scratch.* expected .* GiB; got 0\.0 GiB free"):
-        packed(dataset, str(tmp_path)).__enter__()
+        cached_images(dataset, str(tmp_path)).__enter__()
 
 
 def test_refuses_a_manifest_that_fails_its_audit(dataset_of, tmp_path):
@@ -186,7 +186,7 @@ def test_refuses_a_manifest_that_fails_its_audit(dataset_of, tmp_path):
         with pytest.raises(AuditError, match=message):
             audited(Dataset.open(str(tmp_path / "run")))
         with pytest.raises(AuditError, match=message):
-            packed(Dataset.open(str(tmp_path / "run")), str(tmp_path)).__enter__()
+            cached_images(Dataset.open(str(tmp_path / "run")), str(tmp_path)).__enter__()
     part = tmp_path / "run" / sound["parts"][1]["file"]
     data = bytearray(part.read_bytes())
     data[len(data) // 2] ^= 1
@@ -194,7 +194,7 @@ def test_refuses_a_manifest_that_fails_its_audit(dataset_of, tmp_path):
     part.write_bytes(data)
     audited(dataset)  # the same length
     with pytest.raises(AuditError, match="the part was altered"):
-        packed(Dataset.open(str(tmp_path / "run")), str(tmp_path)).__enter__()
+        cached_images(Dataset.open(str(tmp_path / "run")), str(tmp_path)).__enter__()
     part.unlink()
     with pytest.raises(AuditError, match="no such file"):
         audited(dataset)
@@ -203,4 +203,4 @@ def test_refuses_a_manifest_that_fails_its_audit(dataset_of, tmp_path):
 def test_refuses_a_dataset_without_class_names(dataset_of, tmp_path):
     dataset, _ = dataset_of(names=None)
     with pytest.raises(InputError, match="names no classes"):
-        packed(dataset, str(tmp_path)).__enter__()
+        cached_images(dataset, str(tmp_path)).__enter__()

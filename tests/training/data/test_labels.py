@@ -7,8 +7,8 @@ from stl_ray.training import balance, class_counts, validate_labels
 IDS = ["a", "b", "c", "d"]
 
 
-def ids(places):
-    return [IDS[place] for place in places]
+def ids(indices):
+    return [IDS[index] for index in indices]
 
 
 def test_identity_fitting_labels_pass():

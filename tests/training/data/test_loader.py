@@ -20,47 +20,47 @@ def taken(images, config, share=ALONE, **options):
 def test_invariant_every_image_once_an_epoch_over_all_ranks(toy, workers):
     shares = [taken(toy, CONFIG, Share(rank, workers)) for rank in range(workers)]
     for epoch in range(3):
-        places = [place for share in shares for batch in share if batch.epoch == epoch for place in batch.places]
-        assert sorted(places) == list(range(60))
+        indices = [index for share in shares for batch in share if batch.epoch == epoch for index in batch.indices]
+        assert sorted(indices) == list(range(60))
     for batches in zip(*shares, strict=True):
         assert len({(batch.epoch, batch.step, batch.size) for batch in batches}) == 1
-        assert sum(len(batch.places) for batch in batches) == batches[0].size == 15
+        assert sum(len(batch.indices) for batch in batches) == batches[0].size == 15
 
 
 def test_invariant_an_image_s_view_depends_on_neither_rank_nor_start(toy):
     config = CONFIG.model_copy(update={"random_resized_crop": 0.2, "rand_augment": 9})
     views = {
-        (batch.epoch, place): view
+        (batch.epoch, index): view
         for batch in taken(toy, config)
-        for place, view in zip(batch.places, batch.images, strict=True)
+        for index, view in zip(batch.indices, batch.images, strict=True)
     }
     for batches in (taken(toy, config, Share(1, 2)), taken(toy, config, start=(1, 2))):
         for batch in batches:
-            for place, view in zip(batch.places, batch.images, strict=True):
-                assert torch.equal(view, views[batch.epoch, place])
+            for index, view in zip(batch.indices, batch.images, strict=True):
+                assert torch.equal(view, views[batch.epoch, index])
     later = taken(toy, config, start=(1, 2))
     assert [(batch.epoch, batch.step) for batch in later] == [(e, s) for e in (1, 2) for s in range(4)][2:]
-    assert [batch.places for batch in later] == [batch.places for batch in taken(toy, config)][6:]
+    assert [batch.indices for batch in later] == [batch.indices for batch in taken(toy, config)][6:]
 
 
 def test_identity_the_loaders_leave_to_the_device_what_is_its_own(toy):
     for batch in taken(toy, CONFIG.model_copy(update={"augment_on": "device"})):
-        assert torch.equal(batch.images, toy.images[batch.places])
+        assert torch.equal(batch.images, toy.images[batch.indices])
 
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_invariant_validation_sees_every_image_once_as_it_is(toy, workers):
     batches = [batch for rank in range(workers) for batch in validation_batches(toy, CONFIG, Share(rank, workers))]
-    assert sorted(place for batch in batches for place in batch.places) == list(range(60))
+    assert sorted(index for batch in batches for index in batch.indices) == list(range(60))
     for batch in batches:
-        assert torch.equal(batch.images, toy.images[batch.places])
+        assert torch.equal(batch.images, toy.images[batch.indices])
 
 
 class Broken(ImagesInMemory):
-    def pixels(self, places):
-        if 33 in places:
+    def pixels(self, indices):
+        if 33 in indices:
             raise InputError("broken", item="toy/33")
-        return super().pixels(places)
+        return super().pixels(indices)
 
 
 @pytest.mark.parametrize("loaders", [0, 1])

@@ -5,7 +5,7 @@ import torch
 from stl_ray.config.sections import FitConfig
 from stl_ray.errors import TensorError, TrainingError
 from stl_ray.space import hash_ids
-from stl_ray.training import find_strata
+from stl_ray.training import cluster_latents
 from stl_ray.training.space import clusters as module
 from stl_ray.training.space.autoencoder import new_autoencoder
 from stl_ray.training.space.clusters import SHOWN, require_sizes
@@ -26,7 +26,7 @@ def latents_of(*sizes: int, spread: float = 0.1) -> np.ndarray:
 def found(latents, seed=0, ids=None, **keys):
     network = new_autoencoder(32, seed=0).eval()
     ids = IDS[: len(latents)] if ids is None else ids
-    return find_strata(network, latents, ids, CONFIG.model_copy(update=keys), seed=seed)
+    return cluster_latents(network, latents, ids, CONFIG.model_copy(update=keys), seed=seed)
 
 
 @pytest.fixture(scope="module")

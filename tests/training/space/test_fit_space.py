@@ -10,7 +10,7 @@ from stl_ray.csc import Dictionary
 from stl_ray.errors import ArtifactError, DictionaryError, TensorError, TrainingError
 from stl_ray.space import QuasiNaturalSpace, thumbnails
 from stl_ray.space.pretrained import save_autoencoder
-from stl_ray.training import LearnedDictionary, Strata, assemble, fit_space
+from stl_ray.training import Clustering, LearnedDictionary, assemble, fit_space
 
 SMALL = DictionaryConfig(method="consensus", filters=16, images=16, holdout=8, block=7, iterations=2)
 CONFIG = FitConfig(
@@ -183,9 +183,9 @@ def learned(dictionary: Dictionary) -> LearnedDictionary:
     return LearnedDictionary(dictionary, [{"iteration": 9, "converged": True, **figures}], images=16, holdout=8)
 
 
-def strata_of(space) -> Strata:
+def strata_of(space) -> Clustering:
     clusters = space.router.clusters
-    return Strata(space.router, clusters.labels, torch.zeros((2, 1), dtype=torch.int64), [{"clusters": 2}])
+    return Clustering(space.router, clusters.labels, torch.zeros((2, 1), dtype=torch.int64), [{"clusters": 2}])
 
 
 def test_identity_assemble_puts_every_dictionary_at_its_cluster(space):
