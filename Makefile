@@ -11,13 +11,17 @@ CEPH_PROGRAMS := ceph ceph-mon ceph-osd monmaptool radosgw radosgw-admin
 CEPH_PACKAGES := radosgw ceph-mon ceph-osd
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: quickstart test test-s3 test-slow ceph check format native-test clean
+.PHONY: quickstart test test-all test-s3 test-slow ceph check format native-test clean
 
 quickstart: $(STAMP)
 	$(BIN)/stl-ray quickstart $(ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
+
+# What .ci/run runs: the faults too.
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m "not slow and not gpu" $(ARGS)
 
 test-s3: $(STAMP) ceph
 	$(BIN)/python -m pytest -m s3 $(ARGS)

@@ -1,9 +1,9 @@
-"""Fixtures that every room's tests share: natural images that need no download, one thread, and ../shared."""
+"""What every room's tests share: one thread, the schedule among processes, natural images, ../shared, an S3 server."""
 
 import importlib.util
+import json
 import os
 import tempfile
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +17,43 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def _group(item: pytest.Item) -> str:
+    """Tests of one group run in one process: those that need the one Ray or S3 server, and otherwise those of a file."""
+    shared = item.get_closest_marker("ray") or item.get_closest_marker("s3")
+    return "ray" if shared else item.nodeid.partition("::")[0]
+
+
+def _groups_file(run: str) -> Path:
+    """Where the processes of a run of pytest-xdist tell the scheduler, which sees no markers, the group of every test."""
+    return Path(tempfile.gettempdir()) / f"pytest-groups-{run}.json"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the group of Ray, by far the longest, first."""
+    items.sort(key=lambda item: _group(item) != "ray")
+    if hasattr(config, "workerinput"):
+        path = _groups_file(config.workerinput["testrunuid"])
+        path.write_text(json.dumps({item.nodeid: _group(item) for item in items}))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Among several processes (`make test`): one Ray and one S3 server, so one process for all that need them."""
+    """Schedules by `_group`: pytest-xdist's own `--dist loadgroup` renames tests in a way that pytest 9.2 refuses."""
     from xdist.scheduler import LoadScopeScheduling
 
-    @cache
-    def scope(path: str) -> str:
-        text = (config.rootpath / path).read_text()
-        return "ray" if "mark.ray" in text or "mark.s3" in text else path
+    class ByGroup(LoadScopeScheduling):
+        def schedule(self) -> None:
+            if self.collection is None:
+                path = _groups_file(self.nodes[0].workerinput["testrunuid"])
+                self._groups: dict[str, str] = json.loads(path.read_text())
+                path.unlink()
+            super().schedule()
 
-    class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return scope(nodeid.partition("::")[0])
+            return self._groups[nodeid]
 
-    return ByFile(config, log)
+    return ByGroup(config, log)
 
 
 @pytest.fixture(scope="session")

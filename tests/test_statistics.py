@@ -54,8 +54,8 @@ def test_invariant_swapping_the_classifiers_mirrors_the_interval(table):
     assert -1 - 1e-12 <= interval.low <= interval.estimate <= interval.high <= 1 + 1e-12
 
 
-@pytest.mark.parametrize("total", range(1, 700))
-def test_invariant_the_interval_holds_its_estimate(total):
-    none, all_right = wilson(0, total), wilson(total, total)
-    assert none.low == none.estimate == 0
-    assert all_right.high == all_right.estimate == 1
+def test_invariant_the_interval_holds_its_estimate():
+    for total in range(1, 700):
+        none, all_right = wilson(0, total), wilson(total, total)
+        assert none.low == none.estimate == 0, total
+        assert all_right.high == all_right.estimate == 1, total
