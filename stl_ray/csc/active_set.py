@@ -4,6 +4,7 @@ The fastest method on a CPU. A few of a thousand coefficients are not zero, and 
 solved wholly by one thread, so no bit depends on its batch mates or on the number of threads.
 """
 
+import os
 from dataclasses import replace
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from stl_ray.csc.certified import certify, finish
 from stl_ray.csc.codes import Accuracy, Codes, Descent
 from stl_ray.csc.dictionary import Dictionary
-from stl_ray.errors import TensorError
+from stl_ray.errors import ConfigError, TensorError
 
 try:
     from stl_ray.csc import _native
@@ -23,6 +24,9 @@ except ImportError:  # installed without a compiler
 
 INSTRUCTION_SETS = ("avx512bf16", "avx512", "avx2", "baseline")
 """What the native core can be built for, the fastest first; "baseline" is there on every processor."""
+
+CAP = "STL_RAY_MAX_CPU_ISA"
+"""The environment variable that names the fastest of INSTRUCTION_SETS that the native core may use; unset allows all."""
 
 TIGHTENING = 0.1
 """Factor on the tolerances where a certificate is asked for and they did not earn it."""
@@ -37,8 +41,18 @@ def available() -> bool:
 
 
 def instruction_sets() -> list[str]:
-    """Those that the native core runs here, of INSTRUCTION_SETS, the fastest first; none where it is missing."""
-    return _native.instruction_sets() if available() else []
+    """Those of INSTRUCTION_SETS that the native core may use here, the fastest first; none where it is missing.
+
+    The processor has them, and STL_RAY_MAX_CPU_ISA allows them.
+
+    Raises:
+        ConfigError: STL_RAY_MAX_CPU_ISA names none of INSTRUCTION_SETS.
+    """
+    cap = os.environ.get(CAP) or INSTRUCTION_SETS[0]
+    if cap not in INSTRUCTION_SETS:
+        raise ConfigError("no such instruction set", item=CAP, expected=", ".join(INSTRUCTION_SETS), got=cap)
+    allowed = INSTRUCTION_SETS[INSTRUCTION_SETS.index(cap) :]
+    return [name for name in _native.instruction_sets() if name in allowed] if available() else []
 
 
 def solve(
@@ -52,17 +66,18 @@ def solve(
         lmbda: the l1 weight.
         accuracy: when to stop.
         start: (B, K, H, W), strided or sparse.
-        instruction_set: one of INSTRUCTION_SETS; "" is the fastest. Each rounds in its own way.
+        instruction_set: one of `instruction_sets()`; "" is the fastest. Each rounds in its own way.
 
     Raises:
         TensorError: the native core or the instruction set is missing, or the signal is not float32 on a CPU.
+        ConfigError: as `instruction_sets`.
     """
     if not available():
         raise TensorError("the native core is not built", expected='method "admm"', got="active_set")
-    if instruction_set and instruction_set not in instruction_sets():
-        raise TensorError(
-            "an instruction set that is not here", expected=", ".join(instruction_sets()), got=instruction_set
-        )
+    allowed = instruction_sets()
+    if instruction_set and instruction_set not in allowed:
+        problem = f"an instruction set that the processor lacks or {CAP} forbids"
+        raise TensorError(problem, expected=", ".join(allowed), got=instruction_set)
     if s.dtype != torch.float32 or s.device.type != "cpu":
         raise TensorError("a signal of another kind", expected="float32 on a CPU", got=f"{s.dtype} on {s.device}")
     if accuracy.gap is None:
@@ -84,7 +99,7 @@ def descend(
         instruction_set: of the native core, "" for the best.
     """
     offsets, filters, rows, columns, values, synthesis, status, iterations = _native.solve(
-        _packed(dictionary, instruction_set),
+        _packed(dictionary, instruction_set or instruction_sets()[0]),
         s.detach().contiguous().numpy(),
         lmbda=lmbda,
         violation=descent.violation,
@@ -116,7 +131,7 @@ def off_the_span(
     """
     ones = torch.ones(support.shape[1])
     orthogonal, residual = _native.off_the_span(
-        _packed(dictionary, ""),
+        _packed(dictionary, instruction_sets()[0]),
         v.detach().contiguous().numpy(),
         _columns(support, ones, len(v)),
         steps=steps,

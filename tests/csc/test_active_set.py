@@ -16,12 +16,6 @@ pytestmark = pytest.mark.skipif(not active_set.available(), reason="the native c
 EXACT = Descent(1e-5, 1e-5, 5000)
 
 
-def instruction_sets() -> list[str]:
-    from stl_ray.csc import _native
-
-    return _native.instruction_sets()
-
-
 def random_problem(filters: int, channels: int, side: int, size: tuple[int, int]) -> tuple[Tensor, Dictionary]:
     generator = torch.Generator().manual_seed(filters + side)
     weights = torch.randn((filters, channels, side, side), generator=generator)
@@ -29,7 +23,7 @@ def random_problem(filters: int, channels: int, side: int, size: tuple[int, int]
     return torch.randn((2, channels, *size), generator=generator) / 3, Dictionary(unit, 0.3)
 
 
-@pytest.mark.parametrize("name", instruction_sets() if active_set.available() else [])
+@pytest.mark.parametrize("name", active_set.instruction_sets())
 def test_instruction_sets_and_admm_agree_to_a_grey_level(
     natural_images: Tensor, dictionary: Dictionary, name: str
 ) -> None:
@@ -40,7 +34,7 @@ def test_instruction_sets_and_admm_agree_to_a_grey_level(
     assert ((levels[0] - levels[1]).abs() <= 1).float().mean() >= 0.999
 
 
-@pytest.mark.parametrize("name", instruction_sets() if active_set.available() else [])
+@pytest.mark.parametrize("name", active_set.instruction_sets())
 @pytest.mark.parametrize(
     ("filters", "channels", "side", "size"),
     [(1, 1, 3, (3, 3)), (7, 3, 5, (9, 6)), (130, 3, 8, (8, 19)), (65, 1, 16, (17, 16)), (20, 4, 1, (5, 7))],

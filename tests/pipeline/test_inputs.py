@@ -19,6 +19,12 @@ def test_auto_is_settled_before_it_reaches_an_identity() -> None:
     assert with_solver(experiment()).stl.method == expected
 
 
+@pytest.mark.parametrize("name", active_set.instruction_sets())
+def test_auto_follows_the_cap_on_the_instruction_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(active_set.CAP, name)
+    assert with_solver(experiment()).stl.method == f"active_set/{name}"
+
+
 def test_a_method_that_was_chosen_stays() -> None:
     chosen = experiment("admm")
     assert with_solver(chosen) is chosen

@@ -33,7 +33,7 @@ class NodeReport:
         memory_gb: that Ray may use.
         python: version.
         versions: of the packages, "" for one that is missing.
-        instruction_sets: of the native core on that processor, best first; none where it was not built.
+        instruction_sets: that the native core may use there, best first; none where it was not built.
         gpu: the device, and whether Triton is there for its kernels; "" without one.
         storage: "" if the root can be written to from there, else what refuses.
         problem: "" if the node answered.
@@ -61,6 +61,8 @@ def examine(experiment: Experiment) -> list[NodeReport]:
 def disagreements(reports: list[NodeReport], experiment: Experiment) -> list[str]:
     """What must be mended before a job is started; none is well."""
     here = _versions()
+    method: str = experiment.stl.method
+    named = method.partition("active_set/")[2]
     problems = []
     for report in reports:
         if report.problem:
@@ -75,12 +77,18 @@ def disagreements(reports: list[NodeReport], experiment: Experiment) -> list[str
             problems.append(f"{report.host}: {report.storage}")
         if not report.instruction_sets and not report.gpus:
             problems.append(f"{report.host}: the native core was not built; projections would be slow")
+        elif named and named not in report.instruction_sets:
+            there = ", ".join(report.instruction_sets) or "none"
+            problems.append(f"{report.host}: stl.method is {method}, and the native core there may use {there}")
         if report.gpus and experiment.ray.gpus_per_actor and "Triton" not in report.gpu:
             problems.append(f"{report.host}: Ray has {report.gpus:g} GPUs there, PyTorch {report.gpu or 'none'}")
     kinds = {report.instruction_sets[:1] for report in reports if not report.problem and not report.gpus}
-    if experiment.stl.method == "auto" and len(kinds) > 1:
+    if method == "auto" and len(kinds) > 1:
         best = " and ".join(sorted(kind[0] if kind else "none" for kind in kinds))
-        problems.append(f"the processors differ ({best}): set stl.method to active_set/ and what all of them have")
+        problems.append(
+            f"the processors differ ({best}): set stl.method to active_set/ and what all of them have, or {active_set.CAP} "
+            "on every node"
+        )
     return problems
 
 
