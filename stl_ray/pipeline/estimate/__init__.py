@@ -1,6 +1,7 @@
 """ESTIMATE: what a job would take, before it does it (`stl-ray JOB CONFIG --dry-run`). Nothing is written.
 
 steps      an estimate: steps of so many units, bytes and seconds
+sampling   samples of the work, made by Ray tasks
 shards     of a job on the shard runner, from some rows that are really made
 fit        of `fit`, from some images on which every one of its steps is really done
 train      of `train`, from one epoch on some images

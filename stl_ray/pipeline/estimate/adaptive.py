@@ -11,14 +11,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import pyarrow as pa
-import ray
 import torch
-from ray.exceptions import RayError
 from torch import Tensor
 
 from stl_ray.config import Experiment
 from stl_ray.defenses import SparseTransformation
-from stl_ray.errors import IncompleteRunError
 from stl_ray.evaluation import UNDEFENDED, VERDICTS_SCHEMA
 from stl_ray.evaluation.counting import (
     BACKWARD,
@@ -37,6 +34,7 @@ from stl_ray.evaluation.sanity import PROBES_SCHEMA
 from stl_ray.evaluation.sanity.probing import probe
 from stl_ray.images import quantize
 from stl_ray.pipeline.batches import by_size, class_names, pixels_of
+from stl_ray.pipeline.estimate.sampling import sample_all
 from stl_ray.pipeline.estimate.shards import Progress, progress_of
 from stl_ray.pipeline.estimate.steps import StepEstimate
 from stl_ray.pipeline.evaluate.adaptive.checks import probe_shards, subject_of
@@ -111,13 +109,8 @@ def _step(folder: str, done: Progress, found: Measured | None, shards: int, work
 
 def _measured(experiment: Experiment, names: Sequence[str], part: str) -> list[Measured]:
     config = experiment.ray
-    task = ray.remote(num_cpus=config.cpus_per_actor, num_gpus=config.gpus_per_actor, max_retries=0)(_measure)
-    try:
-        measured: list[Measured] = ray.get([task.remote(experiment, name, part) for name in names])
-    except RayError as error:
-        last = str(error).strip().splitlines()[-1]
-        raise IncompleteRunError(f"the work cannot be counted ({last})", item=part) from error
-    return measured
+    arguments = [(experiment, name, part) for name in names]
+    return sample_all(_measure, arguments, cpus=config.cpus_per_actor, gpus=config.gpus_per_actor, item=part)
 
 
 def _measure(experiment: Experiment, name: str, part: str) -> Measured:

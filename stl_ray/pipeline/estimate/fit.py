@@ -3,16 +3,14 @@
 import time
 from dataclasses import dataclass
 
-import ray
 import torch
-from ray.exceptions import RayError
 from torch import Tensor
 
 from stl_ray.config import Experiment
 from stl_ray.csc.learning import learn_dictionary
 from stl_ray.csc.learning.online import BLOCKS_AT_ONCE
-from stl_ray.errors import IncompleteRunError
 from stl_ray.pipeline.batches import by_size, pixels_of
+from stl_ray.pipeline.estimate.sampling import sample
 from stl_ray.pipeline.estimate.shards import shard_steps
 from stl_ray.pipeline.estimate.steps import StepEstimate
 from stl_ray.pipeline.fit.dictionaries import places_of
@@ -103,13 +101,8 @@ def _coded(experiment: Experiment) -> int:
 
 def _measured(experiment: Experiment, dataset: Dataset) -> _Costs:
     config = experiment.ray
-    task = ray.remote(num_cpus=config.cpus_per_actor, num_gpus=config.gpus_per_actor, max_retries=0)(_measure)
-    try:
-        costs: _Costs = ray.get(task.remote(with_solver(experiment), dataset))
-    except RayError as error:
-        last = str(error).strip().splitlines()[-1]
-        raise IncompleteRunError(f"the sample cannot be made ({last})", item=Layout.fit) from error
-    return costs
+    cpus, gpus = config.cpus_per_actor, config.gpus_per_actor
+    return sample(_measure, with_solver(experiment), dataset, cpus=cpus, gpus=gpus, item=Layout.fit)
 
 
 def _measure(experiment: Experiment, dataset: Dataset) -> _Costs:

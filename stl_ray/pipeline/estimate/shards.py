@@ -6,11 +6,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-import ray
-from ray.exceptions import RayError
-
 from stl_ray.config import Experiment
-from stl_ray.errors import IncompleteRunError
+from stl_ray.pipeline.estimate.sampling import sample
 from stl_ray.pipeline.estimate.steps import StepEstimate
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, actors_for
@@ -69,13 +66,10 @@ def _step(planned: PlannedRun, job: ShardJob, experiment: Experiment) -> StepEst
 
 def _sample(planned: PlannedRun, job: ShardJob, experiment: Experiment, shard: PlannedShard) -> tuple[float, float]:
     config = experiment.ray
-    task = ray.remote(num_cpus=config.cpus_per_actor, num_gpus=job.gpus(config), max_retries=0)(_sampled)
-    try:
-        made: tuple[float, float] = ray.get(task.remote(job.make_work, planned.folder, shard, config.cpus_per_actor))
-    except RayError as error:
-        last = str(error).strip().splitlines()[-1]
-        raise IncompleteRunError(f"the sample cannot be made ({last})", item=planned.folder) from error
-    return made
+    return sample(
+        _sampled, job.make_work, planned.folder, shard, config.cpus_per_actor,
+        cpus=config.cpus_per_actor, gpus=job.gpus(config), item=planned.folder,
+    )  # fmt: skip
 
 
 def _sampled(make_work: Callable[[], ShardWork], folder: str, shard: PlannedShard, threads: int) -> tuple[float, float]:

@@ -1,13 +1,11 @@
 """What `train` would take: one epoch on some of the images, by one worker."""
 
-import ray
 import torch
-from ray.exceptions import RayError
 
 from stl_ray.config import Experiment
-from stl_ray.errors import IncompleteRunError
 from stl_ray.models import build_classifier
 from stl_ray.pipeline.batches import class_names, pixels_of
+from stl_ray.pipeline.estimate.sampling import sample
 from stl_ray.pipeline.estimate.steps import StepEstimate
 from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.train.job import front_for, is_done, workers_of
@@ -49,13 +47,8 @@ def _step(training: Training, done: bool, epochs: int, seconds: float, size: flo
 
 def _measured(experiment: Experiment, training: Training) -> tuple[float, float]:
     config = experiment.train
-    task = ray.remote(num_cpus=config.cpus_per_worker, num_gpus=int(config.gpu), max_retries=0)(_measure)
-    try:
-        measured: tuple[float, float] = ray.get(task.remote(experiment, training))
-    except RayError as error:
-        last = str(error).strip().splitlines()[-1]
-        raise IncompleteRunError(f"the sample cannot be made ({last})", item=training.folder) from error
-    return measured
+    cpus, gpus = config.cpus_per_worker, int(config.gpu)
+    return sample(_measure, experiment, training, cpus=cpus, gpus=gpus, item=training.folder)
 
 
 def _measure(experiment: Experiment, training: Training) -> tuple[float, float]:
