@@ -1,10 +1,10 @@
 """ATTACKS: adversarial images against a classifier, held to the budget of every image and measured as stored.
 
 base      the frame that no method can step out of: checks, budget, storage, measurement
-families  fixed budget (direct, or in attempts) and minimum norm: what a method file supplies
+formulations  fixed budget (a single run, or restarts) and minimum norm: what a method file supplies
 budget    how far an image may go, in which norm and space
-sizing    a perturbation becomes the stored image at, or within, its budget
-geometry  balls and steps; losses: what is climbed; randomness: a stream per image; rounds: per-image stopping
+budget_projection  a perturbation becomes the stored image at, or within, its budget
+geometry  balls and steps; losses: what is climbed; randomness: a stream per image; early_stopping: per image
 registry  the methods by name, one file each
 
 An attack sees a classifier only through `stl_ray.models.Victim`.
@@ -12,7 +12,7 @@ An attack sees a classifier only through `stl_ray.models.Victim`.
 
 from stl_ray.attacks.base import Attack, AttackResult, AttackStatus
 from stl_ray.attacks.budget import Budget, Store
-from stl_ray.attacks.families import FixedBudget, MinimumNorm
+from stl_ray.attacks.formulations import FixedBudget, MinimumNorm
 from stl_ray.attacks.registry import ATTACKS, make_attack
 from stl_ray.attacks.universal import Universal, fooling_rate
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from stl_ray.attacks.base import Problem
 from stl_ray.attacks.best import Best
-from stl_ray.attacks.families import Attempt, Restarted
-from stl_ray.attacks.geometry import column, projected, rescaled, steepest
+from stl_ray.attacks.formulations import RestartResult, Restarts
+from stl_ray.attacks.geometry import per_image, projected, rescaled, steepest
 from stl_ray.attacks.losses import LOSSES, Loss, dlr_to, loss_gradient
 from stl_ray.attacks.randomness import normal, uniform
 
@@ -21,7 +21,7 @@ _MOMENTUM = 0.75  # share of the new step (alpha)
 _RISING = 0.75  # share of the steps that must raise the loss (rho)
 
 
-class AutoProjectedGradient(Restarted):
+class AutoProjectedGradient(Restarts):
     """APGD on the cross-entropy or on the difference of logits ratio."""
 
     steps: int = Field(100, ge=1, description="gradient steps of a start")
@@ -30,14 +30,16 @@ class AutoProjectedGradient(Restarted):
     eot: int = Field(1, ge=1, description="answers of a randomised victim to average each gradient over")
 
     @property
-    def attempts(self) -> int:
-        """See `Restarted.attempts`."""
+    def total_restarts(self) -> int:
+        """See `Restarts.total_restarts`."""
         return self.restarts
 
-    def attempt(self, problem: Problem, number: Tensor) -> Attempt:
-        """See `Restarted.attempt`."""
+    def restart(self, problem: Problem, number: Tensor) -> RestartResult:
+        """See `Restarts.restart`."""
         loss = LOSSES[self.loss]
-        return Attempt(*problem.looped(lambda tile, number: climb(tile, number, loss, self.steps, self.eot), number))
+        return RestartResult(
+            *problem.looped(lambda tile, number: climb(tile, number, loss, self.steps, self.eot), number)
+        )
 
 
 class AutoProjectedGradientDlr(AutoProjectedGradient):
@@ -46,7 +48,7 @@ class AutoProjectedGradientDlr(AutoProjectedGradient):
     loss: Literal["cross_entropy", "dlr"] = Field("dlr", description="what is climbed")
 
 
-class TargetedAutoProjectedGradient(Restarted):
+class TargetedAutoProjectedGradient(Restarts):
     """APGD-T: APGD on the targeted DLR toward each of the likeliest other classes of the clean image in turn."""
 
     steps: int = Field(100, ge=1, description="gradient steps of a start")
@@ -57,15 +59,15 @@ class TargetedAutoProjectedGradient(Restarted):
     eot: int = Field(1, ge=1, description="answers of a randomised victim to average each gradient over")
 
     @property
-    def attempts(self) -> int:
-        """See `Restarted.attempts`."""
+    def total_restarts(self) -> int:
+        """See `Restarts.total_restarts`."""
         return self.targets * self.restarts
 
-    def attempt(self, problem: Problem, number: Tensor) -> Attempt:
-        """See `Restarted.attempt`."""
-        return Attempt(*problem.looped(self._toward, number))
+    def restart(self, problem: Problem, number: Tensor) -> RestartResult:
+        """See `Restarts.restart`."""
+        return RestartResult(*problem.looped(self._toward, number))
 
-    def _toward(self, problem: Problem, number: Tensor) -> Attempt:
+    def _toward(self, problem: Problem, number: Tensor) -> RestartResult:
         logits = problem.victim.logits(problem.images)
         targets = nth_other_class(logits, problem.labels, number // self.restarts)
         found = climb(problem, number, dlr_to(targets), self.steps, self.eot)
@@ -84,16 +86,16 @@ def nth_other_class(logits: Tensor, labels: Tensor, number: Tensor) -> Tensor:
     return others.gather(1, number[:, None] % (classes - 1))[:, 0]
 
 
-def climb(problem: Problem, number: Tensor, loss: Loss, steps: int, eot: int) -> Attempt:
+def climb(problem: Problem, number: Tensor, loss: Loss, steps: int, eot: int) -> RestartResult:
     """One run of APGD on a full tile, from each image's start of that number, (B,)."""
     images, labels, radius, norm = problem.images, problem.labels, problem.radius, problem.norm
     current = (images + _start(problem, number)).clamp(0, 1)
     logits, gradient = loss_gradient(problem.victim, current, labels, loss, eot)
     value = loss(logits, labels)
-    wrong = Best.none(images).or_else(current, value, logits.argmax(dim=1) != labels)
+    wrong = Best.none(images).better_of(current, value, logits.argmax(dim=1) != labels)
     # The best by loss alone, which the step is judged by and taken back to.
     top, top_value, top_gradient = current, value, gradient
-    checked_value, was_halved = value, torch.ones_like(wrong.beaten)
+    checked_value, was_halved = value, torch.ones_like(wrong.misclassified)
     step, previous, rises = 2 * radius, current, torch.zeros_like(labels)
     period, since = max(int(0.22 * steps), 1), 0
     for index in range(steps):
@@ -104,22 +106,22 @@ def climb(problem: Problem, number: Tensor, loss: Loss, steps: int, eot: int) ->
         previous, current = current, ahead
         logits, gradient = loss_gradient(problem.victim, current, labels, loss, eot)
         new = loss(logits, labels)
-        wrong = wrong.or_else(current, new, logits.argmax(dim=1) != labels)
+        wrong = wrong.better_of(current, new, logits.argmax(dim=1) != labels)
         rises, value = rises + (new > value), new
         better = value > top_value
-        top = torch.where(column(better), current, top)
-        top_gradient = torch.where(column(better), gradient, top_gradient)
+        top = torch.where(per_image(better), current, top)
+        top_gradient = torch.where(per_image(better), gradient, top_gradient)
         top_value = torch.where(better, value, top_value)
         since += 1
         if since == period:
             halved = (rises <= _RISING * period) | (~was_halved & (checked_value >= top_value))
             step = torch.where(halved, step / 2, step)
-            current = torch.where(column(halved), top, current)
-            gradient = torch.where(column(halved), top_gradient, gradient)
+            current = torch.where(per_image(halved), top, current)
+            gradient = torch.where(per_image(halved), top_gradient, gradient)
             was_halved, checked_value = halved, top_value
             rises, since = torch.zeros_like(rises), 0
             period = max(period - max(int(0.03 * steps), 1), max(int(0.06 * steps), 1))
-    return wrong.attempt(torch.full_like(labels, (steps + 1) * eot))
+    return wrong.restart(torch.full_like(labels, (steps + 1) * eot))
 
 
 def _in_ball(images: Tensor, current: Tensor, radius: Tensor, norm: Literal["l2", "linf"]) -> Tensor:
@@ -131,5 +133,5 @@ def _start(problem: Problem, number: Tensor) -> Tensor:
     shape = tuple(problem.images.shape[1:])
     if problem.norm == "linf":
         signed = 2 * uniform(problem.seeds, number, shape) - 1
-        return signed * column(problem.radius / signed.flatten(1).abs().amax(dim=1))
+        return signed * per_image(problem.radius / signed.flatten(1).abs().amax(dim=1))
     return rescaled(normal(problem.seeds, number, shape), problem.radius)

@@ -1,6 +1,6 @@
 """What every attack does: check, craft, hold the budget of every image, and measure what is stored.
 
-A method belongs to a family (`stl_ray.attacks.families`) and supplies one function, so that it can neither leave its
+A method belongs to a family (`stl_ray.attacks.formulations`) and supplies one function, so that it can neither leave its
 budget nor report an unmeasured success.
 """
 
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from stl_ray.attacks.budget import LEVELS, Budget, Norm, Store, standardized_dissimilarity
+from stl_ray.attacks.budget_projection import ProjectedImage
 from stl_ray.attacks.randomness import stream
-from stl_ray.attacks.sizing import Sized
 from stl_ray.config.sections import Section
 from stl_ray.errors import ConfigError, TensorError
 from stl_ray.images import quantize
@@ -76,7 +76,7 @@ class Problem:
     radius: Tensor  # (B,) float32 of [0, 1] pixels, in `norm`
     seeds: Tensor  # (B,) int64, of each image's random streams
     norm: Norm
-    only: int | None = None  # images in a tile, where a sequence of single images fixes it
+    fixed_tile: int | None = None  # images in a tile, where a sequence of single images fixes it
 
     def tensors(self) -> tuple[Tensor, ...]:
         """What there is of every image, for `in_tiles`."""
@@ -101,8 +101,8 @@ class Problem:
     @property
     def tile(self) -> int:
         """Images in a tile."""
-        if self.only is not None:
-            return self.only
+        if self.fixed_tile is not None:
+            return self.fixed_tile
         return tile_size(self.images.shape[-2], self.images.shape[-1], self.images.device)
 
     def tiled(self, function: "Callable[..., tuple[Tensor, ...]]", *more: Tensor) -> tuple[Tensor, ...]:
@@ -255,11 +255,11 @@ def stored_images(levels: Tensor, task: Task) -> Tensor:
     return quantize(images) if task.store == "u8" else images
 
 
-def each_sized(sizing: Callable[..., Sized], task: Task, change: Tensor) -> list[Sized]:
+def project_each(sizing: Callable[..., ProjectedImage], task: Task, change: Tensor) -> list[ProjectedImage]:
     """Every image sized on its own, with its own stream.
 
     Args:
-        sizing: `size_to_budget` or `hold_within_budget`.
+        sizing: `scale_to_budget` or `project_into_budget`.
         task: the attack's.
         change: (B, 3, H, W) of [0, 1] pixels.
     """

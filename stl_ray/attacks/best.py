@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stl_ray.attacks.families import Attempt
-from stl_ray.attacks.geometry import column
+from stl_ray.attacks.formulations import RestartResult
+from stl_ray.attacks.geometry import per_image
 
 
 class Best(NamedTuple):
@@ -14,7 +14,7 @@ class Best(NamedTuple):
 
     images: Tensor  # (B, 3, H, W)
     loss: Tensor  # (B,)
-    beaten: Tensor  # (B,) bool
+    misclassified: Tensor  # (B,) bool
 
     @classmethod
     def none(cls, images: Tensor) -> "Best":
@@ -22,15 +22,15 @@ class Best(NamedTuple):
         lowest = images.new_full((len(images),), -torch.inf)
         return cls(images, lowest, torch.zeros_like(lowest, dtype=torch.bool))
 
-    def or_else(self, images: Tensor, value: Tensor, beaten: Tensor) -> "Best":
+    def better_of(self, images: Tensor, value: Tensor, misclassified: Tensor) -> "Best":
         """The better of this and an iterate of such losses that is wrong or not, for every image."""
-        better = torch.where(beaten == self.beaten, value > self.loss, beaten)
+        better = torch.where(misclassified == self.misclassified, value > self.loss, misclassified)
         return Best(
-            torch.where(column(better), images, self.images),
+            torch.where(per_image(better), images, self.images),
             torch.where(better, value, self.loss),
-            self.beaten | beaten,
+            self.misclassified | misclassified,
         )
 
-    def attempt(self, queries: Tensor) -> Attempt:
+    def restart(self, queries: Tensor) -> RestartResult:
         """What is reported of the attempt."""
-        return Attempt(*self, queries)
+        return RestartResult(*self, queries)

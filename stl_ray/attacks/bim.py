@@ -5,19 +5,19 @@ from pydantic import Field
 from torch import Tensor
 
 from stl_ray.attacks.base import Problem
-from stl_ray.attacks.families import Direct
+from stl_ray.attacks.formulations import SingleRun
 from stl_ray.attacks.geometry import projected, steepest
 from stl_ray.attacks.losses import loss_gradient
 
 
-class BasicIterative(Direct):
+class BasicIterative(SingleRun):
     """Steepest steps from the clean image, projected onto its ball and then onto the box."""
 
     steps: int = Field(10, ge=1, description="gradient steps")
     relative_step: float = Field(0.2, gt=0, le=1, description="length of a step over the radius of the image's ball")
 
     def perturb(self, problem: Problem) -> tuple[Tensor, Tensor]:
-        """See `Direct.perturb`."""
+        """See `SingleRun.perturb`."""
         images, norm = problem.images, problem.norm
         current = images
         for _ in range(self.steps):

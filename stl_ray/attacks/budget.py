@@ -50,7 +50,7 @@ class Budget(Section):
         """The radius of every image's ball in [0, 1] pixels, (B,), for a method to work in.
 
         In the standardized space, whose ball is an ellipsoid with axes that differ by 2 %, that of the ball of the same
-        mean square; the perturbation is sized in the space itself afterwards (`stl_ray.attacks.sizing`).
+        mean square; the perturbation is sized in the space itself afterwards (`stl_ray.attacks.budget_projection`).
         """
         if self.kind == "dissimilarity":
             scale = 1.0 if self.space == "pixel" else 1 / _mean_weight()

@@ -9,11 +9,11 @@ from pydantic import Field
 from torch import Tensor
 
 from stl_ray.attacks.base import Problem
-from stl_ray.attacks.families import MinimumNorm
-from stl_ray.attacks.geometry import column
+from stl_ray.attacks.boundary_search import bisect_boundary
+from stl_ray.attacks.early_stopping import State, run_until_done
+from stl_ray.attacks.formulations import MinimumNorm
+from stl_ray.attacks.geometry import per_image
 from stl_ray.attacks.losses import check_classes, margin
-from stl_ray.attacks.rounds import State, in_rounds
-from stl_ray.attacks.segment import drawn_in
 from stl_ray.metrics import l2_norm
 
 _INSIDE = 0.999999  # black and white are brought this share toward grey, or tanh space would hold them fast
@@ -37,9 +37,9 @@ class CarliniWagner(MinimumNorm):
 
     def search(self, problem: Problem) -> tuple[Tensor, Tensor]:
         """See `MinimumNorm.search`."""
-        state = in_rounds(problem, self._start, self._step, self.binary_search_steps * self.steps)
-        found = torch.where(column(state["norm"] < torch.inf), state["best"], problem.images)
-        drawn, queries = drawn_in(problem, found, self.confidence)
+        state = run_until_done(problem, self._start, self._step, self.binary_search_steps * self.steps)
+        found = torch.where(per_image(state["norm"] < torch.inf), state["best"], problem.images)
+        drawn, queries = bisect_boundary(problem, found, self.confidence)
         return drawn, state["queries"] + queries
 
     def _start(self, tile: Problem) -> State:
@@ -82,15 +82,15 @@ class CarliniWagner(MinimumNorm):
         change = current - reconstructed
         loss = change.flatten(1).square().sum(dim=1) + state["c"] * short
         wrong = logits.argmax(dim=1) != tile.labels
-        beaten = wrong & (short == 0) if self.confidence else wrong
+        misclassified = wrong & (short == 0) if self.confidence else wrong
         distance = l2_norm(current - tile.images)
-        closer = beaten & (distance < state["norm"])
+        closer = misclassified & (distance < state["norm"])
         gradient = (slope + 2 * change) * (1 - hyperbolic.square()) / 2
         state = {
             **state,
             "queries": state["queries"] + 1,
-            "succeeded": state["succeeded"] | beaten,
-            "best": torch.where(column(closer), current, state["best"]),
+            "succeeded": state["succeeded"] | misclassified,
+            "best": torch.where(per_image(closer), current, state["best"]),
             "norm": torch.where(closer, distance, state["norm"]),
         }
         return self._next_search(origin, loss, self._adam(state, gradient))
@@ -99,8 +99,8 @@ class CarliniWagner(MinimumNorm):
         step = state["step"] + 1
         first = _BETA1 * state["first"] + (1 - _BETA1) * gradient
         second = _BETA2 * state["second"] + (1 - _BETA2) * gradient.square()
-        unbiased = first / column(1 - _BETA1 ** step.float())
-        scale = (second / column(1 - _BETA2 ** step.float())).sqrt() + _TINY
+        unbiased = first / per_image(1 - _BETA1 ** step.float())
+        scale = (second / per_image(1 - _BETA2 ** step.float())).sqrt() + _TINY
         return {
             **state,
             "step": step,
@@ -123,7 +123,7 @@ class CarliniWagner(MinimumNorm):
         low = torch.where(ended & ~succeeded, c, state["low"])
         c = torch.where(ended, torch.where(high.isinf(), 10 * c, _between(low, high)), c)
         searches = state["searches"] + ended.long()
-        fresh = column(ended)
+        fresh = per_image(ended)
         return {
             **state,
             "done": searches >= self.binary_search_steps,

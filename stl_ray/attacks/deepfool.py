@@ -8,10 +8,10 @@ from pydantic import Field
 from torch import Tensor
 
 from stl_ray.attacks.base import Problem
-from stl_ray.attacks.boundary import differences, likeliest_others, nearest
-from stl_ray.attacks.families import MinimumNorm
-from stl_ray.attacks.geometry import column, rescaled
-from stl_ray.attacks.rounds import State, in_rounds
+from stl_ray.attacks.early_stopping import State, run_until_done
+from stl_ray.attacks.formulations import MinimumNorm
+from stl_ray.attacks.geometry import per_image, rescaled
+from stl_ray.attacks.linear_boundaries import differences, likeliest_others, nearest
 
 _PUSH = 1e-4  # added to every distance, so that a step crosses the boundary it is made for
 
@@ -27,8 +27,8 @@ class DeepFool(MinimumNorm):
 
     def search(self, problem: Problem) -> tuple[Tensor, Tensor]:
         """See `MinimumNorm.search`."""
-        state = in_rounds(problem, self._start, self._step, self.steps)
-        found = torch.where(column(state["crossed"]), state["current"], problem.images)
+        state = run_until_done(problem, self._start, self._step, self.steps)
+        found = torch.where(per_image(state["crossed"]), state["current"], problem.images)
         return found, state["queries"]
 
     def _start(self, tile: Problem) -> State:
@@ -48,7 +48,7 @@ class DeepFool(MinimumNorm):
         values, gradients = differences(tile.victim, state["current"], tile.labels, state["others"])
         distance, _, gradient = nearest(values, gradients, tile.norm)
         length = distance + _PUSH
-        step = rescaled(gradient, length) if tile.norm == "l2" else gradient.sign() * column(length)
+        step = rescaled(gradient, length) if tile.norm == "l2" else gradient.sign() * per_image(length)
         change = state["change"] + step
         current = (tile.images + (1 + self.overshoot) * change).clamp(0, 1)
         crossed = tile.victim.logits(current).argmax(dim=1) != tile.labels

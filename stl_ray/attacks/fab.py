@@ -9,10 +9,10 @@ from torch import Tensor
 
 from stl_ray.attacks.apgd import nth_other_class
 from stl_ray.attacks.base import Problem
-from stl_ray.attacks.boundary import differences, likeliest_others, nearest
 from stl_ray.attacks.budget import Norm
-from stl_ray.attacks.families import MinimumNorm
-from stl_ray.attacks.geometry import column, length, rescaled
+from stl_ray.attacks.formulations import MinimumNorm
+from stl_ray.attacks.geometry import length, per_image, rescaled
+from stl_ray.attacks.linear_boundaries import differences, likeliest_others, nearest
 from stl_ray.attacks.randomness import normal, uniform
 
 _ALPHA_MAX, _ETA, _BETA = 0.1, 1.05, 0.9
@@ -75,17 +75,17 @@ class FastAdaptiveBoundary(MinimumNorm):
             here = to_hyperplane(current, gradient, offset, tile.norm)
             home = to_hyperplane(images, gradient, offset, tile.norm)
             near, far = (length(step, tile.norm).clamp(min=1e-8) for step in (here, home))
-            alpha = column((near / (near + far)).clamp(max=_ALPHA_MAX))
+            alpha = per_image((near / (near + far)).clamp(max=_ALPHA_MAX))
             current = ((current + _ETA * here) * (1 - alpha) + (images + _ETA * home) * alpha).clamp(0, 1)
             wrong = tile.victim.logits(current).argmax(dim=1) != labels
             distance = length(current - images, tile.norm)
             closer = wrong & (distance < best)
-            found, best = torch.where(column(closer), current, found), torch.where(closer, distance, best)
-            current = torch.where(column(wrong), images + (current - images) * _BETA, current)
+            found, best = torch.where(per_image(closer), current, found), torch.where(closer, distance, best)
+            current = torch.where(per_image(wrong), images + (current - images) * _BETA, current)
         # What was wrong from the start has no nearest adversarial image but itself.
         right = logits.argmax(dim=1) == labels
         queries = torch.full_like(labels, 1 + self.steps * (1 + others.shape[1]))
-        return torch.where(column(right), found, images), torch.where(right, best, _NONE), queries
+        return torch.where(per_image(right), found, images), torch.where(right, best, _NONE), queries
 
 
 class TargetedFastAdaptiveBoundary(FastAdaptiveBoundary):
@@ -118,7 +118,7 @@ def _near(tile: Problem, number: int) -> Tensor:
     if tile.norm == "l2":
         return rescaled(normal(tile.seeds, number, shape), tile.radius / 2)
     signed = 2 * uniform(tile.seeds, number, shape) - 1
-    return signed * column(tile.radius / 2 / signed.flatten(1).abs().amax(dim=1))
+    return signed * per_image(tile.radius / 2 / signed.flatten(1).abs().amax(dim=1))
 
 
 def to_hyperplane(points: Tensor, gradient: Tensor, offset: Tensor, norm: Norm) -> Tensor:

@@ -4,17 +4,17 @@ import torch
 from torch import Tensor
 
 from stl_ray.attacks.base import Problem
-from stl_ray.attacks.families import Direct
-from stl_ray.attacks.geometry import column, rescaled
+from stl_ray.attacks.formulations import SingleRun
+from stl_ray.attacks.geometry import per_image, rescaled
 from stl_ray.attacks.losses import loss_gradient
 
 
-class FastGradientSign(Direct):
+class FastGradientSign(SingleRun):
     """x' = x + t sign(gradient of the cross-entropy), t set per image by the budget after clipping."""
 
     def perturb(self, problem: Problem) -> tuple[Tensor, Tensor]:
-        """See `Direct.perturb`."""
+        """See `SingleRun.perturb`."""
         _, gradient = loss_gradient(problem.victim, problem.images, problem.labels)
         sign = gradient.sign()
-        change = sign * column(problem.radius) if problem.norm == "linf" else rescaled(sign, problem.radius)
+        change = sign * per_image(problem.radius) if problem.norm == "linf" else rescaled(sign, problem.radius)
         return change, torch.ones_like(problem.labels)

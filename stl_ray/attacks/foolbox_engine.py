@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from stl_ray.attacks.base import Attack, Problem
 from stl_ray.attacks.budget import Budget, Norm, Store
-from stl_ray.attacks.families import FixedBudget, MinimumNorm
+from stl_ray.attacks.formulations import FixedBudget, MinimumNorm
 from stl_ray.config.sections import OptionValue
 from stl_ray.errors import ConfigError
 from stl_ray.models import Victim

@@ -7,7 +7,7 @@ from stl_ray.attacks.budget import Norm
 from stl_ray.metrics import l2_norm, linf
 
 
-def column(values: Tensor) -> Tensor:
+def per_image(values: Tensor) -> Tensor:
     """(B,) as (B, 1, 1, 1)."""
     return values[:, None, None, None]
 
@@ -16,20 +16,20 @@ def rescaled(vectors: Tensor, norm: Tensor) -> Tensor:
     """Every image scaled to its L2 norm; zero stays zero."""
     # By the largest entry first: the squares of a faint gradient are zero in float32.
     peak = vectors.flatten(1).abs().amax(dim=1)
-    unit = vectors / column(torch.where(peak > 0, peak, 1))
-    return unit * column(torch.where(peak > 0, norm / l2_norm(unit), 0))
+    unit = vectors / per_image(torch.where(peak > 0, peak, 1))
+    return unit * per_image(torch.where(peak > 0, norm / l2_norm(unit), 0))
 
 
 def steepest(gradient: Tensor, length: Tensor, norm: Norm) -> Tensor:
     """The step of that length along which a linear loss rises most."""
-    return rescaled(gradient, length) if norm == "l2" else gradient.sign() * column(length)
+    return rescaled(gradient, length) if norm == "l2" else gradient.sign() * per_image(length)
 
 
 def projected(perturbation: Tensor, radius: Tensor, norm: Norm) -> Tensor:
     """The nearest point of every image's ball."""
     if norm == "linf":
-        return perturbation.clamp(-column(radius), column(radius))
-    outside = column(l2_norm(perturbation) > radius)
+        return perturbation.clamp(-per_image(radius), per_image(radius))
+    outside = per_image(l2_norm(perturbation) > radius)
     return torch.where(outside, rescaled(perturbation, radius), perturbation)
 
 

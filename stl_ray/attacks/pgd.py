@@ -8,13 +8,13 @@ from torch import Tensor
 
 from stl_ray.attacks.base import Problem
 from stl_ray.attacks.best import Best
-from stl_ray.attacks.families import Attempt, Restarted
-from stl_ray.attacks.geometry import column, projected, rescaled, steepest
+from stl_ray.attacks.formulations import RestartResult, Restarts
+from stl_ray.attacks.geometry import per_image, projected, rescaled, steepest
 from stl_ray.attacks.losses import LOSSES, loss_gradient
 from stl_ray.attacks.randomness import normal, uniform
 
 
-class ProjectedGradient(Restarted):
+class ProjectedGradient(Restarts):
     """Steepest steps from a random point of the ball, projected onto the ball and then onto the box."""
 
     steps: int = Field(20, ge=1, description="gradient steps of a start")
@@ -25,35 +25,35 @@ class ProjectedGradient(Restarted):
     eot: int = Field(1, ge=1, description="answers of a randomised victim to average each gradient over")
 
     @property
-    def attempts(self) -> int:
-        """See `Restarted.attempts`."""
+    def total_restarts(self) -> int:
+        """See `Restarts.total_restarts`."""
         return self.restarts
 
-    def attempt(self, problem: Problem, number: Tensor) -> Attempt:
-        """See `Restarted.attempt`."""
-        return Attempt(*problem.looped(self._climb, number))
+    def restart(self, problem: Problem, number: Tensor) -> RestartResult:
+        """See `Restarts.restart`."""
+        return RestartResult(*problem.looped(self._climb, number))
 
-    def _climb(self, problem: Problem, number: Tensor) -> Attempt:
+    def _climb(self, problem: Problem, number: Tensor) -> RestartResult:
         images, labels, norm, loss = problem.images, problem.labels, problem.norm, LOSSES[self.loss]
         current = (images + random_point(problem, number)).clamp(0, 1)
         if not self.random_start:
-            current = torch.where(column(number == 0), images, current)
+            current = torch.where(per_image(number == 0), images, current)
         best = Best.none(images)
         for _ in range(self.steps):
             logits, gradient = loss_gradient(problem.victim, current, labels, loss, self.eot)
-            best = best.or_else(current, loss(logits, labels), logits.argmax(dim=1) != labels)
+            best = best.better_of(current, loss(logits, labels), logits.argmax(dim=1) != labels)
             stepped = current - images + steepest(gradient, self.relative_step * problem.radius, norm)
             current = (images + projected(stepped, problem.radius, norm)).clamp(0, 1)
         logits = problem.victim.logits(current)
-        best = best.or_else(current, loss(logits, labels), logits.argmax(dim=1) != labels)
-        return best.attempt(torch.full_like(labels, self.steps * self.eot + 1))
+        best = best.better_of(current, loss(logits, labels), logits.argmax(dim=1) != labels)
+        return best.restart(torch.full_like(labels, self.steps * self.eot + 1))
 
 
 def random_point(problem: Problem, number: Tensor) -> Tensor:
     """A point drawn uniformly from every image's ball, (B, 3, H, W), by the number, (B,), of its attempt."""
     shape = tuple(problem.images.shape[1:])
     if problem.norm == "linf":
-        return (2 * uniform(problem.seeds, number, shape) - 1) * column(problem.radius)
+        return (2 * uniform(problem.seeds, number, shape) - 1) * per_image(problem.radius)
     size = problem.images[0].numel()
     # The radius of a uniform point of a ball in n dimensions is U^(1/n) of the ball's.
     share = uniform(problem.seeds, 2**32 + number, (1,))[:, 0] ** (1 / size)

@@ -25,7 +25,7 @@ def stream(seed: int, number: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(mixed ^ (mixed >> 31))
 
 
-def per_image(seeds: Tensor, number: Tensor | int, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+def draw_per_image(seeds: Tensor, number: Tensor | int, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
     """What `draw` makes of every image's stream, stacked.
 
     Args:
@@ -40,9 +40,9 @@ def per_image(seeds: Tensor, number: Tensor | int, draw: Callable[[torch.Generat
 
 def normal(seeds: Tensor, number: Tensor | int, shape: tuple[int, ...]) -> Tensor:
     """Standard normal numbers of that shape for each image, (B, *shape) float32."""
-    return per_image(seeds, number, lambda generator: torch.randn(shape, generator=generator))
+    return draw_per_image(seeds, number, lambda generator: torch.randn(shape, generator=generator))
 
 
 def uniform(seeds: Tensor, number: Tensor | int, shape: tuple[int, ...]) -> Tensor:
     """Numbers in [0, 1) of that shape for each image, (B, *shape) float32."""
-    return per_image(seeds, number, lambda generator: torch.rand(shape, generator=generator))
+    return draw_per_image(seeds, number, lambda generator: torch.rand(shape, generator=generator))

@@ -1,7 +1,7 @@
 """Square: random search by squares, without gradients. Source: Andriushchenko et al. 2020, algorithms 1 to 3.
 
 An image stops as soon as it is beaten; every image draws its own squares. Most proposals are refused, and then the next
-one is made from the same point: in places of a tile that would be empty, proposals run ahead (`stl_ray.attacks.lanes`).
+one is made from the same point: in places of a tile that would be empty, proposals run ahead (`stl_ray.attacks.speculation`).
 """
 
 from functools import cache
@@ -12,44 +12,44 @@ from pydantic import Field
 from torch import Tensor
 
 from stl_ray.attacks.base import Problem
-from stl_ray.attacks.families import Attempt, Restarted
-from stl_ray.attacks.geometry import column, rescaled
-from stl_ray.attacks.lanes import lanes
+from stl_ray.attacks.formulations import RestartResult, Restarts
+from stl_ray.attacks.geometry import per_image, rescaled
 from stl_ray.attacks.losses import check_classes, margin
 from stl_ray.attacks.randomness import uniform
+from stl_ray.attacks.speculation import fill_tile
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries
 _START = 2**33  # streams of an attempt's beginning, apart from those of its proposals
 
 
-class Square(Restarted):
+class Square(Restarts):
     """The margin of the logits lowered by squares of one colour (L_inf) or by moving norm between squares (L2)."""
 
-    runs_ahead = False
+    speculative = False
 
     queries: int = Field(5000, ge=1, description="questions to the victim at most, per restart")
     share: float = Field(0.8, gt=0, le=1, description="of the image in the first square; halved on a schedule")
     restarts: int = Field(1, ge=1, description="restarts at most; an image that is beaten is not started again")
 
     @property
-    def attempts(self) -> int:
-        """See `Restarted.attempts`."""
+    def total_restarts(self) -> int:
+        """See `Restarts.total_restarts`."""
         return self.restarts
 
-    def attempt(self, problem: Problem, number: Tensor) -> Attempt:
-        """See `Restarted.attempt`."""
-        best, sides = Attempt(*problem.tiled(self._begun, number)), self._sides(problem)
-        while len(left := (~best.beaten & (best.queries < self.queries)).nonzero()[:, 0]):
-            rows, ahead = lanes(left, self.queries - best.queries[left], problem.tile)
+    def restart(self, problem: Problem, number: Tensor) -> RestartResult:
+        """See `Restarts.restart`."""
+        best, sides = RestartResult(*problem.tiled(self._begun, number)), self._sides(problem)
+        while len(left := (~best.misclassified & (best.queries < self.queries)).nonzero()[:, 0]):
+            rows, ahead = fill_tile(left, self.queries - best.queries[left], problem.tile)
             at = best.queries[rows] - 1 + ahead
             here, streams = problem.rows(rows), number[rows] * self.queries + at
-            proposed, loss, beaten = here.tiled(self._proposed, best.images[rows], streams, sides[at])
-            better = beaten | (loss > best.loss[rows])
+            proposed, loss, misclassified = here.tiled(self._proposed, best.images[rows], streams, sides[at])
+            better = misclassified | (loss > best.loss[rows])
             # The first that is accepted; those after it were made from a point that is no longer the image's.
             never = torch.full_like(best.queries, self.queries)
             first = never.scatter_reduce(0, rows, torch.where(better, ahead, self.queries), "amin")
             taken = better & (ahead == first[rows])
-            for old, new in zip(best[:3], (proposed, loss, beaten), strict=True):
+            for old, new in zip(best[:3], (proposed, loss, misclassified), strict=True):
                 old[rows[taken]] = new[taken]
             spent = ahead <= first[rows]
             best.queries.scatter_add_(0, rows[spent], torch.ones_like(rows[spent]))
@@ -83,7 +83,7 @@ class Square(Restarted):
 def _stripes(tile: Problem, number: Tensor) -> Tensor:
     """Vertical stripes of the full radius."""
     draw = uniform(tile.seeds, _START + number, (3, 1, tile.images.shape[3]))
-    return (torch.where(draw < 0.5, -1.0, 1.0) * column(tile.radius)).expand_as(tile.images)
+    return (torch.where(draw < 0.5, -1.0, 1.0) * per_image(tile.radius)).expand_as(tile.images)
 
 
 def _recoloured(tile: Problem, current: Tensor, stream: Tensor, side: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ def _recoloured(tile: Problem, current: Tensor, stream: Tensor, side: Tensor) ->
 
 def _coloured(tile: Problem, signs: Tensor) -> Tensor:
     """Every image moved by its radius in all of its pixels, by one sign for each channel, (B, 3)."""
-    return (tile.images + signs[:, :, None, None] * column(tile.radius)).clamp(0, 1)
+    return (tile.images + signs[:, :, None, None] * per_image(tile.radius)).clamp(0, 1)
 
 
 def _window(tile: Problem, draw: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,7 +146,7 @@ def _moved(tile: Problem, current: Tensor, stream: Tensor, side: Tensor) -> Tens
     signs = torch.where(draw[:, 4:7] < 0.5, -1.0, 1.0)[:, :, None, None]
     there = change * into
     new = _bumps(window, side, draw[:, 7]) * into * signs + there / (1e-12 + _norms(there))
-    new = new / (1e-12 + _norms(new)) * column((spare / 3 + both).sqrt())
+    new = new / (1e-12 + _norms(new)) * per_image((spare / 3 + both).sqrt())
     change = torch.where(into, new, change.masked_fill(out, 0))
     return (tile.images + rescaled(change, tile.radius)).clamp(0, 1)
 

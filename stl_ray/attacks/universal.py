@@ -18,11 +18,11 @@ from torch import Tensor
 
 from stl_ray.attacks.base import Attack, AttackResult, Problem, Task, measured, stored_images
 from stl_ray.attacks.budget import LEVELS, Budget, Store
+from stl_ray.attacks.budget_projection import round_down_and_fill
 from stl_ray.attacks.deepfool import DeepFool
 from stl_ray.attacks.geometry import projected, steepest
 from stl_ray.attacks.losses import cross_entropy, loss_gradient
 from stl_ray.attacks.randomness import stream
-from stl_ray.attacks.sizing import round_down_and_fill
 from stl_ray.errors import ConfigError, TensorError
 from stl_ray.models import Victim, predict
 from stl_ray.seeding import seed_of
@@ -140,7 +140,7 @@ class UniversalDeepFool(Universal):
         for index in order:
             row = torch.tensor([index], device=vector.device)
             # A sequence, not a batch: each image sees what those before it made of the vector.
-            here = replace(problem.rows(row), only=1)
+            here = replace(problem.rows(row), fixed_tile=1)
             there = here.with_images((here.images + vector).clamp(0, 1))
             moved, _ = deepfool.search(there)  # the point itself where it is fooled already
             vector = projected(vector + moved - there.images, here.radius, problem.norm)

@@ -5,14 +5,14 @@ scores       counts, intervals, paired comparisons: the content of scores.json
 attacks      what every attack set achieved, counted
 threats      the tiers of what an attacker knows
 tiers        the table of a defense's verdicts under every attack on it, and the worst case over them
-shares       how much of its budget an image used
+budget_usage the share of its budget that an image uses
 cascade      the attacks on a defended classifier, cheap ones first, each on the survivors
-counting     what all of this asks of a pipeline, counted without one
+cost_model   upper bound on the passes of attacks and checks, from a stub model
 sanity       whether an evaluation is to be believed: the checks H1 to H15
 """
 
 from stl_ray.evaluation.attacks import attack_summaries
-from stl_ray.evaluation.cascade import Assault, Rules, run_cascade
+from stl_ray.evaluation.cascade import CascadeAttack, CascadeSettings, run_cascade
 from stl_ray.evaluation.predictions import NO_VERDICT, PREDICTIONS_SCHEMA
 from stl_ray.evaluation.scores import UNDEFENDED, Comparison, Score, Setting, score
 from stl_ray.evaluation.threats import GREY_BOX, KNOWLEDGE, ThreatTier, threat_of
@@ -25,9 +25,9 @@ __all__ = [
     "PREDICTIONS_SCHEMA",
     "UNDEFENDED",
     "VERDICTS_SCHEMA",
-    "Assault",
+    "CascadeAttack",
+    "CascadeSettings",
     "Comparison",
-    "Rules",
     "Score",
     "Setting",
     "ThreatTier",

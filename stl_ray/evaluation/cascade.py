@@ -1,7 +1,7 @@
-"""The attacks on one defended classifier, one after the other, each on the images that survived those before it.
+"""Cascade of attacks on one defended classifier: each attack sees the images that survived all earlier attacks.
 
-Cheap attacks go first, so that the expensive ones see few images (Croce and Hein 2020, AutoAttack). What counts is not
-what an attack believes but the deployed pipeline's verdict on the image as it is stored, from a solve of its own.
+Cheap attacks go first, so that expensive attacks see few images (Croce and Hein 2020, AutoAttack). Success is decided by
+the deployed pipeline on the stored image, from a cold solve, and never by the attack.
 """
 
 import time
@@ -13,24 +13,24 @@ import torch
 from torch import Tensor
 
 from stl_ray.attacks import Attack, AttackResult, Budget
-from stl_ray.evaluation.shares import budget_share
+from stl_ray.evaluation.budget_usage import budget_usage
 from stl_ray.evaluation.threats import ThreatTier
 from stl_ray.evaluation.tiers import OUT_OF_TIME, survivors
 from stl_ray.models import Victim, in_loop, predict, tile_size
 
 CLEAN_STATUS = "clean"
-"""Status of the verdict on the image itself."""
+"""Status of the verdict on the clean image."""
 
 
 @dataclass(frozen=True)
-class Assault:
+class CascadeAttack:
     """One attack of the cascade.
 
     Attributes:
-        name: of the attack in tables.
-        tier: what it knows.
+        name: the attack's name in tables.
+        tier: the attacker's knowledge.
         attack: the method with its options.
-        victim: what it is crafted on.
+        victim: the classifier that the attack is crafted on.
     """
 
     name: str
@@ -40,16 +40,16 @@ class Assault:
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What holds for every attack of a cascade.
+class CascadeSettings:
+    """Settings shared by all attacks of a cascade.
 
     Attributes:
-        budget: how far an image may go.
-        store: what the images are stored as, "u8" or "f32".
+        budget: the largest allowed perturbation.
+        store: how adversarial images are stored, "u8" or "f32".
         seed: the run seed.
-        cascade: whether an image that fell is spared the attacks that follow; else every attack sees every image.
-        seconds: that an attack may take on the images it is given at once; those it has not begun with by then are out
-            of time. None: no limit, and a result that does not depend on the machine's speed.
+        cascade: whether later attacks skip images that are already misclassified; if False, every attack sees every image.
+        seconds: time limit of one attack on the images of one call; batches that have not started by then are out of
+            time. None: no limit, so that the result does not depend on the machine's speed.
     """
 
     budget: Budget
@@ -61,73 +61,73 @@ class Rules:
 
 def run_cascade(
     deployed: Victim,
-    assaults: Sequence[Assault],
-    rules: Rules,
+    attacks: Sequence[CascadeAttack],
+    settings: CascadeSettings,
     images: Tensor,
     labels: Tensor,
     ids: Sequence[str],
     *,
     earlier: Sequence[Sequence[dict[str, Any]]] | None = None,
     batch: int = 64,
-    seen: Callable[[Assault, list[int], AttackResult], None] | None = None,
+    seen: Callable[[CascadeAttack, list[int], AttackResult], None] | None = None,
 ) -> list[list[dict[str, Any]]]:
-    """The verdicts (`VERDICT`) of every image, the clean one first; an image's depend on itself alone.
+    """Verdicts (`VERDICT`) on every image, the clean image first; an image's verdicts do not depend on other images.
 
     Args:
-        deployed: gives the verdicts.
-        assaults: in the order in which they are tried.
-        rules: for all of them.
+        deployed: the pipeline that gives the verdicts.
+        attacks: the attacks in their order.
+        settings: shared by all attacks.
         images: (B, 3, H, W) float32 in [0, 1] on the 8-bit grid.
         labels: (B,) int64.
         ids: of the images.
-        earlier: verdicts of every image on stored sets of adversarial images, which come before the assaults.
-        batch: images that are attacked at once.
-        seen: called with every attack, the positions that it was tried on, and what came of it.
+        earlier: per image, verdicts on stored adversarial sets; they come before the attacks of the cascade.
+        batch: images per call of an attack.
+        seen: callback (attack, positions of the attacked images, result).
     """
     clean = verdicts_on(deployed, images, ids)
-    found: list[list[dict[str, Any]]] = [
-        [_verdict("clean", ThreatTier.T0, prediction, CLEAN_STATUS)] for prediction in clean.tolist()
+    verdicts: list[list[dict[str, Any]]] = [
+        [_verdict("clean", ThreatTier.CLEAN, prediction, CLEAN_STATUS)] for prediction in clean.tolist()
     ]
-    for position, own in enumerate(earlier or []):
-        found[position] += own
+    for position, stored in enumerate(earlier or []):
+        verdicts[position] += stored
     everyone, truth = list(range(len(labels))), labels.tolist()
-    for assault in assaults:
+    for item in attacks:
         start = time.monotonic()
-        targets = survivors(truth, found) if rules.cascade else everyone
+        targets = survivors(truth, verdicts) if settings.cascade else everyone
         for begin in range(0, len(targets), batch):
             positions = targets[begin : begin + batch]
-            if rules.seconds is not None and time.monotonic() - start > rules.seconds:
+            if settings.seconds is not None and time.monotonic() - start > settings.seconds:
                 for position in positions:
-                    found[position].append(_verdict(assault.name, assault.tier, -1, OUT_OF_TIME))
+                    verdicts[position].append(_verdict(item.name, item.tier, -1, OUT_OF_TIME))
                 continue
-            own_ids = [ids[position] for position in positions]
-            result = assault.attack(
-                assault.victim,
+            batch_ids = [ids[position] for position in positions]
+            result = item.attack(
+                item.victim,
                 images[positions],
                 labels[positions],
-                budget=rules.budget,
-                ids=own_ids,
-                seed=rules.seed,
-                store=rules.store,
+                budget=settings.budget,
+                ids=batch_ids,
+                seed=settings.seed,
+                store=settings.store,
             )
             if seen is not None:
-                seen(assault, positions, result)
-            predictions = verdicts_on(deployed, result.images, own_ids).tolist()
-            shares = budget_share(result.images, images[positions], rules.budget).tolist()
+                seen(item, positions, result)
+            predictions = verdicts_on(deployed, result.images, batch_ids).tolist()
+            usage = budget_usage(result.images, images[positions], settings.budget).tolist()
             for row, position in enumerate(positions):
-                found[position].append(
+                verdicts[position].append(
                     _verdict(
-                        assault.name,
-                        assault.tier,
+                        item.name,
+                        item.tier,
                         predictions[row],
                         str(result.status[row]),
                         float(result.dissimilarity[row]),
                         float(result.linf[row]),
                         int(result.queries[row]),
-                        shares[row],
+                        usage[row],
                     )
                 )
-    return found
+    return verdicts
 
 
 def verdicts_on(deployed: Victim, images: Tensor, ids: Sequence[str]) -> Tensor:

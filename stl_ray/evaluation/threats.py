@@ -9,35 +9,35 @@ from stl_ray.store.layout import CLEAN
 class ThreatTier(StrEnum):
     """Tiers from none to full knowledge; a row of one tier says nothing of a higher one."""
 
-    T0 = "T0"
-    T1A = "T1a"
-    T1B = "T1b"
-    T2 = "T2"
-    T3 = "T3"
-    T4 = "T4"
-    T5 = "T5"
+    CLEAN = "T0"
+    GREY_BOX_VANILLA = "T1a"
+    GREY_BOX_DEPLOYED = "T1b"
+    TRANSFER = "T2"
+    BPDA = "T3"
+    WHITE_BOX = "T4"
+    QUERY = "T5"
     CHECKS = "checks"
 
 
 KNOWLEDGE: dict[ThreatTier, str] = {
-    ThreatTier.T0: "clean images: no attacker",
-    ThreatTier.T1A: "grey-box: crafted on the vanilla classifier, without knowledge of the defense, as the paper's tables "
+    ThreatTier.CLEAN: "clean images: no attacker",
+    ThreatTier.GREY_BOX_VANILLA: "grey-box: crafted on the vanilla classifier, without knowledge of the defense, as the paper's tables "
     "appear to be",
-    ThreatTier.T1B: "grey-box: crafted on the classifier behind the defense, without the defense",
-    ThreatTier.T2: "transfer: crafted on a substitute of the same defense by its strongest gradient, with another space, "
+    ThreatTier.GREY_BOX_DEPLOYED: "grey-box: crafted on the classifier behind the defense, without the defense",
+    ThreatTier.TRANSFER: "transfer: crafted on a substitute of the same defense by its strongest gradient, with another space, "
     "another seed and a classifier of its own",
-    ThreatTier.T3: "adaptive: crafted through the defense, its Jacobian taken for the identity (BPDA)",
-    ThreatTier.T4: "white-box: crafted through the defense with its exact gradient",
-    ThreatTier.T5: "gradient-free: crafted by queries to the deployed pipeline",
+    ThreatTier.BPDA: "adaptive: crafted through the defense, its Jacobian taken for the identity (BPDA)",
+    ThreatTier.WHITE_BOX: "white-box: crafted through the defense with its exact gradient",
+    ThreatTier.QUERY: "gradient-free: crafted by queries to the deployed pipeline",
     ThreatTier.CHECKS: "whatever the sanity checks tried within the budget: restarts, other losses, steps and clusters",
 }
 """One line on each, as the report shows it."""
 
-GREY_BOX = (ThreatTier.T1A, ThreatTier.T1B)
+GREY_BOX = (ThreatTier.GREY_BOX_VANILLA, ThreatTier.GREY_BOX_DEPLOYED)
 """Tiers whose accuracies are no claim of robustness."""
 
 
-_THROUGH = {"bpda": ThreatTier.T3, "exact": ThreatTier.T4, "none": ThreatTier.T5}
+_THROUGH = {"bpda": ThreatTier.BPDA, "exact": ThreatTier.WHITE_BOX, "none": ThreatTier.QUERY}
 
 
 def threat_of(attack: str, defense: str, crafted: AttackedConfig | None = None) -> ThreatTier:
@@ -49,10 +49,10 @@ def threat_of(attack: str, defense: str, crafted: AttackedConfig | None = None) 
         crafted: what it was crafted on; None: the vanilla classifier.
     """
     if attack == CLEAN:
-        return ThreatTier.T0
+        return ThreatTier.CLEAN
     if crafted is None:
-        return ThreatTier.T1A
+        return ThreatTier.GREY_BOX_VANILLA
     if crafted.defense is None:
         # Another classifier than the one behind this defense is as good as the vanilla one.
-        return ThreatTier.T1B if crafted.classifier == defense else ThreatTier.T1A
-    return _THROUGH[crafted.gradient] if crafted.defense == defense else ThreatTier.T2
+        return ThreatTier.GREY_BOX_DEPLOYED if crafted.classifier == defense else ThreatTier.GREY_BOX_VANILLA
+    return _THROUGH[crafted.gradient] if crafted.defense == defense else ThreatTier.TRANSFER

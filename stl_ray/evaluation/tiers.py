@@ -74,7 +74,7 @@ def cascade_scores(table: pa.Table, item: str, attacks: Mapping[str, ThreatTier]
         InputError: no row, an id twice, no clean verdict, or attacks of another tier or in another order than said.
     """
     rows = _checked(table, item)
-    order = {"clean": ThreatTier.T0, **attacks}
+    order = {"clean": ThreatTier.CLEAN, **attacks}
     _require_order(rows, order, item)
     found = [{verdict["attack"]: verdict for verdict in row["verdicts"]} for row in rows]
     labels = [row["label"] for row in rows]
@@ -162,7 +162,7 @@ def _checked(table: pa.Table, item: str) -> list[dict[str, Any]]:
         if before["id"] == after["id"]:
             raise InputError("an id comes twice", item=item, got=after["id"])
     for row in rows:
-        if not row["verdicts"] or row["verdicts"][0]["tier"] != ThreatTier.T0:
+        if not row["verdicts"] or row["verdicts"][0]["tier"] != ThreatTier.CLEAN:
             raise InputError("no verdict on the clean image", item=f"{item} {row['id']}", expected="T0 first")
     return rows
 

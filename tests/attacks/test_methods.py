@@ -12,8 +12,8 @@ from PIL import Image
 
 from stl_ray.attacks import Budget, make_attack
 from stl_ray.attacks.base import Problem
+from stl_ray.attacks.budget_projection import fit
 from stl_ray.attacks.losses import loss_gradient
-from stl_ray.attacks.sizing import fit
 from stl_ray.images import to_tensor
 from stl_ray.metrics import l2_norm
 from stl_ray.models import build_classifier, load_weights, predict

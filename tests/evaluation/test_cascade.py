@@ -5,7 +5,7 @@ from stl_ray.attacks import Budget, make_attack
 from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defended, make_defense
-from stl_ray.evaluation import Assault, Rules, ThreatTier, run_cascade
+from stl_ray.evaluation import CascadeAttack, CascadeSettings, ThreatTier, run_cascade
 from stl_ray.images import quantize
 from stl_ray.models import build_classifier, predict
 from stl_ray.space import QuasiNaturalSpace
@@ -38,19 +38,19 @@ def labels(victims, images) -> torch.Tensor:
     return found
 
 
-def assaults(victims) -> list[Assault]:
+def cascade_attacks(victims) -> list[CascadeAttack]:
     return [
-        Assault("bpda", ThreatTier.T3, make_attack("bim", {"steps": 3}), victims["bpda"]),
-        Assault("exact", ThreatTier.T4, make_attack("bim", {"steps": 3}), victims["exact"]),
+        CascadeAttack("bpda", ThreatTier.BPDA, make_attack("bim", {"steps": 3}), victims["bpda"]),
+        CascadeAttack("exact", ThreatTier.WHITE_BOX, make_attack("bim", {"steps": 3}), victims["exact"]),
     ]
 
 
-def cascade(victims, images, labels, *, rows=range(8), size=0.02, **rules):
+def cascade(victims, images, labels, *, rows=range(8), size=0.02, **settings):
     rows = list(rows)
     return run_cascade(
         victims["exact"],
-        assaults(victims),
-        Rules(Budget(size=size), "u8", seed=0, **rules),
+        cascade_attacks(victims),
+        CascadeSettings(Budget(size=size), "u8", seed=0, **settings),
         images[rows],
         labels[rows],
         [IDS[row] for row in rows],
@@ -83,12 +83,18 @@ def test_invariant_batch_mates(victims, images, labels):
 def test_identity_verdicts_are_on_the_stored_image_within_the_budget(victims, images, labels):
     stored = {}
 
-    def seen(assault, positions, result):
+    def seen(attack, positions, result):
         for row, position in enumerate(positions):
-            stored[assault.name, position] = result.images[row]
+            stored[attack.name, position] = result.images[row]
 
     found = run_cascade(
-        victims["exact"], assaults(victims), Rules(Budget(size=0.02), "u8", 0), images, labels, IDS, seen=seen
+        victims["exact"],
+        cascade_attacks(victims),
+        CascadeSettings(Budget(size=0.02), "u8", 0),
+        images,
+        labels,
+        IDS,
+        seen=seen,
     )
     checked = 0
     for position, own in enumerate(found):
@@ -122,7 +128,13 @@ def test_identity_earlier_verdicts_come_first(victims, images, labels):
     }
     earlier = [[{**old, "prediction": int(label) if row != 4 else 99}] for row, label in enumerate(labels)]
     found = run_cascade(
-        victims["exact"], assaults(victims), Rules(Budget(size=0.02), "u8", 0), images, labels, IDS, earlier=earlier
+        victims["exact"],
+        cascade_attacks(victims),
+        CascadeSettings(Budget(size=0.02), "u8", 0),
+        images,
+        labels,
+        IDS,
+        earlier=earlier,
     )
     assert [verdict["attack"] for verdict in found[4]] == ["clean", "set"]
     assert [verdict["attack"] for verdict in found[3]][:3] == ["clean", "set", "bpda"]

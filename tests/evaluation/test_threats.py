@@ -5,9 +5,9 @@ from stl_ray.evaluation import KNOWLEDGE, ThreatTier, threat_of
 
 
 def test_identity_clean_is_the_only_set_without_an_attacker():
-    assert threat_of("clean", "stl") is ThreatTier.T0
-    assert threat_of("fgsm-0.08", "stl") is ThreatTier.T1A
-    assert (str(ThreatTier.T0), str(ThreatTier.T1A)) == ("T0", "T1a")
+    assert threat_of("clean", "stl") is ThreatTier.CLEAN
+    assert threat_of("fgsm-0.08", "stl") is ThreatTier.GREY_BOX_VANILLA
+    assert (str(ThreatTier.CLEAN), str(ThreatTier.GREY_BOX_VANILLA)) == ("T0", "T1a")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ def verdict(attack: str, tier: str, prediction: int, status: str = "ok") -> dict
     }  # fmt: skip
 
 
-ORDER = {"bpda": ThreatTier.T3, "exact": ThreatTier.T4}
+ORDER = {"bpda": ThreatTier.BPDA, "exact": ThreatTier.WHITE_BOX}
 
 
 def table(rows: list[list[dict]], labels: list[int] | None = None, ids: list[str] | None = None) -> pa.Table:
@@ -78,7 +78,7 @@ def test_invariant_order_of_rows():
 
 def test_identity_what_ran_out_of_time_was_not_survived():
     rows = [[CLEAN, verdict("bpda", "T3", -1, "out_of_time")], [CLEAN, verdict("bpda", "T3", 0)]]
-    scores = cascade_scores(table(rows), "stl", {"bpda": ThreatTier.T3})
+    scores = cascade_scores(table(rows), "stl", {"bpda": ThreatTier.BPDA})
     assert not scores["complete"]
     assert (scores["steps"][1]["attacked"], scores["steps"][1]["out_of_time"], scores["worst"]["correct"]) == (1, 1, 2)
 
@@ -119,7 +119,7 @@ def test_refuses_a_tier_that_the_attack_has_not():
 
 
 def test_identity_an_attack_that_no_image_survived_to_has_a_step():
-    scores = cascade_scores(table(CASCADE[:3]), "stl", {**ORDER, "square": ThreatTier.T5})
+    scores = cascade_scores(table(CASCADE[:3]), "stl", {**ORDER, "square": ThreatTier.QUERY})
     last = scores["steps"][-1]
     assert (last["attack"], last["tier"], last["attacked"], last["held"], last["correct"]) == ("square", "T5", 0, 0, 0)
     assert scores["worst"]["correct"] == 0

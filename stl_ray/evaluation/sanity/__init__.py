@@ -24,7 +24,7 @@ from stl_ray.evaluation.sanity.ablations import without_the_defense
 from stl_ray.evaluation.sanity.answers import logits, randomness
 from stl_ray.evaluation.sanity.budget import within_budget
 from stl_ray.evaluation.sanity.convergence import retries, silent, steps
-from stl_ray.evaluation.sanity.fallen import fallen
+from stl_ray.evaluation.sanity.fallen import broken_images
 from stl_ray.evaluation.sanity.flags import Flag, State
 from stl_ray.evaluation.sanity.gradients import gradient_check
 from stl_ray.evaluation.sanity.probes import PROBES_SCHEMA, Probes
@@ -32,7 +32,7 @@ from stl_ray.evaluation.sanity.record import provenance, statistics
 from stl_ray.evaluation.sanity.strength import gradient_free, losses, order
 from stl_ray.evaluation.sanity.sweep import monotone, unbounded
 
-__all__ = ["PROBES_SCHEMA", "Flag", "Probes", "State", "check_all", "fallen"]
+__all__ = ["PROBES_SCHEMA", "Flag", "Probes", "State", "broken_images", "check_all"]
 
 
 def check_all(

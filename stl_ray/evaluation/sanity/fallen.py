@@ -11,7 +11,7 @@ AT_THE_BUDGET = (
 )  # fmt: skip
 
 
-def fallen(probes: Probes, budget: Budget) -> dict[str, int]:
+def broken_images(probes: Probes, budget: Budget) -> dict[str, int]:
     """By id, a class that an attack of the checks within the budget made of the image; its own where none did."""
     names = [name for name in AT_THE_BUDGET if name in probes.answers]
     names += [*probes.named(convergence.STEPS), *probes.named(convergence.RETRY)]

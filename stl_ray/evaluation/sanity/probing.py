@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from stl_ray.attacks import AttackStatus
+from stl_ray.evaluation.budget_usage import budget_usage
 from stl_ray.evaluation.cascade import verdicts_on
 from stl_ray.evaluation.sanity import answers, budget
 from stl_ray.evaluation.sanity.attacking import attack
 from stl_ray.evaluation.sanity.differences import differentiate
 from stl_ray.evaluation.sanity.subject import Answers, Crafted, Stored, Subject
-from stl_ray.evaluation.shares import budget_share
 from stl_ray.models import in_loop
 from stl_ray.seeding import seed_of
 
@@ -71,7 +71,7 @@ def _measure(
     over, under, stray, box = [], [], [], []
     own = [Stored(made.result.images, subject.budget, subject.store, made.result.status) for made in crafted.values()]
     for item in [*own, *stored.values()]:
-        excess = budget_share(item.images, images, item.budget) - 1
+        excess = budget_usage(item.images, images, item.budget) - 1
         # In L_inf an attack need not go as far as it may, and of a stored set it is not known whether it had to.
         reached = torch.zeros(len(images), dtype=torch.bool)
         if item.status is not None and item.budget.norm == "l2":

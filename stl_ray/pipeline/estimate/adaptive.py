@@ -1,6 +1,6 @@
 """What the attacks of the tiers and their checks would take at most: their work is counted, not done.
 
-The functions that the job runs are run here on pipelines that answer at once (`evaluation.counting`), so that what is
+The functions that the job runs are run here on pipelines that answer at once (`evaluation.cost_model`), so that what is
 counted are the attacks and checks of the experiment and no list of them. One tile of the real pipelines is timed.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from stl_ray.config import Experiment
 from stl_ray.defenses import SparseTransformation
 from stl_ray.evaluation import UNDEFENDED, VERDICTS_SCHEMA
-from stl_ray.evaluation.counting import (
+from stl_ray.evaluation.cost_model import (
     BACKWARD,
     CERTIFIED,
     COLD,
@@ -26,9 +26,9 @@ from stl_ray.evaluation.counting import (
     KINDS,
     PULLBACK,
     WARM,
-    CountedClassifier,
+    StubClassifier,
     Work,
-    counted_defense,
+    stub_defense,
 )
 from stl_ray.evaluation.sanity import PROBES_SCHEMA
 from stl_ray.evaluation.sanity.probing import probe
@@ -40,7 +40,7 @@ from stl_ray.pipeline.estimate.steps import StepEstimate
 from stl_ray.pipeline.evaluate.adaptive.checks import probe_shards, subject_of
 from stl_ray.pipeline.evaluate.adaptive.context import Context
 from stl_ray.pipeline.evaluate.adaptive.verdicts import TiersWork, verdict_shards, verdicts_of
-from stl_ray.pipeline.evaluate.models import Behind
+from stl_ray.pipeline.evaluate.models import DefendedClassifier
 from stl_ray.pipeline.inputs import with_solver
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.session import device_of
@@ -84,8 +84,8 @@ def tier_steps(experiment: Experiment) -> list[StepEstimate]:
     context, layout = Context.of(experiment, "cpu"), Layout(experiment.root)
     steps = []
     for part, shards, names in (
-        ("verdicts", verdict_shards(context), list(context.behind)),
-        ("probes", probe_shards(context), [name for name in context.behind if name != UNDEFENDED]),
+        ("verdicts", verdict_shards(context), list(context.defended)),
+        ("probes", probe_shards(context), [name for name in context.defended if name != UNDEFENDED]),
     ):
         folders = {name: layout.verdicts(name) if part == "verdicts" else layout.probes(name) for name in names}
         done = {name: progress_of(experiment.root, folder, shards) for name, folder in folders.items()}
@@ -122,8 +122,8 @@ def _measure(experiment: Experiment, name: str, part: str) -> Measured:
     side = min(_SIDE, *images.shape[-2:])
     work, bytes_per_image, seconds = counted(context, name, part, side)
     for whose, found in work.items():
-        behind = context.behind[name] if whose == name else (context.substitute or {})[name]
-        costs = _costs(behind, images, found.images)
+        defended = context.defended[name] if whose == name else (context.substitute or {})[name]
+        costs = _costs(defended, images, found.images)
         seconds += sum(cost(found.calls[kind], found.images[kind]) for kind, cost in costs.items())
     total = sum((found.images for found in work.values()), Counter[str]())
     each = Counter({kind: round(count / _TILE) for kind, count in total.items()})
@@ -140,12 +140,12 @@ def counted(context: Context, name: str, part: str, side: int) -> tuple[dict[str
         side: of the images, pixels.
     """
     work, classes = {name: Work()}, len(class_names(context.clean))
-    behind = {name: _counted(context.behind[name], classes, work[name])}
+    defended = {name: _counted(context.defended[name], classes, work[name])}
     substitute = None
     if context.substitute is not None:
         work["substitute"] = Work()
         substitute = {name: _counted(context.substitute[name], classes, work["substitute"])}
-    stand_in = replace(context, behind=behind, substitute=substitute)
+    stand_in = replace(context, defended=defended, substitute=substitute)
     images = quantize(torch.full((_TILE, 3, side, side), GREY))
     labels = torch.zeros(_TILE, dtype=torch.int64)
     ids = [str(number) for number in range(_TILE)]
@@ -158,13 +158,15 @@ def counted(context: Context, name: str, part: str, side: int) -> tuple[dict[str
     return work, len(table_to_bytes(pa.Table.from_pylist(rows, schema=schema))) / _TILE, seconds
 
 
-def _counted(behind: Behind, classes: int, work: Work) -> Behind:
-    return Behind(counted_defense(behind.defense, work), CountedClassifier(classes, work), behind.identity)
+def _counted(defended: DefendedClassifier, classes: int, work: Work) -> DefendedClassifier:
+    return DefendedClassifier(stub_defense(defended.defense, work), StubClassifier(classes, work), defended.identity)
 
 
-def _costs(behind: Behind, images: Tensor, kinds: Collection[str]) -> dict[str, Callable[[int, int], float]]:
+def _costs(
+    defended: DefendedClassifier, images: Tensor, kinds: Collection[str]
+) -> dict[str, Callable[[int, int], float]]:
     """By kind, (calls, images) -> seconds: so much for each call and so much for each image, from one image and a tile."""
-    few, many = (_seconds(behind, batch, kinds) for batch in (images[:1], images))
+    few, many = (_seconds(defended, batch, kinds) for batch in (images[:1], images))
 
     def cost(kind: str) -> Callable[[int, int], float]:
         each = max(many[kind] - few[kind], 0.0) / max(len(images) - 1, 1)
@@ -174,15 +176,15 @@ def _costs(behind: Behind, images: Tensor, kinds: Collection[str]) -> dict[str, 
     return {kind: cost(kind) for kind in kinds}
 
 
-def _seconds(behind: Behind, images: Tensor, kinds: Collection[str]) -> dict[str, float]:
+def _seconds(defended: DefendedClassifier, images: Tensor, kinds: Collection[str]) -> dict[str, float]:
     """What a call of each kind takes on a batch of images."""
-    defense, seeds = behind.defense, list(range(len(images))) if behind.defense.randomised else None
-    linearise = defense.linearised(behind.strongest)
+    defense, seeds = defended.defense, list(range(len(images))) if defended.defense.randomised else None
+    linearise = defense.linearised(defended.strongest)
     _, pullback = linearise(images, seeds)
     moved = quantize(images + 0.01 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images))
     calls: dict[str, Callable[[], object]] = {
-        FORWARD: lambda: behind.classifier.logits(images),
-        BACKWARD: lambda: behind.classifier.logits_and_vjp(images, torch.ones_like),
+        FORWARD: lambda: defended.classifier.logits(images),
+        BACKWARD: lambda: defended.classifier.logits_and_vjp(images, torch.ones_like),
         COLD: lambda: defense.purify(images, seeds=seeds),
         WARM: lambda: linearise(moved, seeds),
         PULLBACK: lambda: pullback(images),

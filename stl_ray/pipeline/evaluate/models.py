@@ -7,7 +7,7 @@ from typing import Any, Literal
 from stl_ray.attacks import make_attack
 from stl_ray.config import Experiment, TiersConfig
 from stl_ray.defenses import Defended, Defense, make_defense
-from stl_ray.evaluation import UNDEFENDED, Assault, Rules, ThreatTier
+from stl_ray.evaluation import UNDEFENDED, CascadeAttack, CascadeSettings, ThreatTier
 from stl_ray.models import Victim
 from stl_ray.pipeline.budgets import budget_of
 from stl_ray.pipeline.inputs import classifier_of, make_defenses
@@ -16,7 +16,7 @@ from stl_ray.store.layout import VANILLA
 
 
 @dataclass(frozen=True)
-class Behind:
+class DefendedClassifier:
     """A defense with the classifier that is deployed behind it."""
 
     defense: Defense
@@ -34,7 +34,7 @@ class Behind:
         return "exact" if "exact" in self.defense.gradients else "bpda"
 
 
-def load_behind(root: str, experiment: Experiment, device: str) -> dict[str, Behind]:
+def load_defended(root: str, experiment: Experiment, device: str) -> dict[str, DefendedClassifier]:
     """Every defense of an experiment by its name, "none" first, with its retrained classifier, else the vanilla one.
 
     Args:
@@ -50,7 +50,7 @@ def load_behind(root: str, experiment: Experiment, device: str) -> dict[str, Beh
     found = {}
     for name, defense in {UNDEFENDED: undefended, **make_defenses(located, device)}.items():
         classifier, digest = classifier_of(root, retrained_name(experiment, name), device)
-        found[name] = Behind(defense, classifier, {"defense": defense.identity(), "classifier": digest})
+        found[name] = DefendedClassifier(defense, classifier, {"defense": defense.identity(), "classifier": digest})
     return found
 
 
@@ -59,15 +59,19 @@ def retrained_name(experiment: Experiment, defense: str) -> str:
     return defense if defense != UNDEFENDED and experiment.train.retrain else VANILLA
 
 
-def rules_of(experiment: Experiment) -> Rules:
+def cascade_settings_of(experiment: Experiment) -> CascadeSettings:
     """What holds for every attack of the tiers."""
     tiers = experiment.evaluate.tiers
-    return Rules(budget_of(tiers.budget), tiers.budget.store, experiment.seed, tiers.cascade, tiers.seconds)
+    return CascadeSettings(budget_of(tiers.budget), tiers.budget.store, experiment.seed, tiers.cascade, tiers.seconds)
 
 
-def assaults_on(
-    name: str, tiers: TiersConfig, behind: Behind, substitute: Mapping[str, Behind] | None, seed: int
-) -> list[Assault]:
+def cascade_attacks_on(
+    name: str,
+    tiers: TiersConfig,
+    defended: DefendedClassifier,
+    substitute: Mapping[str, DefendedClassifier] | None,
+    seed: int,
+) -> list[CascadeAttack]:
     """The attacks of the tiers on one defense, in their order; those that it has no gradient for are left out.
 
     Without a defense the classifier is attacked with its own gradient and by queries; the other tiers are the same thing.
@@ -76,24 +80,24 @@ def assaults_on(
     for item in tiers.attacks:
         if name == UNDEFENDED and item.tier not in ("T4", "T5"):
             continue
-        if item.tier == "T4" and "exact" not in behind.defense.gradients:
+        if item.tier == "T4" and "exact" not in defended.defense.gradients:
             continue
         if item.tier == "T2" and substitute is None:
             continue
         if item.tier == "T1b":
-            victim: Any = behind.classifier
+            victim: Any = defended.classifier
         elif item.tier == "T2" and substitute is not None:
             victim = substitute[name].victim(substitute[name].strongest, tiers.samples, seed)
         else:
             gradient: Literal["exact", "bpda", "none"] = {"T3": "bpda", "T4": "exact", "T5": "none"}[item.tier]  # type: ignore[assignment]
-            victim = behind.victim(gradient, tiers.samples, seed)
+            victim = defended.victim(gradient, tiers.samples, seed)
         found.append(
-            Assault(item.name, ThreatTier(item.tier), make_attack(item.attack, item.options, item.engine), victim)
+            CascadeAttack(item.name, ThreatTier(item.tier), make_attack(item.attack, item.options, item.engine), victim)
         )
     return found
 
 
-def substitute_of(experiment: Experiment, device: str) -> dict[str, Behind] | None:
+def substitute_of(experiment: Experiment, device: str) -> dict[str, DefendedClassifier] | None:
     """The substitute experiment's defenses with its classifiers, where one is named."""
     root = experiment.evaluate.tiers.substitute
-    return None if root is None else load_behind(Storage.open(root).root, experiment, device)
+    return None if root is None else load_defended(Storage.open(root).root, experiment, device)

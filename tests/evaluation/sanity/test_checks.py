@@ -6,7 +6,7 @@ import pytest
 
 from stl_ray.attacks import Budget
 from stl_ray.errors import InputError
-from stl_ray.evaluation.sanity import PROBES_SCHEMA, Probes, check_all, fallen
+from stl_ray.evaluation.sanity import PROBES_SCHEMA, Probes, broken_images, check_all
 from stl_ray.evaluation.sanity.attacking import RETRIES
 
 COUNT = 200
@@ -160,10 +160,10 @@ def test_identity_what_the_checks_broke_within_the_budget():
         "pass 1": right(0),
         "alone": right(0),
     }
-    assert set(fallen(probes(found), Budget(size=0.03)).values()) == {0}
+    assert set(broken_images(probes(found), Budget(size=0.03)).values()) == {0}
     for row, name in enumerate(("white-box", "retry start 3", "steps x2", "sweep 0.03", "other cluster")):
         found[name] = [2 if place == row else 0 for place in range(COUNT)]
-    own = fallen(probes(found), Budget(size=0.03))
+    own = broken_images(probes(found), Budget(size=0.03))
     assert [own[f"test/{row:04d}"] for row in range(6)] == [2, 2, 2, 2, 2, 0]
     assert sum(own.values()) == 10
 

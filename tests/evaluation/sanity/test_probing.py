@@ -6,12 +6,12 @@ from stl_ray.attacks import Budget
 from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defended, make_defense
+from stl_ray.evaluation.budget_usage import budget_usage
 from stl_ray.evaluation.sanity import PROBES_SCHEMA, Probes, check_all
 from stl_ray.evaluation.sanity.attacking import sweep_sizes
 from stl_ray.evaluation.sanity.probing import probe
 from stl_ray.evaluation.sanity.subject import Stored, Subject
 from stl_ray.evaluation.sanity.watching import Watched
-from stl_ray.evaluation.shares import budget_share
 from stl_ray.images import quantize
 from stl_ray.models import build_classifier, predict
 from stl_ray.space import QuasiNaturalSpace
@@ -90,14 +90,14 @@ def test_identity_watched_notes_what_was_answered_wrongly(victim, images):
 def test_identity_the_share_of_a_budget(images):
     moved = (images + 10 / 255).clamp(0, 1)
     size = (moved - images).double().flatten(1).norm(dim=1) / images.double().flatten(1).norm(dim=1)
-    torch.testing.assert_close(budget_share(moved, images, Budget(size=0.02)), size / 0.02, rtol=1e-6, atol=0)
+    torch.testing.assert_close(budget_usage(moved, images, Budget(size=0.02)), size / 0.02, rtol=1e-6, atol=0)
     linf = (moved - images).double().flatten(1).abs().amax(1)
     torch.testing.assert_close(
-        budget_share(moved, images, Budget(kind="linf", size=8 / 255)), linf / (8 / 255), rtol=1e-5, atol=0
+        budget_usage(moved, images, Budget(kind="linf", size=8 / 255)), linf / (8 / 255), rtol=1e-5, atol=0
     )
     black = torch.zeros_like(images)
-    assert budget_share(black, black, Budget(size=0.02)).tolist() == [0.0] * 4
-    assert budget_share(images, black, Budget(size=0.02)).tolist() == [float("inf")] * 4
+    assert budget_usage(black, black, Budget(size=0.02)).tolist() == [0.0] * 4
+    assert budget_usage(images, black, Budget(size=0.02)).tolist() == [float("inf")] * 4
 
 
 def test_identity_the_sweep_ends_with_everything():

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from stl_ray.evaluation.counting import BACKWARD, FORWARD, PULLBACK, WARM
+from stl_ray.evaluation.cost_model import BACKWARD, FORWARD, PULLBACK, WARM
 from stl_ray.evaluation.sanity.probing import probe
 from stl_ray.images import quantize
 from stl_ray.pipeline.estimate.adaptive import counted
@@ -49,10 +49,10 @@ def tile(natural_images) -> torch.Tensor:
 @pytest.mark.parametrize("name", ["none", "jpeg", "stl"])
 @pytest.mark.parametrize("part", ["verdicts", "probes"])
 def test_agrees_what_is_counted_with_what_is_done(context, tile, name, part):
-    behind = context.behind[name]
-    watched = Watched(behind.classifier)
-    real = replace(context, behind={name: replace(behind, classifier=watched)})
-    labels = behind.classifier.logits(tile).argmax(1)
+    defended = context.defended[name]
+    watched = Watched(defended.classifier)
+    real = replace(context, defended={name: replace(defended, classifier=watched)})
+    labels = defended.classifier.logits(tile).argmax(1)
     ids = [str(number) for number in range(TILE)]
     if part == "verdicts":
         verdicts_of(real, name, tile, labels, ids, {})

@@ -42,7 +42,7 @@ def plan_checks(experiment: Experiment) -> ShardJob | None:
     level = experiment.evaluate.sanity
     runs = [
         PlannedRun(layout.probes(name), shards, {**context.identity(name), "sets": sets, "level": level})
-        for name in context.behind
+        for name in context.defended
         if name != UNDEFENDED
     ]
     identities = {run.folder: run.identity for run in runs}
@@ -56,10 +56,10 @@ def probe_shards(context: Context) -> list[PlannedShard]:
 
 def subject_of(context: Context, name: str) -> Subject:
     """One defense as the checks see it."""
-    behind, experiment = context.behind[name], context.experiment
+    defended, experiment = context.defended[name], context.experiment
     tiers = experiment.evaluate.tiers
     return Subject(
-        behind.victim(behind.strongest, tiers.samples, experiment.seed),
+        defended.victim(defended.strongest, tiers.samples, experiment.seed),
         budget_of(tiers.budget),
         tiers.budget.store,
         experiment.seed,

@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 
 from stl_ray.config import Budgeted, Experiment, NamedAttack
-from stl_ray.evaluation import Assault, ThreatTier, threat_of
+from stl_ray.evaluation import CascadeAttack, ThreatTier, threat_of
 from stl_ray.pipeline.budgets import budget_of
-from stl_ray.pipeline.evaluate.models import Behind, assaults_on, load_behind, substitute_of
+from stl_ray.pipeline.evaluate.models import DefendedClassifier, cascade_attacks_on, load_defended, substitute_of
 from stl_ray.pipeline.evaluate.subset import rows_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.session import device_of
@@ -26,8 +26,8 @@ class Context:
 
     experiment: Experiment
     clean: Dataset
-    behind: dict[str, Behind]
-    substitute: dict[str, Behind] | None
+    defended: dict[str, DefendedClassifier]
+    substitute: dict[str, DefendedClassifier] | None
 
     @classmethod
     def of(cls, experiment: Experiment, device: str) -> "Context":
@@ -40,7 +40,7 @@ class Context:
         return cls(
             experiment,
             dataset_of(root, Layout(root).ingested("test")),
-            load_behind(root, experiment, device),
+            load_defended(root, experiment, device),
             substitute_of(experiment, device),
         )
 
@@ -56,15 +56,15 @@ class Context:
             return self.images
         return QUICK if self.images is None else min(QUICK, self.images)
 
-    def assaults(self, name: str) -> list[Assault]:
+    def cascade_attacks(self, name: str) -> list[CascadeAttack]:
         """The attacks on one defense."""
         tiers, seed = self.experiment.evaluate.tiers, self.experiment.seed
-        return assaults_on(name, tiers, self.behind[name], self.substitute, seed)
+        return cascade_attacks_on(name, tiers, self.defended[name], self.substitute, seed)
 
     def attacks(self, name: str) -> dict[str, ThreatTier]:
         """The tiers of the attacks on one defense, stored sets among them, in their order."""
         stored = {item.name: threat_of(item.name, name, item.victim) for item in self.earlier()}
-        return stored | {item.name: item.tier for item in self.assaults(name)}
+        return stored | {item.name: item.tier for item in self.cascade_attacks(name)}
 
     def earlier(self) -> list[NamedAttack]:
         """The stored sets that are within the budget of the tiers, and so count in the worst case."""
@@ -75,7 +75,7 @@ class Context:
         tiers = self.experiment.evaluate.tiers.model_dump(mode="json", exclude={"substitute"})
         other = None if self.substitute is None else self.substitute.get(name)
         return {
-            **self.behind[name].identity,
+            **self.defended[name].identity,
             "clean": self.clean.digest,
             "seed": self.experiment.seed,
             "tiers": tiers,
@@ -107,7 +107,7 @@ class AttackedWork(TableWork):
         self._device = device_of(self.experiment.ray)
         self._context = Context.of(self.experiment, self._device)
         self._layout = Layout(self.experiment.root)
-        self._defenses = {self._folder(name): name for name in self._context.behind}
+        self._defenses = {self._folder(name): name for name in self._context.defended}
         for run, wanted in self.identities.items():
             found = self._context.identity(self._defenses[run])
             require_same({key: wanted[key] for key in found}, found, run)

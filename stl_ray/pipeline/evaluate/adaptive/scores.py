@@ -8,7 +8,7 @@ import pyarrow as pa
 from stl_ray import __version__
 from stl_ray.config import Experiment
 from stl_ray.evaluation import GREY_BOX, KNOWLEDGE, UNDEFENDED, ThreatTier, cascade_scores, with_further
-from stl_ray.evaluation.sanity import Probes, check_all, fallen
+from stl_ray.evaluation.sanity import Probes, broken_images, check_all
 from stl_ray.pipeline.budgets import budget_of
 from stl_ray.pipeline.evaluate.adaptive.context import Context
 from stl_ray.pipeline.inputs import dataset_of
@@ -27,7 +27,7 @@ def tier_scores(experiment: Experiment, chance: float) -> dict[str, Any] | None:
     if not experiment.evaluate.tiers.attacks:
         return None
     context, layout = Context.of(experiment, "cpu"), Layout(experiment.root)
-    tables = {name: _whole(experiment, layout.verdicts(name)) for name in context.behind}
+    tables = {name: _whole(experiment, layout.verdicts(name)) for name in context.defended}
     digests = {name: _digest(table.column("id").to_pylist()) for name, table in tables.items()}
     tiers = experiment.evaluate.tiers
     rows = []
@@ -39,7 +39,7 @@ def tier_scores(experiment: Experiment, chance: float) -> dict[str, Any] | None:
         else:
             probes = Probes.of(_whole(experiment, layout.probes(name)), name)
             attacks[CHECKS] = ThreatTier.CHECKS
-            found = fallen(probes, budget_of(tiers.budget))
+            found = broken_images(probes, budget_of(tiers.budget))
             scores = cascade_scores(with_further(table, CHECKS, ThreatTier.CHECKS, found, tiers.cascade), name, attacks)
             flags = check_all(
                 probes,
@@ -49,7 +49,7 @@ def tier_scores(experiment: Experiment, chance: float) -> dict[str, Any] | None:
                 store=tiers.budget.store,
                 ids=frozenset(digests.values()),
                 record={
-                    **context.behind[name].identity,
+                    **context.defended[name].identity,
                     "attacks": list(attacks),
                     "budget": budget_of(tiers.budget).model_dump(mode="json"),
                     "ids_sha256": digests[name],
@@ -57,7 +57,7 @@ def tier_scores(experiment: Experiment, chance: float) -> dict[str, Any] | None:
                     "version": __version__,
                 },
             )
-        rows.append({"defense": name, "gradient": context.behind[name].strongest, **scores, "flags": flags})
+        rows.append({"defense": name, "gradient": context.defended[name].strongest, **scores, "flags": flags})
     return {
         "budget": {**budget_of(tiers.budget).model_dump(mode="json"), "store": tiers.budget.store},
         "setting": "retrained" if experiment.train.retrain else "vanilla",

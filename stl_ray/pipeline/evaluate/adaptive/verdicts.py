@@ -13,7 +13,7 @@ from stl_ray.config import Experiment
 from stl_ray.evaluation import VERDICTS_SCHEMA, run_cascade, threat_of
 from stl_ray.pipeline.batches import by_size, pixels_of
 from stl_ray.pipeline.evaluate.adaptive.context import AttackedWork, Context
-from stl_ray.pipeline.evaluate.models import rules_of
+from stl_ray.pipeline.evaluate.models import cascade_settings_of
 from stl_ray.pipeline.evaluate.subset import plan_chosen, rows_if_any
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.concurrency import TURNS
@@ -39,7 +39,7 @@ def plan_tiers(experiment: Experiment) -> ShardJob | None:
     layout = Layout(experiment.root)
     shards = verdict_shards(context)
     runs = []
-    for name in context.behind:
+    for name in context.defended:
         earlier = {
             item.name: dataset_of(experiment.root, layout.predictions(name, item.name)).digest
             for item in context.earlier()
@@ -72,11 +72,11 @@ def verdicts_of(
         ids: of the images.
         earlier: by id, the verdicts on stored sets.
     """
-    behind = context.behind[name]
+    defended = context.defended[name]
     found = run_cascade(
-        behind.victim(behind.strongest, 1, context.experiment.seed),
-        context.assaults(name),
-        rules_of(context.experiment),
+        defended.victim(defended.strongest, 1, context.experiment.seed),
+        context.cascade_attacks(name),
+        cascade_settings_of(context.experiment),
         images,
         labels,
         ids,

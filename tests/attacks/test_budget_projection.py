@@ -4,7 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stl_ray.attacks.budget import Budget
-from stl_ray.attacks.sizing import UNDER, Sized, fit, hold_within_budget, round_down_and_fill, size_to_budget
+from stl_ray.attacks.budget_projection import (
+    UNDER,
+    ProjectedImage,
+    fit,
+    project_into_budget,
+    round_down_and_fill,
+    scale_to_budget,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -17,8 +24,8 @@ def random_case(seed: int, levels: int) -> tuple[torch.Tensor, torch.Tensor]:
     return clean, torch.randn(3, 9, 7, generator=draw, dtype=torch.float64)
 
 
-def size(clean, direction, rel, *, store="u8", space="pixel", seed=0) -> Sized:
-    return size_to_budget(clean, direction, Budget(size=rel, space=space), store, generator(seed))
+def size(clean, direction, rel, *, store="u8", space="pixel", seed=0) -> ProjectedImage:
+    return scale_to_budget(clean, direction, Budget(size=rel, space=space), store, generator(seed))
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255), st.floats(1e-3, 1.0), st.booleans())
@@ -140,9 +147,9 @@ def test_certificate_budget_of_each_space_and_storage_is_held(space, store):
 def test_certificate_linf_is_held_and_points_inside_stay(store):
     clean, change = random_case(6, 255)
     budget = Budget(kind="linf", size=8 / 255)
-    levels = size_to_budget(clean, 20 * change, budget, store, generator()).levels
+    levels = scale_to_budget(clean, 20 * change, budget, store, generator()).levels
     assert 7.99 < float((levels - clean).abs().max()) <= 8
-    inside = size_to_budget(clean, change, budget, store, generator())
+    inside = scale_to_budget(clean, change, budget, store, generator())
     expected = (clean + (change.round() if store == "u8" else change)).clamp(0, 255)
     assert not inside.reached
     torch.testing.assert_close(inside.levels, expected)
@@ -152,7 +159,7 @@ def test_certificate_linf_is_held_and_points_inside_stay(store):
 def test_certificate_found_images_are_cut_only_where_they_are_over(kind):
     clean, change = random_case(7, 255)
     budget = Budget(kind=kind, size=0.05)
-    near, far = (hold_within_budget(clean, factor * change, budget, "f32", generator()) for factor in (0.1, 100))
+    near, far = (project_into_budget(clean, factor * change, budget, "f32", generator()) for factor in (0.1, 100))
     assert (near.reached, far.reached) == (False, True)
     torch.testing.assert_close(near.levels, (clean + 0.1 * change).clamp(0, 255))
     distance = (far.levels - clean).norm() if kind == "l2" else (far.levels - clean).abs().max()

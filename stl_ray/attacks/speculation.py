@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def lanes(left: Tensor, remaining: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def fill_tile(left: Tensor, remaining: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Trials that fill whole tiles: the next one of every row, and trials after it in what places are to spare.
 
     Args:

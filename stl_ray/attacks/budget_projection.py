@@ -27,14 +27,16 @@ UNDER = {"u8": 0.02, "f32": 0.001}
 _MARGIN = {"u8": 1e-6, "f32": 1e-5}
 
 
-class Sized(NamedTuple):
+class ProjectedImage(NamedTuple):
     """An image to be stored and whether it holds its budget."""
 
     levels: Tensor  # (3, H, W) float64 in 0 to 255, whole for u8
     reached: bool  # at most UNDER below the budget
 
 
-def size_to_budget(clean: Tensor, change: Tensor, budget: Budget, store: Store, generator: torch.Generator) -> Sized:
+def scale_to_budget(
+    clean: Tensor, change: Tensor, budget: Budget, store: Store, generator: torch.Generator
+) -> ProjectedImage:
     """The image along `change` whose distance from `clean` is the budget, or as near as it can be.
 
     In L2 the change is a direction of any length. In L_inf it is a point of the ball, in levels, and stays what it is
@@ -54,15 +56,15 @@ def size_to_budget(clean: Tensor, change: Tensor, budget: Budget, store: Store, 
         achieved = float((levels - clean).abs().max())
     else:
         levels, achieved = _along(clean, change, budget, radius, store, generator)
-    return Sized(levels, reached=achieved > 0 and achieved >= (1 - UNDER[store]) * radius)
+    return ProjectedImage(levels, reached=achieved > 0 and achieved >= (1 - UNDER[store]) * radius)
 
 
-def hold_within_budget(
+def project_into_budget(
     clean: Tensor, change: Tensor, budget: Budget, store: Store, generator: torch.Generator
-) -> Sized:
+) -> ProjectedImage:
     """The image at `change` from `clean` where that is within the budget, else the one on the budget along it.
 
-    Arguments as those of `size_to_budget`, but the change is a point in either norm, with its length. `reached` says
+    Arguments as those of `scale_to_budget`, but the change is a point in either norm, with its length. `reached` says
     that it had to be cut.
     """
     change = change.to(torch.float64)
@@ -72,10 +74,10 @@ def hold_within_budget(
     weight = budget.weights(clean)
     if budget.norm == "linf":
         cut = float((levels - clean).abs().max()) > (1 - _MARGIN[store]) * radius
-        return Sized(_within_linf(clean, change, radius, store) if cut else levels, reached=cut)
+        return ProjectedImage(_within_linf(clean, change, radius, store) if cut else levels, reached=cut)
     if float(((levels - clean) * weight).square().sum().sqrt()) <= (1 - _MARGIN[store]) * radius:
-        return Sized(levels, reached=False)
-    return Sized(_along(clean, change, budget, radius, store, generator)[0], reached=True)
+        return ProjectedImage(levels, reached=False)
+    return ProjectedImage(_along(clean, change, budget, radius, store, generator)[0], reached=True)
 
 
 def _along(

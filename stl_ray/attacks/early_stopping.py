@@ -15,7 +15,7 @@ State = dict[str, Tensor]
 """What a method knows of every image, (B, ...) each; `done` (B,) bool says that it has finished."""
 
 
-def in_rounds(
+def run_until_done(
     problem: Problem, start: Callable[[Problem], State], step: Callable[[Problem, State, int], State], rounds: int
 ) -> State:
     """Repeat a step until every image is done, or for so many rounds.

@@ -1,7 +1,7 @@
 import torch
 
 from stl_ray.attacks.base import Problem
-from stl_ray.attacks.rounds import in_rounds
+from stl_ray.attacks.early_stopping import run_until_done
 
 
 def problem(count: int) -> Problem:
@@ -27,7 +27,7 @@ def countdown(sizes: list[int]):
 
 def test_invariant_every_image_takes_its_own_rounds_in_full_tiles():
     sizes: list[int] = []
-    state = in_rounds(problem(27), *countdown(sizes), rounds=1000)
+    state = run_until_done(problem(27), *countdown(sizes), rounds=1000)
     assert state["rounds"].tolist() == list(range(27))
     assert state["done"].all()
     assert set(sizes) == {8}
@@ -36,6 +36,6 @@ def test_invariant_every_image_takes_its_own_rounds_in_full_tiles():
 
 
 def test_invariant_rounds_are_bounded():
-    state = in_rounds(problem(5), *countdown([]), rounds=3)
+    state = run_until_done(problem(5), *countdown([]), rounds=3)
     assert state["rounds"].tolist() == [0, 1, 2, 3, 3]
     assert state["done"].tolist() == [True] * 4 + [False]

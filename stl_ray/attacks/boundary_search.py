@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 
 from stl_ray.attacks.base import Problem
-from stl_ray.attacks.geometry import column
+from stl_ray.attacks.geometry import per_image
 from stl_ray.attacks.losses import margin
 
 _STEPS = 10
 
 
-def drawn_in(problem: Problem, adversarial: Tensor, confidence: float = 0.0) -> tuple[Tensor, Tensor]:
+def bisect_boundary(problem: Problem, adversarial: Tensor, confidence: float = 0.0) -> tuple[Tensor, Tensor]:
     """Adversarial images brought as near to the clean ones as they stay wrong, to a thousandth of the way.
 
     Args:
@@ -26,11 +26,11 @@ def drawn_in(problem: Problem, adversarial: Tensor, confidence: float = 0.0) -> 
     best = adversarial
     for _ in range(_STEPS):
         middle = (near + far) / 2
-        point = (problem.images + column(middle) * change).clamp(0, 1)
+        point = (problem.images + per_image(middle) * change).clamp(0, 1)
         (value,) = problem.with_images(point).looped(
             lambda tile: (margin(tile.victim.logits(tile.images), tile.labels),)
         )
         wrong = value > confidence
         near, far = torch.where(wrong, near, middle), torch.where(wrong, middle, far)
-        best = torch.where(column(wrong), point, best)
+        best = torch.where(per_image(wrong), point, best)
     return best, torch.full_like(problem.labels, _STEPS)

@@ -1,8 +1,8 @@
 """The families of attacks: what a method file supplies, and how its answer is held to the budget.
 
 FixedBudget   the worst image in a ball; sized exactly to the budget in L2, and kept as the point it is in L_inf
-  Direct      `perturb`: one answer
-  Restarted   `attempt`: several, on the images that the attempts before did not beat
+  SingleRun   `perturb`: one answer
+  Restarts    `restart`: several runs, each on the images that no earlier run got misclassified
 MinimumNorm   `search`: the nearest adversarial image, cut to the budget where it is over it
 """
 
@@ -13,9 +13,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stl_ray.attacks.base import Attack, AttackResult, AttackStatus, Problem, Task, each_sized, measured, stored_images
-from stl_ray.attacks.lanes import lanes
-from stl_ray.attacks.sizing import hold_within_budget, size_to_budget
+from stl_ray.attacks.base import (
+    Attack,
+    AttackResult,
+    AttackStatus,
+    Problem,
+    Task,
+    measured,
+    project_each,
+    stored_images,
+)
+from stl_ray.attacks.budget_projection import project_into_budget, scale_to_budget
+from stl_ray.attacks.speculation import fill_tile
 
 
 class FixedBudget(Attack):
@@ -29,13 +38,13 @@ class FixedBudget(Attack):
     def run(self, task: Task) -> AttackResult:
         """Craft, size to the budget, measure."""
         change, queries = self.craft(task.problem())
-        sized = each_sized(size_to_budget, task, change)
+        sized = project_each(scale_to_budget, task, change)
         images = stored_images(torch.stack([item.levels for item in sized]), task)
         unreachable = [None if item.reached else AttackStatus.BUDGET_UNREACHABLE for item in sized]
         return measured(task, images, unreachable, queries)
 
 
-class Direct(FixedBudget):
+class SingleRun(FixedBudget):
     """An attack that goes its way once."""
 
     @abstractmethod
@@ -56,31 +65,31 @@ class Direct(FixedBudget):
         return change, queries
 
 
-class Attempt(NamedTuple):
+class RestartResult(NamedTuple):
     """What an attempt found, one entry per image."""
 
     images: Tensor  # (B, 3, H, W) in [0, 1], in the ball
     loss: Tensor  # (B,), higher for a worse answer
-    beaten: Tensor  # (B,) bool, the victim is wrong on it
+    misclassified: Tensor  # (B,) bool, the victim is wrong on it
     queries: Tensor  # (B,) int64, passes through the victim
 
 
-class Restarted(FixedBudget):
+class Restarts(FixedBudget):
     """An attack of several attempts, each on the images that are not beaten yet; the best attempt of an image counts.
 
     An image's next attempts run ahead in places of a tile that would be empty, and are forgotten if it is beaten before.
     """
 
-    runs_ahead: ClassVar[bool] = True
+    speculative: ClassVar[bool] = True
     """Whether attempts fill tiles; False where they fill them on their own."""
 
     @property
     @abstractmethod
-    def attempts(self) -> int:
+    def total_restarts(self) -> int:
         """How many, at most."""
 
     @abstractmethod
-    def attempt(self, problem: Problem, number: Tensor) -> Attempt:
+    def restart(self, problem: Problem, number: Tensor) -> RestartResult:
         """One attempt on every image of a batch, of which some may be the same.
 
         Args:
@@ -91,16 +100,16 @@ class Restarted(FixedBudget):
     def craft(self, problem: Problem) -> tuple[Tensor, Tensor]:
         """See `FixedBudget.craft`."""
         tried = torch.zeros_like(problem.labels)
-        best = Attempt(
+        best = RestartResult(
             problem.images.clone(), torch.full_like(problem.radius, -torch.inf), tried.bool(), torch.zeros_like(tried)
         )
-        places = problem.tile if self.runs_ahead else 1
-        while len(left := (~best.beaten & (tried < self.attempts)).nonzero()[:, 0]):
-            rows, ahead = lanes(left, self.attempts - tried[left], places)
-            found = self.attempt(problem.rows(rows), tried[rows] + ahead)
+        places = problem.tile if self.speculative else 1
+        while len(left := (~best.misclassified & (tried < self.total_restarts)).nonzero()[:, 0]):
+            rows, ahead = fill_tile(left, self.total_restarts - tried[left], places)
+            found = self.restart(problem.rows(rows), tried[rows] + ahead)
             for step in range(int(ahead.max()) + 1):
-                counts = (ahead == step) & ~best.beaten[rows]
-                better = counts & (found.beaten | (found.loss > best.loss[rows]))
+                counts = (ahead == step) & ~best.misclassified[rows]
+                better = counts & (found.misclassified | (found.loss > best.loss[rows]))
                 for old, new in zip(best[:3], found[:3], strict=True):
                     old[rows[better]] = new[better]
                 best.queries[rows[counts]] += found.queries[counts]
@@ -121,7 +130,7 @@ class MinimumNorm(Attack):
         """The nearest adversarial image of every image of a batch that the method finds.
 
         Args:
-            problem: the images, each to be treated on its own (`stl_ray.attacks.rounds`).
+            problem: the images, each to be treated on its own (`stl_ray.attacks.early_stopping`).
 
         Returns:
             (B, 3, H, W) adversarial images in [0, 1], the clean image where none was found or it is wrong itself, and
@@ -134,7 +143,7 @@ class MinimumNorm(Attack):
         found, queries = self.search(task.problem())
         change = found - task.images
         missing = (change == 0).flatten(1).all(dim=1)
-        sized = each_sized(size_to_budget if self.sized == "budget" else hold_within_budget, task, change)
+        sized = project_each(scale_to_budget if self.sized == "budget" else project_into_budget, task, change)
         images = stored_images(torch.stack([item.levels for item in sized]), task)
         if self.sized == "found" and task.store == "f32":
             # To the bit what the method saw: an image that is barely adversarial may not move by a rounding.

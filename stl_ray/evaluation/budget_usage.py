@@ -7,7 +7,7 @@ from stl_ray.attacks import Budget
 from stl_ray.metrics import l2_norm, linf
 
 
-def budget_share(adversarial: Tensor, clean: Tensor, own: Budget) -> Tensor:
+def budget_usage(adversarial: Tensor, clean: Tensor, own: Budget) -> Tensor:
     """The size of every perturbation over its budget, (B,) float64 on the CPU; 0 for none, infinite where none is allowed."""
     shares = []
     for after, before in zip(adversarial.cpu().double() * 255, clean.cpu().double() * 255, strict=True):

@@ -6,19 +6,19 @@ import pytest
 import torch
 
 from stl_ray.attacks import AttackResult, Budget, make_attack
-from stl_ray.attacks.lanes import lanes
+from stl_ray.attacks.speculation import fill_tile
 from stl_ray.models import predict
 
 
 def test_identity_spare_places_go_to_what_each_row_may_try_next():
-    rows, ahead = lanes(torch.tensor([3, 5, 9]), torch.tensor([1, 4, 4]), size=8)
+    rows, ahead = fill_tile(torch.tensor([3, 5, 9]), torch.tensor([1, 4, 4]), size=8)
     assert rows.tolist() == [3, 5, 9, 5, 9, 5, 9, 5]
     assert ahead.tolist() == [0, 0, 0, 1, 1, 2, 2, 3]
 
 
 @pytest.mark.parametrize(("count", "size"), [(8, 8), (3, 1)])
 def test_identity_full_tiles_have_no_room(count, size):
-    rows, ahead = lanes(torch.arange(count), torch.full((count,), 9), size)
+    rows, ahead = fill_tile(torch.arange(count), torch.full((count,), 9), size)
     assert rows.tolist() == list(range(count))
     assert not ahead.any()
 

@@ -41,7 +41,7 @@ class Work:
         self.calls[kind] += 1
 
 
-class CountedClassifier:
+class StubClassifier:
     """A `Victim` that says class 0 of what is grey and class 1 of what is far from it; its gradients are arbitrary.
 
     Args:
@@ -80,7 +80,7 @@ class CountedClassifier:
         return logits, torch.einsum("rbn,nchw->rbchw", v, noise.to(images))
 
 
-def counted_defense(defense: Defense, work: Work) -> Defense:
+def stub_defense(defense: Defense, work: Work) -> Defense:
     """A defense that changes nothing and counts how often it is asked to; like the given one in all that attacks see."""
     if isinstance(defense, SparseTransformation):
         return _CountedSparse(defense.name, defense.space, defense.config, work)
