@@ -5,7 +5,7 @@ own beside the workers', and would cut the split to equal parts.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -34,6 +34,7 @@ from stl_ray.runtime.ray_train import (
     resume,
 )
 from stl_ray.store import Dataset, Layout, Storage, require_same
+from stl_ray.store.lease import held
 from stl_ray.training import (
     CachedImages,
     Callbacks,
@@ -60,11 +61,19 @@ def run(experiment: Experiment) -> dict[str, Any]:
         StorageError: if the given weights are not there.
         ArtifactError: if they do not fit the classifier and the number of classes.
         AuditError: if a dataset's manifest fails its audit.
+        RunBusyError: if another driver is training one of them.
         RunIdentityError: if a classifier is there that was trained otherwise.
         TrainingError: if the data cannot be trained on, or the loss is not finite.
     """
     experiment = with_solver(experiment)
     trainings = plan(experiment)
+    storage = Storage.open(experiment.root)
+    with held([storage.below(training.folder) for training in trainings]):
+        _train(experiment, trainings)
+    return {"images": sum(training.rows for training in trainings)}
+
+
+def _train(experiment: Experiment, trainings: Sequence[Training]) -> None:
     config = experiment.train
     pending = [training for training in trainings if not is_done(experiment, training)]
     for training in pending:
@@ -79,7 +88,6 @@ def run(experiment: Experiment) -> dict[str, Any]:
                 progress.advance(training.rows)
         elif pending:
             _fit_all(experiment, pending, progress)
-    return {"images": sum(training.rows for training in trainings)}
 
 
 def is_done(experiment: Experiment, training: Training) -> bool:
