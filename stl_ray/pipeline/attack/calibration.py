@@ -155,12 +155,13 @@ def drawn(dataset: Dataset, most: int, seed: int) -> Tensor:
     Raises:
         InputError: they have several sizes.
     """
-    names = [name for table in dataset.tables() for name in table.column("id").to_pylist()]
-    wanted = set(sorted(names, key=lambda name: seed_of(seed, name, "universal training"))[:most])
+    parts = [table.column("id").to_pylist() for table in dataset.columns("id")]
+    ids = [name for names in parts for name in names]
+    wanted = set(sorted(ids, key=lambda name: seed_of(seed, name, "universal training"))[:most])
     pixels = []
-    for table in dataset.tables():
-        rows = [row for row, name in enumerate(table.column("id").to_pylist()) if name in wanted]
-        pixels += pixels_of(table.take(rows)) if rows else []
+    for part, names in zip(dataset.parts, parts, strict=True):
+        rows = [row for row, name in enumerate(names) if name in wanted]
+        pixels += pixels_of(dataset.read(part).take(rows)) if rows else []
     if len({image.shape for image in pixels}) != 1:
         raise InputError("one vector needs images of one size; set ingest.size", item=dataset.storage.root)
     return to_tensor(pixels)

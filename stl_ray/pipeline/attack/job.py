@@ -1,6 +1,6 @@
 """attack: clean test shards -> adversarial shards against a classifier, alone or behind a defense."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -58,13 +58,12 @@ def plan(experiment: Experiment) -> ShardJob:
     experiment = with_solver(experiment)
     layout = Layout(experiment.root)
     dataset = dataset_of(experiment.root, layout.ingested("test"))
-    names = class_names(dataset)
+    names, ids, labels = class_names(dataset), dataset.column("id"), torch.tensor(dataset.column("label"))
     victims: dict[str, Any] = {}
     planned = []
     for config in experiment.attack.sets:
         victim = attacked_of(experiment, config.victim, names)
-        for table in dataset.tables():
-            _require_labels(table, victim.class_names)
+        validate_labels(labels, lambda places: [ids[place] for place in places], victim.class_names)
         victims[config.name] = victim.identity
         made = {}
         if needs_calibration(config):
@@ -72,11 +71,6 @@ def plan(experiment: Experiment) -> ShardJob:
         identity = _identity(experiment, config, victim.identity, dataset)
         planned.append(PlannedRun(layout.attacked(config.name), plan_parts(dataset), identity, made))
     return ShardJob("attack", planned, partial(AttackWork, experiment, victims))
-
-
-def _require_labels(table: pa.Table, names: Sequence[str]) -> None:
-    ids, labels = (table.column(name).to_pylist() for name in ("id", "label"))
-    validate_labels(torch.tensor(labels), lambda places: [ids[place] for place in places], names)
 
 
 def identity_of(experiment: Experiment, attack: NamedAttack, victim: Any, dataset: Dataset) -> dict[str, Any]:

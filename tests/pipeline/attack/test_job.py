@@ -12,9 +12,10 @@ from stl_ray.images import quantize, to_tensor, to_uint8
 from stl_ray.metrics import dissimilarity
 from stl_ray.models import build_classifier, predict, save_classifier
 from stl_ray.pipeline.attack import job as attack
-from stl_ray.pipeline.attack.calibration import KIND, VERSION, make_calibration
+from stl_ray.pipeline.attack.calibration import KIND, VERSION, drawn, make_calibration
 from stl_ray.pipeline.batches import exact_pixels_of, pixels_of
 from stl_ray.pipeline.inputs import dataset_of
+from stl_ray.seeding import seed_of
 from stl_ray.store import Dataset, Layout, Run, save_artifact
 
 PLAIN = {"name": "set", "attack": "bim", "options": {"steps": 3}, "dissimilarity": 0.05}
@@ -152,6 +153,28 @@ def test_identity_names_what_is_attacked_and_attacks_it(made, tmp_path, monkeypa
 def test_refuses_what_cannot_be_attacked(made, victim, match):
     with pytest.raises(ConfigError, match=match):
         attack.plan(made({**PLAIN, "victim": victim}))
+
+
+def test_invariant_the_driver_plans_without_reading_an_image(made, monkeypatch):
+    own = made(PLAIN, {**PLAIN, "name": "mean", "budget": "dataset_mean"})
+    monkeypatch.setattr(Dataset, "bytes_of", None)  # what reads whole parts
+    assert [planned.folder for planned in attack.plan(own).runs] == ["attack/set", "attack/mean"]
+
+
+def test_invariant_of_the_training_split_only_parts_with_drawn_images_are_read(made, finished_run, image_tables, crops):
+    own = made(PLAIN)
+    train = finished_run(own, "ingest/many", *image_tables(crops(12), *[2] * 6))
+    lowest = sorted(train.column("id"), key=lambda name: seed_of(0, name, "universal training"))[:2]
+    read, real = [], Dataset.bytes_of
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dataset, "bytes_of", lambda self, part: read.append(part["file"]) or real(self, part))
+        images = drawn(train, 2, seed=0)
+    assert torch.equal(images, to_tensor([crops(12)[by_number(name)] for name in sorted(lowest, key=by_number)]))
+    assert read == [train.parts[number]["file"] for number in sorted({by_number(name) // 2 for name in lowest})]
+
+
+def by_number(name: str) -> int:
+    return int(name.removeprefix("id-"))
 
 
 def test_refuses_test_images_without_a_label(made, finished_run, image_tables, crops):
