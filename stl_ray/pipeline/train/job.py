@@ -20,6 +20,7 @@ from stl_ray.pipeline.batches import class_names
 from stl_ray.pipeline.inputs import dataset_of, make_defenses, with_solver
 from stl_ray.pipeline.train.plan import Training, new_classifier, plan, require_sound
 from stl_ray.pipeline.train.tensorboard import EVENTS, event_file
+from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.progress import JobProgress
 from stl_ray.runtime.progress_actor import make_board
 from stl_ray.runtime.ray_train import (
@@ -143,7 +144,7 @@ def _work(settings: dict[str, Any]) -> None:
     training: Training = settings["training"]
     board, config = settings["board"], experiment.train
     rank, world_size = place()
-    torch.set_num_threads(max(1, config.cpus_per_worker - config.loader_processes))
+    bind(max(1, config.cpus_per_worker - config.loader_processes))
     torch.backends.cudnn.benchmark = config.gpu
     storage = Storage.open(experiment.root).below(training.folder)
     # The layout first: gradients are exchanged in the one that the weights have when they are wrapped.
