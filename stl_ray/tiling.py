@@ -4,7 +4,6 @@ Numerical libraries choose their kernels by the shape of a batch; a fixed shape 
 """
 
 from collections.abc import Callable
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -22,7 +21,6 @@ def in_tiles(function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor, size
     Returns:
         The function's outputs, each (B, ...).
     """
-    _keep_freed_memory()
     total = tensors[0].shape[0]
     pieces: list[tuple[Tensor, ...]] = []
     for start in range(0, total, size):
@@ -32,14 +30,3 @@ def in_tiles(function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor, size
             tile = [torch.cat([t, t.new_zeros((size - real, *t.shape[1:]))]) for t in tile]
         pieces.append(tuple(output[:real] for output in function(*tile)))
     return pieces[0] if len(pieces) == 1 else tuple(torch.cat(outputs) for outputs in zip(*pieces, strict=True))
-
-
-@cache
-def _keep_freed_memory() -> None:
-    """Have the C library keep memory that is freed, up to 64 MiB, for the next tile, which wants buffers of the same sizes.
-
-    glibc gives large buffers back to the system at once, and to have their pages zeroed again costs a network's passes a
-    fifth of their time. It stops where it sees one freed, at the size of that one, 32 MiB at most (mallopt(3), dynamic
-    mmap threshold). Elsewhere this does nothing.
-    """
-    torch.empty(2**25 - 2**14, dtype=torch.uint8)

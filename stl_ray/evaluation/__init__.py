@@ -11,7 +11,7 @@ cost_model   upper bound on the passes of attacks and checks, from a stub model
 sanity       whether an evaluation is to be believed: the checks H1 to H15
 """
 
-from stl_ray.evaluation.attacks import attack_summaries
+from stl_ray.evaluation.attacks import ATTACK_COLUMNS, attack_summaries
 from stl_ray.evaluation.cascade import CascadeAttack, CascadeSettings, run_cascade
 from stl_ray.evaluation.predictions import NO_VERDICT, PREDICTIONS_SCHEMA
 from stl_ray.evaluation.scores import UNDEFENDED, Comparison, Score, Setting, score
@@ -19,6 +19,7 @@ from stl_ray.evaluation.threats import GREY_BOX, KNOWLEDGE, ThreatTier, threat_o
 from stl_ray.evaluation.tiers import VERDICTS_SCHEMA, cascade_scores, fixed_ids, with_further
 
 __all__ = [
+    "ATTACK_COLUMNS",
     "GREY_BOX",
     "KNOWLEDGE",
     "NO_VERDICT",

@@ -10,14 +10,15 @@ import pyarrow.compute as pc
 from stl_ray.attacks import AttackStatus
 from stl_ray.errors import InputError
 
-_COLUMNS = ("status", "success", "dissimilarity", "linf")
+ATTACK_COLUMNS = ("status", "success", "dissimilarity", "linf")
+"""What `attack_summaries` looks at."""
 
 
 def attack_summaries(tables: Mapping[str, pa.Table]) -> dict[str, dict[str, Any]]:
     """Per attack set: images, counts by status, successes, and how far the stored images are from the clean ones.
 
     Args:
-        tables: rows of every adversarial set by its name (`image_schema("adversarial", ...)`; the image is not used).
+        tables: rows of every adversarial set by its name, with at least `ATTACK_COLUMNS`.
 
     Returns:
         By set: `images`; `statuses`, a count for every `AttackStatus`; `successes`, images that were right when clean
@@ -30,10 +31,10 @@ def attack_summaries(tables: Mapping[str, pa.Table]) -> dict[str, dict[str, Any]
 
 
 def _summary(table: pa.Table, item: str) -> dict[str, Any]:
-    missing = [name for name in _COLUMNS if name not in table.column_names]
+    missing = [name for name in ATTACK_COLUMNS if name not in table.column_names]
     if missing or table.num_rows == 0:
         raise InputError("not an adversarial set", item=item, expected="rows of every column", got=missing or "none")
-    for name in _COLUMNS:
+    for name in ATTACK_COLUMNS:
         if table.column(name).null_count:
             raise InputError("a measurement is missing", item=f"{item} {name}", got=f"{table.column(name).null_count}")
     dissimilarity = table.column("dissimilarity")

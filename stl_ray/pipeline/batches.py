@@ -96,7 +96,7 @@ def class_names(dataset: Dataset) -> list[str]:
     Raises:
         IncompleteRunError: if it names none.
     """
-    names = class_names_of(dataset.read(dataset.parts[0]).schema)
+    names = class_names_of(dataset.schema)
     if not names:
         raise IncompleteRunError("the dataset names no classes", item=dataset.storage.root)
     return names

@@ -6,7 +6,7 @@ publishes, and returns a summary; images never travel through Ray. Several runs 
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -41,11 +41,15 @@ class PlannedRun:
         folder: of the run, relative to the experiment's root (see store.layout).
         plan: all its shards; taken once.
         identity: whatever can change a byte, besides the package version and the device.
+        made: entries of the identity that must be made first, and may take long: what makes each and returns it, from
+            the entry that the run in the folder has (None: there is no run). They are made under the lease, once all
+            that is known of the identities was checked.
     """
 
     folder: str
     plan: Iterable[PlannedShard]
     identity: Mapping[str, Any]
+    made: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,16 @@ def run_shards(job: ShardJob, experiment: Experiment) -> list[dict[str, Any]]:
     runs = {planned.folder: Run.open(experiment.root, planned.folder) for planned in job.runs}
     with held([run.storage for run in runs.values()]) as lease:
         identity = {"stl_ray": __version__, "device": job.device(experiment.ray)}
-        for planned in job.runs:
-            run = runs[planned.folder]
-            run.start(planned.plan, identity={**planned.identity, **identity}, environment=environment())
+        # Every run is checked before anything is written for one of them: what is refused leaves all as it was.
+        drafts = [
+            runs[planned.folder].draft(planned.plan, identity={**planned.identity, **identity}, made=planned.made)
+            for planned in job.runs
+        ]
+        for planned, draft in zip(job.runs, drafts, strict=True):
+            stored = draft.stored or {}
+            made = {name: make(stored.get(name)) for name, make in planned.made.items()}
+            lease.check()
+            draft.start(made, environment=environment())
         pending = {(folder, number): rows for folder, run in runs.items() for number, rows in _pending(run)}
         total = sum(int(run.plan().rows.sum()) for run in runs.values())
         with JobProgress(job.label, total, done=total - sum(pending.values())) as progress:

@@ -41,13 +41,20 @@ def save_artifact(
         StorageError: if the folder cannot be written to.
     """
     storage = Storage.open(folder)
-    tensors = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
+    tensors = _tensors(arrays)
     tensors_sha256 = hashlib.sha256(tensors).hexdigest()
     digest = _digest(kind, version, tensors_sha256, meta)
     storage.write(f"{kind}.safetensors", tensors)
     record = {"format": kind, "version": version, "digest": digest, "tensors_sha256": tensors_sha256}
     storage.write_json(f"{kind}.json", {**record, "meta": dict(meta)})
     return digest
+
+
+def artifact_digest(
+    kind: str, version: int, arrays: Mapping[str, np.ndarray[Any, Any]], meta: Mapping[str, Any]
+) -> str:
+    """The digest that `save_artifact` would return; nothing is written."""
+    return _digest(kind, version, hashlib.sha256(_tensors(arrays)).hexdigest(), meta)
 
 
 def load_artifact(folder: str, kind: str, version: int) -> Artifact:
@@ -78,6 +85,10 @@ def load_artifact(folder: str, kind: str, version: int) -> Artifact:
     except SafetensorError as error:
         raise ArtifactError(f"not a safetensors file ({error})", item=f"{kind}.safetensors") from error
     return Artifact(arrays=arrays, meta=record["meta"], digest=digest)
+
+
+def _tensors(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
+    return save({name: np.asarray(array, order="C") for name, array in arrays.items()})
 
 
 def _format_of(record: object) -> object:

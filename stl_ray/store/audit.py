@@ -12,7 +12,7 @@ from stl_ray.errors import AuditError, StlRayError
 from stl_ray.store.datasets import Dataset
 from stl_ray.store.filesystem import Storage
 from stl_ray.store.runs import MANIFEST, Run
-from stl_ray.store.shards import ids_and_schema, sha256, table_from_bytes
+from stl_ray.store.shards import ids_and_schema, ids_of, sha256, table_from_bytes
 from stl_ray.store.unique import Keys, doubled, first_of, keys_of
 
 # Whole parts in memory at once.
@@ -133,7 +133,7 @@ def _where(dataset: Dataset, twice: set[bytes]) -> list[str]:
     """The ids that come twice; only where there are any are the parts read again."""
     problems = []
     for part in dataset.parts if twice else ():
-        name = first_of(dataset.read(part).column("id").to_pylist(), twice)
+        name = first_of(ids_of(dataset.storage, part["file"]), twice)
         if name is not None:
             problems.append(f"{part['file']}: id {name!r} comes twice")
     return problems

@@ -9,7 +9,7 @@ import pyarrow as pa
 from stl_ray.errors import AuditError, IncompleteRunError
 from stl_ray.store.filesystem import Storage
 from stl_ray.store.runs import MANIFEST
-from stl_ray.store.shards import sha256, table_from_bytes
+from stl_ray.store.shards import columns_of, schema_of, sha256, table_from_bytes
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,48 @@ class Dataset:
                 "the part was altered", item=self.storage.at(part["file"]), expected=part["sha256"], got=found
             )
         return data
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of the parts, from the first one's footer.
+
+        Raises:
+            StorageError: if it cannot be read.
+        """
+        return schema_of(self.storage, self.parts[0]["file"])
+
+    def columns(self, *names: str) -> Iterator[pa.Table]:
+        """Some columns of all parts, one table for each part.
+
+        Raises:
+            AuditError: if a part has not as many rows as the manifest says.
+            StorageError: if a part cannot be read, or lacks a column.
+        """
+        for part in self.parts:
+            yield self.columns_of(part, *names)
+
+    def columns_of(self, part: dict[str, Any], *names: str) -> pa.Table:
+        """Some columns of a part. No other is read, so that its digest is not checked: whoever reads its images does that.
+
+        Raises:
+            AuditError: if it has not as many rows as the manifest says.
+            StorageError: if it cannot be read, or lacks a column.
+        """
+        table = columns_of(self.storage, part["file"], names)
+        if table.num_rows != part["rows"]:
+            raise AuditError(
+                "the part was altered", item=self.storage.at(part["file"]), expected=f"{part['rows']} rows",
+                got=table.num_rows,
+            )  # fmt: skip
+        return table
+
+    def column(self, name: str) -> list[Any]:
+        """One column of all parts, in order.
+
+        Raises:
+            AuditError, StorageError: as `columns`.
+        """
+        return [value for table in self.columns(name) for value in table.column(name).to_pylist()]
 
     def tables(self) -> Iterator[pa.Table]:
         """All parts, one after the other."""

@@ -12,7 +12,7 @@ The first receipt of a shard wins; a part that no receipt names is ignored, so l
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -33,6 +33,41 @@ VERSION = 2
 
 # Receipts and ids are read side by side: in an object store each costs a round trip.
 READERS = 16
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A run before it is created; made by `Run.draft`.
+
+    Attributes:
+        run: its folder.
+        file: the bytes of its plan.
+        identity: what is known of it.
+        stored: the identity of the run in the folder; None: there is none.
+    """
+
+    run: "Run"
+    file: bytes
+    identity: dict[str, Any]
+    stored: dict[str, Any] | None
+
+    def start(self, made: Mapping[str, Any], *, environment: Mapping[str, Any]) -> None:
+        """Create the run, or check that the one in the folder has this identity.
+
+        Args:
+            made: the rest of the identity.
+            environment: recorded beside it.
+
+        Raises:
+            RunIdentityError: if the folder holds a run of another identity; the difference is shown.
+        """
+        storage, full = self.run.storage, {**self.identity, **made}
+        if not storage.exists("run.json"):
+            storage.write(plans.FILE, self.file)
+            record = {"version": VERSION, "identity": full, "environment": dict(environment)}
+            if storage.create("run.json", to_json(record)):
+                return
+        require_same(storage.read_json("run.json")["identity"], full, storage.root)
 
 
 @dataclass(frozen=True)
@@ -57,14 +92,27 @@ class Run:
         Raises:
             RunIdentityError: if the folder holds a run of another identity; the difference is shown.
         """
+        self.draft(plan, identity=identity).start({}, environment=environment)
+
+    def draft(
+        self, plan: Iterable[PlannedShard], *, identity: Mapping[str, Any], made: Collection[str] = ()
+    ) -> "Draft":
+        """The run as it is to be, checked against the one in the folder where there is one; nothing is written.
+
+        Args:
+            plan: all its shards.
+            identity: what is known of its identity.
+            made: names of the entries of the identity that are not known yet.
+
+        Raises:
+            RunIdentityError: if the folder holds a run of another identity; the difference is shown.
+        """
         file, digest = plan_file(plan)
         full = {"stage": self.stage, "name": self.name, **identity, "plan_digest": digest}
-        record = {"version": VERSION, "identity": full, "environment": dict(environment)}
-        if not self.storage.exists("run.json"):
-            self.storage.write(plans.FILE, file)
-            if self.storage.create("run.json", to_json(record)):
-                return
-        require_same(self.storage.read_json("run.json")["identity"], full, self.storage.root)
+        stored = self.storage.read_json("run.json")["identity"] if self.storage.exists("run.json") else None
+        if stored is not None:
+            require_same({key: value for key, value in stored.items() if key not in made}, full, self.storage.root)
+        return Draft(self, file, full, stored)
 
     def require(self, identity: Mapping[str, Any]) -> None:
         """Check that the run was made with these entries of its identity, whatever the others are.

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Sequence
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -38,8 +39,28 @@ def ids_of(storage: Storage, file: str) -> list[str]:
     Raises:
         StorageError: if the file cannot be read, or has no such column.
     """
+    names: list[str] = columns_of(storage, file, ["id"]).column("id").to_pylist()
+    return names
+
+
+def columns_of(storage: Storage, file: str, names: Sequence[str]) -> pa.Table:
+    """Some columns of a Parquet file, read by their own ranges; the schema's metadata is the file's.
+
+    Raises:
+        StorageError: if the file cannot be read, or lacks one of them.
+    """
     with storage.reader(file) as reader:
-        return ids_and_schema(reader, item=storage.at(file))[0]
+        return _columns(reader, names, item=storage.at(file))[0]
+
+
+def schema_of(storage: Storage, file: str) -> pa.Schema:
+    """The schema of a Parquet file, from its footer.
+
+    Raises:
+        StorageError: if the file cannot be read.
+    """
+    with storage.reader(file) as reader:
+        return _columns(reader, [], item=storage.at(file))[1]
 
 
 def ids_and_schema(file: BinaryIO, *, item: object) -> tuple[list[str], pa.Schema]:
@@ -48,12 +69,19 @@ def ids_and_schema(file: BinaryIO, *, item: object) -> tuple[list[str], pa.Schem
     Raises:
         StorageError: if it is not a whole Parquet file, or has no such column.
     """
+    table, schema = _columns(file, ["id"], item=item)
+    return table.column("id").to_pylist(), schema
+
+
+def _columns(file: BinaryIO, names: Sequence[str], *, item: object) -> tuple[pa.Table, pa.Schema]:
     try:
         with pq.ParquetFile(file) as opened:
             schema = opened.schema_arrow
-            if "id" not in schema.names:
-                raise StorageError("not a shard: it has no ids", item=item, expected="a column id", got=schema.names)
-            return opened.read(columns=["id"]).column("id").to_pylist(), schema
+            missing = [name for name in names if name not in schema.names]
+            if missing:
+                columns = ", ".join(missing)
+                raise StorageError("a column is missing", item=item, expected=columns, got=schema.names)
+            return opened.read(columns=list(names)).select(list(names)), schema
     except (pa.ArrowInvalid, OSError) as error:
         raise StorageError(f"not a whole Parquet file ({error})", item=item) from error
 

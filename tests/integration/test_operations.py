@@ -13,8 +13,100 @@ from stl_ray.runtime.submission.node_check import disagreements, examine
 pytestmark = pytest.mark.ray
 
 
+# What every job makes; a root in which the jobs before one are done has the folders before its own.
+MADE = {
+    "ingest": ["ingest"], "fit": ["fit", "space"], "project": ["project"], "train": ["train"], "attack": ["attack"],
+    "evaluate": ["evaluate"], "report": ["report"],
+}  # fmt: skip
+SETS = [
+    {"name": "mean", "attack": "fgsm", "dissimilarity": 0.05, "budget": "dataset_mean"},
+    {"name": "uap", "attack": "uap_gradient", "dissimilarity": 0.05, "options": {"images": 10, "epochs": 2},
+     "budget": "dataset_mean"},
+]  # fmt: skip
+"""Sets that must be calibrated."""
+
+
 def _files(root):
     return {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+
+
+def _bytes(root):
+    """Every file below a root; but for leases, and the sessions of jobs, which are recorded however they end."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and path.relative_to(root).parts[0] not in ("jobs", "status") and path.name != "lease.lock"
+    }
+
+
+def _copied(tiny, root, jobs):
+    root.mkdir(parents=True)
+    for folder in (folder for job in jobs for folder in MADE[job]):
+        shutil.copytree(tiny / folder, root / folder)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_invariant_no_dry_run_writes_anything_whatever_was_done_before(tiny, write_config, tmp_path, capsys, job):
+    before_it = list(JOBS)[: list(JOBS).index(job)]
+    for number, jobs in enumerate((before_it, before_it[:-1], [])):
+        folder = tmp_path / str(number)
+        _copied(tiny, folder / "root", jobs)
+        before = _files(folder / "root")
+        config = write_config(folder, **({"attack": {"sets": SETS}} if job == "attack" else {}))
+        code = main([job, config, "--dry-run"])
+        assert code == (0 if jobs == before_it else 1) or job == "report"
+        assert _files(folder / "root") == before
+    if job == "attack":
+        text = capsys.readouterr().out
+        assert re.search(r"calibrations/mean +40 +40 +images", text)
+        assert re.search(r"calibrations/uap +60 +60 +images .* <= ", text)
+        assert len(re.findall(r"attack/(mean|uap) +2 +40 +40 +images", text)) == 2
+
+
+CHANGES = {
+    "ingest": "ingest.size=48",
+    "fit": "fit.autoencoder.epochs=3",
+    "project": "stl.normalization=reference",
+    "train": "train.epochs=3",
+    "attack": "seed=2",
+    "evaluate": "evaluate.tiers.cascade=false",
+}
+
+
+@pytest.mark.parametrize("job", CHANGES)
+def test_invariant_a_job_that_is_refused_leaves_everything_as_it_was(tiny, write_config, tmp_path, capsys, job):
+    _copied(tiny, tmp_path / "root", JOBS)
+    before = _bytes(tmp_path / "root")
+    # A set that is new and must be calibrated comes before those that are refused.
+    sets = [SETS[0], {"name": "fgsm-0.08", "attack": "fgsm", "dissimilarity": 0.08}]
+    config = write_config(tmp_path, **({"attack": {"sets": sets}} if job == "attack" else {}))
+    assert main([job, config, CHANGES[job]]) == 1
+    assert "RunIdentityError" in capsys.readouterr().err
+    assert _bytes(tmp_path / "root") == before
+
+
+def test_invariant_a_refused_attack_leaves_the_calibration_of_the_stored_set(tiny, write_config, tmp_path, capsys):
+    jobs = list(JOBS)
+    _copied(tiny, tmp_path / "root", jobs[: jobs.index("attack")])
+    mean, uap = SETS
+    assert main(["attack", write_config(tmp_path, attack={"sets": [mean, uap]})]) == 0
+    before = _bytes(tmp_path / "root")
+    assert "calibrations/mean/calibration.json" in before
+    for changed in ({**mean, "dissimilarity": 0.06}, {**uap, "options": {"images": 12, "epochs": 2}}):
+        assert main(["attack", write_config(tmp_path, attack={"sets": [changed]})]) == 1
+        assert "RunIdentityError" in capsys.readouterr().err
+        assert _bytes(tmp_path / "root") == before
+    # Another training split would give another vector, and the set's identity does not name the split.
+    shutil.rmtree(tmp_path / "root" / "ingest" / "train")
+    assert main(["ingest", write_config(tmp_path), "ingest.train.limit=60"]) == 0
+    before = _bytes(tmp_path / "root")
+    assert main(["attack", write_config(tmp_path, attack={"sets": [mean, uap]})]) == 1
+    assert "calibration" in capsys.readouterr().err
+    assert _bytes(tmp_path / "root") == before
+    # What was lost is made again, to the same bytes.
+    shutil.rmtree(tmp_path / "root" / "calibrations" / "mean")
+    assert main(["attack", write_config(tmp_path, attack={"sets": [mean]})]) == 0
+    assert _bytes(tmp_path / "root") == before
 
 
 @pytest.mark.parametrize("job", JOBS)

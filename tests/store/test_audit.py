@@ -40,7 +40,5 @@ def test_refuses_a_missing_part_and_counts_the_others(tmp_path):
 def test_refuses_a_shard_without_ids(tmp_path):
     storage = Storage.open(str(tmp_path))
     storage.write("part.parquet", table_to_bytes(pa.table({"image": [b"1"]})))
-    with pytest.raises(
-        StorageError, match=r"part\.parquet: not a shard: it has no ids; expected a column id; got \['image'\]"
-    ):
+    with pytest.raises(StorageError, match=r"part\.parquet: a column is missing; expected id; got \['image'\]"):
         ids_of(storage, "part.parquet")

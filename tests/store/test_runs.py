@@ -112,6 +112,19 @@ def test_refuses_another_identity_and_shows_the_difference(tmp_path):
     assert "tier" not in str(error.value)
 
 
+def test_invariant_a_draft_is_checked_and_writes_nothing(tmp_path):
+    draft = _run(tmp_path).draft(PLAN, identity={"lmbda": 0.2}, made=["calibration"])
+    assert not list(tmp_path.iterdir())
+    draft.start({"calibration": "a"}, environment={})
+    again = _run(tmp_path).draft(PLAN, identity={"lmbda": 0.2}, made=["calibration"])
+    assert again.stored["calibration"] == "a"
+    with pytest.raises(RunIdentityError, match=r"'calibration': 'a'.*'calibration': 'b'"):
+        again.start({"calibration": "b"}, environment={})
+    for other in ({"identity": {"lmbda": 0.3}, "made": ["calibration"]}, {"identity": {"lmbda": 0.2}}):
+        with pytest.raises(RunIdentityError, match=r"lmbda|calibration"):
+            _run(tmp_path).draft(PLAN, **other)
+
+
 def test_refuses_another_plan(tmp_path):
     _start(_run(tmp_path))
     with pytest.raises(RunIdentityError, match="plan_digest"):

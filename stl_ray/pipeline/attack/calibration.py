@@ -3,9 +3,11 @@
 Made once, by one Ray task; its digest is in the identity of the set, so every shard is crafted with the same one.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import ray
 import torch
 from torch import Tensor
@@ -23,9 +25,10 @@ from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.session import device_of
 from stl_ray.seeding import seed_of
-from stl_ray.store import Dataset, Layout, load_artifact, save_artifact
+from stl_ray.store import Artifact, Dataset, Layout, load_artifact, require_same, save_artifact
+from stl_ray.store.artifacts import artifact_digest
 
-_KIND, _VERSION = "calibration", 1
+KIND, VERSION = "calibration", 1
 
 
 class Calibration(NamedTuple):
@@ -38,7 +41,7 @@ class Calibration(NamedTuple):
 
 def needs_calibration(config: NamedAttack) -> bool:
     """Whether a set depends on a pass over the data; one vector has one norm, so its dissimilarity is a mean."""
-    return config.budget == "dataset_mean" or isinstance(_method(config), Universal)
+    return config.budget == "dataset_mean" or isinstance(method_of(config), Universal)
 
 
 def calibration_of(experiment: Experiment, config: NamedAttack) -> Calibration:
@@ -47,103 +50,123 @@ def calibration_of(experiment: Experiment, config: NamedAttack) -> Calibration:
     Raises:
         IncompleteRunError: if it is needed and was not made.
     """
-    method = _method(config)
     if not needs_calibration(config):
-        return Calibration(budget_of(config), method, None)
-    layout = Layout(experiment.root)
-    try:
-        artifact = load_artifact(layout.uri(layout.calibration(config.name)), _KIND, _VERSION)
-    except ArtifactError as error:
-        raise IncompleteRunError(
-            f"the set is not calibrated; run `stl-ray attack` ({error.message})", item=config.name
-        ) from error
-    budget = Budget.model_validate(artifact.meta["budget"])
+        return Calibration(budget_of(config), method_of(config), None)
+    artifact = _artifact(experiment, config)
+    if artifact is None:
+        raise IncompleteRunError("the set is not calibrated; run `stl-ray attack`", item=config.name)
+    budget, method = Budget.model_validate(artifact.meta["budget"]), method_of(config)
     if isinstance(method, Universal):
         method = method.with_vector(torch.from_numpy(artifact.arrays["vector"].copy()).to(device_of(experiment.ray)))
     return Calibration(budget, method, artifact.digest)
 
 
-def calibrate(experiment: Experiment, config: NamedAttack, victim: Any, test: Dataset) -> None:
-    """Make the calibration of a set where it is needed and there is none of the same inputs; needs a Ray.
+def calibrate(experiment: Experiment, config: NamedAttack, victim: Any, test: Dataset, stored: str | None) -> str:
+    """Make the calibration of a set unless there is one of the same inputs; its digest. Needs a Ray.
 
     Args:
         experiment: root, seed and resources.
         config: the set.
         victim: the identity of the classifier that it is crafted on.
         test: the images that it will attack.
+        stored: the digest that the set in the folder was made with; None: there is no set.
 
     Raises:
         IncompleteRunError: if the training split is needed and was not ingested.
+        RunIdentityError: if the set in the folder was made with another calibration, which is left as it is.
     """
-    if not needs_calibration(config):
-        return
-    layout = Layout(experiment.root)
-    try:
-        made_of = load_artifact(layout.uri(layout.calibration(config.name)), _KIND, _VERSION).meta["made_of"]
-    except ArtifactError:
-        made_of = None  # there is none yet
-    if made_of == _inputs(experiment, config, victim, test):
-        return
-    resources = experiment.ray
-    gpus = resources.gpus_per_actor if isinstance(_method(config), Universal) else 0
+    found = calibrated(experiment, config, victim, test)
+    if found is not None:
+        return found.digest
+    resources, folder = experiment.ray, Layout(experiment.root).uri(Layout(experiment.root).calibration(config.name))
+    gpus = resources.gpus_per_actor if isinstance(method_of(config), Universal) else 0
     task = ray.remote(num_cpus=resources.cpus_per_actor, num_gpus=gpus)(make_calibration)
-    ray.get(task.remote(experiment, config, victim))
+    arrays, meta = ray.get(task.remote(experiment, config, victim))
+    digest = artifact_digest(KIND, VERSION, arrays, meta)
+    if stored is not None:
+        require_same({"calibration": stored}, {"calibration": digest}, Layout(experiment.root).attacked(config.name))
+    return save_artifact(folder, KIND, VERSION, arrays, meta)
 
 
-def make_calibration(experiment: Experiment, config: NamedAttack, victim: Any) -> None:
-    """Make the calibration of a set, here and now; arguments as those of `calibrate`."""
+def calibrated(experiment: Experiment, config: NamedAttack, victim: Any, test: Dataset) -> Artifact | None:
+    """The calibration of these inputs (arguments as those of `calibrate`), if it was made."""
+    found = _artifact(experiment, config)
+    return found if found is not None and found.meta["made_of"] == _inputs(experiment, config, victim, test) else None
+
+
+def make_calibration(
+    experiment: Experiment, config: NamedAttack, victim: Any
+) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+    """Arrays and record of the calibration of a set; arguments as those of `calibrate`. Nothing is written."""
     bind(experiment.ray.cpus_per_actor)
     layout = Layout(experiment.root)
     test = dataset_of(experiment.root, layout.ingested("test"))
     budget = budget_of(config)
     if budget.kind == "dissimilarity":
-        budget = Budget(kind="l2", size=_common_radius(test, budget), space=budget.space)
+        budget = Budget(kind="l2", size=common_radius(test.tables(), budget, test.storage.root), space=budget.space)
     arrays: dict[str, np.ndarray[Any, Any]] = {}
-    method = _method(config)
+    method = method_of(config)
     if isinstance(method, Universal):
         device = device_of(experiment.ray)
         attacked = attacked_of(experiment, config.victim, class_names(test), device).victim
         train = dataset_of(experiment.root, layout.ingested("train"))
-        images = _drawn(train, method.images, experiment.seed).to(device)
+        images = drawn(train, method.images, experiment.seed).to(device)
         arrays["vector"] = method.train(attacked, images, budget=budget, seed=experiment.seed).cpu().numpy()
-    meta = {"made_of": _inputs(experiment, config, victim, test), "budget": budget.model_dump(mode="json")}
-    save_artifact(layout.uri(layout.calibration(config.name)), _KIND, _VERSION, arrays, meta)
+    return arrays, {"made_of": _inputs(experiment, config, victim, test), "budget": budget.model_dump(mode="json")}
+
+
+def _artifact(experiment: Experiment, config: NamedAttack) -> Artifact | None:
+    layout = Layout(experiment.root)
+    try:
+        return load_artifact(layout.uri(layout.calibration(config.name)), KIND, VERSION)
+    except ArtifactError:
+        return None
 
 
 def _inputs(experiment: Experiment, config: NamedAttack, victim: Any, test: Dataset) -> dict[str, Any]:
     """Whatever can change a calibration."""
     made_of: dict[str, Any] = {"attack": config.model_dump(mode="json"), "test": test.digest}
-    if isinstance(_method(config), Universal):
+    if isinstance(method_of(config), Universal):
         train = dataset_of(experiment.root, Layout(experiment.root).ingested("train"))
         made_of |= {"seed": experiment.seed, "classifier": victim, "train": train.digest}
     return made_of
 
 
-def _common_radius(dataset: Dataset, budget: Budget) -> float:
-    """The L2 radius at which the images' mean dissimilarity is the budget; black images have none and are left out."""
+def common_radius(tables: Iterable[pa.Table], budget: Budget, item: str) -> float:
+    """The L2 radius at which the images' mean dissimilarity is the budget; black images have none and are left out.
+
+    Raises:
+        InputError: every image of `item` is black.
+    """
     inverse, count = 0.0, 0
-    for table in dataset.tables():
+    for table in tables:
         for _, images in by_size(pixels_of(table), "cpu"):
             norms = l2_norm((images if budget.space == "pixel" else standardized(images)).double())
             inverse += float((1 / norms[norms > 0]).sum())
             count += int((norms > 0).sum())
     if count == 0:
-        raise InputError("every image is black", item=dataset.storage.root)
+        raise InputError("every image is black", item=item)
     return budget.size * count / inverse
 
 
-def _drawn(dataset: Dataset, most: int, seed: int) -> Tensor:
-    """At most so many images of a dataset, drawn by seed, of one size."""
-    names = [name for table in dataset.tables() for name in table.column("id").to_pylist()]
-    wanted = set(sorted(names, key=lambda name: seed_of(seed, name, "universal training"))[:most])
+def drawn(dataset: Dataset, most: int, seed: int) -> Tensor:
+    """At most so many images of a dataset, drawn by seed, of one size: (N, 3, H, W).
+
+    Raises:
+        InputError: they have several sizes.
+    """
+    parts = [table.column("id").to_pylist() for table in dataset.columns("id")]
+    ids = [name for names in parts for name in names]
+    wanted = set(sorted(ids, key=lambda name: seed_of(seed, name, "universal training"))[:most])
     pixels = []
-    for table in dataset.tables():
-        rows = [row for row, name in enumerate(table.column("id").to_pylist()) if name in wanted]
-        pixels += pixels_of(table.take(rows)) if rows else []
+    for part, names in zip(dataset.parts, parts, strict=True):
+        rows = [row for row, name in enumerate(names) if name in wanted]
+        pixels += pixels_of(dataset.read(part).take(rows)) if rows else []
     if len({image.shape for image in pixels}) != 1:
         raise InputError("one vector needs images of one size; set ingest.size", item=dataset.storage.root)
     return to_tensor(pixels)
 
 
-def _method(config: NamedAttack) -> Attack:
+def method_of(config: NamedAttack) -> Attack:
+    """The attack of a set with its options."""
     return make_attack(config.attack, config.options, config.engine)

@@ -1,6 +1,7 @@
 """attack: clean test shards -> adversarial shards against a classifier, alone or behind a defense."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,12 @@ import torch
 
 from stl_ray.config import Experiment, NamedAttack
 from stl_ray.images import class_names_of, image_schema, to_uint8
-from stl_ray.pipeline.attack.calibration import calibrate, calibration_of
+from stl_ray.pipeline.attack.calibration import (
+    Calibration,
+    calibrate,
+    calibration_of,
+    needs_calibration,
+)
 from stl_ray.pipeline.attack.target import attacked_of
 from stl_ray.pipeline.batches import by_size, class_names, exact_bytes, pixels_of, plan_parts, stored
 from stl_ray.pipeline.inputs import dataset_of, with_solver
@@ -43,7 +49,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
 
 def plan(experiment: Experiment) -> ShardJob:
-    """Every adversarial set; what needs a pass over the data first is calibrated.
+    """Every adversarial set; what needs a pass over the data first is calibrated when the job is run.
 
     Raises:
         IncompleteRunError: if the test split was not ingested.
@@ -52,28 +58,23 @@ def plan(experiment: Experiment) -> ShardJob:
     experiment = with_solver(experiment)
     layout = Layout(experiment.root)
     dataset = dataset_of(experiment.root, layout.ingested("test"))
-    names = class_names(dataset)
-    victims = {}
+    names, ids, labels = class_names(dataset), dataset.column("id"), torch.tensor(dataset.column("label"))
+    victims: dict[str, Any] = {}
+    planned = []
     for config in experiment.attack.sets:
         victim = attacked_of(experiment, config.victim, names)
-        for table in dataset.tables():
-            ids, labels = (table.column(name).to_pylist() for name in ("id", "label"))
-            validate_labels(torch.tensor(labels), ids, victim.class_names)
+        validate_labels(labels, lambda places: [ids[place] for place in places], victim.class_names)
         victims[config.name] = victim.identity
-        calibrate(experiment, config, victim.identity, dataset)
-    planned = [
-        PlannedRun(
-            layout.attacked(config.name),
-            plan_parts(dataset),
-            identity_of(experiment, config, victims[config.name], dataset),
-        )
-        for config in experiment.attack.sets
-    ]
+        made = {}
+        if needs_calibration(config):
+            made["calibration"] = partial(calibrate, experiment, config, victim.identity, dataset)
+        identity = _identity(experiment, config, victim.identity, dataset)
+        planned.append(PlannedRun(layout.attacked(config.name), plan_parts(dataset), identity, made))
     return ShardJob("attack", planned, partial(AttackWork, experiment, victims))
 
 
 def identity_of(experiment: Experiment, attack: NamedAttack, victim: Any, dataset: Dataset) -> dict[str, Any]:
-    """What an adversarial set is made of.
+    """What a finished adversarial set is made of.
 
     Args:
         experiment: its seed and root.
@@ -84,14 +85,17 @@ def identity_of(experiment: Experiment, attack: NamedAttack, victim: Any, datase
     Raises:
         IncompleteRunError: if the set needs a calibration that was not made.
     """
-    identity = {
+    identity, digest = _identity(experiment, attack, victim, dataset), calibration_of(experiment, attack).digest
+    return identity if digest is None else {**identity, "calibration": digest}
+
+
+def _identity(experiment: Experiment, attack: NamedAttack, victim: Any, dataset: Dataset) -> dict[str, Any]:
+    return {
         "attack": attack.model_dump(mode="json"),
         "seed": experiment.seed,
         "classifier": victim,
         "input": dataset.digest,
     }
-    digest = calibration_of(experiment, attack).digest
-    return identity if digest is None else {**identity, "calibration": digest}
 
 
 @dataclass
@@ -101,10 +105,12 @@ class AttackWork(TableWork):
     Args:
         experiment: as the driver has it.
         victims: by set, the identity of what it is crafted on, which the one loaded here must have.
+        calibrations: by set, those to take instead of the ones on record.
     """
 
     experiment: Experiment
     victims: dict[str, Any]
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         layout = Layout(self.experiment.root)
@@ -116,7 +122,8 @@ class AttackWork(TableWork):
             victim = attacked_of(self.experiment, config.victim, names, self._device)
             run = layout.attacked(config.name)
             require_same({"classifier": victim.identity}, {"classifier": self.victims[config.name]}, run)
-            self._sets[run] = (config, victim.victim, calibration_of(self.experiment, config))
+            calibration = self.calibrations.get(config.name) or calibration_of(self.experiment, config)
+            self._sets[run] = (config, victim.victim, calibration)
 
     def table(self, run: str, shard: PlannedShard) -> pa.Table:
         """The clean images of the shard."""

@@ -5,6 +5,7 @@ import importlib
 from stl_ray.config import Experiment
 from stl_ray.errors import IncompleteRunError
 from stl_ray.pipeline.estimate.adaptive import tier_steps
+from stl_ray.pipeline.estimate.attack import attack_steps
 from stl_ray.pipeline.estimate.fit import fit_steps
 from stl_ray.pipeline.estimate.shards import shard_steps
 from stl_ray.pipeline.estimate.steps import JobEstimate
@@ -27,5 +28,7 @@ def estimate(job: str, experiment: Experiment) -> JobEstimate:
         if not Storage.open(experiment.root).exists(Layout.scores):
             raise IncompleteRunError("there are no scores yet; run `stl-ray evaluate` first", item=experiment.root)
         return JobEstimate([])  # seconds, and a few megabytes
+    if job == "attack":
+        return JobEstimate(attack_steps(experiment))
     steps = shard_steps(importlib.import_module(f"stl_ray.pipeline.{job}").plan(experiment), experiment)
     return JobEstimate([*steps, *tier_steps(experiment)] if job == "evaluate" else steps)

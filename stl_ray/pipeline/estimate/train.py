@@ -10,6 +10,7 @@ from stl_ray.pipeline.estimate.steps import StepEstimate
 from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.train.job import front_for, is_done, workers_of
 from stl_ray.pipeline.train.plan import Training, plan
+from stl_ray.runtime.concurrency import bind
 from stl_ray.store.layout import VANILLA
 from stl_ray.training import ImagesInMemory, train_classifier
 
@@ -54,7 +55,7 @@ def _measured(experiment: Experiment, training: Training) -> tuple[float, float]
 def _measure(experiment: Experiment, training: Training) -> tuple[float, float]:
     """Seconds of an image in an epoch, and bytes of the weights."""
     config, device = experiment.train, "cuda" if experiment.train.gpu else "cpu"
-    torch.set_num_threads(max(1, config.cpus_per_worker - config.loader_processes))
+    bind(max(1, config.cpus_per_worker - config.loader_processes))
     dataset = dataset_of(experiment.root, training.dataset)
     table = dataset.read(dataset.parts[0]).slice(0, _STEPS * config.batch_size)
     pixels = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in pixels_of(table)])

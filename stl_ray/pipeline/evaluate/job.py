@@ -17,7 +17,15 @@ from torch import Tensor
 from stl_ray.config import Experiment
 from stl_ray.defenses import Defense, Purified, make_defense
 from stl_ray.errors import AuditError
-from stl_ray.evaluation import NO_VERDICT, PREDICTIONS_SCHEMA, UNDEFENDED, Setting, attack_summaries, score
+from stl_ray.evaluation import (
+    ATTACK_COLUMNS,
+    NO_VERDICT,
+    PREDICTIONS_SCHEMA,
+    UNDEFENDED,
+    Setting,
+    attack_summaries,
+    score,
+)
 from stl_ray.images import quantize, to_tensor
 from stl_ray.metrics import psnr
 from stl_ray.models import Victim, predict
@@ -60,10 +68,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     )
     attacked = {name: images_of(experiment, name) for name in attack_sets(experiment) if name != CLEAN}
     scores["attacks"] = attack_summaries(
-        {
-            name: pa.concat_tables(table.drop_columns(["image"]) for table in dataset.tables())
-            for name, dataset in attacked.items()
-        }
+        {name: pa.concat_tables(dataset.columns(*ATTACK_COLUMNS)) for name, dataset in attacked.items()}
     )
     scores["tiers"] = tier_scores(experiment, scores["chance"])
     Storage.open(experiment.root).write_json(Layout.scores, scores)

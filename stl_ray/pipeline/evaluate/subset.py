@@ -16,7 +16,7 @@ def plan_chosen(dataset: Dataset, count: int | None, size: int) -> list[PlannedS
 
     A few full shards instead of one for each part, because a tile of a network that is not full costs what a full one does.
     """
-    parts = [table.column("id").to_pylist() for table in dataset.tables()]
+    parts = [table.column("id").to_pylist() for table in dataset.columns("id")]
     wanted = set(fixed_ids([name for names in parts for name in names], count))
     places = [(number, name) for number, names in enumerate(parts) for name in names if name in wanted]
     shards: list[PlannedShard] = []
@@ -50,7 +50,7 @@ def rows_if_any(dataset: Dataset, source: dict[str, Any], columns: Sequence[str]
     found: dict[str, dict[str, Any]] = {}
     for piece in source["pieces"]:
         wanted = set(piece["ids"])
-        table = dataset.read(dataset.parts[piece["part"]]).select(["id", *columns])
+        table = dataset.columns_of(dataset.parts[piece["part"]], "id", *columns)
         found |= {row["id"]: row for row in table.to_pylist() if row["id"] in wanted}
     return found
 

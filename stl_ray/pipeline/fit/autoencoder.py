@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from ray.train.torch import get_device, prepare_model
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from stl_ray import __version__
 from stl_ray.config import Experiment
 from stl_ray.errors import ConfigError
 from stl_ray.pipeline.fit.thumbnails import load_thumbnails
+from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.progress import JobProgress
 from stl_ray.runtime.progress_actor import make_board
 from stl_ray.runtime.ray_train import HISTORY, Workers, fit, fit_all, place, report, resume
@@ -114,7 +114,7 @@ def _work(settings: dict[str, Any]) -> None:
     experiment: Experiment = settings["experiment"]
     config, storage = experiment.fit.autoencoder, _storage(experiment)
     rank, world_size = place()
-    torch.set_num_threads(experiment.ray.cpus_per_actor)
+    bind(experiment.ray.cpus_per_actor)
     thumbnails, _ = load_thumbnails(settings["thumbnails"])
     autoencoder = new_autoencoder(config.side, seed=experiment.seed).to(get_device())
     # Ray wraps the autoencoder in DistributedDataParallel; it declares no more than a Module.

@@ -21,6 +21,7 @@ from stl_ray.csc.learning import Block, CodeStatistics, Coding, Judgement
 from stl_ray.errors import ConfigError, StlRayError, TrainingError
 from stl_ray.images import decode, to_tensor
 from stl_ray.pipeline.batches import STORED_PIXELS, rows_at
+from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.session import device_of
 from stl_ray.store import Dataset
 
@@ -57,7 +58,7 @@ class Worker:
     ) -> None:
         if version != __version__:
             raise ConfigError("a node has another version of stl-ray", expected=version, got=__version__)
-        torch.set_num_threads(experiment.ray.cpus_per_actor)
+        bind(experiment.ray.cpus_per_actor)
         self._load = {number: (rows, samples, experiment, method) for number, rows in blocks.items()}
         self._blocks: dict[int, Block] = {}
 

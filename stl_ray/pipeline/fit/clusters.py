@@ -12,6 +12,7 @@ from stl_ray.config import Experiment
 from stl_ray.errors import StlRayError
 from stl_ray.pipeline.fit.latents import load_latents
 from stl_ray.pipeline.fit.thumbnails import thumbnails_of
+from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.progress import JobProgress
 from stl_ray.runtime.session import require_places
 from stl_ray.space.pretrained import load_autoencoder
@@ -65,7 +66,7 @@ def _identity(experiment: Experiment, latents: Dataset) -> dict[str, Any]:
 
 
 def _find(experiment: Experiment, thumbnails: Dataset, latents: Dataset, identity: dict[str, Any]) -> None:
-    torch.set_num_threads(experiment.ray.cpus_per_actor)
+    bind(experiment.ray.cpus_per_actor)
     storage = Storage.open(experiment.root)
     autoencoder, _, _ = load_autoencoder(storage.below(Layout.autoencoder).root)
     points, ids = load_latents(latents)

@@ -23,7 +23,7 @@ from stl_ray.runtime.ray_train import fit_all
 from stl_ray.runtime.session import device_of, require_places
 from stl_ray.store import Dataset, Layout, Storage, load_artifact, require_same, save_artifact
 from stl_ray.store.filesystem import canonical_json
-from stl_ray.store.shards import ids_of, sha256
+from stl_ray.store.shards import sha256
 from stl_ray.training import DictionarySample, LearnedDictionary
 
 KIND, VERSION = "dictionary", 1
@@ -53,8 +53,7 @@ def run(
     """
     config = experiment.fit.dictionary
     method = with_solver(experiment).stl.method
-    names = (name for part in samples.parts for name in ids_of(samples.storage, part["file"]))
-    place = {name: number for number, name in enumerate(names)}
+    place = {name: number for number, name in enumerate(samples.column("id"))}
     learnings = []
     for one in drawn:
         learned, held = ([place[ids[index]] for index in part] for part in (one.learn, one.holdout))

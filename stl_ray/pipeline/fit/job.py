@@ -15,6 +15,7 @@ from stl_ray.pipeline.fit.latents import latent_ids
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.space.pretrained import load_autoencoder
 from stl_ray.store import Layout, Storage
+from stl_ray.store.lease import held
 from stl_ray.training import assemble, quality_of, sample_dictionaries
 
 
@@ -23,11 +24,17 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
     Raises:
         IncompleteRunError: if the training split was not ingested, or shards failed.
+        RunBusyError: if another driver is fitting below this root.
         RunIdentityError: if a step's folder holds what was made of other settings or images.
         QuarantineLimitError: if too many images cannot be used.
         TrainingError: if there are too few images for the autoencoder, a cluster or a dictionary.
         TensorError: if the images are too much alike or too flat.
     """
+    with held([Storage.open(experiment.root).below(Layout.fit)]):
+        return _fit(experiment)
+
+
+def _fit(experiment: Experiment) -> dict[str, Any]:
     layout, config = Layout(experiment.root), experiment.fit
     dataset = dataset_of(experiment.root, layout.ingested("train"))
     autoencoder.pretrained(experiment)  # one that cannot be used is refused before anything is made

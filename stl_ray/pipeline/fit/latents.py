@@ -20,7 +20,6 @@ from stl_ray.runtime.shard_task import ShardOutput, TableWork
 from stl_ray.space import Autoencoder, encode
 from stl_ray.space.pretrained import load_autoencoder
 from stl_ray.store import Dataset, Layout, PlannedShard, QuarantinedRow, Storage
-from stl_ray.store.shards import ids_of
 
 
 def run(experiment: Experiment, thumbnails: Dataset, digest: str) -> Dataset:
@@ -117,4 +116,4 @@ def load_latents(dataset: Dataset) -> tuple[NDArray[np.float32], list[str]]:
 
 def latent_ids(dataset: Dataset) -> list[str]:
     """The ids of all latents of a run, in order."""
-    return [name for part in dataset.parts for name in ids_of(dataset.storage, part["file"])]
+    return dataset.column("id")

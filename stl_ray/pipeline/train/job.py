@@ -5,7 +5,7 @@ own beside the workers', and would cut the split to equal parts.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from stl_ray.pipeline.batches import class_names
 from stl_ray.pipeline.inputs import dataset_of, make_defenses, with_solver
 from stl_ray.pipeline.train.plan import Training, new_classifier, plan, require_sound
 from stl_ray.pipeline.train.tensorboard import EVENTS, event_file
+from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.progress import JobProgress
 from stl_ray.runtime.progress_actor import make_board
 from stl_ray.runtime.ray_train import (
@@ -34,6 +35,7 @@ from stl_ray.runtime.ray_train import (
     resume,
 )
 from stl_ray.store import Dataset, Layout, Storage, require_same
+from stl_ray.store.lease import held
 from stl_ray.training import (
     CachedImages,
     Callbacks,
@@ -60,11 +62,19 @@ def run(experiment: Experiment) -> dict[str, Any]:
         StorageError: if the given weights are not there.
         ArtifactError: if they do not fit the classifier and the number of classes.
         AuditError: if a dataset's manifest fails its audit.
+        RunBusyError: if another driver is training one of them.
         RunIdentityError: if a classifier is there that was trained otherwise.
         TrainingError: if the data cannot be trained on, or the loss is not finite.
     """
     experiment = with_solver(experiment)
     trainings = plan(experiment)
+    storage = Storage.open(experiment.root)
+    with held([storage.below(training.folder) for training in trainings]):
+        _train(experiment, trainings)
+    return {"images": sum(training.rows for training in trainings)}
+
+
+def _train(experiment: Experiment, trainings: Sequence[Training]) -> None:
     config = experiment.train
     pending = [training for training in trainings if not is_done(experiment, training)]
     for training in pending:
@@ -79,7 +89,6 @@ def run(experiment: Experiment) -> dict[str, Any]:
                 progress.advance(training.rows)
         elif pending:
             _fit_all(experiment, pending, progress)
-    return {"images": sum(training.rows for training in trainings)}
 
 
 def is_done(experiment: Experiment, training: Training) -> bool:
@@ -135,7 +144,7 @@ def _work(settings: dict[str, Any]) -> None:
     training: Training = settings["training"]
     board, config = settings["board"], experiment.train
     rank, world_size = place()
-    torch.set_num_threads(max(1, config.cpus_per_worker - config.loader_processes))
+    bind(max(1, config.cpus_per_worker - config.loader_processes))
     torch.backends.cudnn.benchmark = config.gpu
     storage = Storage.open(experiment.root).below(training.folder)
     # The layout first: gradients are exchanged in the one that the weights have when they are wrapped.

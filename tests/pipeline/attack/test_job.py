@@ -1,19 +1,22 @@
 """Adversarial sets on a small experiment, every shard made here instead of in an actor."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from stl_ray.config import NamedAttack
-from stl_ray.errors import ConfigError, IncompleteRunError
+from stl_ray.errors import ConfigError, IncompleteRunError, TrainingError
 from stl_ray.images import quantize, to_tensor, to_uint8
 from stl_ray.metrics import dissimilarity
 from stl_ray.models import build_classifier, predict, save_classifier
 from stl_ray.pipeline.attack import job as attack
-from stl_ray.pipeline.attack.calibration import make_calibration
+from stl_ray.pipeline.attack.calibration import KIND, VERSION, drawn, make_calibration
 from stl_ray.pipeline.batches import exact_pixels_of, pixels_of
 from stl_ray.pipeline.inputs import dataset_of
-from stl_ray.store import Dataset, Layout, Run
+from stl_ray.seeding import seed_of
+from stl_ray.store import Dataset, Layout, Run, save_artifact
 
 PLAIN = {"name": "set", "attack": "bim", "options": {"steps": 3}, "dissimilarity": 0.05}
 
@@ -39,13 +42,23 @@ def made(experiment_of, finished_run, image_tables, natural_images, classifier):
     return make
 
 
+def calibrated_here(experiment) -> None:
+    """Calibrate the first set in this process."""
+    config, layout = experiment.attack.sets[0], Layout(experiment.root)
+    victim = attack.attacked_of(experiment, config.victim, ["a", "b"]).identity
+    save_artifact(
+        layout.uri(layout.calibration(config.name)), KIND, VERSION, *make_calibration(experiment, config, victim)
+    )
+
+
 def crafted(experiment, name: str = "set") -> tuple[list[dict], torch.Tensor, torch.Tensor]:
     """Rows, exact adversarial images and clean images of a set that is made here."""
     job = attack.plan(experiment)
     work = job.make_work()
     for planned in job.runs:
         run = Run.open(experiment.root, planned.folder)
-        run.start(planned.plan, identity=planned.identity, environment={})
+        made = {name: make(None) for name, make in planned.made.items()}
+        run.start(planned.plan, identity={**planned.identity, **made}, environment={})
         for shard in planned.plan:
             run.publish(shard, work(planned.folder, shard).table, [], seconds=0, attempt=1, environment={})
         run.finish(max_quarantined=0)
@@ -74,7 +87,7 @@ def test_certificate_one_radius_for_all_has_the_mean_dissimilarity(made):
     own = made({**PLAIN, "budget": "dataset_mean", "store": "f32"})
     with pytest.raises(IncompleteRunError, match="not calibrated"):
         attack.identity_of(own, own.attack.sets[0], "", dataset_of(own.root, Layout(own.root).ingested("test")))
-    make_calibration(own, own.attack.sets[0], None)
+    calibrated_here(own)
     rows, _, _ = crafted(own)
     assert np.mean([row["dissimilarity"] for row in rows]) == pytest.approx(0.05, rel=1e-3)
     assert np.ptp([row["l2"] for row in rows]) < 1e-3
@@ -84,8 +97,7 @@ def test_certificate_one_radius_for_all_has_the_mean_dissimilarity(made):
 @pytest.mark.parametrize("method", ["uap", "uap_gradient"])
 def test_certificate_every_shard_gets_the_one_vector(made, method):
     own = made({**PLAIN, "attack": method, "options": {"epochs": 1}})
-    victim = attack.attacked_of(own, own.attack.sets[0].victim, ["a", "b"]).identity
-    make_calibration(own, own.attack.sets[0], victim)
+    calibrated_here(own)
     rows, images, clean = crafted(own)
     change = (images - clean) * 255
     inside = (images > 0) & (images < 1)
@@ -141,6 +153,40 @@ def test_identity_names_what_is_attacked_and_attacks_it(made, tmp_path, monkeypa
 def test_refuses_what_cannot_be_attacked(made, victim, match):
     with pytest.raises(ConfigError, match=match):
         attack.plan(made({**PLAIN, "victim": victim}))
+
+
+def test_invariant_the_driver_plans_without_reading_an_image(made, monkeypatch):
+    own = made(PLAIN, {**PLAIN, "name": "mean", "budget": "dataset_mean"})
+    monkeypatch.setattr(Dataset, "bytes_of", None)  # what reads whole parts
+    assert [planned.folder for planned in attack.plan(own).runs] == ["attack/set", "attack/mean"]
+
+
+def test_invariant_of_the_training_split_only_parts_with_drawn_images_are_read(made, finished_run, image_tables, crops):
+    own = made(PLAIN)
+    train = finished_run(own, "ingest/many", *image_tables(crops(12), *[2] * 6))
+    lowest = sorted(train.column("id"), key=lambda name: seed_of(0, name, "universal training"))[:2]
+    read, real = [], Dataset.bytes_of
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dataset, "bytes_of", lambda self, part: read.append(part["file"]) or real(self, part))
+        images = drawn(train, 2, seed=0)
+    assert torch.equal(images, to_tensor([crops(12)[by_number(name)] for name in sorted(lowest, key=by_number)]))
+    assert read == [train.parts[number]["file"] for number in sorted({by_number(name) // 2 for name in lowest})]
+
+
+def by_number(name: str) -> int:
+    return int(name.removeprefix("id-"))
+
+
+def test_refuses_test_images_without_a_label(made, finished_run, image_tables, crops):
+    own = made(PLAIN)
+    (table,) = image_tables(crops(3), 3)
+    column = table.schema.get_field_index("label")
+    unlabelled = table.set_column(column, table.schema.field(column), [[0, -1, 1]])
+    shutil.rmtree(Layout(own.root).uri("ingest/test"))
+    finished_run(own, "ingest/test", unlabelled)
+    with pytest.raises(TrainingError, match="1 of 3 images have no label") as caught:
+        attack.plan(own)
+    assert caught.value.item == "id-1"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from stl_ray.evaluation import fixed_ids
 from stl_ray.pipeline.attack import job as attack
 from stl_ray.pipeline.evaluate import adaptive as tiers
@@ -36,9 +38,16 @@ def test_identity_what_is_stored_scored_and_flagged(experiment):
     run_here(evaluate.plan(experiment), experiment)
     run_here(tiers.plan_tiers(experiment), experiment)
     run_here(tiers.plan_checks(experiment), experiment)
+    _plans_without_images(experiment)
     _scores(experiment)
     _stored_sets(experiment)
     _flags(experiment)
+
+
+def _plans_without_images(evaluated) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dataset, "bytes_of", None)  # what reads whole parts
+        assert all(plan(evaluated).runs for plan in (evaluate.plan, tiers.plan_tiers, tiers.plan_checks))
 
 
 def _scores(evaluated) -> None:

@@ -1,0 +1,99 @@
+"""What `attack` would take: its shards, from images that are really attacked, and before them the calibrations.
+
+A set that is not calibrated yet is attacked with a stand-in that costs the same: the common radius of some images, a
+universal vector of zeros.
+"""
+
+import time
+from functools import partial
+
+import torch
+
+from stl_ray.attacks import Budget, Universal
+from stl_ray.config import Experiment, NamedAttack
+from stl_ray.pipeline.attack.calibration import (
+    Calibration,
+    calibrated,
+    common_radius,
+    drawn,
+    method_of,
+    needs_calibration,
+)
+from stl_ray.pipeline.attack.job import AttackWork, plan
+from stl_ray.pipeline.attack.target import attacked_of
+from stl_ray.pipeline.batches import class_names
+from stl_ray.pipeline.budgets import budget_of
+from stl_ray.pipeline.estimate.sampling import sample
+from stl_ray.pipeline.estimate.shards import shard_steps
+from stl_ray.pipeline.estimate.steps import StepEstimate
+from stl_ray.pipeline.inputs import dataset_of, with_solver
+from stl_ray.runtime.concurrency import bind
+from stl_ray.runtime.session import device_of
+from stl_ray.runtime.shard_runner import ShardJob
+from stl_ray.store import Dataset, Layout
+
+_SAMPLE = 64
+_TRAINED = 8
+"""Images of the pass over the data, and of one epoch of a universal vector's training, that are timed."""
+
+
+def attack_steps(experiment: Experiment) -> list[StepEstimate]:
+    """A step for each calibration that is not made yet, then one for each set; needs a Ray that is connected.
+
+    Raises:
+        IncompleteRunError: if the inputs are not there, or the sample cannot be made.
+        ConfigError: if not even one actor fits.
+    """
+    experiment = with_solver(experiment)
+    job = plan(experiment)
+    test = dataset_of(experiment.root, Layout(experiment.root).ingested("test"))
+    steps, stand_ins = [], {}
+    for config in experiment.attack.sets:
+        if _is_left(experiment, config, test):
+            step, stand_ins[config.name] = _measured(experiment, config, test)
+            steps.append(step)
+    make_work: partial[AttackWork] = partial(job.make_work, calibrations=stand_ins)  # type: ignore[call-arg]  # a partial of it
+    sampled = ShardJob(job.label, job.runs, make_work, job.gpu)
+    return [*steps, *shard_steps(sampled, experiment)]
+
+
+def _is_left(experiment: Experiment, config: NamedAttack, test: Dataset) -> bool:
+    if not needs_calibration(config):
+        return False
+    victim = attacked_of(experiment, config.victim, class_names(test)).identity
+    return calibrated(experiment, config, victim, test) is None
+
+
+def _measured(experiment: Experiment, config: NamedAttack, test: Dataset) -> tuple[StepEstimate, Calibration]:
+    resources, name = experiment.ray, Layout(experiment.root).calibration(config.name)
+    gpus = resources.gpus_per_actor if isinstance(method_of(config), Universal) else 0
+    return sample(_measure, experiment, config, test, name, cpus=resources.cpus_per_actor, gpus=gpus, item=name)
+
+
+def _measure(experiment: Experiment, config: NamedAttack, test: Dataset, name: str) -> tuple[StepEstimate, Calibration]:
+    bind(experiment.ray.cpus_per_actor)
+    device, method, budget = device_of(experiment.ray), method_of(config), budget_of(config)
+    seconds, images, size = 0.0, 0, 0
+    if budget.kind == "dissimilarity":
+        sample = test.read(test.parts[0]).slice(0, _SAMPLE)
+        start = time.monotonic()
+        radius = common_radius([sample], budget, test.storage.root)
+        seconds, images = (time.monotonic() - start) / sample.num_rows * test.rows, test.rows
+        budget = Budget(kind="l2", size=radius, space=budget.space)
+    if isinstance(method, Universal):
+        train = dataset_of(experiment.root, Layout(experiment.root).ingested("train"))
+        few = drawn(train, _TRAINED, experiment.seed).to(device)
+        victim = attacked_of(experiment, config.victim, class_names(test), device).victim
+        once = method.model_copy(update={"epochs": 1})
+        start = time.monotonic()
+        vector = once.train(victim, few, budget=budget, seed=experiment.seed)
+        each, trained = (time.monotonic() - start) / len(few), min(method.images, train.rows)
+        seconds, images, size = (
+            seconds + each * trained * method.epochs,
+            images + trained * method.epochs,
+            vector.nbytes,
+        )
+        method = method.with_vector(torch.zeros_like(vector))
+    # The vector's training ends early where it fools enough of its images.
+    step = StepEstimate(name, "images", images, images, size, seconds, workers=1, at_most=size > 0)
+    return step, Calibration(budget, method, None)
