@@ -6,6 +6,7 @@ universal vector of zeros.
 
 import time
 from functools import partial
+from typing import cast
 
 import torch
 
@@ -52,8 +53,8 @@ def attack_steps(experiment: Experiment) -> list[StepEstimate]:
         if _is_left(experiment, config, test):
             step, stand_ins[config.name] = _measured(experiment, config, test)
             steps.append(step)
-    make_work: partial[AttackWork] = partial(job.make_work, calibrations=stand_ins)  # type: ignore[call-arg]  # a partial of it
-    sampled = ShardJob(job.label, job.runs, make_work, job.gpu)
+    make_work = cast("partial[AttackWork]", job.make_work)
+    sampled = ShardJob(job.label, job.runs, partial(make_work, calibrations=stand_ins), job.gpu)
     return [*steps, *shard_steps(sampled, experiment)]
 
 
