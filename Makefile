@@ -11,7 +11,13 @@ CEPH_PROGRAMS := ceph ceph-mon ceph-osd monmaptool radosgw radosgw-admin
 CEPH_PACKAGES := radosgw ceph-mon ceph-osd
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: quickstart test test-all test-s3 test-slow ceph check format native-test clean
+# Tests that a processor's instruction set can change, and the caps that make this one a processor with AVX2 and no more.
+NUMERICAL := $(addprefix tests/,csc space attacks models defenses) \
+  $(addprefix --ignore=tests/,csc/test_fused.py models/test_checkpoint.py models/test_registry.py models/test_weights.py)
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell \
+  STL_RAY_MAX_CPU_ISA=avx2
+
+.PHONY: quickstart test test-all test-avx2 test-s3 test-slow ceph check format native-test clean
 
 quickstart: $(STAMP)
 	$(BIN)/stl-ray quickstart $(ARGS)
@@ -22,6 +28,9 @@ test: $(STAMP)
 # What .ci/run runs: the faults too.
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m "not slow and not gpu" $(ARGS)
+
+test-avx2: $(STAMP)
+	env $(AVX2) $(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(NUMERICAL) $(ARGS)
 
 test-s3: $(STAMP) ceph
 	$(BIN)/python -m pytest -m s3 $(ARGS)

@@ -130,15 +130,21 @@ def test_agrees_with_the_closed_form_for_one_faint_pixel_of_noise(space: QuasiNa
     assert (result.status == SolveStatus.CONVERGED).all()
 
 
-@pytest.mark.parametrize(("tier", "error"), [("default", 2e-2), ("reference", 1e-2), ("exact", 1e-3)])
+@pytest.mark.parametrize(("tier", "error"), [("default", 2e-2), ("reference", 1e-2), ("exact", 2 * 1e-5**0.5)])
 def test_agrees_with_the_exact_solve_for_one_bright_pixel_of_noise(
     space: QuasiNaturalSpace, tier: str, error: float
 ) -> None:
+    """Errors as a share of the image, as docs/solver.md promises them: T keeps little of a lone pixel.
+
+    Of the exact tier they are proved. The objective F is strongly convex in D z, so that a relative duality gap of 1e-5
+    leaves |D z - D z*|^2 <= 2 (F(z) - F(z*)) <= 2e-5 F(0) = 1e-5 |s|^2, for the expected z as well.
+    """
     space = replace(space.universal(), lmbda=0.05)
-    images = torch.zeros(1, 3, 32, 32)
-    images[0, 1, 5, 30] = 1
+    images = torch.zeros(8, 3, 32, 32)
+    for index, image in enumerate(images):
+        image[index % 3, 5 + 3 * index, 30 - 4 * index] = 1
     expected = space.project(images.double(), accuracy="exact")
     result = space.project(images, accuracy=tier)
-    assert expected.sparsity > 0
-    assert result.images.isfinite().all()
-    assert (result.images.double() - expected.images).norm() <= error * expected.images.norm()
+    assert (expected.sparsity > 0).all()
+    assert (result.status == SolveStatus.CONVERGED).all()
+    assert ((result.images.double() - expected.images).flatten(1).norm(dim=1) <= error).all()  # every image's norm is 1

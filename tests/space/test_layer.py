@@ -318,21 +318,22 @@ def _train(rank: int, space: QuasiNaturalSpace, images: Tensor, folder: str) -> 
     torch.distributed.destroy_process_group()
 
 
-def test_agrees_with_one_process_when_two_share_the_batch(
+def test_agrees_with_one_process_that_takes_both_halves_of_the_batch(
     space: QuasiNaturalSpace, natural_images: Tensor, tmp_path: Path
 ) -> None:
     images = natural_images[:4]
     torch.multiprocessing.start_processes(_train, args=(space, images, str(tmp_path)), nprocs=2, start_method="fork")
     model = defended(space)
-    whole = images.clone().requires_grad_()
-    model(whole).logsumexp(1).mean().backward()
-    for rank in range(2):
+    halves = [images[rank::2].clone().requires_grad_() for rank in range(2)]
+    # Not the whole batch at once: the head's convolutions round by its size, and conjugate gradients amplify that.
+    for half in halves:
+        (model(half).logsumexp(1).mean() / 2).backward()
+    for rank, half in enumerate(halves):
         own, *parameters = torch.load(tmp_path / f"{rank}.pt")
-        assert whole.grad is not None
-        slack = 1e-3 * float(whole.grad.abs().max())
-        torch.testing.assert_close(own / 2, whole.grad[rank::2], rtol=0, atol=slack)
+        assert half.grad is not None
+        assert torch.equal(own / 2, half.grad)
         for theirs, ours in zip(parameters, model.parameters(), strict=True):
-            torch.testing.assert_close(theirs, ours.grad, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(theirs, ours.grad, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("gradient", ["exact", "none"])
