@@ -43,25 +43,17 @@ class ArrowFiles:
 
     def names(self, folder: str) -> list[str]:
         """Sorted names of the files and folders in a folder."""
-        selector = fs.FileSelector(self._place(folder), allow_not_found=True)
-        with self._explained(folder):
-            return sorted(entry.base_name for entry in self._files.get_file_info(selector))
+        return sorted(entry.base_name for entry in self._selected(folder, recursive=False))
 
-    def folders(self, folder: str) -> list[str]:
-        """Those of the names that are folders."""
-        selector = fs.FileSelector(self._place(folder), allow_not_found=True)
-        with self._explained(folder):
-            entries = self._files.get_file_info(selector)
-        return sorted(entry.base_name for entry in entries if entry.type == fs.FileType.Directory)
+    def entries(self, folder: str) -> tuple[list[str], list[FileInfo]]:
+        """Sorted names of the folders in a folder, and its files."""
+        found = self._selected(folder, recursive=False)
+        folders = sorted(entry.base_name for entry in found if entry.type == fs.FileType.Directory)
+        return folders, self._infos(found)
 
     def walk(self, folder: str) -> Iterator[FileInfo]:
         """Every file below a folder, in the order of their paths."""
-        selector = fs.FileSelector(self._place(folder), allow_not_found=True, recursive=True)
-        with self._explained(folder):
-            entries = [entry for entry in self._files.get_file_info(selector) if entry.type == fs.FileType.File]
-        skipped = len(self._place("").rstrip("/")) + 1
-        for entry in sorted(entries, key=lambda entry: entry.path):
-            yield FileInfo(entry.path[skipped:], entry.size, str(entry.mtime_ns))
+        yield from self._infos(self._selected(folder, recursive=True))
 
     def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
         """The bytes of a file from `start`, all when `length` is None."""
@@ -104,6 +96,16 @@ class ArrowFiles:
 
     def _place(self, path: str) -> str:
         return joined(_opened(self.root)[1], path)
+
+    def _selected(self, folder: str, *, recursive: bool) -> list[fs.FileInfo]:
+        selector = fs.FileSelector(self._place(folder), allow_not_found=True, recursive=recursive)
+        with self._explained(folder):
+            return list(self._files.get_file_info(selector))
+
+    def _infos(self, found: list[fs.FileInfo]) -> list[FileInfo]:
+        skipped = len(self._place("").rstrip("/")) + 1
+        files = sorted((entry for entry in found if entry.type == fs.FileType.File), key=lambda entry: entry.path)
+        return [FileInfo(entry.path[skipped:], entry.size, str(entry.mtime_ns)) for entry in files]
 
     @contextmanager
     def _explained(self, path: str) -> Iterator[None]:

@@ -26,13 +26,15 @@ class FileInfo:
 
     Attributes:
         path: relative to the storage's root.
-        size: in bytes.
+        size: in bytes; -1 for a symbolic link that leads to no file.
         stamp: another one when the content is another (time of change, or ETag).
+        leads_to: the real folder behind a symbolic link that is not followed; None for everything else.
     """
 
     path: str
     size: int
     stamp: str
+    leads_to: str | None = None
 
 
 class Files(Protocol):
@@ -50,8 +52,8 @@ class Files(Protocol):
         """Sorted names of the finished files and the folders in a folder; empty where there is none."""
         ...
 
-    def folders(self, folder: str) -> list[str]:
-        """Those of the names that are folders."""
+    def entries(self, folder: str) -> tuple[list[str], list[FileInfo]]:
+        """Sorted names of the folders in a folder, and its finished files."""
         ...
 
     def walk(self, folder: str) -> Iterator[FileInfo]:
@@ -136,12 +138,17 @@ class Storage:
         """Sorted names of the finished files and the folders in a folder; empty where there is no such folder."""
         return self.files.names(folder)
 
-    def folders(self, folder: str = "") -> list[str]:
-        """Those of the names that are folders."""
-        return self.files.folders(folder)
+    def entries(self, folder: str = "") -> tuple[list[str], list[FileInfo]]:
+        """Sorted names of the folders in a folder, and its finished files; links as in `walk`."""
+        return self.files.entries(folder)
 
     def walk(self, folder: str = "") -> Iterator[FileInfo]:
-        """Every finished file below a folder, in the order of their paths, a page in memory at a time."""
+        """Every finished file below a folder, in the order of their paths, a page in memory at a time.
+
+        On a disk symbolic links are followed, and every real folder is entered once: a link to a folder that lies below
+        the root, that holds the link, or that was entered before comes as a file of size -1 with `leads_to`. A link
+        whose target is gone has size -1 too.
+        """
         return self.files.walk(folder)
 
     def size(self, path: str) -> int:

@@ -1,7 +1,8 @@
-"""Files on a local or shared disk: write, fsync, rename."""
+"""Files on a local or shared disk: write, fsync, rename; and walks, which no cycle of symbolic links leads astray."""
 
 import errno
 import os
+import posixpath
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,37 +32,21 @@ class LocalFiles:
 
     def names(self, folder: str) -> list[str]:
         """Sorted names of the finished files and the folders in a folder; empty where there is none."""
-        place = self.root / folder
-        with _explained(place):
-            if not place.is_dir():
-                return []
-            return sorted(name for name in os.listdir(place) if not name.startswith(UNFINISHED))  # noqa: PTH208
+        if not self._is_folder(folder):
+            return []
+        with _explained(self.root / folder):
+            return sorted(name for name in os.listdir(self.root / folder) if not name.startswith(UNFINISHED))  # noqa: PTH208
 
-    def folders(self, folder: str) -> list[str]:
-        """Those of the names that are folders."""
-        place = self.root / folder
-        with _explained(place):
-            return sorted(entry.name for entry in os.scandir(place) if entry.is_dir()) if place.is_dir() else []
+    def entries(self, folder: str) -> tuple[list[str], list[FileInfo]]:
+        """Sorted names of the folders in a folder, and its finished files; none where there is no such folder."""
+        found = list(_Walk(self.root, folder).level(folder)) if self._is_folder(folder) else []
+        folders = (posixpath.basename(path) for path, info in found if info is None)
+        return sorted(folders), [info for _, info in found if info is not None]
 
     def walk(self, folder: str) -> Iterator[FileInfo]:
-        """Every finished file below a folder, in the order of their paths; a link whose target is gone has size -1."""
-        place = self.root / folder
-        with _explained(place):
-            if not place.is_dir():
-                return
-            # As an object store sorts them, where the slash is a letter like any other.
-            entries = sorted(os.scandir(place), key=lambda entry: entry.name + "/" * entry.is_dir())
-        prefix = f"{folder}/" if folder else ""
-        for entry in entries:
-            if entry.is_dir():
-                yield from self.walk(f"{prefix}{entry.name}")
-            elif not entry.name.startswith(UNFINISHED):
-                try:
-                    status = entry.stat()
-                except FileNotFoundError:
-                    yield FileInfo(f"{prefix}{entry.name}", -1, "missing")
-                else:
-                    yield FileInfo(f"{prefix}{entry.name}", status.st_size, str(status.st_mtime_ns))
+        """Every finished file below a folder, in the order of their paths."""
+        if self._is_folder(folder):
+            yield from _Walk(self.root, folder).below(folder)
 
     def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
         """The bytes of a file from `start`, all when `length` is None."""
@@ -91,6 +76,10 @@ class LocalFiles:
         with _explained(self.root / path):
             (self.root / path).unlink(missing_ok=True)
 
+    def _is_folder(self, path: str) -> bool:
+        with _explained(self.root / path):
+            return (self.root / path).is_dir()
+
     def _publish(self, path: str, data: bytes, move: Callable[[Path, Path], object]) -> None:
         final = self.root / path
         temporary = final.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")
@@ -105,6 +94,80 @@ class LocalFiles:
             finally:
                 temporary.unlink(missing_ok=True)
             _sync_folder(final.parent)
+
+
+class _Walk:
+    """One walk, which enters every real folder once.
+
+    It follows a link to a file, and to a folder elsewhere. It does not follow a link to a folder below the root, which
+    has a path of its own there; to a folder above the link, which holds the link; or to a folder that it was in before.
+
+    Args:
+        root: of the storage.
+        folder: where the walk begins, relative to the root.
+    """
+
+    def __init__(self, root: Path, folder: str) -> None:
+        parts = Path(folder).parts
+        self._root = root
+        # The real folders on the way from the root to the folder at hand.
+        self._trail = [os.path.realpath(root.joinpath(*parts[:depth])) for depth in range(len(parts) + 1)]
+        self._entered = {self._trail[-1]}
+
+    def below(self, folder: str) -> Iterator[FileInfo]:
+        """The files below a folder, in the order of their paths."""
+        for path, info in self.level(folder):
+            if info is not None:
+                yield info
+                continue
+            self._trail.append(os.path.realpath(self._root / path))
+            self._entered.add(self._trail[-1])
+            yield from self.below(path)
+            self._trail.pop()
+
+    def level(self, folder: str) -> Iterator[tuple[str, FileInfo | None]]:
+        """The paths in the folder at hand, each with its file; with None for a folder to enter."""
+        place = self._root / folder
+        prefix = f"{folder}/" if folder else ""
+        with _explained(place):
+            with os.scandir(place) as scanned:
+                entries = [(entry, _is_folder(entry)) for entry in scanned]
+            # As an object store sorts them, where the slash is a letter like any other.
+            for entry, is_folder in sorted(entries, key=lambda pair: pair[0].name + "/" * pair[1]):
+                path = prefix + entry.name
+                if is_folder:
+                    real = os.path.realpath(entry.path)
+                    again = real in self._entered or (entry.is_symlink() and self._has_a_path(real))
+                    yield path, FileInfo(path, -1, "a link that is not followed", real) if again else None
+                elif not entry.name.startswith(UNFINISHED):
+                    yield path, _file_info(entry, path)
+
+    def _has_a_path(self, real: str) -> bool:
+        """Whether a real folder lies below the root, or holds the folder at hand."""
+        return _within(real, self._trail[0]) or any(_within(step, real) for step in self._trail)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno in _NOTHING_THERE:
+            return False
+        raise
+
+
+def _file_info(entry: os.DirEntry[str], path: str) -> FileInfo:
+    try:
+        status = entry.stat()
+    except OSError as error:
+        if error.errno in _NOTHING_THERE:
+            return FileInfo(path, -1, "missing")
+        raise
+    return FileInfo(path, status.st_size, str(status.st_mtime_ns))
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder.rstrip('/')}/")
 
 
 class _TakenError(Exception):
@@ -136,7 +199,10 @@ _EXPLANATIONS = {
     errno.ENOENT: "there is no such file",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.EEXIST: "a part of the path is a file, not a folder",
+    errno.ELOOP: "a symbolic link that leads to itself",
 }
+# What a link is asked for whose target is gone, is the link itself, or lies where this process may not look.
+_NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES}
 
 
 @contextmanager

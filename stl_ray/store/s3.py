@@ -94,20 +94,20 @@ class S3Files:
             found |= {entry["Prefix"][len(prefix) : -1] for entry in page.get("CommonPrefixes", ())}
         return sorted(found - {""})
 
-    def folders(self, folder: str) -> list[str]:
-        """Those of the names that are folders."""
+    def entries(self, folder: str) -> tuple[list[str], list[FileInfo]]:
+        """Sorted names of the folders in a folder, and its objects."""
         prefix = self._prefix(folder)
-        pages = self._pages(folder, prefix, Delimiter="/")
-        found = {entry["Prefix"][len(prefix) : -1] for page in pages for entry in page.get("CommonPrefixes", ())}
-        return sorted(found - {""})
+        folders: list[str] = []
+        files: list[FileInfo] = []
+        for page in self._pages(folder, prefix, Delimiter="/"):
+            folders += [entry["Prefix"][len(prefix) : -1] for entry in page.get("CommonPrefixes", ())]
+            files += self._infos(page)
+        return sorted(set(folders) - {""}), files
 
     def walk(self, folder: str) -> Iterator[FileInfo]:
         """Every object below a folder, in the order of their keys."""
-        skipped = len(self._prefix(""))
         for page in self._pages(folder, self._prefix(folder)):
-            for entry in page.get("Contents", ()):
-                if not entry["Key"].endswith("/"):  # some tools mark folders so
-                    yield FileInfo(entry["Key"][skipped:], entry["Size"], entry["ETag"].strip('"'))
+            yield from self._infos(page)
 
     def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
         """The bytes of an object from `start`, all when `length` is None."""
@@ -185,6 +185,13 @@ class S3Files:
     def _prefix(self, folder: str) -> str:
         key = self._key(folder)
         return f"{key}/" if key else ""
+
+    def _infos(self, page: dict[str, Any]) -> Iterator[FileInfo]:
+        """The objects of a page of a listing."""
+        skipped = len(self._prefix(""))
+        for entry in page.get("Contents", ()):
+            if not entry["Key"].endswith("/"):  # some tools mark folders so
+                yield FileInfo(entry["Key"][skipped:], entry["Size"], entry["ETag"].strip('"'))
 
     def _pages(self, folder: str, prefix: str, **options: Any) -> Iterator[dict[str, Any]]:
         """The pages of a listing; each is asked for until it comes."""

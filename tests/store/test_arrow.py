@@ -23,6 +23,8 @@ def test_roundtrip_bytes_names_and_ranges(files):
     assert files.names("a") == ["b", "c"]
     assert files.names("nowhere") == []
     assert [file.path for file in files.walk("")] == ["a/b", "a/c/d"]
+    assert files.entries("a") == (["c"], [file for file in files.walk("") if file.path == "a/b"])
+    assert files.entries("nowhere") == ([], [])
     assert files.create("new", b"1")
     assert not files.create("new", b"2")
     assert files.read("new") == b"1"

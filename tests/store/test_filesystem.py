@@ -17,6 +17,18 @@ def test_roundtrip_bytes_and_names(tmp_path):
     assert storage.names("nowhere") == []
 
 
+def test_identity_folders_by_name_and_files_by_path(tmp_path):
+    storage = Storage.open(str(tmp_path))
+    for path in ("b/1", "b c/1", "a", "b.d/1", "z/.tmp-1"):
+        storage.write(path, path.encode())
+    folders, files = storage.entries()
+    assert folders == ["b", "b c", "b.d", "z"]
+    assert [(file.path, file.size) for file in files] == [("a", 1)]
+    assert [file.path for file in storage.walk()] == ["a", "b c/1", "b.d/1", "b/1"]
+    assert [file.path for file in storage.walk("b c")] == ["b c/1"]
+    assert (storage.entries("nowhere"), list(storage.walk("nowhere"))) == (([], []), [])
+
+
 def test_invariant_create_publishes_once(tmp_path):
     storage = Storage.open(str(tmp_path))
     assert storage.create("record", b"first")

@@ -34,6 +34,8 @@ def test_roundtrip_bytes_names_and_ranges(storage):
     assert storage.names("nowhere") == []
     assert [file.path for file in storage.walk()] == ["top", "x/folder/z", "x/y.bin"]
     assert [(file.path, file.size) for file in storage.walk("x")] == [("x/folder/z", 0), ("x/y.bin", 10)]
+    assert storage.entries("x") == (["folder"], [file for file in storage.walk("x") if file.path == "x/y.bin"])
+    assert storage.entries("nowhere") == ([], [])
     assert storage.exists("x")
     assert storage.exists("x/y.bin")
     assert not storage.exists("x/y")

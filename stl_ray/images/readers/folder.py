@@ -1,7 +1,8 @@
 """A folder with one sub-folder per class, as torchvision's ImageFolder reads it.
 
 Classes are the sub-folders, sorted by name; images are the files below them with an image's extension, hidden ones
-excepted. Classes take turns, so that every limit and every shard is about balanced.
+excepted. Links are followed to files and to folders elsewhere, but not to folders of the same source or above it, whose
+images have a path and a class already. Classes take turns, so that every limit and every shard is about balanced.
 
 The listing of a million images is put in order by SQLite, in a file of its own that nobody else sees: what is in memory
 are the classes that are being listed, as Arrow columns, 60 bytes an image.
@@ -57,7 +58,7 @@ class FolderReader:
         Raises:
             InputError: there is no such folder, or it has no sub-folders.
         """
-        names = [name for name in self.storage.folders() if not _hidden(name)]
+        names = [name for name in self.storage.entries()[0] if not _hidden(name)]
         if not names and not self.storage.exists(""):
             raise InputError("there is no such folder", item=self.storage.root)
         if not names:
@@ -112,7 +113,8 @@ class FolderReader:
     def _listing(self, class_name: str) -> Listing:
         """Sorted paths below the class's folder, and stamps, of a class's images; no more than the limit."""
         skipped = len(class_name) + 1
-        files = islice((file for file in self.storage.walk(class_name) if is_image(file.path[skipped:])), self.limit)
+        found = (file for file in self.storage.walk(class_name) if file.leads_to is None)
+        files = islice((file for file in found if is_image(file.path[skipped:])), self.limit)
         paths, stamps = [_NONE], [_NONE]
         while rows := list(islice(files, _ROWS)):
             names = [file.path[skipped:] for file in rows]

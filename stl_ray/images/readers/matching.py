@@ -68,7 +68,9 @@ def _wild(path: str) -> bool:
 
 
 def _expanded(storage: Storage, parts: list[str], folder: str = "") -> Iterator[str]:
-    names = [name for name in storage.names(folder) if fnmatchcase(name, parts[0]) and not name.startswith(".")]
+    # Only in what is to be entered does it matter which names are folders, and where links lead.
+    names = storage.entries(folder)[0] if parts[1:] else storage.names(folder)
     for name in names:
-        path = posixpath.join(folder, name)
-        yield from _expanded(storage, parts[1:], path) if parts[1:] else [path]
+        if fnmatchcase(name, parts[0]) and not name.startswith("."):
+            path = posixpath.join(folder, name)
+            yield from _expanded(storage, parts[1:], path) if parts[1:] else [path]

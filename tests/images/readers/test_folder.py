@@ -64,8 +64,8 @@ def test_invariant_shards_and_limit(tree):
 class Names(Storage):
     """Forty classes of a thousand images, of which there are only the names."""
 
-    def folders(self, folder=""):
-        return [f"class-{label:02d}" for label in range(40)]
+    def entries(self, folder=""):
+        return [f"class-{label:02d}" for label in range(40)], []
 
     def walk(self, folder=""):
         for number in range(1000):
@@ -118,6 +118,28 @@ def test_refuses_one_file_and_keeps_the_others(tree):
         "z/3.png": QuarantineReason.MISSING_IMAGE,
     }
     assert all((image.data is None) == (image.problem is not None) for image in images)
+
+
+@pytest.mark.parametrize("limit", [None, 6])
+def test_invariant_links_to_folders_give_no_image_twice_and_none_another_class(tree, tmp_path_factory, limit):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "5.png").write_bytes(IMAGE)
+    before = [(image.id, image.label) for image in read(reader(tree, limit))]
+    links = {
+        "b/up": "..",
+        "b/deep/itself.png": ".",
+        "b/other": "../z",
+        "z/to": "../b/deep",
+        "b/deep/top": "/",
+        "bb": "b",
+    }
+    for link, target in links.items():
+        (tree / link).symlink_to(target)
+    assert reader(tree).class_names == ["a c", "b", "z"]
+    assert [(image.id, image.label) for image in read(reader(tree, limit))] == before
+    (elsewhere / "back").symlink_to(tree)
+    (tree / "a c" / "more").symlink_to(elsewhere)
+    assert {image.id for image in read(reader(tree))} == {name for name, _ in before} | {"a c/more/5.png"}
 
 
 def test_refuses_missing_and_empty_folders(tmp_path):

@@ -242,3 +242,20 @@ def test_agrees_with_the_shared_datasets(shared_data):
     images = list(cifar.read(plan[-1].source))
     assert len(images) == 50 and all(image.problem is None for image in images)
     assert images[0].id == "train-10000"
+
+
+def test_invariant_a_pattern_takes_no_file_twice_by_a_link(dataset):
+    (dataset / "c").mkdir()
+    write(dataset / "c" / "c.parquet", rows(["c0"]))
+    for link, target in {"c/up": "..", "d": "c", "c/again": ".", "gone": "nowhere", "round": "round"}.items():
+        (dataset / link).symlink_to(target)
+    assert [image.id for image in read(reader(dataset / "*" / "*.parquet"))] == ["c0"]
+    with pytest.raises(InputError, match="no Parquet files"):
+        read(reader(dataset / "*" / "*" / "*.parquet"))
+
+
+@pytest.mark.parametrize("target", ["nowhere", "x.parquet"])
+def test_refuses_a_link_that_leads_to_no_file_by_name(dataset, target):
+    (dataset / "x.parquet").symlink_to(target)
+    with pytest.raises(InputError, match=r"x\.parquet: there is no such file"):
+        read(reader(dataset))
