@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stl_ray.cli.jobs import JOBS
 from stl_ray.cli.tables import columns
 from stl_ray.config import Experiment, load_experiment
+from stl_ray.runtime.signals import INTERRUPTED
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -95,7 +96,7 @@ def _submit(options: argparse.Namespace) -> int:
         follow(client, job.name, _say, skip=job.skip)
     except KeyboardInterrupt:
         _say(f"\nno longer followed, the job goes on; the same command follows it again; {cancelling}")
-        return 130
+        return INTERRUPTED
     _say(f"{job.name} succeeded")
     return 0
 

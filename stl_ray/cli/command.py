@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from stl_ray import __version__
 from stl_ray.cli import cluster, jobs, roots, spaces
 from stl_ray.errors import ConfigError, InputError, StlRayError
+from stl_ray.runtime.signals import INTERRUPTED, interruptible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
     options = parser().parse_args(arguments)
     try:
-        return int(options.function(options))
+        with interruptible():
+            return int(options.function(options))
     except (ConfigError, InputError) as error:
         print(f"stl-ray: {error}", file=sys.stderr)
         return 2
@@ -26,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("stl-ray: interrupted; run the same command again to continue", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,12 +1,14 @@
 """RUNTIME: the machinery on Ray, which knows no job.
 
 session          join or start a Ray, leave what was found running
+signals          Ctrl-C and SIGTERM
 shard_runner     plan -> Ray Data actors -> receipts -> manifest
 shard_actor      the actor that makes shards
 shard_task       what a job does with a shard
 concurrency      whose turn it is to compute in an actor with several shards in hand, and by how many threads
 bisection        finding the row that kills its worker
-ray_train        Ray Train: workers, checkpoints, several trainings side by side
+side_by_side     long pieces of work, each driven by a Ray task, so that the driver needs no threads
+ray_train        Ray Train: workers, checkpoints
 progress         a bar on a terminal, a line every 10 s elsewhere
 progress_actor   on which workers post what they do
 ray_metrics      the progress as Ray's metrics

@@ -48,6 +48,7 @@ class JobProgress:
         self._start = time.monotonic()
         self._recent: deque[tuple[float, int]] = deque([(self._start, done)])
         self._look: Callable[[], int] | None = None
+        self._asking = threading.Lock()
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
         self._over = threading.Event()
@@ -69,6 +70,9 @@ class JobProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
+        # A question to Ray that outlived the session would join the cluster again, or start another one.
+        with self._asking:
+            self._look = None
         self._thread.join(_TICK_S)
         self.in_flight = None
         self._meters.show({**self.snapshot(), "in_flight": 0, "rate_now": 0})
@@ -165,7 +169,9 @@ class JobProgress:
                 self._print()
 
     def _ask(self) -> None:
-        if self._look is not None:
+        with self._asking:
+            if self._look is None:
+                return
             try:
                 self.in_flight = self._look()
             except Exception:  # noqa: BLE001

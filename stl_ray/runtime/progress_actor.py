@@ -1,8 +1,6 @@
 """A board on which workers post what they do, and from which the driver draws its progress."""
 
-import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -11,8 +9,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from stl_ray.errors import StlRayError
 from stl_ray.runtime.progress import JobProgress
-
-_POLL_S = 0.5
 
 
 class Board:
@@ -82,18 +78,23 @@ def make_board() -> Any:
     )
 
 
-def watch(board: Any, progress: JobProgress, finished: Callable[[], bool]) -> None:
-    """Draw what is posted until `finished` says so."""
-    known: dict[str, int] = {}
-    while True:
-        over = finished()
+class Posts:
+    """What is posted to a board, for the driver that draws it.
+
+    Args:
+        board: handle of `make_board`.
+    """
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+        self._known: dict[str, int] = {}
+
+    def draw(self, progress: JobProgress) -> None:
+        """Count what was posted since the last call."""
         try:
-            units, reached, note = ray.get(board.take.remote())
+            units, reached, note = ray.get(self._board.take.remote())
         except RayActorError:  # its node is gone; the work goes on
-            units, reached, note = 0, {}, ""
-        units += sum(reached[name] - known.get(name, 0) for name in reached)
-        known |= reached
-        progress.advance(units, note=note)
-        if over:
             return
-        time.sleep(_POLL_S)
+        units += sum(reached[name] - self._known.get(name, 0) for name in reached)
+        self._known |= reached
+        progress.advance(units, note=note)

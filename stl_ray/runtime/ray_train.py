@@ -1,4 +1,4 @@
-"""Ray Train for the stages that train: workers, started again when one dies, and several trainings side by side.
+"""Ray Train for the jobs that train: workers, started again when one dies.
 
 A checkpoint is one file in the training's folder, replaced after every epoch: the state as safetensors, the rows of the
 epochs so far in its metadata. Ray Train does not write it: pyarrow's copy_files, by which it would, does not say when
@@ -11,7 +11,6 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +21,6 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from stl_ray.errors import StlRayError, StorageError, TrainingError
-from stl_ray.runtime.progress import JobProgress
-from stl_ray.runtime.progress_actor import watch
 from stl_ray.runtime.session import require_places
 from stl_ray.store import Storage
 from stl_ray.store.filesystem import canonical_json
@@ -162,19 +159,6 @@ def _cause(error: Exception) -> str:
     """The last line of what the worker raised, which is its own message."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__
-
-
-def fit_all(fits: Sequence[Callable[[], None]], at_once: int, board: Any, progress: JobProgress) -> None:
-    """Run trainings side by side and draw what they post to the board; what one of them raises."""
-    pool = ThreadPoolExecutor(min(at_once, len(fits)))
-    futures: list[Future[None]] = [pool.submit(one) for one in fits]
-    try:
-        watch(board, progress, lambda: not wait(futures, timeout=0).not_done)
-        for future in futures:
-            future.result()
-    finally:
-        # An interrupt must not wait for the trainings that run, let alone for those that are queued.
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def place() -> tuple[int, int]:

@@ -10,6 +10,7 @@ from ray.data import DataContext
 
 from stl_ray.config import RayConfig
 from stl_ray.errors import ConfigError
+from stl_ray.runtime.signals import keep_handlers
 
 # Only shard rows and weights travel; images never go through the object store.
 _LOCAL_OBJECT_STORE = 512 * 1024 * 1024
@@ -35,6 +36,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
             logging_level=logging.ERROR,
             object_store_memory=_LOCAL_OBJECT_STORE,
         )
+    keep_handlers()
     _prepare_ray_data()
     try:
         yield

@@ -5,7 +5,7 @@ from ray.exceptions import RayActorError
 from stl_ray.errors import TrainingError
 from stl_ray.runtime import progress_actor
 from stl_ray.runtime.progress import JobProgress
-from stl_ray.runtime.progress_actor import Board, watch
+from stl_ray.runtime.progress_actor import Board, Posts
 
 
 def test_identity_what_is_reached_counts_once_and_goes_back():
@@ -34,9 +34,9 @@ def test_invariant_the_driver_counts_what_is_reached_once_though_the_board_forge
         return answer
 
     monkeypatch.setattr(progress_actor.ray, "get", get)
-    monkeypatch.setattr(progress_actor, "_POLL_S", 0)
-    progress = JobProgress("train", 100)
-    watch(MagicMock(), progress, lambda: len(answers) == 1)
+    progress, posts = JobProgress("train", 100), Posts(MagicMock())
+    while answers:
+        posts.draw(progress)
     assert progress.done == 3 + 40 + 6
 
 

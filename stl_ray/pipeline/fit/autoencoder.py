@@ -15,7 +15,8 @@ from stl_ray.pipeline.fit.thumbnails import load_thumbnails
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.progress import JobProgress
 from stl_ray.runtime.progress_actor import make_board
-from stl_ray.runtime.ray_train import HISTORY, Workers, fit, fit_all, place, report, resume
+from stl_ray.runtime.ray_train import HISTORY, Workers, fit, place, report, resume
+from stl_ray.runtime.side_by_side import run_side_by_side
 from stl_ray.space import Autoencoder
 from stl_ray.space.pretrained import load_autoencoder, save_autoencoder
 from stl_ray.store import Dataset, Layout, Storage, require_same
@@ -105,7 +106,7 @@ def _train(experiment: Experiment, thumbnails: Dataset) -> None:
         board = make_board()
         settings = {"experiment": experiment, "thumbnails": thumbnails, "identity": identity, "board": board}
         training = partial(fit, _work, settings, workers, name="autoencoder", storage=_storage(experiment))
-        fit_all([training], 1, board, progress)
+        run_side_by_side([training], 1, board, progress)
         progress.complete()
 
 

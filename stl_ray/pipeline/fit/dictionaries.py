@@ -1,12 +1,11 @@
 """fit/dictionaries: one dictionary for all images and one for each cluster, learned side by side.
 
-Every few iterations a checkpoint is written; what is there is gone on with.
+Learning resumes from the latest checkpoint, one of which is written every few iterations.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from threading import Event
 from typing import Any
 
 import torch
@@ -17,10 +16,11 @@ from stl_ray.csc import Dictionary
 from stl_ray.csc.learning import learn, partition
 from stl_ray.pipeline.fit.block_workers import BlockRows, RayCrew
 from stl_ray.pipeline.inputs import with_solver
+from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.progress import JobProgress
 from stl_ray.runtime.progress_actor import make_board
-from stl_ray.runtime.ray_train import fit_all
 from stl_ray.runtime.session import device_of, require_places
+from stl_ray.runtime.side_by_side import run_side_by_side
 from stl_ray.store import Dataset, Layout, Storage, load_artifact, require_same, save_artifact
 from stl_ray.store.filesystem import canonical_json
 from stl_ray.store.shards import sha256
@@ -64,13 +64,10 @@ def run(
         at_once = min(places, len(missing))
         total = config.iterations * len(learnings)
         done = config.iterations * (len(learnings) - len(missing))
-        stop = Event()
         with JobProgress("fit dictionaries", total, unit="iterations", done=done) as progress:
             board = make_board()
-            try:
-                fit_all([partial(one.run, places // at_once, board, stop) for one in missing], at_once, board, progress)
-            finally:
-                stop.set()
+            works = [partial(_learn, one, places // at_once, board) for one in missing]
+            run_side_by_side(works, at_once, board, progress)
     return {learning.name: learning.load() for learning in learnings}
 
 
@@ -81,6 +78,12 @@ def places_of(resources: RayConfig) -> int:
         return wanted
     fit = require_places(wanted or 1, cpus=resources.cpus_per_actor, gpus=resources.gpus_per_actor, key="ray.actors")
     return wanted or fit
+
+
+def _learn(learning: "_Learning", workers: int, board: Any) -> None:
+    """Learn one dictionary in a process of its own, whose updates of the filters take one worker's threads."""
+    bind(learning.experiment.ray.cpus_per_actor)
+    learning.run(workers, board)
 
 
 @dataclass(frozen=True)
@@ -134,8 +137,8 @@ class _Learning:
         dictionary = Dictionary(filters, meta["lmbda"], meta["norm"])
         return LearnedDictionary(dictionary, meta["curve"], len(self.learn), len(self.holdout))
 
-    def run(self, workers: int, board: Any, stop: Event) -> None:
-        """Learn it with as many workers, from its last checkpoint on, unless told to stop."""
+    def run(self, workers: int, board: Any) -> None:
+        """Learn it with as many workers, from its last checkpoint on."""
         config = self.experiment.fit.dictionary
         blocks, holdout = (
             [BlockRows(tuple(places[index] for index in part)) for part in partition(len(places), config.block)]
@@ -148,8 +151,6 @@ class _Learning:
         ) as crew:
             steps = learn(crew, config, seed=self.experiment.seed, name=self.name, curve=tuple(curve), state=state)
             for step in steps:
-                if stop.is_set():
-                    return
                 curve.append(step.row())
                 state = step.state()
                 board.post.remote(1, f"{self.name} iteration {step.iteration}: {step.holdout_objective:.4g}")

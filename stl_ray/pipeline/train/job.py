@@ -28,12 +28,12 @@ from stl_ray.runtime.ray_train import (
     checkpoint_of,
     checkpoints,
     fit,
-    fit_all,
     leaving,
     place,
     report,
     resume,
 )
+from stl_ray.runtime.side_by_side import run_side_by_side
 from stl_ray.store import Dataset, Layout, Storage, require_same
 from stl_ray.store.lease import held
 from stl_ray.training import (
@@ -135,7 +135,7 @@ def _fit_all(experiment: Experiment, pending: list[Training], progress: JobProgr
         )
         for training in pending
     ]
-    fit_all(fits, at_once, board, progress)
+    run_side_by_side(fits, at_once, board, progress)
 
 
 def _work(settings: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """Who holds the images of a dictionary, and what is left by a learning that is killed; without Ray."""
 
 import json
+from contextlib import nullcontext
 from functools import partial
-from threading import Event
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -152,7 +152,7 @@ def test_agrees_with_learning_in_one_process(prepared, iterations, method):
     # Those of one size, as a batch has it.
     places = [[place for place in part if place < 12] for part in (LEARN, HOLDOUT)]
     learning = learning_of(experiment, dataset, "cluster_0", *places)
-    learning.run(1, board_of(), Event())
+    learning.run(1, board_of())
     (images, ids), (holdout, holdout_ids) = (images_at(dataset, part) for part in places)
     batches = torch.stack(images), torch.stack(holdout)
     config, seed = experiment.fit.dictionary, experiment.seed
@@ -195,7 +195,7 @@ def test_invariant_killed_between_any_two_writes_it_goes_on_to_the_same_bytes(pr
     learning = learning_of(experiment, dataset)
     with pytest.MonkeyPatch.context() as patch:
         operations = dying_before(patch, -1)
-        learning.run(1, board_of(), Event())
+        learning.run(1, board_of())
     expected = files_of(learning)
     assert set(expected) == {"dictionary.json", "dictionary.safetensors"}
     # Two checkpoints of two files each, the deletion of both, and the dictionary.
@@ -205,13 +205,13 @@ def test_invariant_killed_between_any_two_writes_it_goes_on_to_the_same_bytes(pr
             learning._storage.delete(name)
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
             dying_before(patch, count)
-            learning.run(1, board_of(), Event())
+            learning.run(1, board_of())
         before = operations[:count]
         assert learning.done() == ("write dictionary.json" in before)
         if learning.done():
             continue
         iterations.clear()
-        learning.run(1, board_of(), Event())
+        learning.run(1, board_of())
         # No more than the iterations since the last checkpoint are done again.
         assert iterations == [5 - 2 * sum(f"write checkpoint-0000{n}.json" in before for n in (2, 4))], before
         assert files_of(learning) == expected, before
@@ -219,25 +219,26 @@ def test_invariant_killed_between_any_two_writes_it_goes_on_to_the_same_bytes(pr
 
 def test_invariant_a_learning_that_is_stopped_goes_on_from_its_checkpoint(prepared, iterations):
     experiment, dataset = prepared()
-    learning, stop, posted = learning_of(experiment, dataset), Event(), []
+    learning, posted = learning_of(experiment, dataset), []
 
     def stop_after_five(units):
         posted.append(units)
         if sum(posted) == 5:
-            stop.set()
+            raise KilledError
 
-    learning.run(1, board_of(stop_after_five), stop)
+    with pytest.raises(KilledError):
+        learning.run(1, board_of(stop_after_five))
     assert sorted(files_of(learning)) == ["checkpoint-00004.json", "checkpoint-00004.safetensors"]
     iterations.clear()
     posted.clear()
-    learning.run(1, board_of(posted.append), Event())
+    learning.run(1, board_of(posted.append))
     assert iterations == [3] and posted[0] == 4 and sum(posted) == 7
     assert [row["iteration"] for row in learning.load().curve] == list(range(1, 8))
 
 
 def test_identity_a_learning_that_converges_counts_all_its_iterations(prepared, iterations):
     learning, posted = learning_of(*prepared(tolerance=1.0)), []
-    learning.run(1, board_of(posted.append), Event())
+    learning.run(1, board_of(posted.append))
     assert iterations == [6] and sum(posted) == 7
     assert learning.load().curve[-1]["converged"]
 
@@ -245,9 +246,14 @@ def test_identity_a_learning_that_converges_counts_all_its_iterations(prepared, 
 @pytest.mark.parametrize("finished", [True, False])
 def test_refuses_to_go_on_with_what_was_learned_otherwise(prepared, iterations, finished):
     experiment, dataset = prepared(iterations=4)
-    learning, stop = learning_of(experiment, dataset), Event()
-    # Stopped in the fourth iteration, after the checkpoint of the second.
-    learning.run(1, board_of(lambda units: None if finished or iterations != [3] else stop.set()), stop)
+    learning = learning_of(experiment, dataset)
+
+    def killed_in_the_fourth_iteration(units):
+        if not finished and iterations == [3]:
+            raise KilledError
+
+    with nullcontext() if finished else pytest.raises(KilledError):
+        learning.run(1, board_of(killed_in_the_fourth_iteration))
     assert learning.done() == finished and len(files_of(learning)) == 2
     other, _ = prepared(iterations=4, lmbda=0.1)
     for changed, difference in (
@@ -258,13 +264,13 @@ def test_refuses_to_go_on_with_what_was_learned_otherwise(prepared, iterations, 
     ):
         with pytest.raises(RunIdentityError, match=difference):
             if not changed.done():
-                changed.run(1, board_of(), Event())
+                changed.run(1, board_of())
 
 
 def test_refuses_images_that_cannot_be_learned_from_by_name(prepared, iterations):
     learning = learning_of(*prepared(size=28))
     with pytest.raises(TensorError, match=r"id-\d+: images smaller than the filters; .* at least 28; got 24 x 24"):
-        learning.run(1, board_of(), Event())
+        learning.run(1, board_of())
 
 
 @pytest.mark.parametrize(
@@ -278,7 +284,7 @@ def test_invariant_no_more_workers_at_once_than_the_cluster_carries_and_than_ask
     experiment = experiment.model_copy(update={"ray": experiment.ray.model_copy(update={"actors": actors})})
     seen, learn_one = [], dictionaries._Learning.run
 
-    def fit_all(fits, at_once, board, progress):
+    def run_side_by_side(fits, at_once, board, progress):
         seen.append(at_once)
         for one in fits:
             one()
@@ -289,10 +295,10 @@ def test_invariant_no_more_workers_at_once_than_the_cluster_carries_and_than_ask
 
     monkeypatch.setattr("stl_ray.runtime.session.places", lambda **_: fit)
     monkeypatch.setattr(dictionaries, "make_board", board_of)
-    monkeypatch.setattr(dictionaries, "fit_all", fit_all)
+    monkeypatch.setattr(dictionaries, "run_side_by_side", run_side_by_side)
     monkeypatch.setattr(dictionaries._Learning, "run", run)
     for name in NAMES[missing:]:
-        learn_one(learning_of(experiment, dataset, name), 1, board_of(), Event())
+        learn_one(learning_of(experiment, dataset, name), 1, board_of())
     drawn = [DictionarySample(name, LEARN, HOLDOUT) for name in NAMES]
     ids = [f"id-{number}" for number in range(16)]
     # Learned by "auto" like those that are there, not by the instruction set that it stands for.
@@ -324,7 +330,7 @@ def test_invariant_a_cluster_that_grows_is_asked_for_workers_that_do_not_fit_yet
 def test_identity_the_record_of_a_dictionary_has_no_times(prepared, iterations):
     experiment, dataset = prepared(iterations=1)
     learning = learning_of(experiment, dataset)
-    learning.run(1, board_of(), Event())
+    learning.run(1, board_of())
     meta = json.loads(files_of(learning)["dictionary.json"])["meta"]
     assert set(meta) == {"lmbda", "norm", "curve", "identity"}
     assert set(meta["curve"][0]) == {"iteration", "objective", "holdout_objective", "sparsity", "psnr", "converged"}
