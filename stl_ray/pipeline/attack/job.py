@@ -48,8 +48,12 @@ def run(experiment: Experiment) -> dict[str, Any]:
     return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
 
 
-def plan(experiment: Experiment) -> ShardJob:
+def plan(experiment: Experiment, calibrations: Mapping[str, Calibration] | None = None) -> ShardJob:
     """Every adversarial set; what needs a pass over the data first is calibrated when the job is run.
+
+    Args:
+        experiment: of the sets.
+        calibrations: by set, stand-ins for those that are not made yet, for an estimate.
 
     Raises:
         IncompleteRunError: if the test split was not ingested.
@@ -70,7 +74,7 @@ def plan(experiment: Experiment) -> ShardJob:
             made["calibration"] = partial(calibrate, experiment, config, victim.identity, dataset)
         identity = _identity(experiment, config, victim.identity, dataset)
         planned.append(PlannedRun(layout.attacked(config.name), plan_parts(dataset), identity, made))
-    return ShardJob("attack", planned, partial(AttackWork, experiment, victims))
+    return ShardJob("attack", planned, partial(AttackWork, experiment, victims, calibrations or {}))
 
 
 def identity_of(experiment: Experiment, attack: NamedAttack, victim: Any, dataset: Dataset) -> dict[str, Any]:

@@ -5,8 +5,6 @@ universal vector of zeros.
 """
 
 import time
-from functools import partial
-from typing import cast
 
 import torch
 
@@ -20,7 +18,7 @@ from stl_ray.pipeline.attack.calibration import (
     method_of,
     needs_calibration,
 )
-from stl_ray.pipeline.attack.job import AttackWork, plan
+from stl_ray.pipeline.attack.job import plan
 from stl_ray.pipeline.attack.target import attacked_of
 from stl_ray.pipeline.batches import class_names
 from stl_ray.pipeline.budgets import budget_of
@@ -30,7 +28,6 @@ from stl_ray.pipeline.estimate.steps import StepEstimate
 from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.session import device_of
-from stl_ray.runtime.shard_runner import ShardJob
 from stl_ray.store import Dataset, Layout
 
 _SAMPLE = 64
@@ -46,16 +43,13 @@ def attack_steps(experiment: Experiment) -> list[StepEstimate]:
         ConfigError: if not even one actor fits.
     """
     experiment = with_solver(experiment)
-    job = plan(experiment)
     test = dataset_of(experiment.root, Layout(experiment.root).ingested("test"))
     steps, stand_ins = [], {}
     for config in experiment.attack.sets:
         if _is_left(experiment, config, test):
             step, stand_ins[config.name] = _measured(experiment, config, test)
             steps.append(step)
-    make_work = cast("partial[AttackWork]", job.make_work)
-    sampled = ShardJob(job.label, job.runs, partial(make_work, calibrations=stand_ins), job.gpu)
-    return [*steps, *shard_steps(sampled, experiment)]
+    return [*steps, *shard_steps(plan(experiment, stand_ins), experiment)]
 
 
 def _is_left(experiment: Experiment, config: NamedAttack, test: Dataset) -> bool:
@@ -76,10 +70,10 @@ def _measure(experiment: Experiment, config: NamedAttack, test: Dataset, name: s
     device, method, budget = device_of(experiment.ray), method_of(config), budget_of(config)
     seconds, images, size = 0.0, 0, 0
     if budget.kind == "dissimilarity":
-        sample = test.read(test.parts[0]).slice(0, _SAMPLE)
+        table = test.read(test.parts[0]).slice(0, _SAMPLE)
         start = time.monotonic()
-        radius = common_radius([sample], budget, test.storage.root)
-        seconds, images = (time.monotonic() - start) / sample.num_rows * test.rows, test.rows
+        radius = common_radius([table], budget, test.storage.root)
+        seconds, images = (time.monotonic() - start) / table.num_rows * test.rows, test.rows
         budget = Budget(kind="l2", size=radius, space=budget.space)
     if isinstance(method, Universal):
         train = dataset_of(experiment.root, Layout(experiment.root).ingested("train"))
