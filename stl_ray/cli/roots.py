@@ -130,12 +130,16 @@ def _row(record: dict[str, Any]) -> tuple[str, ...]:
         str(figures["done"]),
         str(figures["total"]),
         figures["unit"],
-        f"{figures['rate']:.1f}",
-        f"{figures['rate_now']:.1f}" if running else "",
+        _rate(figures["rate"]),
+        _rate(figures["rate_now"]) if running else "",
         str(in_flight) if running and in_flight is not None else "",
         duration(left) if running and left is not None else "",
         ", ".join(f"{reason} {count}" for reason, count in sorted(figures["quarantined"].items())) or "0",
     )
+
+
+def _rate(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:.1f}"
 
 
 def _remarks(records: Sequence[dict[str, Any]]) -> list[str]:

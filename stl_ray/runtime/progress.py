@@ -46,7 +46,7 @@ class JobProgress:
         self._usage: dict[str, tuple[float, float]] = {}
         self._note = ""
         self._start = time.monotonic()
-        self._recent: deque[tuple[float, int]] = deque([(self._start, done)])
+        self._recent: deque[tuple[float, int]] = deque([(self._start, 0)])  # when, and units of this session
         self._look: Callable[[], int] | None = None
         self._asking = threading.Lock()
         self._console = Console(stderr=True)
@@ -111,22 +111,28 @@ class JobProgress:
         """Ask now and then how many shards are in flight."""
         self._look = look
 
+    def resume(self, units: int) -> None:
+        """Count units that an earlier session finished; rates are of this session alone."""
+        self._before += units
+        self.advance(units)
+
     def complete(self) -> None:
         """Count what was planned and turned out not to be needed, such as epochs after an early stop."""
-        self.advance(self.total - self.done)
+        self.resume(self.total - self.done)
 
     def snapshot(self) -> dict[str, Any]:
-        """All figures, JSON-able; rates per second."""
-        overall = (self.done - self._before) / max(time.monotonic() - self._start, 1e-9)
-        (then, done), (now, latest) = self._recent[0], (time.monotonic(), self.done)
+        """All figures, JSON-able; rates per second, None before this session has finished a unit."""
+        made = self.done - self._before
+        overall = made / max(time.monotonic() - self._start, 1e-9)
+        (then, earlier), now = self._recent[0], time.monotonic()
         return {
             "label": self.label,
             "unit": self.unit,
             "done": self.done,
             "total": self.total,
-            "rate": round(overall, 2),
-            "rate_now": round((latest - done) / max(now - then, 1e-9), 2),
-            "seconds_left": round((self.total - self.done) / overall, 1) if overall > 0 else None,
+            "rate": round(overall, 2) if made > 0 else None,
+            "rate_now": round((made - earlier) / max(now - then, 1e-9), 2) if made > 0 else None,
+            "seconds_left": round((self.total - self.done) / overall, 1) if made > 0 else None,
             "quarantined": dict(self.reasons),
             "in_flight": self.in_flight,
             "busy": None if self.busy is None else round(self.busy, 3),
@@ -135,9 +141,11 @@ class JobProgress:
 
     def _text(self) -> str:
         figures = self.snapshot()
-        parts = [f"{self.done}/{self.total} {self.unit}", f"{figures['rate']:.1f} {self.unit}/s"]
-        if self.done < self.total and time.monotonic() - self._start > 2 * _RECENT_S:
-            parts[-1] += f" ({figures['rate_now']:.1f} now)"
+        parts = [f"{self.done}/{self.total} {self.unit}"]
+        if figures["rate"] is not None:
+            parts.append(f"{figures['rate']:.1f} {self.unit}/s")
+            if self.done < self.total and time.monotonic() - self._start > 2 * _RECENT_S:
+                parts[-1] += f" ({figures['rate_now']:.1f} now)"
         if self.unit == "images":
             reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(self.reasons.items()))
             parts.append(f"{self.quarantined} quarantined" + (f" ({reasons})" if reasons else ""))
@@ -154,7 +162,7 @@ class JobProgress:
         next_line, next_file = self._start + lines, self._start
         while not self._over.wait(min(_TICK_S, lines, files)):
             now = time.monotonic()
-            self._recent.append((now, self.done))
+            self._recent.append((now, self.done - self._before))
             while now - self._recent[0][0] > _RECENT_S:
                 self._recent.popleft()
             self._meters.show(self.snapshot())
@@ -184,6 +192,8 @@ class JobProgress:
             return  # a storage that is away for a while is the workers' trouble; they say so
 
     def _print(self) -> None:
+        if self.total == 0:
+            return
         left = self.snapshot()["seconds_left"]
         ending = f", {left:.0f} s left" if left and self.done < self.total else ""
         print(f"{self.label}: {self._text()}{ending}", file=sys.stderr, flush=True)

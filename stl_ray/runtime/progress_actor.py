@@ -17,6 +17,7 @@ class Board:
     def __init__(self) -> None:
         self._units = 0
         self._note = ""
+        self._resumed: dict[str, int] = {}
         self._reached: dict[str, int] = {}
         self._failures: dict[str, StlRayError] = {}
         self._shards: set[tuple[str, int]] = set()
@@ -26,6 +27,11 @@ class Board:
         """Add finished units and replace the note."""
         self._units += units
         self._note = note
+
+    def resume(self, name: str, units: int, note: str = "") -> None:
+        """Say how far something was when it was taken up; what it was the first time, an earlier session had finished."""
+        self._resumed.setdefault(name, units)
+        self.reach(name, units, note)
 
     def reach(self, name: str, units: int, note: str) -> None:
         """Say how far something is in all: further than it last said, or back where it goes on after a death."""
@@ -40,10 +46,10 @@ class Board:
         """Why something cannot succeed, None where nobody said so."""
         return self._failures.get(name)
 
-    def take(self) -> tuple[int, dict[str, int], str]:
-        """The units posted since the last call, how far what says so is in all, and the latest note."""
+    def take(self) -> tuple[int, dict[str, int], dict[str, int], str]:
+        """The units posted since the last call; how far what says so was at first, and is in all; the latest note."""
         units, self._units = self._units, 0
-        return units, dict(self._reached), self._note
+        return units, dict(self._resumed), dict(self._reached), self._note
 
     def start(self, worker: str) -> int:
         """A worker loads what it needs; how often it began to and was never ready, this time included."""
@@ -92,9 +98,19 @@ class Posts:
     def draw(self, progress: JobProgress) -> None:
         """Count what was posted since the last call."""
         try:
-            units, reached, note = ray.get(self._board.take.remote())
+            taken = ray.get(self._board.take.remote())
         except RayActorError:  # its node is gone; the work goes on
             return
+        self.count(progress, *taken)
+
+    def count(
+        self, progress: JobProgress, units: int, resumed: dict[str, int], reached: dict[str, int], note: str
+    ) -> None:
+        """Count what `Board.take` gave, each unit once."""
+        # A board that died forgets; what is known of a name stays.
+        for name in resumed.keys() - self._known.keys():
+            self._known[name] = resumed[name]
+            progress.resume(resumed[name])
         units += sum(reached[name] - self._known.get(name, 0) for name in reached)
         self._known |= reached
         progress.advance(units, note=note)

@@ -27,3 +27,28 @@ def test_lines_in_between_say_what_is_left(capsys, monkeypatch):
     first, *_, last = capsys.readouterr().err.splitlines()
     assert re.match(r"train: 5/10 images, .* images/s, 0 quarantined, \d+ s left", first)
     assert last.startswith("train: 10/10 images")
+
+
+def test_no_rate_and_no_time_left_before_this_session_has_finished_a_unit():
+    progress = JobProgress("train", 1000, done=100)
+    progress.resume(300)
+    figures = progress.snapshot()
+    assert figures["done"] == 400
+    assert figures["rate"] is figures["rate_now"] is figures["seconds_left"] is None
+    assert progress._text() == "400/1000 images, 0 quarantined"
+
+
+def test_identity_rates_are_of_what_this_session_has_finished(monkeypatch):
+    clock = iter([0.0, *[10.0] * 4])
+    monkeypatch.setattr("stl_ray.runtime.progress.time.monotonic", lambda: next(clock))
+    progress = JobProgress("fit dictionaries", 1000, unit="iterations", done=500)
+    progress.resume(300)
+    progress.advance(50)
+    figures = progress.snapshot()
+    assert (figures["rate"], figures["rate_now"], figures["seconds_left"]) == (5.0, 5.0, 30.0)
+
+
+def test_nothing_is_said_where_there_is_nothing_to_do(capsys):
+    with JobProgress("check the attacks", 0):
+        pass
+    assert capsys.readouterr().err == ""

@@ -121,8 +121,8 @@ def _work(settings: dict[str, Any]) -> None:
     # Ray wraps the autoencoder in DistributedDataParallel; it declares no more than a Module.
     model: Any = prepare_model(autoencoder) if world_size > 1 else autoencoder
     state, rows = resume(storage, settings["identity"])
-    if rank == 0 and rows:
-        settings["board"].post.remote(len(thumbnails) * len(rows), "")
+    if rank == 0:
+        settings["board"].resume.remote("autoencoder", len(thumbnails) * len(rows))
     epochs = train_autoencoder(
         model, thumbnails, config, seed=experiment.seed, rank=rank, world_size=world_size, state=state
     )
@@ -132,7 +132,7 @@ def _work(settings: dict[str, Any]) -> None:
         if rank == 0:
             gain = epoch.psnr - epoch.noisy_psnr
             note = f"epoch {epoch.epoch}: loss {epoch.validation_loss:.4f}, denoising gains {gain:.2f} dB"
-            settings["board"].post.remote(len(thumbnails), note)
+            settings["board"].reach.remote("autoencoder", len(thumbnails) * len(rows), note)
         report(state, rows, storage, settings["identity"])
     if rank == 0 and state is not None:
         _save(storage, state, rows, settings["identity"])

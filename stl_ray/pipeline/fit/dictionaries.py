@@ -145,7 +145,7 @@ class _Learning:
             for places in (self.learn, self.holdout)
         )
         state, curve = self._checkpoint()
-        board.post.remote(len(curve), "")
+        board.resume.remote(self.name, len(curve))
         with RayCrew(
             self.experiment, self.name, self.samples, blocks, holdout, workers=workers, method=self.method
         ) as crew:

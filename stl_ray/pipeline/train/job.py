@@ -166,7 +166,9 @@ def _work(settings: dict[str, Any]) -> None:
             reached(now.epoch, now.images, f"epoch {now.epoch}: {_figures(now.loss, now.accuracy, now.data_wait)}")
 
         counts = class_counts(images.labels, images.class_names)
-        reached(len(history) + 1, 0, balance(counts, images.class_names))
+        if rank == 0:
+            note = f"{training.name} {balance(counts, images.class_names)}"
+            board.resume.remote(training.name, len(history) * len(images), note)
         epochs = train_classifier(
             model,
             images,

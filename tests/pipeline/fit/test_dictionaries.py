@@ -134,8 +134,11 @@ def iterations(monkeypatch) -> list[int]:
 
 
 def board_of(post=lambda units: None):
-    """A board that hands the units that are posted to `post`."""
-    return SimpleNamespace(post=SimpleNamespace(remote=lambda units, note: post(units)))
+    """A board that hands the units that are posted or resumed to `post`."""
+    return SimpleNamespace(
+        post=SimpleNamespace(remote=lambda units, note: post(units)),
+        resume=SimpleNamespace(remote=lambda name, units: post(units)),
+    )
 
 
 def learning_of(experiment, dataset, name="universal", learned=LEARN, held=HOLDOUT, method="auto"):
