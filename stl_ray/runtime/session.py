@@ -4,8 +4,10 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
+from ray._private import worker as ray_worker
 from ray.data import DataContext
 
 from stl_ray.config import RayConfig
@@ -19,6 +21,7 @@ _LOCAL_OBJECT_STORE = 512 * 1024 * 1024
 @contextmanager
 def ray_session(config: RayConfig) -> Iterator[None]:
     """Connect to Ray for the time of the block; a Ray that was already connected is left as it is."""
+    _leave_out_warnings()
     if ray.is_initialized():
         _prepare_ray_data()
         yield
@@ -42,6 +45,24 @@ def ray_session(config: RayConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _leave_out_warnings() -> None:
+    """Keep raylets' warnings from the terminal: Ray publishes them as errors, and `log_to_driver` does not hold for these.
+
+    The usual one counts worker processes: every training and dictionary has some that take no CPU.
+    """
+    show = ray_worker.print_to_stdstream
+    if getattr(show, "without_warnings", False):
+        return
+
+    def show_errors(data: dict[str, Any], ignore_prefix: bool) -> None:
+        lines = [line for line in data["lines"] if not line.startswith("WARNING:")]
+        if lines:
+            show({**data, "lines": lines}, ignore_prefix)
+
+    show_errors.without_warnings = True  # type: ignore[attr-defined]
+    ray_worker.print_to_stdstream = show_errors
 
 
 def _prepare_ray_data() -> None:

@@ -1,0 +1,14 @@
+from ray._private import worker as ray_worker
+
+from stl_ray.runtime.session import _leave_out_warnings
+
+
+def test_raylets_warnings_stay_away_and_their_errors_do_not(capsys, monkeypatch):
+    monkeypatch.setattr(ray_worker, "print_to_stdstream", ray_worker.print_to_stdstream)  # put back in the end
+    _leave_out_warnings()
+    _leave_out_warnings()
+    # As `listen_error_messages` of Ray passes on what a raylet publishes.
+    for line in ("WARNING: 10 PYTHON worker processes have been started on node: 1", "Worker ran out of memory"):
+        ray_worker.print_to_stdstream({"lines": [line], "pid": "raylet", "is_err": False}, ignore_prefix=False)
+    said = "".join(capsys.readouterr())
+    assert "worker processes" not in said and said.count("Worker ran out of memory") == 1
