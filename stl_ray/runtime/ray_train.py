@@ -80,6 +80,7 @@ def fit(
     *,
     name: str,
     storage: Storage,
+    identity: Mapping[str, Any],
 ) -> None:
     """Run `work(settings)` in every worker until it returns, again after a worker's death.
 
@@ -91,6 +92,7 @@ def fit(
         workers: how many, and what each takes.
         name: of what is trained, in errors and on the board.
         storage: the folder of what is trained, for `resume` and `report`.
+        identity: of the training, as for these.
 
     Raises:
         StlRayError: what a worker raised that no repetition mends.
@@ -99,13 +101,13 @@ def fit(
     # A report waits for the controller's next look at its workers; every two seconds would stall short epochs.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     while True:
-        epochs = _epochs(storage)
+        epochs = len(history_of(storage, identity))
         error = _deaths(work, settings, workers, name)
         if failure := _failure(settings, name):
             raise failure
         if error is None:
             return
-        if _epochs(storage) <= epochs:
+        if len(history_of(storage, identity)) <= epochs:
             raise TrainingError(f"training failed ({_cause(error)})", item=name) from error
 
 
@@ -129,11 +131,6 @@ def _deaths(
         except ray_train.TrainingFailedError as error:
             return error
     return None
-
-
-def _epochs(storage: Storage) -> int:
-    """How many epochs are kept so far."""
-    return len(storage.read(HISTORY).splitlines()) if storage.exists(HISTORY) else 0
 
 
 def _once(loop: dict[str, Any]) -> None:
@@ -185,12 +182,18 @@ def resume(storage: Storage, identity: Mapping[str, Any]) -> tuple[dict[str, Ten
         identity: whatever can change the result.
     """
     name = checkpoint_of(identity)
+    return (load(storage.read(name)) if storage.exists(name) else None), history_of(storage, identity)
+
+
+def history_of(storage: Storage, identity: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the last checkpoint, of which only the header is read; none where there is no checkpoint."""
+    name = checkpoint_of(identity)
     if not storage.exists(name):
-        return None, []
-    data = storage.read(name)
-    # A file is a length of 8 bytes, a header of JSON, and the tensors.
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return load(data), json.loads(header["__metadata__"]["history"])
+        return []
+    # The file is a length of 8 bytes, a header of JSON, and the tensors.
+    header = json.loads(storage.read(name, 8, int.from_bytes(storage.read(name, 0, 8), "little")))
+    rows: list[dict[str, Any]] = json.loads(header["__metadata__"]["history"])
+    return rows
 
 
 def report(

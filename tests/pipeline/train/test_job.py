@@ -126,20 +126,29 @@ def test_certificate_a_training_that_does_not_go_on_from_what_is_there_says_so(i
         train._tell_of_other_settings(experiment, other)
 
 
-def test_invariant_deaths_count_only_without_an_epoch_more(tmp_path, monkeypatch):
-    """A week of training may see many; a training that gets nowhere ends."""
-    storage = Storage.open(str(tmp_path))
+@pytest.mark.parametrize("earlier", [0, 9])
+def test_invariant_deaths_count_only_without_an_epoch_more(tmp_path, monkeypatch, earlier):
+    """A week of training may see many; a training that gets nowhere ends. Epochs of other settings count for nothing."""
+    storage, identity = Storage.open(str(tmp_path)), {"learning_rate": 0.1}
+    monkeypatch.setattr(ray_train, "place", lambda: (0, 1))
+    monkeypatch.setattr(ray_train.ray_train, "report", lambda row: None)
+
+    def train_up_to(epochs, identity):
+        ray_train.report({"w": torch.zeros(2)}, [{"epoch": n} for n in range(epochs)], storage, identity)
+
     epochs = iter([1, 4, 4])
 
     def deaths(*_):
-        storage.write(ray_train.HISTORY, b"{}\n" * next(epochs))
+        train_up_to(next(epochs), identity)
         return RuntimeError("killed")
 
+    if earlier:
+        train_up_to(earlier, {"learning_rate": 0.2})
     monkeypatch.setattr(ray_train, "_deaths", deaths)
     monkeypatch.setattr(ray_train, "_failure", lambda *_: None)
     workers = ray_train.Workers(1, 1, gpu=False)
     with pytest.raises(TrainingError, match=r"vanilla: training failed \(killed\)"):
-        ray_train.fit(print, {}, workers, name="vanilla", storage=storage)
+        ray_train.fit(print, {}, workers, name="vanilla", storage=storage, identity=identity)
     assert list(epochs) == []
 
 
