@@ -28,9 +28,9 @@ from benchmarks.images import default_data
 from benchmarks.measure import Progress
 from benchmarks.pages import _table, command_line, measured_on
 from stl_ray.attacks import Budget, fooling_rate, make_attack
-from stl_ray.attacks.base import Problem
 from stl_ray.attacks.bim import BasicIterative
 from stl_ray.attacks.losses import cross_entropy
+from stl_ray.attacks.problem import Problem
 from stl_ray.metrics import l2_norm, linf
 from stl_ray.models import Classifier, predict
 
@@ -116,7 +116,8 @@ def _bim(classifier: Classifier, images: Tensor, labels: Tensor) -> Iterator[Row
         method = {"l2": "L2BasicIterativeAttack", "linf": "LinfBasicIterativeAttack"}[budget.norm]
         peer = Foolbox(copy.deepcopy(classifier).double())
         run = peer.run(method, budget, steps=10, rel_stepsize=0.2, random_start=False)
-        problem = Problem(classifier, images, labels, budget.radius(images), torch.zeros_like(labels), budget.norm)
+        ids = [str(row) for row in range(len(images))]
+        problem = Problem.of(classifier, images, labels, budget=budget, ids=ids, seed=0, store="f32")
         found = (images + problem.looped(BasicIterative().perturb)[0], run(images.double(), labels, 0))
         name = f"BIM, 10 steps, {_ball(budget)}"
         own, other = (_mean_norm(images, batch, budget) for batch in found)

@@ -1,19 +1,26 @@
-"""ATTACKS: adversarial images against a classifier, held to the budget of every image and measured as stored.
+"""ATTACKS: adversarial images against a classifier, within the budget of every image and measured as stored.
 
-base      the frame that no method can step out of: checks, budget, storage, measurement
-formulations  fixed budget (a single run, or restarts) and minimum norm: what a method file supplies
-budget    how far an image may go, in which norm and space
-budget_projection  a perturbation becomes the stored image at, or within, its budget
-geometry  balls and steps; losses: what is climbed; randomness: a stream per image; early_stopping: per image
-registry  the methods by name, one file each
+base               the interface of every attack: checks, method, measurement
+problem, result    the images to attack; the adversarial images with their measurements
+formulations       fixed budget (single run or restarts) and minimum norm: what a method implements
+budget             norm, size and space of the largest allowed perturbation
+budget_projection  perturbation -> stored image at, or within, the budget
+geometry, losses   balls and steps; what is maximised
+randomness         a random stream per image
+early_stopping     per-image stopping over full tiles
+speculation        later trials in spare slots of a tile
+linear_boundaries  nearest linearized class boundary, for DeepFool and FAB
+boundary_search    bisection toward the clean image
+registry           the methods by name, one file each
 
-An attack sees a classifier only through `stl_ray.models.Victim`.
+An attack accesses a classifier only through `stl_ray.models.Victim`.
 """
 
-from stl_ray.attacks.base import Attack, AttackResult, AttackStatus
+from stl_ray.attacks.base import Attack
 from stl_ray.attacks.budget import Budget, Store
 from stl_ray.attacks.formulations import FixedBudget, MinimumNorm
 from stl_ray.attacks.registry import ATTACKS, make_attack
+from stl_ray.attacks.result import AttackResult, AttackStatus
 from stl_ray.attacks.universal import Universal, fooling_rate
 
 __all__ = [

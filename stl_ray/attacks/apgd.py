@@ -1,7 +1,8 @@
-"""APGD: projected gradient with momentum, whose step halves where it stops paying. Source: Croce, Hein 2020, section 3.
+"""APGD: projected gradient ascent with momentum and an adaptive step size. Source: Croce, Hein 2020, section 3.
 
-Per image: at checkpoints that come closer and closer, the step is halved and the best iterate taken up again when fewer
-than three quarters of the steps raised the loss, or when neither step nor best loss changed since the last checkpoint.
+At checkpoints of decreasing distance the step size of an image is halved, and the search returns to the best iterate, if
+fewer than three quarters of the steps raised the loss, or if neither step size nor best loss changed since the last
+checkpoint.
 """
 
 from typing import Literal
@@ -10,24 +11,23 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stl_ray.attacks.base import Problem
-from stl_ray.attacks.best import Best
 from stl_ray.attacks.formulations import RestartResult, Restarts
 from stl_ray.attacks.geometry import per_image, projected, rescaled, steepest
 from stl_ray.attacks.losses import LOSSES, Loss, dlr_to, loss_gradient
+from stl_ray.attacks.problem import Problem
 from stl_ray.attacks.randomness import normal, uniform
 
-_MOMENTUM = 0.75  # share of the new step (alpha)
-_RISING = 0.75  # share of the steps that must raise the loss (rho)
+_MOMENTUM = 0.75  # weight of the new step (alpha)
+_RISING = 0.75  # share of steps that must raise the loss (rho)
 
 
 class AutoProjectedGradient(Restarts):
     """APGD on the cross-entropy or on the difference of logits ratio."""
 
-    steps: int = Field(100, ge=1, description="gradient steps of a start")
-    restarts: int = Field(1, ge=1, description="starts at most; an image that is beaten is not started again")
-    loss: Literal["cross_entropy", "dlr"] = Field("cross_entropy", description="what is climbed")
-    eot: int = Field(1, ge=1, description="answers of a randomised victim to average each gradient over")
+    steps: int = Field(100, ge=1, description="gradient steps of a run")
+    restarts: int = Field(1, ge=1, description="largest number of runs; a misclassified image is not restarted")
+    loss: Literal["cross_entropy", "dlr"] = Field("cross_entropy", description="loss that is maximised")
+    eot: int = Field(1, ge=1, description="draws of a randomised victim per gradient (expectation over transformation)")
 
     @property
     def total_restarts(self) -> int:
@@ -43,20 +43,22 @@ class AutoProjectedGradient(Restarts):
 
 
 class AutoProjectedGradientDlr(AutoProjectedGradient):
-    """APGD-DLR under a name of its own."""
+    """APGD-DLR: APGD with the DLR loss by default."""
 
-    loss: Literal["cross_entropy", "dlr"] = Field("dlr", description="what is climbed")
+    loss: Literal["cross_entropy", "dlr"] = Field("dlr", description="loss that is maximised")
 
 
 class TargetedAutoProjectedGradient(Restarts):
     """APGD-T: APGD on the targeted DLR toward each of the likeliest other classes of the clean image in turn."""
 
-    steps: int = Field(100, ge=1, description="gradient steps of a start")
+    steps: int = Field(100, ge=1, description="gradient steps of a run")
     targets: int = Field(
-        9, ge=1, description="likeliest other classes to aim at; an image that is beaten is left alone"
+        9,
+        ge=1,
+        description="likeliest other classes that are target classes; a misclassified image is not attacked again",
     )
-    restarts: int = Field(1, ge=1, description="starts for every target")
-    eot: int = Field(1, ge=1, description="answers of a randomised victim to average each gradient over")
+    restarts: int = Field(1, ge=1, description="runs per target class")
+    eot: int = Field(1, ge=1, description="draws of a randomised victim per gradient (expectation over transformation)")
 
     @property
     def total_restarts(self) -> int:
@@ -70,14 +72,14 @@ class TargetedAutoProjectedGradient(Restarts):
     def _toward(self, problem: Problem, number: Tensor) -> RestartResult:
         logits = problem.victim.logits(problem.images)
         targets = nth_other_class(logits, problem.labels, number // self.restarts)
-        found = climb(problem, number, dlr_to(targets), self.steps, self.eot)
-        return found._replace(queries=found.queries + 1)
+        result = climb(problem, number, dlr_to(targets), self.steps, self.eot)
+        return result._replace(queries=result.queries + 1)
 
 
 def nth_other_class(logits: Tensor, labels: Tensor, number: Tensor) -> Tensor:
-    """The likeliest class but the label's for number 0, the next for 1, and so on, round and round; (B,) int64 each.
+    """The likeliest class except the label for number 0, the second likeliest for 1, and so on, cyclically; (B,) int64 each.
 
-    With one class it is the label's own.
+    With one class: the label.
     """
     classes = logits.shape[1]
     if classes == 1:
@@ -87,15 +89,15 @@ def nth_other_class(logits: Tensor, labels: Tensor, number: Tensor) -> Tensor:
 
 
 def climb(problem: Problem, number: Tensor, loss: Loss, steps: int, eot: int) -> RestartResult:
-    """One run of APGD on a full tile, from each image's start of that number, (B,)."""
+    """One run of APGD on a full tile; `number`, (B,), selects the random start of each image."""
     images, labels, radius, norm = problem.images, problem.labels, problem.radius, problem.norm
     current = (images + _start(problem, number)).clamp(0, 1)
     logits, gradient = loss_gradient(problem.victim, current, labels, loss, eot)
     value = loss(logits, labels)
-    wrong = Best.none(images).better_of(current, value, logits.argmax(dim=1) != labels)
-    # The best by loss alone, which the step is judged by and taken back to.
+    best = RestartResult.start(images).better_of(current, value, logits.argmax(dim=1) != labels)
+    # The best iterate by loss alone controls the step size.
     top, top_value, top_gradient = current, value, gradient
-    checked_value, was_halved = value, torch.ones_like(wrong.misclassified)
+    checked_value, was_halved = value, torch.ones_like(best.misclassified)
     step, previous, rises = 2 * radius, current, torch.zeros_like(labels)
     period, since = max(int(0.22 * steps), 1), 0
     for index in range(steps):
@@ -106,7 +108,7 @@ def climb(problem: Problem, number: Tensor, loss: Loss, steps: int, eot: int) ->
         previous, current = current, ahead
         logits, gradient = loss_gradient(problem.victim, current, labels, loss, eot)
         new = loss(logits, labels)
-        wrong = wrong.better_of(current, new, logits.argmax(dim=1) != labels)
+        best = best.better_of(current, new, logits.argmax(dim=1) != labels)
         rises, value = rises + (new > value), new
         better = value > top_value
         top = torch.where(per_image(better), current, top)
@@ -121,7 +123,7 @@ def climb(problem: Problem, number: Tensor, loss: Loss, steps: int, eot: int) ->
             was_halved, checked_value = halved, top_value
             rises, since = torch.zeros_like(rises), 0
             period = max(period - max(int(0.03 * steps), 1), max(int(0.06 * steps), 1))
-    return wrong.restart(torch.full_like(labels, (steps + 1) * eot))
+    return best.after((steps + 1) * eot)
 
 
 def _in_ball(images: Tensor, current: Tensor, radius: Tensor, norm: Literal["l2", "linf"]) -> Tensor:
@@ -129,7 +131,7 @@ def _in_ball(images: Tensor, current: Tensor, radius: Tensor, norm: Literal["l2"
 
 
 def _start(problem: Problem, number: Tensor) -> Tensor:
-    """A random point on every image's sphere."""
+    """Random perturbations on every image's sphere."""
     shape = tuple(problem.images.shape[1:])
     if problem.norm == "linf":
         signed = 2 * uniform(problem.seeds, number, shape) - 1

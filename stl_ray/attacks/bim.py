@@ -4,17 +4,17 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stl_ray.attacks.base import Problem
 from stl_ray.attacks.formulations import SingleRun
 from stl_ray.attacks.geometry import projected, steepest
 from stl_ray.attacks.losses import loss_gradient
+from stl_ray.attacks.problem import Problem
 
 
 class BasicIterative(SingleRun):
     """Steepest steps from the clean image, projected onto its ball and then onto the box."""
 
     steps: int = Field(10, ge=1, description="gradient steps")
-    relative_step: float = Field(0.2, gt=0, le=1, description="length of a step over the radius of the image's ball")
+    relative_step: float = Field(0.2, gt=0, le=1, description="step length as a share of the radius")
 
     def perturb(self, problem: Problem) -> tuple[Tensor, Tensor]:
         """See `SingleRun.perturb`."""

@@ -1,8 +1,8 @@
-"""How far an attack may go: a norm, its size, and for L2 the space in which it is measured.
+"""Perturbation budgets: a norm, its size, and for L2 the space of the measurement.
 
-`pixel` is the plain [0, 1] pixel. `standardized` measures both x' - x and x after (x - mean) / std with ImageNet's
-constants, as the code of Guo et al. 2018 does: the same number allows about half of the change there, because the mean
-is taken out of ||x||. The budget says which, and results carry both dissimilarities.
+`pixel`: [0, 1] pixels. `standardized`: x' - x and x are measured after (x - mean) / std with ImageNet's constants, as in
+the code of Guo et al. 2018; the same number then allows about half of the change, because ||x|| lacks the mean. Results
+carry both dissimilarities.
 """
 
 from math import sqrt
@@ -23,7 +23,7 @@ LEVELS = 255
 
 
 class Budget(Section):
-    """The largest perturbation of every image.
+    """The largest allowed perturbation of every image.
 
     `dissimilarity` is ||x' - x|| / ||x|| in L2; `l2` is ||x' - x||, and `linf` the largest change of a value, both of
     [0, 1] pixels.
@@ -47,10 +47,10 @@ class Budget(Section):
         return "linf" if self.kind == "linf" else "l2"
 
     def radius(self, images: Tensor) -> Tensor:
-        """The radius of every image's ball in [0, 1] pixels, (B,), for a method to work in.
+        """Radius of every image's ball in [0, 1] pixels, (B,), for crafting.
 
-        In the standardized space, whose ball is an ellipsoid with axes that differ by 2 %, that of the ball of the same
-        mean square; the perturbation is sized in the space itself afterwards (`stl_ray.attacks.budget_projection`).
+        The standardized ball is an ellipsoid in pixels, with axes that differ by 2 %; its radius here is that of the ball of
+        the same mean square. `stl_ray.attacks.budget_projection` then projects in the standardized space itself.
         """
         if self.kind == "dissimilarity":
             scale = 1.0 if self.space == "pixel" else 1 / _mean_weight()
@@ -59,7 +59,7 @@ class Budget(Section):
         return images.new_full((len(images),), scale * self.size)
 
     def radius_in_levels(self, clean: Tensor) -> float:
-        """The exact radius of one image's ball, in whole levels of its space.
+        """The exact radius of one image's ball, in levels of the budget's space.
 
         Args:
             clean: (3, H, W) float64 levels, 0 to 255.
@@ -70,7 +70,7 @@ class Budget(Section):
         return self.size * float(image.square().sum().sqrt())
 
     def weights(self, clean: Tensor) -> Tensor:
-        """What the space multiplies a change of every value by, (3, 1, 1) float64; ones in pixels."""
+        """Factors of a change in the budget's space, (3, 1, 1) float64; ones in pixels."""
         ones = torch.ones(3, 1, 1, dtype=torch.float64, device=clean.device)
         return ones if self.space == "pixel" else ones / _channels(IMAGENET_STD, ones)
 

@@ -1,23 +1,23 @@
 """Carlini and Wagner's L2 attack: ||x' - x||^2 + c max(0, margin + confidence) by Adam in tanh space, c by bisection.
 
-Source: Carlini, Wagner 2017, section V and their released defaults; the bisection is of c's logarithm. Per image: c, Adam's moments, the end
-of a search that has stopped falling, and last a bisection of the segment to the clean image.
+Source: Carlini, Wagner 2017, section V and the released defaults; the bisection is of the logarithm of c. Every image has
+its own c, Adam moments and early abort; a boundary search toward the clean image follows.
 """
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from stl_ray.attacks.base import Problem
 from stl_ray.attacks.boundary_search import bisect_boundary
 from stl_ray.attacks.early_stopping import State, run_until_done
 from stl_ray.attacks.formulations import MinimumNorm
 from stl_ray.attacks.geometry import per_image
 from stl_ray.attacks.losses import check_classes, margin
+from stl_ray.attacks.problem import Problem
 from stl_ray.metrics import l2_norm
 
-_INSIDE = 0.999999  # black and white are brought this share toward grey, or tanh space would hold them fast
-_FALL = 0.99  # share of the loss that must be left at most after a tenth of the steps
+_INSIDE = 0.999999  # factor toward grey: at black and white the gradient of tanh vanishes
+_FALL = 0.99  # largest share of the loss that may remain after a tenth of the steps
 _BETA1, _BETA2, _TINY = 0.9, 0.999, 1e-8  # Adam's
 
 
@@ -26,21 +26,21 @@ class CarliniWagner(MinimumNorm):
 
     norms = frozenset({"l2"})
 
-    binary_search_steps: int = Field(9, ge=1, description="values of c that are tried for each image")
-    steps: int = Field(1000, ge=1, description="Adam steps for each c at most")
+    binary_search_steps: int = Field(9, ge=1, description="values of c per image")
+    steps: int = Field(1000, ge=1, description="largest number of Adam steps per value of c")
     step_size: float = Field(0.01, gt=0, description="Adam's learning rate, in tanh space")
-    initial_c: float = Field(1e-3, gt=0, description="first weight of the margin; tenfold until one suffices")
-    confidence: float = Field(0.0, ge=0, description="margin of logits by which the answer must be wrong")
+    initial_c: float = Field(1e-3, gt=0, description="initial weight of the margin; tenfold until an attack succeeds")
+    confidence: float = Field(0.0, ge=0, description="margin of logits that misclassification must exceed")
     abort_early: bool = Field(
-        True, description="end a search in which a tenth of the steps lowered the loss by less than 1 %"
+        True, description="end the search at one c if a tenth of the steps lowered the loss by less than 1 %"
     )
 
     def search(self, problem: Problem) -> tuple[Tensor, Tensor]:
         """See `MinimumNorm.search`."""
         state = run_until_done(problem, self._start, self._step, self.binary_search_steps * self.steps)
-        found = torch.where(per_image(state["norm"] < torch.inf), state["best"], problem.images)
-        drawn, queries = bisect_boundary(problem, found, self.confidence)
-        return drawn, state["queries"] + queries
+        adversarial = torch.where(per_image(state["norm"] < torch.inf), state["best"], problem.images)
+        nearest, queries = bisect_boundary(problem, adversarial, self.confidence)
+        return nearest, state["queries"] + queries
 
     def _start(self, tile: Problem) -> State:
         logits = tile.victim.logits(tile.images)
@@ -74,22 +74,22 @@ class CarliniWagner(MinimumNorm):
         def cotangent(logits: Tensor) -> Tensor:
             true = tile.labels[:, None]
             other = logits.scatter(1, true, -torch.inf).argmax(dim=1, keepdim=True)
-            wanting = (margin(logits, tile.labels) < self.confidence).to(logits)[:, None] * state["c"][:, None]
-            return torch.zeros_like(logits).scatter(1, true, wanting).scatter_add(1, other, -wanting)
+            weight = (margin(logits, tile.labels) < self.confidence).to(logits)[:, None] * state["c"][:, None]
+            return torch.zeros_like(logits).scatter(1, true, weight).scatter_add(1, other, -weight)
 
         logits, slope = tile.victim.logits_and_vjp(current, cotangent)
         short = (self.confidence - margin(logits, tile.labels)).clamp(min=0)
         change = current - reconstructed
         loss = change.flatten(1).square().sum(dim=1) + state["c"] * short
-        wrong = logits.argmax(dim=1) != tile.labels
-        misclassified = wrong & (short == 0) if self.confidence else wrong
+        misclassified = logits.argmax(dim=1) != tile.labels
+        success = misclassified & (short == 0) if self.confidence else misclassified
         distance = l2_norm(current - tile.images)
-        closer = misclassified & (distance < state["norm"])
+        closer = success & (distance < state["norm"])
         gradient = (slope + 2 * change) * (1 - hyperbolic.square()) / 2
         state = {
             **state,
             "queries": state["queries"] + 1,
-            "succeeded": state["succeeded"] | misclassified,
+            "succeeded": state["succeeded"] | success,
             "best": torch.where(per_image(closer), current, state["best"]),
             "norm": torch.where(closer, distance, state["norm"]),
         }
@@ -110,9 +110,9 @@ class CarliniWagner(MinimumNorm):
         }
 
     def _next_search(self, origin: Tensor, loss: Tensor, state: State) -> State:
-        """The next c for the images whose search has ended."""
+        """Start the search at the next c for images whose search has ended."""
         step, checked = state["step"], state["checked"]
-        lowest = torch.minimum(loss, state["lowest"])  # Adam's loss goes up and down on its way
+        lowest = torch.minimum(loss, state["lowest"])  # Adam's loss is not monotone
         ended = step >= self.steps
         if self.abort_early:
             check = step % max(self.steps // 10, 1) == 1
@@ -142,5 +142,5 @@ class CarliniWagner(MinimumNorm):
 
 
 def _between(low: Tensor, high: Tensor) -> Tensor:
-    """The geometric mean, because what c must be is known to an order of magnitude; a tenth of the upper bound at 0."""
+    """Geometric mean of the bounds, because c varies over orders of magnitude; a tenth of the upper bound if the lower is 0."""
     return torch.where(low > 0, (low * high).sqrt(), high / 10)

@@ -1,7 +1,7 @@
-"""Per-image stopping at the price of the images that are left: rounds of one step over full tiles.
+"""Early stopping per image: one step after another over full tiles of the images that are not done.
 
-A step sees a full tile whatever is left of the batch, so an image's path does not depend on its batch mates; as images
-finish, those that are left move together into fewer tiles.
+A step always sees a full tile, so the path of an image does not depend on its batch. As images finish, the remaining
+images move into fewer tiles, so the cost follows the number of remaining images.
 """
 
 from collections.abc import Callable
@@ -9,27 +9,27 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from stl_ray.attacks.base import Problem
+from stl_ray.attacks.problem import Problem
 
 State = dict[str, Tensor]
-"""What a method knows of every image, (B, ...) each; `done` (B,) bool says that it has finished."""
+"""State of a method per image, (B, ...) each; `done`, (B,) bool, marks finished images."""
 
 
 def run_until_done(
-    problem: Problem, start: Callable[[Problem], State], step: Callable[[Problem, State, int], State], rounds: int
+    problem: Problem, start: Callable[[Problem], State], step: Callable[[Problem, State, int], State], max_steps: int
 ) -> State:
-    """Repeat a step until every image is done, or for so many rounds.
+    """Repeat a step until every image is done, or `max_steps` times.
 
     Args:
-        problem: the images.
-        start: makes the state of a full tile.
-        step: (tile, state, number of the round) -> the state after it; images that are done keep theirs.
-        rounds: at most.
+        problem: the batch.
+        start: tile -> initial state of the tile.
+        step: (tile, state, number of the step) -> next state; finished images keep their state.
+        max_steps: largest number of steps.
 
     Returns:
-        The state of every image, (B, ...) each.
+        The final state, (B, ...) each.
     """
-    # Half a tile: what is left of the last ones is paid for in full.
+    # Half a tile, because the last, partly empty tile costs as much as a full one.
     size, total = max(problem.tile // 2, 1), len(problem.images)
     rows = torch.arange(total, device=problem.images.device)
     tiles = [_Tile(problem, part, size) for part in torch.split(rows, size)]
@@ -37,7 +37,7 @@ def run_until_done(
         tile.state = start(tile.problem)
         tile.state["done"][len(tile.rows) :] = True
     whole = {name: torch.cat([t.state[name][: len(t.rows)] for t in tiles]) for name in tiles[0].state}
-    for number in range(rounds):
+    for number in range(max_steps):
         left = sum(int((~tile.state["done"]).sum()) for tile in tiles)
         if left == 0:
             break
@@ -58,21 +58,21 @@ def run_until_done(
 
 
 class _Tile:
-    """Some rows of the batch, filled up with zeros to a full tile."""
+    """Rows of the batch, padded with zeros to a full tile."""
 
     def __init__(self, problem: Problem, rows: Tensor, size: int) -> None:
         self.rows = rows
-        self.problem = problem.of(*(_padded(tensor[rows], size) for tensor in problem.tensors()))
+        self.problem = problem.with_tensors(*(_padded(tensor[rows], size) for tensor in problem.tensors()))
         self.state: State = {}
 
     def write(self, whole: State) -> None:
-        """The state of its rows into that of the batch."""
+        """Write the state of the rows into the state of the batch."""
         for name, values in self.state.items():
             whole[name][self.rows] = values[: len(self.rows)]
 
 
 def _regrouped(problem: Problem, whole: State, tiles: list[_Tile], size: int) -> list[_Tile]:
-    """The rows that are not done, in as few tiles as hold them."""
+    """The unfinished rows in the smallest number of tiles."""
     for tile in tiles:
         tile.write(whole)
     left = torch.cat([tile.rows[~tile.state["done"][: len(tile.rows)]] for tile in tiles])

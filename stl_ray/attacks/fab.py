@@ -8,99 +8,103 @@ from pydantic import Field
 from torch import Tensor
 
 from stl_ray.attacks.apgd import nth_other_class
-from stl_ray.attacks.base import Problem
 from stl_ray.attacks.budget import Norm
 from stl_ray.attacks.formulations import MinimumNorm
 from stl_ray.attacks.geometry import length, per_image, rescaled
-from stl_ray.attacks.linear_boundaries import differences, likeliest_others, nearest
+from stl_ray.attacks.linear_boundaries import likeliest_other_classes, logit_differences, nearest_boundary
+from stl_ray.attacks.problem import Problem
 from stl_ray.attacks.randomness import normal, uniform
 
 _ALPHA_MAX, _ETA, _BETA = 0.1, 1.05, 0.9
-_NONE = 1e10  # the norm of an image that was not found
+_NONE = 1e10  # the norm where no adversarial image was found
 
 
 class FastAdaptiveBoundary(MinimumNorm):
-    """FAB toward the nearest of the likeliest other classes."""
+    """FAB toward the nearest boundary of the likeliest other classes."""
 
-    steps: int = Field(100, ge=1, description="projection steps of a start")
-    restarts: int = Field(1, ge=1, description="starts: the first at the clean image, others at random near it")
-    candidates: int = Field(
-        10, ge=2, description="likeliest classes of the clean image to consider, its own among them"
+    steps: int = Field(100, ge=1, description="projection steps of a run")
+    restarts: int = Field(
+        1, ge=1, description="runs: the first starts at the clean image, the others at a random point near it"
     )
-    until_within: bool = Field(False, description="no further start for an image that is found within the budget")
+    candidates: int = Field(
+        10, ge=2, description="likeliest classes of the clean image that are considered, the predicted class included"
+    )
+    until_within: bool = Field(
+        False, description="no further run for an image whose adversarial image is within the budget"
+    )
 
     @property
-    def starts(self) -> int:
-        """Runs on every image."""
+    def total_restarts(self) -> int:
+        """Runs per image."""
         return self.restarts
 
     def search(self, problem: Problem) -> tuple[Tensor, Tensor]:
         """See `MinimumNorm.search`."""
-        found, queries = problem.images.clone(), torch.zeros_like(problem.labels)
-        norm = problem.images.new_full((len(found),), _NONE)
-        for number in range(self.starts):
+        nearest, queries = problem.images.clone(), torch.zeros_like(problem.labels)
+        norm = problem.images.new_full((len(nearest),), _NONE)
+        for number in range(self.total_restarts):
             wanted = norm > problem.radius if self.until_within else torch.ones_like(norm, dtype=torch.bool)
             rows = wanted.nonzero()[:, 0]
             if len(rows) == 0:
                 break
             here = problem.rows(rows)
             here = here.with_radius(torch.minimum(here.radius, norm[rows]))
-            nearer, at, spent = here.looped(lambda tile, number=number: self._run(tile, number))
-            better = at < norm[rows]
-            found[rows[better]], norm[rows[better]] = nearer[better], at[better]
+            adversarial, distance, spent = here.looped(lambda tile, number=number: self._run(tile, number))
+            better = distance < norm[rows]
+            nearest[rows[better]], norm[rows[better]] = adversarial[better], distance[better]
             queries[rows] += spent
-        return found, queries
+        return nearest, queries
 
     def classes(self, logits: Tensor, labels: Tensor, number: int) -> Tensor:
-        """The classes that run `number` considers, (B, R)."""
-        return likeliest_others(logits, labels, self.candidates - 1)
+        """Classes considered in run `number`, (B, R)."""
+        return likeliest_other_classes(logits, labels, self.candidates - 1)
 
     def random_start(self, number: int) -> bool:
-        """Whether run `number` begins away from the clean image."""
+        """Whether run `number` starts at a random point."""
         return number > 0
 
     def _run(self, tile: Problem, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Found images (the clean one where none), their norms, and passes, of a full tile."""
+        """Adversarial images of a full tile (the clean image where none was found), their norms, and passes."""
         images, labels = tile.images, tile.labels
         logits = tile.victim.logits(images)
         others = self.classes(logits, labels, number)
-        found, best = images, images.new_full((len(images),), _NONE)
+        nearest, best = images, images.new_full((len(images),), _NONE)
         if others.shape[1] == 0:
-            return found, best, torch.ones_like(labels)
+            return nearest, best, torch.ones_like(labels)
         current = (images + _near(tile, number)).clamp(0, 1) if self.random_start(number) else images
         for _ in range(self.steps):
-            values, gradients = differences(tile.victim, current, labels, others)
-            _, value, gradient = nearest(values, gradients, tile.norm)
+            values, gradients = logit_differences(tile.victim, current, labels, others)
+            _, value, gradient = nearest_boundary(values, gradients, tile.norm)
             offset = (gradient * current).flatten(1).sum(dim=1) - value  # the boundary is gradient . z = offset
-            here = to_hyperplane(current, gradient, offset, tile.norm)
-            home = to_hyperplane(images, gradient, offset, tile.norm)
-            near, far = (length(step, tile.norm).clamp(min=1e-8) for step in (here, home))
+            from_current = to_hyperplane(current, gradient, offset, tile.norm)
+            from_clean = to_hyperplane(images, gradient, offset, tile.norm)
+            near, far = (length(step, tile.norm).clamp(min=1e-8) for step in (from_current, from_clean))
             alpha = per_image((near / (near + far)).clamp(max=_ALPHA_MAX))
-            current = ((current + _ETA * here) * (1 - alpha) + (images + _ETA * home) * alpha).clamp(0, 1)
+            current = ((current + _ETA * from_current) * (1 - alpha) + (images + _ETA * from_clean) * alpha).clamp(0, 1)
             wrong = tile.victim.logits(current).argmax(dim=1) != labels
             distance = length(current - images, tile.norm)
             closer = wrong & (distance < best)
-            found, best = torch.where(per_image(closer), current, found), torch.where(closer, distance, best)
+            nearest, best = torch.where(per_image(closer), current, nearest), torch.where(closer, distance, best)
             current = torch.where(per_image(wrong), images + (current - images) * _BETA, current)
-        # What was wrong from the start has no nearest adversarial image but itself.
-        right = logits.argmax(dim=1) == labels
+        # A misclassified clean image is its own nearest adversarial image.
+        correct = logits.argmax(dim=1) == labels
         queries = torch.full_like(labels, 1 + self.steps * (1 + others.shape[1]))
-        return torch.where(per_image(right), found, images), torch.where(right, best, _NONE), queries
+        return torch.where(per_image(correct), nearest, images), torch.where(correct, best, _NONE), queries
 
 
 class TargetedFastAdaptiveBoundary(FastAdaptiveBoundary):
     """FAB-T: FAB toward each of the likeliest other classes of the clean image in turn."""
 
-    targets: int = Field(9, ge=1, description="likeliest other classes to aim at")
+    targets: int = Field(9, ge=1, description="likeliest other classes that are target classes")
 
     @property
-    def starts(self) -> int:
-        """Runs on every image."""
+    def total_restarts(self) -> int:
+        """Runs per image."""
         return self.targets * self.restarts
 
     def classes(self, logits: Tensor, labels: Tensor, number: int) -> Tensor:
-        """The one class of run `number`, (B, 1)."""
-        others = likeliest_others(logits, labels, 1)
+        """Target class of run `number`, (B, 1)."""
+        others = likeliest_other_classes(logits, labels, 1)
         return (
             others
             if others.shape[1] == 0
@@ -108,7 +112,7 @@ class TargetedFastAdaptiveBoundary(FastAdaptiveBoundary):
         )
 
     def random_start(self, number: int) -> bool:
-        """Whether run `number` begins away from the clean image."""
+        """Whether run `number` starts at a random point."""
         return number % self.restarts > 0
 
 
@@ -122,16 +126,17 @@ def _near(tile: Problem, number: int) -> Tensor:
 
 
 def to_hyperplane(points: Tensor, gradient: Tensor, offset: Tensor, norm: Norm) -> Tensor:
-    """The shortest step from every point to gradient . z = offset within the box [0, 1]; as near as it can be.
+    """The shortest step from every point to the hyperplane gradient . z = offset within the box [0, 1].
 
-    In L2 the step is clip(t g), in L_inf clip(t sign g): in both the way gained is concave and piecewise linear in t.
-    Newton's method from t = 0 goes up to the right t and ends there, for every piece is passed at most once.
+    If the box does not reach the hyperplane, the step ends as near to it as possible. In L2 the step is clip(t g), in
+    L_inf clip(t sign g): in both, the progress toward the hyperplane is concave and piecewise linear in t, so Newton's
+    method from t = 0 increases to the solution and passes every piece at most once.
 
     Args:
         points: (B, 3, H, W) in [0, 1].
         gradient: (B, 3, H, W).
         offset: (B,).
-        norm: that the step is shortest in.
+        norm: of the step.
     """
     x, w = points.flatten(1), gradient.flatten(1)
     missing = offset - (w * x).sum(dim=1)
@@ -141,7 +146,7 @@ def to_hyperplane(points: Tensor, gradient: Tensor, offset: Tensor, norm: Norm) 
     rates, most = gain * speed, gain * room
     t, before = torch.zeros_like(wanted), torch.full_like(wanted, -1)
     while bool((t > before).any()):
-        free = t[:, None] * speed < room  # those that have not met the box
+        free = t[:, None] * speed < room  # entries inside the box
         rate, gained = torch.where(free, rates, 0).sum(dim=1), torch.where(free, 0, most).sum(dim=1)
         t, before = torch.where(rate > 0, torch.maximum(t, (wanted - gained) / rate), t), t
     return (torch.minimum(t[:, None] * speed, room) * direction.sign()).view_as(points)

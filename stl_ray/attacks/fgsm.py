@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from stl_ray.attacks.base import Problem
 from stl_ray.attacks.formulations import SingleRun
 from stl_ray.attacks.geometry import per_image, rescaled
 from stl_ray.attacks.losses import loss_gradient
+from stl_ray.attacks.problem import Problem
 
 
 class FastGradientSign(SingleRun):
-    """x' = x + t sign(gradient of the cross-entropy), t set per image by the budget after clipping."""
+    """x' = x + t sign(gradient of the cross-entropy); the budget sets t per image, after clipping."""
 
     def perturb(self, problem: Problem) -> tuple[Tensor, Tensor]:
         """See `SingleRun.perturb`."""

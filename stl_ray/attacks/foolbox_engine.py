@@ -1,7 +1,7 @@
-"""Foolbox's attacks through this package's frame: budgets, storage and measurement are those of every other attack.
+"""Foolbox's attacks behind the interface of native attacks: the same budgets, storage and measurements.
 
-Each image goes to Foolbox alone, because several of its attacks stop by sums over the batch; its random numbers, which
-are global there, are seeded for that image and put back afterwards. Source: Rauber et al. 2020, the optional package
+Every image goes to Foolbox alone, because several of Foolbox's attacks stop by sums over the batch. Foolbox draws from the
+global random states; these are seeded per image and restored afterwards. Source: Rauber et al. 2020, the optional package
 `foolbox`.
 """
 
@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stl_ray.attacks.base import Attack, Problem
+from stl_ray.attacks.base import Attack
 from stl_ray.attacks.budget import Budget, Norm, Store
 from stl_ray.attacks.formulations import FixedBudget, MinimumNorm
+from stl_ray.attacks.problem import Problem
 from stl_ray.config.sections import OptionValue
 from stl_ray.errors import ConfigError
 from stl_ray.models import Victim
@@ -24,10 +25,10 @@ from stl_ray.options import nearest
 
 
 def foolbox_attack(name: str, options: Mapping[str, object]) -> Attack:
-    """An attack of Foolbox by the name of its class, with the arguments of its constructor as options.
+    """A Foolbox attack by class name, with the constructor's arguments as options.
 
     Raises:
-        ConfigError: if Foolbox is not installed, has no such attack in L2 or L_inf, or the options do not fit.
+        ConfigError: if Foolbox is not installed or has no such attack in L2 or L_inf, or if the options do not fit.
     """
     try:
         import foolbox
@@ -54,12 +55,12 @@ def foolbox_attack(name: str, options: Mapping[str, object]) -> Attack:
         raise ConfigError(f"wrong options ({error})", item=name, got=dict(options)) from error
     if norm is None:
         raise ConfigError("the attack measures neither l2 nor linf", item=name, got=dict(options))
-    family = FoolboxFixedBudget if fixed else FoolboxMinimumNorm
-    return family.model_validate({"method": name, "arguments": dict(options), "norm": norm})
+    formulation = FoolboxFixedBudget if fixed else FoolboxMinimumNorm
+    return formulation.model_validate({"method": name, "arguments": dict(options), "norm": norm})
 
 
 class FoolboxMinimumNorm(MinimumNorm):
-    """A minimum-norm attack of Foolbox."""
+    """A minimum-norm attack from Foolbox."""
 
     method: str
     arguments: dict[str, OptionValue]
@@ -76,7 +77,7 @@ class FoolboxMinimumNorm(MinimumNorm):
 
 
 class FoolboxFixedBudget(FixedBudget):
-    """An attack of Foolbox within a ball."""
+    """A fixed-budget attack from Foolbox."""
 
     method: str
     arguments: dict[str, OptionValue]
@@ -89,19 +90,19 @@ class FoolboxFixedBudget(FixedBudget):
 
     def craft(self, problem: Problem) -> tuple[Tensor, Tensor]:
         """See `FixedBudget.craft`."""
-        found, queries = _one_by_one(
+        adversarial, queries = _one_by_one(
             problem, lambda model, image, label, radius: _run(self, model, image, label, radius)
         )
-        return found - problem.images, queries
+        return adversarial - problem.images, queries
 
 
-def _check_norm(method: str, own: Norm, norm: Norm) -> None:
-    if own != norm:
-        raise ConfigError("the attack knows no such ball", item=method, expected=own, got=norm)
+def _check_norm(method: str, supported: Norm, norm: Norm) -> None:
+    if supported != norm:
+        raise ConfigError("the attack does not support the norm", item=method, expected=supported, got=norm)
 
 
 def _norm_of(attack: Any) -> Norm | None:
-    """l2 or linf, None where the attack measures something else."""
+    """Norm of a Foolbox attack; None for other distances."""
     distance = getattr(attack, "distance", None)
     p = getattr(distance, "p", None)
     return "l2" if p == 2 else "linf" if p == float("inf") else None
@@ -121,25 +122,25 @@ def _run(
     criterion = foolbox.criteria.Misclassification(label[None])
     try:
         ball = {} if radius is None else {"epsilon": radius}
-        found: Tensor = method.run(peer, image[None], criterion, **ball)[0]
+        adversarial: Tensor = method.run(peer, image[None], criterion, **ball)[0]
     except ValueError as error:
         if "init_attack failed" not in str(error):
             raise
-        return image  # a decision-based attack found nothing to start from
-    return found.detach()
+        return image  # a decision-based attack found no starting point
+    return adversarial.detach()
 
 
 def _one_by_one(problem: Problem, run: Callable[["_Module", Tensor, Tensor, float], Tensor]) -> tuple[Tensor, Tensor]:
-    """What Foolbox makes of each image that the victim is right on, and the passes it spent."""
-    right = problem.looped(lambda tile: (tile.victim.logits(tile.images).argmax(dim=1) == tile.labels,))[0]
-    found, queries = problem.images.clone(), torch.ones_like(problem.labels)
-    for row in right.nonzero()[:, 0].tolist():
+    """Foolbox's result for each correctly classified image, and the passes through the victim."""
+    correct = problem.looped(lambda tile: (tile.victim.logits(tile.images).argmax(dim=1) == tile.labels,))[0]
+    adversarial, queries = problem.images.clone(), torch.ones_like(problem.labels)
+    for row in correct.nonzero()[:, 0].tolist():
         model = _Module(problem.victim).eval()
         with _seeded(int(problem.seeds[row])):
-            candidate = run(model, problem.images[row], problem.labels[row], float(problem.radius[row]))
-        found[row] = candidate.clamp(0, 1)
+            result = run(model, problem.images[row], problem.labels[row], float(problem.radius[row]))
+        adversarial[row] = result.clamp(0, 1)
         queries[row] += model.passes
-    return found, queries
+    return adversarial, queries
 
 
 class _Module(nn.Module):
@@ -159,7 +160,7 @@ class _Module(nn.Module):
 
 
 class _Logits(torch.autograd.Function):
-    """Logits whose gradient is the victim's own product."""
+    """Logits whose backward pass is the victim's vector-Jacobian product."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, victim: Victim) -> Tensor:
@@ -173,7 +174,7 @@ class _Logits(torch.autograd.Function):
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """The global random states of torch and numpy, seeded inside and put back after."""
+    """Seed the global random states of torch and numpy, and restore them afterwards."""
     before = np.random.get_state()  # noqa: NPY002 - Foolbox draws from it
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Class boundaries near an image: how far each is by a linear model of the logits, for DeepFool and FAB."""
+"""Linearized class boundaries around an image, for DeepFool and FAB."""
 
 import torch
 from torch import Tensor
@@ -9,8 +9,8 @@ from stl_ray.attacks.losses import check_classes
 from stl_ray.models import Victim, logits_and_vjps
 
 
-def differences(victim: Victim, images: Tensor, labels: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """z_k - z_y and its gradient for some classes k of every image.
+def logit_differences(victim: Victim, images: Tensor, labels: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Logit differences z_k - z_y and their gradients for some classes k of every image.
 
     Args:
         victim: the classifier.
@@ -30,16 +30,16 @@ def differences(victim: Victim, images: Tensor, labels: Tensor, others: Tensor) 
     return (logits.gather(1, others) - logits.gather(1, labels[:, None])).T, gradients
 
 
-def nearest(values: Tensor, gradients: Tensor, norm: Norm) -> tuple[Tensor, Tensor, Tensor]:
-    """The boundary that is nearest by |difference| over the dual norm of its gradient.
+def nearest_boundary(values: Tensor, gradients: Tensor, norm: Norm) -> tuple[Tensor, Tensor, Tensor]:
+    """The nearest linearized boundary, by |difference| over the dual norm of its gradient.
 
     Args:
         values: (R, B) differences.
         gradients: (R, B, 3, H, W).
-        norm: in which the distance is.
+        norm: of the distance.
 
     Returns:
-        (B,) distance, (B,) difference and (B, 3, H, W) gradient of that boundary.
+        (B,) distance, (B,) difference and (B, 3, H, W) gradient of the nearest boundary.
     """
     flat = gradients.flatten(2)
     dual = flat.norm(dim=2) if norm == "l2" else flat.abs().sum(dim=2)
@@ -48,8 +48,8 @@ def nearest(values: Tensor, gradients: Tensor, norm: Norm) -> tuple[Tensor, Tens
     return distances, values[which, rows], gradients[which, rows]
 
 
-def likeliest_others(logits: Tensor, labels: Tensor, most: int) -> Tensor:
-    """The likeliest classes but the label's, (B, R) int64 with R = min(most, n - 1).
+def likeliest_other_classes(logits: Tensor, labels: Tensor, most: int) -> Tensor:
+    """The likeliest classes except the label, in descending order, (B, R) int64 with R = min(most, n - 1).
 
     Raises:
         TensorError: if a label is not a class of the victim.

@@ -1,4 +1,4 @@
-"""What attacks climb: losses of the logits, one per image, and their gradients by the image through a victim."""
+"""Attack losses of the logits, one per image, and their gradients with respect to the image through a victim."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from stl_ray.errors import TensorError
 from stl_ray.models import Victim
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(logits (B, n), labels (B,)) -> (B,) losses, higher for a worse answer; differentiable."""
+"""(logits (B, n), labels (B,)) -> (B,) losses, larger is worse for the victim; differentiable."""
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """The largest other logit minus the true one, over 0 where the answer is wrong. Source: Carlini, Wagner 2017, f6.
+    """Largest other logit minus the true logit, > 0 for a misclassified image. Source: Carlini, Wagner 2017, f6.
 
     The other logits are masked with minus infinity, not with zero: logits may all be negative. Zero for one class.
     """
@@ -40,12 +40,12 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def dlr_to(targets: Tensor) -> Loss:
-    """DLR toward a target class, (z_t - z_y) / (z_1 - (z_3 + z_4) / 2). Source: Croce, Hein 2020, Eq. 7.
+    """Targeted DLR, (z_t - z_y) / (z_1 - (z_3 + z_4) / 2). Source: Croce, Hein 2020, Eq. 7.
 
     The plain difference for fewer than four classes.
 
     Args:
-        targets: (B,) classes to reach.
+        targets: (B,) target classes.
     """
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -65,15 +65,15 @@ LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "margin": margin, "dl
 def loss_gradient(
     victim: Victim, images: Tensor, labels: Tensor, loss: Loss = cross_entropy, samples: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Logits (B, n), and the gradient by the image of each image's loss, (B, 3, H, W).
+    """Logits (B, n), and the gradient of each image's loss with respect to the image, (B, 3, H, W).
 
     Args:
         victim: the classifier.
         images: (B, 3, H, W) in [0, 1].
         labels: (B,) classes.
-        loss: of the logits.
-        samples: answers of a randomised victim to average over (expectation over transformation, Athalye et al. 2018);
-            the logits are averaged as well.
+        loss: loss of the logits.
+        samples: draws of a randomised victim; logits and gradients are means (expectation over transformation, Athalye
+            et al. 2018).
 
     Raises:
         TensorError: if a label is not a class of the victim, or a gradient is not finite.
@@ -87,17 +87,17 @@ def loss_gradient(
     for _ in range(samples - 1):
         more = victim.logits_and_vjp(images, cotangent)
         logits, gradient = logits + more[0], gradient + more[1]
-    # Here too, because a sign or a norm may turn NaN into a direction.
+    # Checked here as well, because a sign or a norm may turn NaN into a direction.
     if not bool(gradient.abs().amax().isfinite()):
         raise TensorError("not finite", item="the victim's gradient", expected="finite numbers")
     return logits / samples, gradient / samples
 
 
 def _slope(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
-    """The loss's derivative by the logits."""
+    """Derivative of the loss with respect to the logits."""
     if loss is cross_entropy:
-        # softmax - one_hot, with the true class as minus the sum of the others: the difference itself is lost to
-        # rounding once a probability is near 1, and the gradient of a confident victim would point elsewhere.
+        # softmax - one_hot, with minus the sum of the other classes for the true class: near probability 1 the difference
+        # itself cancels, and the gradient of a confident victim would be wrong.
         others = logits.softmax(dim=1).scatter(1, labels[:, None], 0)
         return others.scatter(1, labels[:, None], -others.sum(dim=1, keepdim=True))
     with torch.enable_grad():
@@ -107,10 +107,10 @@ def _slope(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def check_classes(labels: Tensor, classes: int) -> None:
-    """Refuse labels that are no classes of the victim.
+    """Refuse labels that are not classes of the victim.
 
     Raises:
-        TensorError: as said.
+        TensorError: if a label is too large.
     """
     if int(labels.max()) >= classes:
         raise TensorError("a label is no class of the victim", expected=f"0 to {classes - 1}", got=int(labels.max()))

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from stl_ray.attacks.base import Problem
 from stl_ray.attacks.formulations import SingleRun
 from stl_ray.attacks.geometry import per_image, rescaled
+from stl_ray.attacks.problem import Problem
 from stl_ray.attacks.randomness import normal
 
 
 class RandomNoise(SingleRun):
-    """A Gaussian direction in L2, random signs in L_inf; the victim is not asked."""
+    """A Gaussian direction in L2, random signs in L_inf; the victim is never queried."""
 
     def perturb(self, problem: Problem) -> tuple[Tensor, Tensor]:
         """See `SingleRun.perturb`."""

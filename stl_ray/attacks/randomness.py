@@ -1,7 +1,4 @@
-"""Random numbers of attacks: a stream for each image and round, whatever stands beside it and however often it is drawn.
-
-Drawn on the CPU, so that a GPU sees the same numbers.
-"""
+"""Random streams per image: independent of the batch and of earlier draws; drawn on the CPU, the same for all devices."""
 
 from collections.abc import Callable
 
@@ -12,13 +9,13 @@ _MASK = 2**64 - 1
 
 
 def stream(seed: int, number: int = 0) -> torch.Generator:
-    """The generator of an image's stream, started afresh.
+    """A new generator of one stream of an image.
 
     Args:
-        seed: of the image.
-        number: which of its streams.
+        seed: the image's seed.
+        number: number of the stream.
     """
-    # splitmix64: torch's generator looks at 32 bits of a seed, which must depend on all of these.
+    # splitmix64: torch's generator uses 32 bits of a seed, which must depend on all bits of seed and number.
     mixed = (seed + (number + 1) * 0x9E3779B97F4A7C15) & _MASK
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -26,12 +23,12 @@ def stream(seed: int, number: int = 0) -> torch.Generator:
 
 
 def draw_per_image(seeds: Tensor, number: Tensor | int, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
-    """What `draw` makes of every image's stream, stacked.
+    """Draws from every image's stream, stacked.
 
     Args:
-        seeds: (B,) int64, of the images; the result is on their device.
-        number: which of an image's streams, such as the number of the round: one for all, or (B,) int64.
-        draw: makes a tensor of one shape from a generator.
+        seeds: (B,) int64, the images' seeds; the result is on the same device.
+        number: number of the stream: one for all images, or (B,) int64.
+        draw: generator -> tensor of a fixed shape.
     """
     numbers = number.tolist() if isinstance(number, Tensor) else [number] * len(seeds)
     streams = zip(seeds.tolist(), numbers, strict=True)

@@ -1,4 +1,4 @@
-"""The attacks by name: a new one is one file and one row."""
+"""Registry of attacks by name: a new attack is one file and one row."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -38,12 +38,12 @@ ATTACKS: dict[str, type[Attack]] = {
 
 
 def make_attack(name: str, options: Mapping[str, object], engine: Literal["native", "foolbox"] = "native") -> Attack:
-    """The attack of that name with its options.
+    """The attack of the given name with its options.
 
     Args:
-        name: a key of `ATTACKS`, or the name of a class of Foolbox.
-        options: the attack's own; for Foolbox the arguments of its constructor.
-        engine: whose attack it is.
+        name: a key of `ATTACKS`, or the class name of a Foolbox attack.
+        options: options of the attack; for Foolbox the constructor's arguments.
+        engine: implementation, this package's or Foolbox's.
 
     Raises:
         ConfigError: if the name or an option is unknown, an option has the wrong type or range, or the engine is not

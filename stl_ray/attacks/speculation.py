@@ -1,7 +1,7 @@
-"""What to do with the places of a tile that would be empty: ask what an image that is left will ask next.
+"""Speculative execution in spare slots of a tile: trials that an image may need next.
 
-A tile that is not full costs what a full one does. An image whose next trials do not depend on each other unless one
-succeeds may have several in the same tile; what comes after a success is forgotten, and the image's path is the same.
+A partial tile costs as much as a full one. An image whose next trials depend on earlier ones only through a success may
+have several trials in the same tile; trials after a success are dropped, so the image's path stays the same.
 """
 
 import torch
@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 def fill_tile(left: Tensor, remaining: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Trials that fill whole tiles: the next one of every row, and trials after it in what places are to spare.
+    """Trials that fill whole tiles: the next trial of every row, then later trials in spare slots.
 
     Args:
         left: (N,) int64, rows of a batch, N >= 1.
-        remaining: (N,) int64, trials that each may still have, >= 1.
-        size: places of a tile.
+        remaining: (N,) int64, trials that each row may still have, >= 1.
+        size: slots of a tile.
 
     Returns:
-        The row of every trial, and how many trials of that row come before it, (M,) int64 each, M >= N.
+        (M,) int64 row of every trial, and (M,) int64 number of trials of that row before it; M >= N.
     """
     spare, ahead = -len(left) % size, 0
     rows, steps = [left], [torch.zeros_like(left)]

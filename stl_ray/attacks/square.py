@@ -1,7 +1,7 @@
 """Square: random search by squares, without gradients. Source: Andriushchenko et al. 2020, algorithms 1 to 3.
 
-An image stops as soon as it is beaten; every image draws its own squares. Most proposals are refused, and then the next
-one is made from the same point: in places of a tile that would be empty, proposals run ahead (`stl_ray.attacks.speculation`).
+An image stops as soon as it is misclassified; every image draws its own squares. Most proposals are rejected, and the next
+proposal then starts from the same point, so spare slots of a tile hold later proposals (`stl_ray.attacks.speculation`).
 """
 
 from functools import cache
@@ -11,15 +11,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stl_ray.attacks.base import Problem
 from stl_ray.attacks.formulations import RestartResult, Restarts
 from stl_ray.attacks.geometry import per_image, rescaled
 from stl_ray.attacks.losses import check_classes, margin
+from stl_ray.attacks.problem import Problem
 from stl_ray.attacks.randomness import uniform
 from stl_ray.attacks.speculation import fill_tile
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries
-_START = 2**33  # streams of an attempt's beginning, apart from those of its proposals
+_START = 2**33  # offset of the streams of initial points, disjoint from the streams of proposals
 
 
 class Square(Restarts):
@@ -27,9 +27,9 @@ class Square(Restarts):
 
     speculative = False
 
-    queries: int = Field(5000, ge=1, description="questions to the victim at most, per restart")
-    share: float = Field(0.8, gt=0, le=1, description="of the image in the first square; halved on a schedule")
-    restarts: int = Field(1, ge=1, description="restarts at most; an image that is beaten is not started again")
+    queries: int = Field(5000, ge=1, description="largest number of queries per restart")
+    share: float = Field(0.8, gt=0, le=1, description="share of the image in the first square; halved on a schedule")
+    restarts: int = Field(1, ge=1, description="largest number of runs; a misclassified image is not restarted")
 
     @property
     def total_restarts(self) -> int:
@@ -38,14 +38,14 @@ class Square(Restarts):
 
     def restart(self, problem: Problem, number: Tensor) -> RestartResult:
         """See `Restarts.restart`."""
-        best, sides = RestartResult(*problem.tiled(self._begun, number)), self._sides(problem)
+        best, sides = RestartResult(*problem.tiled(self._initial, number)), self._sides(problem)
         while len(left := (~best.misclassified & (best.queries < self.queries)).nonzero()[:, 0]):
             rows, ahead = fill_tile(left, self.queries - best.queries[left], problem.tile)
             at = best.queries[rows] - 1 + ahead
             here, streams = problem.rows(rows), number[rows] * self.queries + at
-            proposed, loss, misclassified = here.tiled(self._proposed, best.images[rows], streams, sides[at])
+            proposed, loss, misclassified = here.tiled(self._propose, best.images[rows], streams, sides[at])
             better = misclassified | (loss > best.loss[rows])
-            # The first that is accepted; those after it were made from a point that is no longer the image's.
+            # The first accepted proposal; later proposals started from an outdated point.
             never = torch.full_like(best.queries, self.queries)
             first = never.scatter_reduce(0, rows, torch.where(better, ahead, self.queries), "amin")
             taken = better & (ahead == first[rows])
@@ -55,21 +55,21 @@ class Square(Restarts):
             best.queries.scatter_add_(0, rows[spent], torch.ones_like(rows[spent]))
         return best
 
-    def _begun(self, tile: Problem, number: Tensor) -> tuple[Tensor, ...]:
+    def _initial(self, tile: Problem, number: Tensor) -> tuple[Tensor, ...]:
         change = _stripes(tile, number) if tile.norm == "linf" else _patches(tile, number)
         images = (tile.images + change).clamp(0, 1)
         logits = tile.victim.logits(images)
         check_classes(tile.labels, logits.shape[1])
         return images, margin(logits, tile.labels), logits.argmax(dim=1) != tile.labels, torch.ones_like(tile.labels)
 
-    def _proposed(self, tile: Problem, current: Tensor, stream: Tensor, side: Tensor) -> tuple[Tensor, ...]:
-        propose = _recoloured if tile.norm == "linf" else _moved
-        proposed = propose(tile, current, stream, side)
+    def _propose(self, tile: Problem, current: Tensor, stream: Tensor, side: Tensor) -> tuple[Tensor, ...]:
+        move = _recoloured if tile.norm == "linf" else _moved
+        proposed = move(tile, current, stream, side)
         logits = tile.victim.logits(proposed)
         return proposed, margin(logits, tile.labels), logits.argmax(dim=1) != tile.labels
 
     def _sides(self, problem: Problem) -> Tensor:
-        """The side of the square of every proposal by its number, odd and at least 3 in L2; (queries,) int64."""
+        """Side of the square by the number of the proposal, odd and at least 3 in L2; (queries,) int64."""
         height, width = problem.images.shape[-2:]
         whole = [round(sqrt(self._share(number) * height * width)) for number in range(self.queries)]
         if problem.norm == "l2":
@@ -81,33 +81,33 @@ class Square(Restarts):
 
 
 def _stripes(tile: Problem, number: Tensor) -> Tensor:
-    """Vertical stripes of the full radius."""
+    """Vertical stripes of random signs at the full radius."""
     draw = uniform(tile.seeds, _START + number, (3, 1, tile.images.shape[3]))
     return (torch.where(draw < 0.5, -1.0, 1.0) * per_image(tile.radius)).expand_as(tile.images)
 
 
 def _recoloured(tile: Problem, current: Tensor, stream: Tensor, side: Tensor) -> Tensor:
-    """One square of every image set to the full radius, in random colours that are not the square's own already."""
+    """One square per image set to the full radius with random signs per channel, different from the current signs."""
     draw = uniform(tile.seeds, stream, (6,))
     inside = _inside(_window(tile, draw[:, :2], side), side)
     signs = torch.where(draw[:, 2:5] < 0.5, -1.0, 1.0)
-    # A question saved, as in the authors' code: of the seven other colours one, by which channels are turned.
-    turns = (1 + (7 * draw[:, 5]).long())[:, None] >> torch.arange(3, device=draw.device) & 1
+    # As in the authors' code, an unchanged square draws one of the seven other sign patterns, which saves a query.
+    flips = (1 + (7 * draw[:, 5]).long())[:, None] >> torch.arange(3, device=draw.device) & 1
     proposed = torch.where(inside, _coloured(tile, signs), current)
-    vain = (proposed == current).flatten(1).all(dim=1)
-    if not bool(vain.any()):
+    unchanged = (proposed == current).flatten(1).all(dim=1)
+    if not bool(unchanged.any()):
         return proposed
-    signs = torch.where(vain[:, None] & turns.bool(), -signs, signs)
+    signs = torch.where(unchanged[:, None] & flips.bool(), -signs, signs)
     return torch.where(inside, _coloured(tile, signs), current)
 
 
 def _coloured(tile: Problem, signs: Tensor) -> Tensor:
-    """Every image moved by its radius in all of its pixels, by one sign for each channel, (B, 3)."""
+    """Every image moved by its radius in all pixels, with one sign per channel, (B, 3)."""
     return (tile.images + signs[:, :, None, None] * per_image(tile.radius)).clamp(0, 1)
 
 
 def _window(tile: Problem, draw: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
-    """Where every pixel is in a random square of its image: rows (B, H) and columns (B, W), from 0 to side - 1 inside."""
+    """Coordinates of every pixel in a random square: rows (B, H) and columns (B, W), from 0 to side - 1 inside."""
     down, across = (
         torch.arange(size, device=draw.device) - (draw[:, axis] * (size - side)).long()[:, None]
         for axis, size in enumerate(tile.images.shape[-2:])
@@ -122,7 +122,7 @@ def _inside(window: tuple[Tensor, Tensor], side: Tensor) -> Tensor:
 
 
 def _patches(tile: Problem, number: Tensor) -> Tensor:
-    """A five by five chessboard of bumps with random signs, on the sphere."""
+    """A 5 x 5 chessboard of bumps with random signs, on the sphere."""
     height, width = tile.images.shape[-2:]
     side = max(min(height, width) // 5, 1)
     down, across = height // side, width // side
@@ -136,7 +136,7 @@ def _patches(tile: Problem, number: Tensor) -> Tensor:
 
 
 def _moved(tile: Problem, current: Tensor, stream: Tensor, side: Tensor) -> Tensor:
-    """The norm of one square of every image taken to another, with a bump of random sign."""
+    """The norm of one square moved to another square per image, as a bump of random sign."""
     draw = uniform(tile.seeds, stream, (8,))
     window = _window(tile, draw[:, :2], side)
     into, out = _inside(window, side), _inside(_window(tile, draw[:, 2:4], side), side)
@@ -157,7 +157,7 @@ def _norms(channels: Tensor) -> Tensor:
 
 
 def _bumps(window: tuple[Tensor, Tensor], side: Tensor, draw: Tensor) -> Tensor:
-    """A bump in every window, one half over the other or beside it as `draw` says, (B, 1, H, W); arbitrary outside."""
+    """A bump in every window, vertical or horizontal by `draw`, (B, 1, H, W); arbitrary outside the window."""
     down, across = window
     turned = (draw > 0.5)[:, None, None]
     row, place = down[:, :, None].expand(-1, -1, across.shape[1]), across[:, None, :].expand(-1, down.shape[1], -1)

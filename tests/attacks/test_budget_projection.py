@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 
 from stl_ray.attacks.budget import Budget
 from stl_ray.attacks.budget_projection import (
-    UNDER,
+    UNDERSHOOT,
     ProjectedImage,
-    fit,
     project_into_budget,
     round_down_and_fill,
     scale_to_budget,
+    scale_within_box,
 )
 
 
@@ -24,7 +24,7 @@ def random_case(seed: int, levels: int) -> tuple[torch.Tensor, torch.Tensor]:
     return clean, torch.randn(3, 9, 7, generator=draw, dtype=torch.float64)
 
 
-def size(clean, direction, rel, *, store="u8", space="pixel", seed=0) -> ProjectedImage:
+def project(clean, direction, rel, *, store="u8", space="pixel", seed=0) -> ProjectedImage:
     return scale_to_budget(clean, direction, Budget(size=rel, space=space), store, generator(seed))
 
 
@@ -32,25 +32,27 @@ def size(clean, direction, rel, *, store="u8", space="pixel", seed=0) -> Project
 @settings(max_examples=200, deadline=None)
 def test_certificate_stored_budget_is_never_exceeded_and_under_by_two_percent_at_most(seed, levels, rel, sign):
     clean, direction = random_case(seed, levels)
-    sized = size(clean, direction.sign() if sign else direction, rel)
-    change, budget = sized.levels - clean, rel * clean.norm()
-    assert bool(((sized.levels >= 0) & (sized.levels <= 255) & (sized.levels == sized.levels.round())).all())
+    projected = project(clean, direction.sign() if sign else direction, rel)
+    change, budget = projected.levels - clean, rel * clean.norm()
+    assert bool(
+        ((projected.levels >= 0) & (projected.levels <= 255) & (projected.levels == projected.levels.round())).all()
+    )
     assert change.square().sum() <= budget**2
     assert bool((change * direction >= 0).all())
-    if sized.reached:
-        assert change.norm() >= (1 - UNDER["u8"]) * budget
+    if projected.at_budget:
+        assert change.norm() >= (1 - UNDERSHOOT["u8"]) * budget
     else:  # only where the box or the grid has no room for it
         room = torch.where(direction > 0, 255 - clean, clean)
         assert room.norm() < budget or budget < 5
 
 
 @pytest.mark.parametrize("sign", [True, False])
-def test_identity_fit_has_the_norm_and_one_scale_for_all_that_are_free(sign):
+def test_identity_scaling_has_the_norm_and_one_scale_for_all_that_are_free(sign):
     clean, direction = random_case(1, 255)
     direction = direction.sign() if sign else direction
     room = torch.where(direction > 0, 255 - clean, clean)
     radius = 0.6 * float(room.norm())
-    magnitude = fit(direction, room, radius)
+    magnitude = scale_within_box(direction, room, radius)
     assert float(magnitude.norm()) == pytest.approx(radius, rel=1e-12)
     assert bool((magnitude <= room).all())
     free = (magnitude < room) & (direction != 0)
@@ -61,7 +63,7 @@ def test_identity_fit_has_the_norm_and_one_scale_for_all_that_are_free(sign):
     assert bool((scales[0] * direction.abs() >= room - 1e-9)[~free].all())
 
 
-def test_agrees_fit_with_bisection():
+def test_agrees_scaling_with_bisection():
     clean, direction = random_case(2, 200)
     room = torch.where(direction > 0, 255 - clean, clean)
     radius = 0.3 * float(room.norm())
@@ -70,14 +72,14 @@ def test_agrees_fit_with_bisection():
         middle = (low + high) / 2
         short = torch.minimum(middle * direction.abs(), room).norm() < radius
         low, high = (middle, high) if short else (low, middle)
-    torch.testing.assert_close(fit(direction, room, radius), torch.minimum(low * direction.abs(), room))
+    torch.testing.assert_close(scale_within_box(direction, room, radius), torch.minimum(low * direction.abs(), room))
 
 
-def test_agrees_fit_takes_all_the_room_when_that_is_too_little():
+def test_agrees_scaling_takes_all_the_room_when_that_is_too_little():
     clean, direction = random_case(3, 255)
     direction[0] = 0
     room = torch.where(direction > 0, 255 - clean, clean)
-    magnitude = fit(direction, room, 1e6)
+    magnitude = scale_within_box(direction, room, 1e6)
     torch.testing.assert_close(magnitude[1:], room[1:])
     assert not magnitude[0].any()
 
@@ -118,16 +120,16 @@ def test_certificate_filling_goes_on_with_what_still_fits():
     ],
 )
 def test_refuses_to_call_an_unreachable_budget_reached(clean, direction):
-    sized = size(clean.double(), direction.double(), 0.1)
-    assert not sized.reached
-    torch.testing.assert_close(sized.levels, clean.double())
+    projected = project(clean.double(), direction.double(), 0.1)
+    assert not projected.at_budget
+    torch.testing.assert_close(projected.levels, clean.double())
 
 
 def test_invariant_length_of_the_direction_does_not_matter():
     clean, direction = random_case(4, 255)
-    a = size(clean, direction, 0.1)
+    a = project(clean, direction, 0.1)
     for factor in (1e-30, 2.0**20):
-        b = size(clean, direction * factor, 0.1)
+        b = project(clean, direction * factor, 0.1)
         assert float((a.levels - b.levels).abs().sum()) <= 2  # at most a rounding tie falls otherwise
 
 
@@ -135,11 +137,11 @@ def test_invariant_length_of_the_direction_does_not_matter():
 @pytest.mark.parametrize("store", ["u8", "f32"])
 def test_certificate_budget_of_each_space_and_storage_is_held(space, store):
     clean, direction = random_case(5, 255)
-    levels = size(clean, direction, 0.05, store=store, space=space).levels
+    levels = project(clean, direction, 0.05, store=store, space=space).levels
     mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if space == "standardized" else ((0,) * 3, (1,) * 3)
     mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (mean, std))
     achieved = float(((levels - clean) / 255 / std).norm() / ((clean / 255 - mean) / std).norm())
-    assert (1 - UNDER[store]) * 0.05 <= achieved <= 0.05
+    assert (1 - UNDERSHOOT[store]) * 0.05 <= achieved <= 0.05
     assert store == "f32" or torch.equal(levels, levels.round())
 
 
@@ -151,7 +153,7 @@ def test_certificate_linf_is_held_and_points_inside_stay(store):
     assert 7.99 < float((levels - clean).abs().max()) <= 8
     inside = scale_to_budget(clean, change, budget, store, generator())
     expected = (clean + (change.round() if store == "u8" else change)).clamp(0, 255)
-    assert not inside.reached
+    assert not inside.at_budget
     torch.testing.assert_close(inside.levels, expected)
 
 
@@ -160,7 +162,7 @@ def test_certificate_found_images_are_cut_only_where_they_are_over(kind):
     clean, change = random_case(7, 255)
     budget = Budget(kind=kind, size=0.05)
     near, far = (project_into_budget(clean, factor * change, budget, "f32", generator()) for factor in (0.1, 100))
-    assert (near.reached, far.reached) == (False, True)
+    assert (near.at_budget, far.at_budget) == (False, True)
     torch.testing.assert_close(near.levels, (clean + 0.1 * change).clamp(0, 255))
     distance = (far.levels - clean).norm() if kind == "l2" else (far.levels - clean).abs().max()
     assert 0.999 * 0.05 * 255 <= float(distance) <= 0.05 * 255

@@ -58,5 +58,5 @@ def test_refuses_names_and_options_that_foolbox_does_not_have(name, options, mat
 
 def test_refuses_a_ball_of_another_norm(victim, images, labels):
     method = make_attack("LinfDeepFoolAttack", {}, "foolbox")
-    with pytest.raises(ConfigError, match="no such ball"):
+    with pytest.raises(ConfigError, match="does not support the norm"):
         attack(method, victim, images, labels)

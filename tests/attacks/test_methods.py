@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from stl_ray.attacks import Budget, make_attack
-from stl_ray.attacks.base import Problem
-from stl_ray.attacks.budget_projection import fit
+from stl_ray.attacks.budget_projection import scale_within_box
 from stl_ray.attacks.losses import loss_gradient
+from stl_ray.attacks.problem import Problem
 from stl_ray.images import to_tensor
 from stl_ray.metrics import l2_norm
 from stl_ray.models import build_classifier, load_weights, predict
@@ -25,8 +25,8 @@ def peer(victim):
 
 
 def problem(victim, images, labels, rel):
-    seeds = torch.arange(len(images))
-    return Problem(victim, images, labels, radius=rel * l2_norm(images), seeds=seeds, norm="l2")
+    ids = [str(index) for index in range(len(images))]
+    return Problem.of(victim, images, labels, budget=Budget(size=rel), ids=ids, seed=0)
 
 
 def by_foolbox(attack, peer, image, label, epsilon):
@@ -48,7 +48,7 @@ def test_agrees_fgsm_with_foolbox(victim, peer, images, labels, rel):
         assert queries.tolist() == [1]
         direction = direction[0].double().sign()
         room = torch.where(direction > 0, 1 - image.double(), image.double())
-        magnitude = fit(direction, room, rel * float(image.double().norm()))
+        magnitude = scale_within_box(direction, room, rel * float(image.double().norm()))
         theirs = by_foolbox(foolbox.attacks.LinfFastGradientAttack(), peer, image, label, float(magnitude.max()))
         torch.testing.assert_close(image + (magnitude * direction).float(), theirs, rtol=0, atol=1e-6)
 

@@ -58,7 +58,7 @@ def test_invariant_what_runs_ahead_changes_no_image(name, options, sizes, norm, 
     results, passes = [], []
     rows = slice(0, 24, 5)
     for size in (1, 8):
-        monkeypatch.setattr("stl_ray.attacks.base.tile_size", lambda *_, size=size: size)
+        monkeypatch.setattr("stl_ray.attacks.problem.tile_size", lambda *_, size=size: size)
         asked = OneByOne(victim)
         ids = [str(index) for index in range(24)][rows]
         results.append(

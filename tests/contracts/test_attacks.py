@@ -90,7 +90,7 @@ def distance(images, clean, budget) -> torch.Tensor:
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)
 def test_certificate_budget_box_and_storage(name, victim, images, budget, store):
     if budget.norm not in made(name).norms:
-        with pytest.raises(ConfigError, match="no such ball"):
+        with pytest.raises(ConfigError, match="does not support the norm"):
             attack(name, victim, images, budget=budget)
         return
     result = attack(name, victim, images, budget=budget, store=store)
@@ -177,7 +177,7 @@ def test_identity_status_success_and_predictions(name, victim, images):
 
 def test_identity_queries_are_the_passes_through_the_victim(name, victim, images, monkeypatch):
     # One place in a tile: with more, trials of an image that run ahead share a pass.
-    monkeypatch.setattr("stl_ray.attacks.base.tile_size", lambda *_: 1)
+    monkeypatch.setattr("stl_ray.attacks.problem.tile_size", lambda *_: 1)
     passes = []
 
     class Counting:

@@ -71,6 +71,8 @@ def craft(network: Logits, images: Tensor, labels: Tensor, config: AdversarialCo
         labels: (B,) int64; FGSM does not use them.
         config: method and budget.
     """
+    # Not the PGD of `stl_ray.attacks`: it draws starts per image on the CPU, checks every gradient on the host and keeps the
+    # best iterate at the price of one more forward pass. Training would be slower, and its images others.
     radius = radii(images, config)
     if config.method == "fgsm":
         with torch.no_grad():
