@@ -1,21 +1,46 @@
-"""Asks a defended classifier what the checks look at; every image on its own."""
+"""Probing of one deployed pipeline: clean queries, gradients, attacks, and measurements; every image on its own."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from stl_ray.attacks import AttackStatus
+from stl_ray.attacks import AttackStatus, Budget
+from stl_ray.defenses import Defended, SparseTransformation
 from stl_ray.evaluation.budget_usage import budget_usage
 from stl_ray.evaluation.cascade import verdicts_on
-from stl_ray.evaluation.sanity import answers, budget
-from stl_ray.evaluation.sanity.attacking import attack
-from stl_ray.evaluation.sanity.differences import differentiate
-from stl_ray.evaluation.sanity.subject import Answers, Crafted, Stored, Subject
+from stl_ray.evaluation.sanity.attacks import Crafted, Subject, attack_all
+from stl_ray.evaluation.sanity.checks import OVER_ALLOWED, UNDER_ALLOWED
+from stl_ray.evaluation.sanity.table import Measure, Probe, ProbeAnswers
+from stl_ray.metrics import l2_norm
 from stl_ray.models import in_loop
 from stl_ray.seeding import seed_of
+
+FINITE_DIFFERENCES = 8
+"""Images on which the vector-Jacobian product is compared with finite differences, in two directions each."""
+
+STEP = 2e-5
+"""Step of the finite differences over the image's norm: above float32 rounding and the certificate of a solve, and small
+enough that few atoms change."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Adversarial images as stored.
+
+    Attributes:
+        images: (B, 3, H, W).
+        budget: the largest allowed perturbation.
+        store: storage of the images.
+        status: how the attack on each image ended; None where the images may stay below the budget.
+    """
+
+    images: Tensor
+    budget: Budget
+    store: Literal["u8", "f32"]
+    status: Sequence[AttackStatus] | None = None
 
 
 def probe(
@@ -29,58 +54,146 @@ def probe(
     """Rows of `PROBES_SCHEMA`, one per image.
 
     Args:
-        subject: what is checked.
+        subject: the pipeline under check.
         images: (B, 3, H, W) float32 in [0, 1] on the 8-bit grid.
         labels: (B,) int64.
         ids: of the images.
-        differences: for which of the images finite differences are taken, which cost several certified solves.
+        differences: per image, whether finite differences are taken, which cost several certified solves.
         stored: the same images in the stored adversarial sets.
     """
-    found = Answers(labels)
-    _ask(subject, images, ids, found)
-    differentiate(subject, images, labels, differences, found)
-    crafted = attack(subject, images, labels, ids, found)
-    _measure(subject, images, crafted, stored or {}, found)
-    return found.rows(ids)
+    answers = ProbeAnswers(labels)
+    _query_clean(subject, images, ids, answers)
+    _differentiate(subject, images, labels, differences, answers)
+    crafted = attack_all(subject, images, labels, ids, answers)
+    _measure_budgets(subject, images, crafted, stored or {}, answers)
+    return answers.rows(ids)
 
 
-def _ask(subject: Subject, images: Tensor, ids: Sequence[str], found: Answers) -> None:
-    """The clean images: again and again, alone, and the logits themselves."""
+def _query_clean(subject: Subject, images: Tensor, ids: Sequence[str], answers: ProbeAnswers) -> None:
+    """Clean images: repeated passes, a batch of one, and the logits."""
     deployed = subject.deployed
-    found.answers["clean"] = verdicts_on(deployed, images, ids).tolist()
+    answers.answers[Probe.CLEAN] = verdicts_on(deployed, images, ids).tolist()
     for number in range(5):
         again = replace(deployed, seed=seed_of(deployed.seed, "pass", str(number)))
-        found.answers[f"{answers.PASS}{number}"] = verdicts_on(again, images, ids).tolist()
+        answers.answers[f"{Probe.PASS}{number}"] = verdicts_on(again, images, ids).tolist()
     together = in_loop(deployed, ids).logits(images)
     alone = torch.cat([in_loop(deployed, [name]).logits(image[None]) for image, name in zip(images, ids, strict=True)])
-    found.answers[answers.ALONE] = alone.argmax(1).tolist()
+    answers.answers[Probe.ALONE] = alone.argmax(1).tolist()
     spread = (together.amax(1) - together.amin(1)).clamp(min=1e-12)
-    found.measures |= {
-        answers.LOW: together.amin(1).tolist(),
-        answers.HIGH: together.amax(1).tolist(),
-        answers.SUM: together.sum(1).tolist(),
-        answers.GAP: ((together - alone).abs().amax(1) / spread).tolist(),
-        answers.TRAINING: [float(getattr(deployed.classifier, "training", False))] * len(ids),
+    answers.measures |= {
+        Measure.LOWEST_LOGIT: together.amin(1).tolist(),
+        Measure.HIGHEST_LOGIT: together.amax(1).tolist(),
+        Measure.SUM_OF_LOGITS: together.sum(1).tolist(),
+        Measure.BATCH_GAP: ((together - alone).abs().amax(1) / spread).tolist(),
+        Measure.TRAINING_MODE: [float(getattr(deployed.classifier, "training", False))] * len(ids),
     }
 
 
-def _measure(
-    subject: Subject, images: Tensor, crafted: Mapping[str, Crafted], stored: Mapping[str, Stored], found: Answers
+def _measure_budgets(
+    subject: Subject,
+    images: Tensor,
+    crafted: Mapping[str, Crafted],
+    stored: Mapping[str, Stored],
+    answers: ProbeAnswers,
 ) -> None:
-    """How far every stored image is from its clean one, in float64, over its budget."""
+    """Excess over, and shortfall below, the budget of every stored image, in float64."""
     over, under, stray, box = [], [], [], []
-    own = [Stored(made.result.images, subject.budget, subject.store, made.result.status) for made in crafted.values()]
-    for item in [*own, *stored.values()]:
+    attacked = [
+        Stored(item.result.images, subject.budget, subject.store, item.result.status) for item in crafted.values()
+    ]
+    for item in [*attacked, *stored.values()]:
         excess = budget_usage(item.images, images, item.budget) - 1
-        # In L_inf an attack need not go as far as it may, and of a stored set it is not known whether it had to.
-        reached = torch.zeros(len(images), dtype=torch.bool)
+        # In L_inf an attack may stay below the budget, and so may stored sets, whose status is unknown.
+        full = torch.zeros(len(images), dtype=torch.bool)
         if item.status is not None and item.budget.norm == "l2":
-            reached = torch.tensor([status != AttackStatus.BUDGET_UNREACHABLE for status in item.status])
-        short = torch.where(reached, -excess, 0).clamp(min=0)
+            full = torch.tensor([status != AttackStatus.BUDGET_UNREACHABLE for status in item.status])
+        short = torch.where(full, -excess, 0).clamp(min=0)
         over.append(excess)
         under.append(short)
-        stray.append(torch.maximum(excess / budget.OVER_ALLOWED[item.store], short / budget.UNDER_ALLOWED[item.store]))
+        stray.append(torch.maximum(excess / OVER_ALLOWED[item.store], short / UNDER_ALLOWED[item.store]))
         inside = item.images.isfinite() & (item.images >= 0) & (item.images <= 1)
         box.append((~inside).flatten(1).any(1).double().cpu())
-    for name, values in ((budget.OVER, over), (budget.UNDER, under), (budget.STRAY, stray), (budget.BOX, box)):
-        found.measures[name] = torch.stack(values).amax(0).tolist()
+    for name, values in (
+        (Measure.OVER_BUDGET, over),
+        (Measure.UNDER_BUDGET, under),
+        (Measure.OVER_TOLERANCE, stray),
+        (Measure.OUT_OF_BOX, box),
+    ):
+        answers.measures[name] = torch.stack(values).amax(0).tolist()
+
+
+def _differentiate(
+    subject: Subject, images: Tensor, labels: Tensor, differences: Sequence[bool], answers: ProbeAnswers
+) -> None:
+    """Gradients of the cross-entropy, and finite differences of the float pipeline with certified solves."""
+    deployed = subject.deployed
+
+    def slope(logits: Tensor) -> Tensor:
+        return logits.softmax(1) - torch.nn.functional.one_hot(labels, logits.shape[1])
+
+    _, gradient = deployed.logits_and_vjp(images, slope)
+    finite = gradient.flatten(1).isfinite().all(1)
+    size = l2_norm(gradient.nan_to_num())
+    answers.measures[Measure.ZERO_GRADIENT] = (size == 0).double().tolist()
+    answers.measures[Measure.INFINITE_GRADIENT] = (~finite).double().tolist()
+    bpda = replace(deployed, gradient="bpda").logits_and_vjp(images, slope)[1]
+    if deployed.gradient == "exact":
+        cosine = torch.nn.functional.cosine_similarity(gradient.flatten(1), bpda.flatten(1))
+        answers.measures[Measure.BPDA_COSINE] = cosine.tolist()
+    answers.measures[Measure.LOSS_RISES] = _rises(subject, images, labels, gradient).double().tolist()
+    if deployed.gradient == "exact":
+        answers.measures[Measure.DIFFERENCE_ERROR] = [
+            _difference_error(_certified(deployed), image[None], seed) if wanted else float("nan")
+            for seed, (image, wanted) in enumerate(zip(images, differences, strict=True))
+        ]
+
+
+def _certified(victim: Defended) -> Defended:
+    """The float pipeline with certified solves, whose finite differences are defined."""
+    defense = victim.defense
+    if isinstance(defense, SparseTransformation):
+        defense = replace(defense, config=defense.config.model_copy(update={"accuracy": "exact"}))
+    return replace(victim, defense=defense, rounded=False)
+
+
+def _rises(subject: Subject, images: Tensor, labels: Tensor, gradient: Tensor) -> Tensor:
+    """(B,) bool: whether a step of a hundredth of the budget along the gradient raises the loss of the float pipeline."""
+    victim = _certified(subject.deployed)
+    radius = subject.budget.radius(images)[:, None, None, None]
+    direction = (
+        gradient.sign()
+        if subject.budget.norm == "linf"
+        else gradient / l2_norm(gradient).clamp(min=1e-30)[:, None, None, None]
+    )
+    losses = [
+        torch.nn.functional.cross_entropy(victim.logits(moved), labels, reduction="none")
+        for moved in (images, (images + 0.01 * radius * direction).clamp(0, 1))
+    ]
+    # A loss of zero up to rounding cannot be seen to rise.
+    return (losses[1] > losses[0]) | (losses[0] < 1e-6)
+
+
+def _difference_error(victim: Defended, image: Tensor, seed: int) -> float:
+    """Median over two directions d of the relative error of (J^T v) d, where v separates the two likeliest classes."""
+    generator = torch.Generator().manual_seed(seed)
+    errors = []
+
+    def slope(logits: Tensor) -> Tensor:
+        v = torch.zeros_like(logits)
+        return v.scatter(1, logits.topk(2, dim=1).indices[:, :2], torch.tensor([[1.0, -1.0]], device=logits.device))
+
+    _, gradient = victim.logits_and_vjp(image, slope)
+    for _ in range(2):
+        # Half along the gradient, because the effect of a random direction is below the solver's tolerance.
+        noise = torch.randn(image.shape, generator=generator).to(image)
+        direction = gradient / l2_norm(gradient).clamp(min=1e-30) + noise / l2_norm(noise)
+        inside = (image > 0.02) & (image < 0.98)  # away from the kinks of the clip
+        direction = direction * inside / l2_norm(direction * inside)
+        step = STEP * float(l2_norm(image))
+        ahead = victim.logits((image + step * direction).clamp(0, 1))
+        behind = victim.logits((image - step * direction).clamp(0, 1))
+        middle = slope(victim.logits(image))
+        measured = float(((ahead - behind) * middle).sum()) / (2 * step)
+        predicted = float((gradient * direction).sum())
+        errors.append(abs(predicted - measured) / max(abs(measured), 1e-30))
+    return float(torch.tensor(errors).median())

@@ -30,8 +30,7 @@ from stl_ray.evaluation.cost_model import (
     Work,
     stub_defense,
 )
-from stl_ray.evaluation.sanity import PROBES_SCHEMA
-from stl_ray.evaluation.sanity.probing import probe
+from stl_ray.evaluation.sanity import PROBES_SCHEMA, probe
 from stl_ray.images import quantize
 from stl_ray.pipeline.batches import by_size, class_names, pixels_of
 from stl_ray.pipeline.estimate.sampling import sample_all

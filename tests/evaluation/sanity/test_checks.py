@@ -6,8 +6,8 @@ import pytest
 
 from stl_ray.attacks import Budget
 from stl_ray.errors import InputError
-from stl_ray.evaluation.sanity import PROBES_SCHEMA, Probes, broken_images, check_all
-from stl_ray.evaluation.sanity.attacking import RETRIES
+from stl_ray.evaluation.sanity import PROBES_SCHEMA, ProbeTable, broken_images, check_all
+from stl_ray.evaluation.sanity.attacks import RETRIES
 
 COUNT = 200
 CLEAN = 180  # right when clean
@@ -51,7 +51,7 @@ def some(count: int, value: float = 1.0, other: float = 0.0) -> list[float]:
     return [value] * count + [other] * (COUNT - count)
 
 
-def probes(found: dict[str, list[int]] | None = None, measured: dict[str, list[float]] | None = None) -> Probes:
+def probes(found: dict[str, list[int]] | None = None, measured: dict[str, list[float]] | None = None) -> ProbeTable:
     found, measured = found or answers(), measured or measures()
     rows = [
         {
@@ -62,14 +62,14 @@ def probes(found: dict[str, list[int]] | None = None, measured: dict[str, list[f
         }
         for row in range(COUNT)
     ]
-    return Probes.of(pa.Table.from_pylist(rows, schema=PROBES_SCHEMA), "stl")
+    return ProbeTable.of(pa.Table.from_pylist(rows, schema=PROBES_SCHEMA), "stl")
 
 
 RECORD = dict.fromkeys(("attacks", "budget", "classifier", "defense", "ids_sha256", "seed", "version"), "x")
 
 
 def flags(
-    own: Probes, *, samples=1, images=1000, late=0, ids=("a",), record=RECORD, share=0.999, store="u8"
+    own: ProbeTable, *, samples=1, images=1000, late=0, ids=("a",), record=RECORD, share=0.999, store="u8"
 ) -> dict[str, dict]:
     scores = {"images": images, "steps": [{"out_of_time": late}], "largest_share": share}
     found = check_all(own, chance=0.1, samples=samples, scores=scores, store=store, ids=frozenset(ids), record=record)
@@ -202,4 +202,4 @@ def test_refuses_tables_that_are_no_probes():
     other = {**row, "id": "b", "answers": []}
     for rows, message in (([], "no probes"), ([row, row], "twice"), ([row, other], "different ways")):
         with pytest.raises(InputError, match=message):
-            Probes.of(pa.Table.from_pylist(rows, schema=PROBES_SCHEMA), "stl")
+            ProbeTable.of(pa.Table.from_pylist(rows, schema=PROBES_SCHEMA), "stl")

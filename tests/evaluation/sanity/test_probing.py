@@ -7,11 +7,8 @@ from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defended, make_defense
 from stl_ray.evaluation.budget_usage import budget_usage
-from stl_ray.evaluation.sanity import PROBES_SCHEMA, Probes, check_all
-from stl_ray.evaluation.sanity.attacking import sweep_sizes
-from stl_ray.evaluation.sanity.probing import probe
-from stl_ray.evaluation.sanity.subject import Stored, Subject
-from stl_ray.evaluation.sanity.watching import Watched
+from stl_ray.evaluation.sanity import PROBES_SCHEMA, ProbeTable, Stored, Subject, check_all, probe
+from stl_ray.evaluation.sanity.attacks import WatchedVictim, sweep_sizes
 from stl_ray.images import quantize
 from stl_ray.models import build_classifier, predict
 from stl_ray.space import QuasiNaturalSpace
@@ -38,7 +35,7 @@ def victim() -> Defended:
 def flags(victim, images, labels, stored=None) -> dict[str, dict]:
     subject = Subject(victim, Budget(size=0.05), "u8", seed=3)
     rows = probe(subject, images, labels, IDS, [True] * 2 + [False] * 2, stored)
-    probes = Probes.of(pa.Table.from_pylist(rows, schema=PROBES_SCHEMA), "stl")
+    probes = ProbeTable.of(pa.Table.from_pylist(rows, schema=PROBES_SCHEMA), "stl")
     record = dict.fromkeys(("attacks", "budget", "classifier", "defense", "ids_sha256", "seed", "version"), "x")
     scores = {"images": 1000, "steps": [], "largest_share": None}
     found = check_all(probes, chance=0.5, samples=1, scores=scores, store="u8", ids=frozenset("a"), record=record)
@@ -78,13 +75,13 @@ def test_identity_a_sound_pipeline_and_one_whose_gradient_is_masked(victim, imag
 def test_identity_watched_notes_what_was_answered_wrongly(victim, images):
     labels = predict(victim, images)
     labels[1] = (labels[1] + 1) % 3
-    watched = Watched(victim, {name: int(label) for name, label in zip(IDS, labels, strict=True)})
+    watched = WatchedVictim(victim, {name: int(label) for name, label in zip(IDS, labels, strict=True)})
     loop = watched.loop(IDS)
     assert torch.equal(loop.logits(images), victim.logits(images))
-    assert watched.fell == set()
+    assert watched.misclassified == set()
     padded = torch.cat([images, images.new_zeros(2, 3, 16, 16)])
     loop.logits_and_vjp(padded, torch.ones_like)
-    assert watched.fell == {IDS[1]}
+    assert watched.misclassified == {IDS[1]}
 
 
 def test_identity_the_share_of_a_budget(images):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stl_ray.evaluation.cost_model import BACKWARD, FORWARD, PULLBACK, WARM
-from stl_ray.evaluation.sanity.probing import probe
+from stl_ray.evaluation.sanity import probe
 from stl_ray.images import quantize
 from stl_ray.pipeline.estimate.adaptive import counted
 from stl_ray.pipeline.evaluate.adaptive.checks import subject_of

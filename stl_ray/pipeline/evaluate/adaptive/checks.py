@@ -9,10 +9,7 @@ import torch
 
 from stl_ray.config import Experiment, NamedAttack
 from stl_ray.evaluation import UNDEFENDED
-from stl_ray.evaluation.sanity import PROBES_SCHEMA
-from stl_ray.evaluation.sanity.differences import FINITE_DIFFERENCES
-from stl_ray.evaluation.sanity.probing import probe
-from stl_ray.evaluation.sanity.subject import Stored, Subject
+from stl_ray.evaluation.sanity import FINITE_DIFFERENCES, PROBES_SCHEMA, Stored, Subject, probe
 from stl_ray.images import to_tensor
 from stl_ray.pipeline.batches import Pixels, by_size, exact_pixels_of, pixels_of
 from stl_ray.pipeline.budgets import budget_of

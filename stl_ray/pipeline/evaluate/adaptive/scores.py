@@ -8,7 +8,7 @@ import pyarrow as pa
 from stl_ray import __version__
 from stl_ray.config import Experiment
 from stl_ray.evaluation import GREY_BOX, KNOWLEDGE, UNDEFENDED, ThreatTier, cascade_scores, with_further
-from stl_ray.evaluation.sanity import Probes, broken_images, check_all
+from stl_ray.evaluation.sanity import ProbeTable, broken_images, check_all
 from stl_ray.pipeline.budgets import budget_of
 from stl_ray.pipeline.evaluate.adaptive.context import Context
 from stl_ray.pipeline.inputs import dataset_of
@@ -37,7 +37,7 @@ def tier_scores(experiment: Experiment, chance: float) -> dict[str, Any] | None:
         if name == UNDEFENDED:
             scores = cascade_scores(table, name, attacks)
         else:
-            probes = Probes.of(_whole(experiment, layout.probes(name)), name)
+            probes = ProbeTable.of(_whole(experiment, layout.probes(name)), name)
             attacks[CHECKS] = ThreatTier.CHECKS
             found = broken_images(probes, budget_of(tiers.budget))
             scores = cascade_scores(with_further(table, CHECKS, ThreatTier.CHECKS, found, tiers.cascade), name, attacks)
