@@ -1,14 +1,14 @@
-"""EVALUATION: what predictions amount to. Pure functions over tables, and the attacks whose verdicts fill them.
+"""EVALUATION: scores of predictions, attacks on defended classifiers, and sanity checks. Pure functions over tables.
 
-predictions  the table of one (defense, attack set), and that all tables speak of the same images
+predictions  the prediction table of one (defense, attack set); alignment of all tables on the same images
 scores       counts, intervals, paired comparisons: the content of scores.json
-attacks      what every attack set achieved, counted
-threats      the tiers of what an attacker knows
-tiers        the table of a defense's verdicts under every attack on it, and the worst case over them
+attacks      summaries of attack sets
+threats      threat tiers: the attacker's knowledge
+tiers        the verdict table of a defense, scores per attack, and the worst case
 budget_usage the share of its budget that an image uses
-cascade      the attacks on a defended classifier, cheap ones first, each on the survivors
+cascade      attacks on a defended classifier, cheap ones first, each on the survivors
 cost_model   upper bound on the passes of attacks and checks, from a stub model
-sanity       whether an evaluation is to be believed: the checks H1 to H15
+sanity       the checks H1 to H15: whether an evaluation is to be believed
 """
 
 from stl_ray.evaluation.attacks import ATTACK_COLUMNS, attack_summaries

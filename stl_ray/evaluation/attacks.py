@@ -1,4 +1,4 @@
-"""What the attacks achieved, counted over the rows of every adversarial set."""
+"""Summaries of adversarial sets: statuses, successes and distances."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,17 +15,17 @@ ATTACK_COLUMNS = ("status", "success", "dissimilarity", "linf")
 
 
 def attack_summaries(tables: Mapping[str, pa.Table]) -> dict[str, dict[str, Any]]:
-    """Per attack set: images, counts by status, successes, and how far the stored images are from the clean ones.
+    """Summary per attack set: number of images, counts by status, successes, and distances from the clean images.
 
     Args:
-        tables: rows of every adversarial set by its name, with at least `ATTACK_COLUMNS`.
+        tables: by set, rows with at least `ATTACK_COLUMNS`.
 
     Returns:
-        By set: `images`; `statuses`, a count for every `AttackStatus`; `successes`, images that were right when clean
-        and are wrong now; `dissimilarity` (min, mean, max of ||x' - x|| / ||x||) and `linf_max`, in [0, 1] pixels.
+        By set: `images`; `statuses`, a count for every `AttackStatus`; `successes`, images that are right when clean and
+        wrong when attacked; `dissimilarity` (min, mean, max of ||x' - x|| / ||x||) and `linf_max`, in [0, 1] pixels.
 
     Raises:
-        InputError: if a set has no row, lacks a column, or misses a value.
+        InputError: if a set has no row, lacks a column, or has a null.
     """
     return {name: _summary(table, name) for name, table in tables.items()}
 

@@ -1,4 +1,4 @@
-"""How much of its budget an adversarial image used, measured anew in float64 on the image as it is stored."""
+"""Budget usage: size of the stored perturbation over the budget, in float64."""
 
 import torch
 from torch import Tensor
@@ -7,12 +7,15 @@ from stl_ray.attacks import Budget
 from stl_ray.metrics import l2_norm, linf
 
 
-def budget_usage(adversarial: Tensor, clean: Tensor, own: Budget) -> Tensor:
-    """The size of every perturbation over its budget, (B,) float64 on the CPU; 0 for none, infinite where none is allowed."""
-    shares = []
+def budget_usage(adversarial: Tensor, clean: Tensor, budget: Budget) -> Tensor:
+    """Size of every perturbation over its budget, (B,) float64 on the CPU.
+
+    0 for no perturbation, infinite for a perturbation where none is allowed.
+    """
+    usage = []
     for after, before in zip(adversarial.cpu().double() * 255, clean.cpu().double() * 255, strict=True):
-        change = ((after - before) * own.weights(before))[None]
-        size = float(l2_norm(change) if own.norm == "l2" else linf(change, torch.zeros_like(change)))
-        radius = own.radius_in_levels(before)
-        shares.append(size / radius if radius > 0 else (float("inf") if size > 0 else 0.0))
-    return torch.tensor(shares, dtype=torch.float64)
+        change = ((after - before) * budget.weights(before))[None]
+        size = float(l2_norm(change) if budget.norm == "l2" else linf(change, torch.zeros_like(change)))
+        radius = budget.radius_in_levels(before)
+        usage.append(size / radius if radius > 0 else (float("inf") if size > 0 else 0.0))
+    return torch.tensor(usage, dtype=torch.float64)

@@ -1,6 +1,6 @@
-"""What attacks and checks ask of a defended classifier, counted on one that answers at once and hardly ever errs.
+"""Upper bound on the passes of attacks and checks, counted on a stub model that is rarely fooled.
 
-No attack beats it within an ordinary budget, so none stops early: what is counted is the most that there can be.
+No attack succeeds on the stub within an ordinary budget, so no attack stops early.
 """
 
 from collections import Counter
@@ -19,34 +19,34 @@ KINDS = FORWARD, BACKWARD, COLD, WARM, CERTIFIED, PULLBACK = (
     "forward passes", "backward passes", "projections", "warm projections", "certified projections",
     "products with the projection's Jacobian",
 )  # fmt: skip
-"""Kinds of work: of the classifier, and of the defense (the transformation from a cold start, from the codes before, to a
-certificate, and the product with its Jacobian)."""
+"""Kinds of work: passes of the classifier; projections of the defense from a cold start, from the previous codes, and to a
+certificate; products with the projection's Jacobian."""
 
 GREY = 0.5
-"""Of the images that are to be attacked, everywhere."""
+"""Value of every pixel of the images to attack."""
 
 _FAR, _MARGIN = 0.2, 10.0
 
 
 @dataclass
 class Work:
-    """Images and calls by kind of work."""
+    """Number of images and calls by kind of work."""
 
     images: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
 
     def add(self, kind: str, images: int) -> None:
-        """Count one call on so many images."""
+        """Count one call on a number of images."""
         self.images[kind] += images
         self.calls[kind] += 1
 
 
 class StubClassifier:
-    """A `Victim` that says class 0 of what is grey and class 1 of what is far from it; its gradients are arbitrary.
+    """A `Victim` that predicts class 0 near grey and class 1 far from grey, with arbitrary gradients.
 
     Args:
-        classes: how many.
-        work: that is counted into.
+        classes: number of classes.
+        work: receives the counts.
     """
 
     training = False
@@ -73,15 +73,15 @@ class StubClassifier:
         logits = self.logits(images)
         v = cotangents(logits)
         self._work.add(BACKWARD, v.shape[0] * len(images))
-        # Another direction every time, and some pixels much more than others: an iterate that stayed where it is, or did
-        # when rounded, would need no projection.
+        # A new direction in every call, with some large entries: an iterate that does not move, or not after rounding,
+        # would need no projection.
         generator = torch.Generator().manual_seed(self._work.calls[BACKWARD])
         noise = torch.randn(self._classes, *images.shape[1:], generator=generator) ** 3
         return logits, torch.einsum("rbn,nchw->rbchw", v, noise.to(images))
 
 
 def stub_defense(defense: Defense, work: Work) -> Defense:
-    """A defense that changes nothing and counts how often it is asked to; like the given one in all that attacks see."""
+    """A defense that changes nothing and counts its calls; attacks see the same interface as of the given defense."""
     if isinstance(defense, SparseTransformation):
         return _CountedSparse(defense.name, defense.space, defense.config, work)
     return _Counted(defense, work)
@@ -114,12 +114,12 @@ class _CountedSparse(SparseTransformation):
 
     def linearised(self, gradient: Gradient) -> Linearised:
         require_gradient(self, gradient)
-        begun = False
+        started = False
 
         def linearise(images: Tensor, seeds: Sequence[int] | None) -> tuple[Tensor, Pullback]:
-            nonlocal begun
-            self.work.add(WARM if begun else self._cold, len(images))
-            begun = True
+            nonlocal started
+            self.work.add(WARM if started else self._cold, len(images))
+            started = True
             return images, pullback
 
         def pullback(v: Tensor) -> Tensor:

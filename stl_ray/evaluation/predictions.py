@@ -1,4 +1,4 @@
-"""What was predicted for every image behind one defense on one set of images: the table, checked and in one order."""
+"""Prediction tables: one row per image for one (defense, attack set); validation and alignment."""
 
 from collections.abc import Mapping
 
@@ -16,21 +16,21 @@ PREDICTIONS_SCHEMA = pa.schema(
         pa.field("vanilla_float", pa.int64()),  # on T(x) without the rounding to 8 bits
         pa.field("retrained_float", pa.int64()),
         pa.field("psnr", pa.float32()),  # dB, of q8(T(x)) against the clean image
-        pa.field("cluster", pa.int16()),  # whose dictionary was used; -1: none
-        pa.field("status", pa.string()),  # of the solve: converged, max_iterations, diverged; applied: none was needed
+        pa.field("cluster", pa.int16()),  # cluster of the dictionary; -1: none
+        pa.field("status", pa.string()),  # of the solve: converged, max_iterations, diverged; applied: no solve
     ]
 )
 """One row per image for one (defense, attack set)."""
 
 NO_VERDICT = -1
-"""The prediction of an image that a defense could not bring out; it is wrong whatever the label."""
+"""Prediction of an image without a finite defended image; wrong for every label."""
 
 Cell = tuple[str, str]
 """Names of a defense and of an attack set."""
 
 
 def aligned(tables: Mapping[Cell, pa.Table], classes: int) -> dict[Cell, dict[str, np.ndarray]]:
-    """The columns of every table as arrays, all in the order of the ids.
+    """Columns of every table as arrays, in the order of the ids.
 
     Args:
         tables: the predictions of every (defense, attack set), rows in any order.
@@ -38,20 +38,20 @@ def aligned(tables: Mapping[Cell, pa.Table], classes: int) -> dict[Cell, dict[st
 
     Raises:
         InputError: if there is no table or no row, a value is missing, an id comes twice, a label or a prediction is
-            no class, or two tables differ in their ids or labels.
+            not a class, or two tables differ in ids or labels.
     """
     columns = {cell: _sorted_columns(table, "/".join(cell), classes) for cell, table in tables.items()}
     if not columns:
         raise InputError("no predictions to score")
     first, reference = next(iter(columns.items()))
-    for cell, own in columns.items():
+    for cell, arrays in columns.items():
         for name in ("id", "label"):
-            if not np.array_equal(own[name], reference[name]):
+            if not np.array_equal(arrays[name], reference[name]):
                 raise InputError(
                     f"predictions of different images: the {name} column differs",
                     item="/".join(cell),
                     expected=f"the {len(reference['id'])} images of {'/'.join(first)}",
-                    got=f"{len(own['id'])} images",
+                    got=f"{len(arrays['id'])} images",
                 )
     return columns
 

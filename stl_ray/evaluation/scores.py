@@ -1,6 +1,6 @@
-"""Predictions -> scores: integer counts, intervals, and each defense against none on the same images.
+"""Scores from predictions: counts, intervals, and the comparison of each defense with no defense on the same images.
 
-Nothing is compared across different images, and every share is kept with the counts that it comes from.
+Comparisons are paired, and every share is stored with its counts.
 """
 
 import hashlib
@@ -20,14 +20,14 @@ from stl_ray.statistics import mcnemar, paired_difference, wilson
 from stl_ray.store.layout import CLEAN
 
 UNDEFENDED = "none"
-"""The name of the row without a defense."""
+"""Name of the row without a defense."""
 
 Setting = Literal["vanilla", "retrained"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Accuracy of a defense minus that of none on the same images."""
+    """Accuracy of a defense minus the accuracy without a defense, on the same images."""
 
     difference: float
     low: float
@@ -37,7 +37,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Score:
-    """One classifier setting behind one defense on one set of images."""
+    """Score of one classifier setting behind one defense on one set of images."""
 
     setting: Setting
     defense: str
@@ -48,10 +48,10 @@ class Score:
     accuracy: float
     low: float  # of the 95 % Wilson interval
     high: float
-    float_disagreements: int  # images on which the pipeline without 8-bit rounding predicts otherwise
-    psnr: float | None  # mean dB against the clean image, over the images that differ from it; None: all are equal
-    cluster_changed: float | None  # share of images in another cluster than when clean; None: there are no clusters
-    statuses: dict[str, int]  # images by how the defense's solve ended
+    float_disagreements: int  # images with another prediction without 8-bit rounding
+    psnr: float | None  # mean dB against the clean image, over images that differ from it; None: no image differs
+    cluster_changed: float | None  # share of images whose cluster differs from the clean image's; None: no clusters
+    statuses: dict[str, int]  # images by status of the defense's solve
     versus_none: Comparison | None  # None for the row without a defense
 
 
@@ -67,14 +67,14 @@ def score(
 
     Args:
         tables: predictions (`PREDICTIONS_SCHEMA`) of every (defense, attack set), "none" and "clean" among them.
-        classifier: architecture that was scored.
+        classifier: architecture of the scored classifier.
         class_names: the classes.
-        settings: which classifiers to score; ("vanilla",) where none was retrained.
-        crafted: by attack set, what it was crafted on; the vanilla classifier where it is not there.
+        settings: classifiers to score; ("vanilla",) if no classifier was retrained.
+        crafted: by attack set, the model it was crafted on; sets not listed: the vanilla classifier.
 
     Raises:
-        InputError: if a defense or an attack set lacks the row that it is compared with, or the tables do not speak
-            of the same images (see `aligned`).
+        InputError: if a defense or an attack set lacks its row for comparison, or the tables have different images (see
+            `aligned`).
     """
     columns = aligned(tables, len(class_names))
     for defense, attack in columns:
@@ -102,8 +102,8 @@ def _score(
     columns: Mapping[Cell, Mapping[str, np.ndarray]], cell: Cell, setting: Setting, crafted: AttackedConfig | None
 ) -> Score:
     defense, attack = cell
-    own = columns[cell]
-    right = own[setting] == own["label"]
+    table = columns[cell]
+    right = table[setting] == table["label"]
     interval = wilson(int(right.sum()), len(right))
     return Score(
         setting=setting,
@@ -115,10 +115,10 @@ def _score(
         accuracy=interval.estimate,
         low=interval.low,
         high=interval.high,
-        float_disagreements=int((own[setting] != own[f"{setting}_float"]).sum()),
-        psnr=_mean_psnr(own["psnr"]),
-        cluster_changed=_changed(own["cluster"], columns[defense, CLEAN]["cluster"]),
-        statuses=dict(sorted(Counter(own["status"].tolist()).items())),
+        float_disagreements=int((table[setting] != table[f"{setting}_float"]).sum()),
+        psnr=_mean_psnr(table["psnr"]),
+        cluster_changed=_changed(table["cluster"], columns[defense, CLEAN]["cluster"]),
+        statuses=dict(sorted(Counter(table["status"].tolist()).items())),
         versus_none=None if defense == UNDEFENDED else _compare(right, columns[UNDEFENDED, attack], setting),
     )
 

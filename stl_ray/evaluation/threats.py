@@ -1,4 +1,4 @@
-"""What the attacker knew: the threat tier beside every accuracy."""
+"""Threat tiers: the attacker's knowledge behind every accuracy."""
 
 from enum import StrEnum
 
@@ -7,7 +7,7 @@ from stl_ray.store.layout import CLEAN
 
 
 class ThreatTier(StrEnum):
-    """Tiers from none to full knowledge; a row of one tier says nothing of a higher one."""
+    """Tiers from no attacker to full knowledge; an accuracy in one tier says nothing about higher tiers."""
 
     CLEAN = "T0"
     GREY_BOX_VANILLA = "T1a"
@@ -31,28 +31,28 @@ KNOWLEDGE: dict[ThreatTier, str] = {
     ThreatTier.QUERY: "gradient-free: crafted by queries to the deployed pipeline",
     ThreatTier.CHECKS: "whatever the sanity checks tried within the budget: restarts, other losses, steps and clusters",
 }
-"""One line on each, as the report shows it."""
+"""Description of every tier in the report."""
 
 GREY_BOX = (ThreatTier.GREY_BOX_VANILLA, ThreatTier.GREY_BOX_DEPLOYED)
-"""Tiers whose accuracies are no claim of robustness."""
+"""Tiers whose accuracies do not support a claim of robustness."""
 
 
 _THROUGH = {"bpda": ThreatTier.BPDA, "exact": ThreatTier.WHITE_BOX, "none": ThreatTier.QUERY}
 
 
 def threat_of(attack: str, defense: str, crafted: AttackedConfig | None = None) -> ThreatTier:
-    """The tier of an attack set, or of the clean images, against one defense.
+    """Threat tier of an attack set, or of the clean images, against one defense.
 
     Args:
-        attack: the set's name.
-        defense: name of the defense that it is scored on.
-        crafted: what it was crafted on; None: the vanilla classifier.
+        attack: name of the set.
+        defense: name of the scored defense.
+        crafted: the model that the set was crafted on; None: the vanilla classifier.
     """
     if attack == CLEAN:
         return ThreatTier.CLEAN
     if crafted is None:
         return ThreatTier.GREY_BOX_VANILLA
     if crafted.defense is None:
-        # Another classifier than the one behind this defense is as good as the vanilla one.
+        # Any classifier but the one behind this defense counts as vanilla.
         return ThreatTier.GREY_BOX_DEPLOYED if crafted.classifier == defense else ThreatTier.GREY_BOX_VANILLA
     return _THROUGH[crafted.gradient] if crafted.defense == defense else ThreatTier.TRANSFER

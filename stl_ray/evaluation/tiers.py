@@ -1,8 +1,8 @@
-"""Verdicts of a defense under every attack on it -> accuracy tier by tier, and the worst case over all of them.
+"""Verdict table of a defense under all attacks, scores per attack, and the worst case over all attacks.
 
-An image is held only if every verdict on it is right: the clean one, and that under each attack. Under the cascade an
-image that fell is not attacked again, so what an attack is scored on are the survivors of those before it; the worst
-case is the same as if every attack had seen every image.
+An image survives only if all its verdicts are right: on the clean image and under each attack. In a cascade a misclassified
+image is not attacked again, so an attack is scored on the survivors of all earlier attacks; the worst case is the same as
+if every attack had seen every image.
 """
 
 import hashlib
@@ -20,37 +20,37 @@ from stl_ray.evaluation.threats import ThreatTier
 from stl_ray.statistics import wilson
 
 OUT_OF_TIME = "out_of_time"
-"""Status of an image that an attack did not come to in the time that it was given."""
+"""Status of an image that an attack did not reach within its time limit."""
 
 VERDICT = pa.struct(
     [
-        pa.field("attack", pa.string()),  # name of the attack in the cascade; clean: none
+        pa.field("attack", pa.string()),  # name of the attack in the cascade; clean: no attack
         pa.field("tier", pa.string()),  # a ThreatTier
         pa.field("prediction", pa.int64()),  # of the deployed pipeline on the stored image, from a cold solve
         pa.field("status", pa.string()),  # how the attack ended (an AttackStatus), or out_of_time
         pa.field("dissimilarity", pa.float32()),  # of the stored image
         pa.field("linf", pa.float32()),  # in [0, 1] pixels
-        pa.field("queries", pa.int32()),  # passes through the victim that the method spent
-        pa.field("share", pa.float64()),  # of the budget that the stored image uses, measured anew; null: it was not
+        pa.field("queries", pa.int32()),  # passes through the victim by the method
+        pa.field("share", pa.float64()),  # budget usage of the stored image (`budget_usage`); null: not measured
     ]
 )
 
 VERDICTS_SCHEMA = pa.schema(
     [pa.field("id", pa.string()), pa.field("label", pa.int64()), pa.field("verdicts", pa.list_(VERDICT))]
 )
-"""One row per image for one defense; verdicts in the order of the cascade."""
+"""One row per image for one defense, with verdicts in the order of the cascade."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One attack of the cascade."""
+    """Score of one attack of the cascade."""
 
     attack: str
     tier: str
-    attacked: int  # images that it was tried on: the survivors of those before it
-    held: int  # of these, still right
-    out_of_time: int  # survivors that it did not come to
-    correct: int  # images that this attack and all before it left right
+    attacked: int  # attacked images: survivors of all earlier attacks
+    held: int  # attacked images that are still right
+    out_of_time: int  # survivors that were not attacked in time
+    correct: int  # images that are right under this attack and all earlier attacks
     accuracy: float  # correct over all images
     low: float  # of the 95 % Wilson interval
     high: float
@@ -58,42 +58,41 @@ class Step:
 
 
 def cascade_scores(table: pa.Table, item: str, attacks: Mapping[str, ThreatTier]) -> dict[str, Any]:
-    """Every attack's step, and the worst case.
+    """Score of every attack, and the worst case.
 
     Args:
         table: of `VERDICTS_SCHEMA`, rows in any order.
-        item: what it is a table of, for errors.
-        attacks: the tier of every attack, in their order; one that no image survived to has a step too.
+        item: name of the table for errors.
+        attacks: tier of every attack, in order; an attack without survivors to attack has a step as well.
 
     Returns:
-        `images`; `steps`, of `Step`, that on the clean images first; `worst`: correct, total, accuracy, low, high;
-        `complete`: whether every attack came to every image that had survived until then; `largest_share`: of its budget
-        that an image uses, None where none was measured.
+        `images`; `steps`, of `Step`, the clean images first; `worst`: correct, total, accuracy, low, high; `complete`:
+        whether every attack reached all its survivors in time; `largest_share`: largest budget usage, None if not measured.
 
     Raises:
-        InputError: no row, an id twice, no clean verdict, or attacks of another tier or in another order than said.
+        InputError: no row, a repeated id, no clean verdict, or attacks with another tier or order than in `attacks`.
     """
     rows = _checked(table, item)
     order = {"clean": ThreatTier.CLEAN, **attacks}
     _require_order(rows, order, item)
-    found = [{verdict["attack"]: verdict for verdict in row["verdicts"]} for row in rows]
+    by_attack = [{verdict["attack"]: verdict for verdict in row["verdicts"]} for row in rows]
     labels = [row["label"] for row in rows]
     alive = np.ones(len(rows), dtype=bool)
     steps = []
     for attack, tier in order.items():
-        own = [verdicts.get(attack) for verdicts in found]
-        came = np.array([verdict is not None and verdict["status"] != OUT_OF_TIME for verdict in own])
-        late = np.array([verdict is not None and verdict["status"] == OUT_OF_TIME for verdict in own])
-        right = np.array([v is not None and v["prediction"] == label for v, label in zip(own, labels, strict=True)])
-        alive &= right | ~came
+        column = [verdicts.get(attack) for verdicts in by_attack]
+        attacked = np.array([verdict is not None and verdict["status"] != OUT_OF_TIME for verdict in column])
+        late = np.array([verdict is not None and verdict["status"] == OUT_OF_TIME for verdict in column])
+        right = np.array([v is not None and v["prediction"] == label for v, label in zip(column, labels, strict=True)])
+        alive &= right | ~attacked
         interval = wilson(int(alive.sum()), len(rows))
-        statuses = Counter(verdict["status"] for verdict in own if verdict is not None)
+        statuses = Counter(verdict["status"] for verdict in column if verdict is not None)
         steps.append(
             Step(
                 attack=attack,
                 tier=str(tier),
-                attacked=int(came.sum()),
-                held=int((came & right).sum()),
+                attacked=int(attacked.sum()),
+                held=int((attacked & right).sum()),
                 out_of_time=int(late.sum()),
                 correct=int(alive.sum()),
                 accuracy=interval.estimate,
@@ -103,7 +102,7 @@ def cascade_scores(table: pa.Table, item: str, attacks: Mapping[str, ThreatTier]
             )
         )
     last = steps[-1]
-    shares = [v["share"] for row in rows for v in row["verdicts"] if v["share"] is not None]
+    usage = [v["share"] for row in rows for v in row["verdicts"] if v["share"] is not None]
     worst = {"correct": last.correct, "total": len(rows)} | {
         name: getattr(last, name) for name in ("accuracy", "low", "high")
     }
@@ -112,21 +111,21 @@ def cascade_scores(table: pa.Table, item: str, attacks: Mapping[str, ThreatTier]
         "steps": [asdict(step) for step in steps],
         "worst": worst,
         "complete": not any(step.out_of_time for step in steps),
-        "largest_share": max(shares, default=None),
+        "largest_share": max(usage, default=None),
     }
 
 
 def with_further(
     table: pa.Table, attack: str, tier: ThreatTier, predictions: Mapping[str, int], cascade: bool
 ) -> pa.Table:
-    """The verdicts with those of one more attack after them, on some of the images.
+    """The verdict table with one more attack on some of the images.
 
     Args:
         table: of `VERDICTS_SCHEMA`.
-        attack: its name.
-        tier: what it knows.
-        predictions: by id, what the deployed pipeline says of the attacked image.
-        cascade: whether images that fell before are left out.
+        attack: name of the attack.
+        tier: tier of the attack.
+        predictions: by id, the deployed pipeline's class of the attacked image.
+        cascade: whether images that are already misclassified are left out.
     """
     rows = table.to_pylist()
     alive = set(survivors([row["label"] for row in rows], [row["verdicts"] for row in rows]))
@@ -139,17 +138,17 @@ def with_further(
 
 
 def fixed_ids(ids: Sequence[str], count: int | None) -> list[str]:
-    """The `count` ids whose SHA-256 is lowest, or all: the same of the same images, whatever their order or number."""
+    """The `count` ids with the lowest SHA-256, or all ids; independent of the order of the ids."""
     ordered = sorted(ids, key=lambda name: hashlib.sha256(name.encode()).digest())
     return ordered if count is None else ordered[:count]
 
 
 def survivors(labels: Sequence[int], verdicts: Sequence[Sequence[dict[str, Any]]]) -> list[int]:
-    """The positions of the images whose every verdict so far is right; an attack that ran out of time says nothing."""
+    """Positions of images with right verdicts only; verdicts that are out of time do not count."""
     return [
         position
-        for position, (label, own) in enumerate(zip(labels, verdicts, strict=True))
-        if all(verdict["prediction"] == label for verdict in own if verdict["status"] != OUT_OF_TIME)
+        for position, (label, row) in enumerate(zip(labels, verdicts, strict=True))
+        if all(verdict["prediction"] == label for verdict in row if verdict["status"] != OUT_OF_TIME)
     ]
 
 
@@ -168,12 +167,12 @@ def _checked(table: pa.Table, item: str) -> list[dict[str, Any]]:
 
 
 def _require_order(rows: Sequence[dict[str, Any]], order: Mapping[str, ThreatTier], item: str) -> None:
-    """Every image's attacks are those of the cascade in its order, some perhaps left out."""
-    place = {pair: number for number, pair in enumerate(order.items())}
+    """Require that the attacks on every image are a subsequence of the cascade."""
+    positions = {pair: number for number, pair in enumerate(order.items())}
     for row in rows:
-        own = [(verdict["attack"], verdict["tier"]) for verdict in row["verdicts"]]
-        places = [place.get(pair, -1) for pair in own]
-        if places != sorted(set(places)) or -1 in places:
+        attacks = [(verdict["attack"], verdict["tier"]) for verdict in row["verdicts"]]
+        found = [positions.get(pair, -1) for pair in attacks]
+        if found != sorted(set(found)) or -1 in found:
             raise InputError(
-                "attacks in another order", item=f"{item} {row['id']}", expected=list(order.items()), got=own
+                "attacks in another order", item=f"{item} {row['id']}", expected=list(order.items()), got=attacks
             )
