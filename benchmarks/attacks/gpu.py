@@ -10,13 +10,14 @@ hold. `--device cpu` runs the same anywhere; its memory column is empty.
 import argparse
 import sys
 import time
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from benchmarks.common.images import LMBDA, default_data, load_images
-from benchmarks.projection.measure import Progress
+from benchmarks.common.command import command_parser
+from benchmarks.common.images import LMBDA, load_images
+from benchmarks.common.pages import publish
+from benchmarks.common.progress import Progress
 from stl_ray.attacks import Budget, MinimumNorm, Universal, make_attack
 from stl_ray.config import StlConfig
 from stl_ray.defenses import Defended, make_defense
@@ -72,9 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
             "",
         ]
     )
-    print(page)
-    if options.output is not None:
-        options.output.write_text(page, encoding="utf-8")
+    publish(page, options.output)
     return 0
 
 
@@ -109,14 +108,12 @@ def _timed(name: str, options: dict[str, int], victim: Victim, images: Tensor) -
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("benchmarks.attacks.gpu", description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, default=default_data(), help="folder of images (default: ../shared/data)")
+    parser = command_parser("benchmarks.attacks.gpu", __doc__, data="folder of images (default: ../shared/data)")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--network", default="resnet50")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--defended", type=int, default=32, help="of the images, through STL")
-    parser.add_argument("--output", type=Path, help="file to write the page to")
     return parser
 
 

@@ -15,18 +15,17 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.attacks.__main__ import load
 from benchmarks.attacks.peers import Art, Foolbox, Run, Torchattacks, ours
-from benchmarks.common.images import default_data
-from benchmarks.common.pages import _table, command_line, measured_on
-from benchmarks.projection.measure import Progress
+from benchmarks.attacks.race import load
+from benchmarks.common.command import command_parser
+from benchmarks.common.pages import command_line, measured_on, table, write
+from benchmarks.common.progress import Progress
 from stl_ray.attacks import Budget, fooling_rate, make_attack
 from stl_ray.attacks.base import Problem
 from stl_ray.attacks.bim import BasicIterative
@@ -72,8 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         # After every row, for the whole takes half an hour: what a run that is cut short found is not lost.
         page = _page(rows, options, command_line("benchmarks.attacks.parity", given), time.monotonic() - start)
         if options.output is not None:
-            options.output.parent.mkdir(parents=True, exist_ok=True)
-            options.output.write_text(page, encoding="utf-8")
+            write(page, options.output)
     print(page)
     return 0 if all(row.met for row in rows) else 1
 
@@ -227,20 +225,18 @@ def _page(rows: list[Row], options: argparse.Namespace, command: str, seconds: f
             "loses the gradient of confident answers); C&W's not above Foolbox's; robust accuracy at most one "
             "point over the lowest of the peers'; fooling rate above ART's.",
             "",
-            _table(["Attack", "Measure", "stl-ray", *names, "Met"], lines),
+            table(["Attack", "Measure", "stl-ray", *names, "Met"], lines),
             "",
         ]
     )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("benchmarks.attacks.parity", description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, default=default_data(), help="shared data (default: ../shared/data)")
+    parser = command_parser("benchmarks.attacks.parity", __doc__, data="shared data (default: ../shared/data)")
     parser.add_argument("--images", type=int, default=500, help="images for APGD, Square and universal vectors")
     parser.add_argument("--near", type=int, default=64, help="images for BIM, DeepFool and C&W")
     parser.add_argument("--queries", type=int, default=100, help="questions of Square")
     parser.add_argument("--seeds", type=int, default=3, help="runs of Square, whose means are compared")
-    parser.add_argument("--output", type=Path, help="file to write the page to")
     return parser
 
 

@@ -18,10 +18,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common.images import LMBDA, default_data
-from benchmarks.common.pages import commit, measured_on
+from benchmarks.common.command import command_parser
+from benchmarks.common.images import LMBDA
+from benchmarks.common.pages import command_line, commit, measured_on, publish
 from benchmarks.common.training_images import training_images
-from benchmarks.projection.page import command_line
 from stl_ray.cli.jobs import run_job
 from stl_ray.config import Experiment
 from stl_ray.config.sections import DictionaryConfig
@@ -82,9 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
                 run_job(job, experiment)
             found[store] = _scores(experiment)
     page = _page(found, command_line("benchmarks.attacks.threat_tiers", given), time.monotonic() - start)
-    print(page)
-    if options.output is not None:
-        options.output.write_text(page, encoding="utf-8")
+    publish(page, options.output)
     return 0
 
 
@@ -205,15 +203,15 @@ def _reading(row: TierRow) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("benchmarks.attacks.threat_tiers", description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, default=default_data(), help="folder of images (default: ../shared/data)")
+    parser = command_parser(
+        "benchmarks.attacks.threat_tiers", __doc__, data="folder of images (default: ../shared/data)"
+    )
     parser.add_argument("--root", type=Path, help="folder of the experiments, to go on in (default: a temporary one)")
     parser.add_argument("--images", type=int, default=64, help="test images, the first ones")
     parser.add_argument(
         "--stores", nargs="+", choices=ROWS, default=list(ROWS), help="what adversarial images are stored as"
     )
     parser.add_argument("--sanity", choices=("quick", "full"), default="full", help="checks on the 8-bit images")
-    parser.add_argument("--output", type=Path, help="file to write the page to")
     return parser
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.common.images import LMBDA, default_data
-from benchmarks.common.pages import measured_on
+from benchmarks.common.command import command_parser
+from benchmarks.common.images import LMBDA
+from benchmarks.common.pages import command_line, measured_on, write
+from benchmarks.common.progress import Progress
 from benchmarks.common.stored_images import Stored, stored_images
-from benchmarks.projection.measure import Progress
-from benchmarks.projection.page import command_line
 from stl_ray.attacks import Budget, make_attack
 from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         page = _page(rows, alone, clean, command_line("benchmarks.attacks.white_box", given), time.monotonic() - start)
         if options.output is not None:  # an hour's work is not lost with the last of it
-            options.output.write_text(page, encoding="utf-8")
+            write(page, options.output)
     print(page)
     return 0
 
@@ -186,12 +186,10 @@ def _share(right: Tensor) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("benchmarks.attacks.white_box", description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, default=default_data(), help="folder of images (default: ../shared/data)")
+    parser = command_parser("benchmarks.attacks.white_box", __doc__, data="folder of images (default: ../shared/data)")
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=list(ATTACKS))
     parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS))
-    parser.add_argument("--output", type=Path, help="file to write the page to")
     return parser
 
 

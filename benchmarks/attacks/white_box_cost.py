@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common.images import LMBDA, default_data, load_images
-from benchmarks.common.pages import measured_on
-from benchmarks.projection.measure import Progress
-from benchmarks.projection.page import command_line
+from benchmarks.common.command import command_parser
+from benchmarks.common.images import LMBDA, load_images
+from benchmarks.common.pages import command_line, measured_on, publish
+from benchmarks.common.progress import Progress
 from stl_ray.attacks.geometry import projected, rescaled
 from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary
@@ -68,9 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     page = _page(
         cases, options.steps, command_line("benchmarks.attacks.white_box_cost", given), time.monotonic() - start
     )
-    print(page)
-    if options.output is not None:
-        options.output.write_text(page, encoding="utf-8")
+    publish(page, options.output)
     return 0
 
 
@@ -163,12 +161,12 @@ def _page(cases: list[Case], steps: int, command: str, seconds: float) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("benchmarks.attacks.white_box_cost", description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, default=default_data(), help="folder of images (default: ../shared/data)")
+    parser = command_parser(
+        "benchmarks.attacks.white_box_cost", __doc__, data="folder of images (default: ../shared/data)"
+    )
     parser.add_argument("--images", type=int, default=64, help="at most so many of 32 pixels (4 of 224)")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--rounds", type=int, default=3, help="times that every mode runs")
-    parser.add_argument("--output", type=Path, help="file to write the page to")
     return parser
 
 

@@ -83,16 +83,17 @@ def _from_folder(size: int, count: int, data: Path) -> tuple[list[Tensor], str]:
     for path in sorted(data.glob(table)):
         column = pq.read_table(path, columns=["image"])["image"]
         rows = np.random.default_rng(_SEED).permutation(len(column))[:count]
-        return [_square(column[int(row)]["bytes"].as_py(), size) for row in rows], source
+        return [square(column[int(row)]["bytes"].as_py(), size) for row in rows], source
     pictures = sorted(path for path in data.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
     rows = np.random.default_rng(_SEED).permutation(len(pictures))[:count]
-    return [_square(pictures[int(row)].read_bytes(), size) for row in rows], f"pictures of the folder {data.name}"
+    return [square(pictures[int(row)].read_bytes(), size) for row in rows], f"pictures of the folder {data.name}"
 
 
 _IMAGENET = ("imagenet10/val-*.parquet", "ImageNet validation, ten classes")
 
 
-def _square(content: bytes, size: int) -> Tensor:
+def square(content: bytes, size: int) -> Tensor:
+    """An encoded image as (3, size, size) in [0, 1], resized as the authors' script does it."""
     levels = torch.from_numpy(np.array(Image.open(BytesIO(content)).convert("RGB"))).permute(2, 0, 1)
     return _resized(levels, size)
 

@@ -14,7 +14,7 @@ def measured_on(seconds: float, packages: Sequence[str] = PACKAGES) -> str:
     """The machine, the versions of Python, stl-ray and some packages, and how long it took."""
     versions = {"Python": platform.python_version(), "stl-ray": version("stl-ray")}
     versions |= {name: version(name) for name in packages}
-    return f"{_cpu()}; {', '.join(f'{name} {number}' for name, number in versions.items())}; took {seconds:.0f} s."
+    return f"{processor()}; {', '.join(f'{name} {number}' for name, number in versions.items())}; took {seconds:.0f} s."
 
 
 def commit() -> str:
@@ -31,14 +31,19 @@ def figure_file(output: Path | None) -> Path | None:
     return None if output is None else output.with_suffix(".png")
 
 
-def publish(page: str, figure: bytes, output: Path | None) -> None:
+def publish(page: str, output: Path | None, figure: bytes | None = None) -> None:
     """Print the page, and write it with its figure where asked."""
     print(page)
-    file = figure_file(output)
-    if output is not None and file is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(page, encoding="utf-8")
-        file.write_bytes(figure)
+    if output is not None:
+        write(page, output)
+        if figure is not None:
+            output.with_suffix(".png").write_bytes(figure)
+
+
+def write(page: str, output: Path) -> None:
+    """Write the page, in a folder that need not be there."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(page, encoding="utf-8")
 
 
 def command_line(module: str, given: list[str]) -> str:
@@ -46,7 +51,7 @@ def command_line(module: str, given: list[str]) -> str:
     return shlex.join(["python", "-m", module, *(Path(a).name if "/" in a else a for a in given)])
 
 
-def _cpu() -> str:
+def processor() -> str:
     """The model's name and the vector instructions that matter here."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -59,12 +64,13 @@ def _cpu() -> str:
     return f"{name}, {cores} cores, {' '.join(sorted(flags)) or 'no AVX2'}"
 
 
-def _short(value: float) -> str:
+def three_digits(value: float) -> str:
     """Three digits."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; numbers to the right."""
     line: Callable[[Sequence[str]], str] = lambda cells: f"| {' | '.join(cells)} |"  # noqa: E731
     rule = ["---" if name in ("Case", "Method", "Size") else "---:" for name in header]
     return "\n".join([line(header), line(rule), *(line(row) for row in rows)])

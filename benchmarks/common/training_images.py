@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from benchmarks.common.images import _square, load_images
+from benchmarks.common.images import load_images, square
 
 _SEED = 1
 
@@ -35,7 +35,7 @@ def training_images(size: int, count: int, data: Path | None) -> tuple[Tensor, s
     if len(pictures) < count:
         raise SystemExit(f"{count} images of {size} pixels are needed, {source} has {len(pictures)}: ask for fewer")
     rows = np.random.default_rng(_SEED).permutation(len(pictures))[:count]
-    return torch.stack([_square(pictures[int(row)]["bytes"].as_py(), size) for row in rows]), source
+    return torch.stack([square(pictures[int(row)]["bytes"].as_py(), size) for row in rows]), source
 
 
 def available(size: int, data: Path | None) -> int | None:

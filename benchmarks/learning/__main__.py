@@ -8,17 +8,16 @@ Run it from the repository's root on an idle machine; `--help` says the rest.
 import argparse
 import sys
 import time
-from pathlib import Path
 
 import torch
 
-from benchmarks.common.images import default_data
+from benchmarks.common.command import command_parser
 from benchmarks.common.pages import command_line, figure_file, publish
+from benchmarks.common.progress import Progress
 from benchmarks.common.training_images import training_images
 from benchmarks.learning.learners import PEER_ITERATIONS, PEER_PASSES, learners
 from benchmarks.learning.page import Result, figure, report
 from benchmarks.learning.race import measure_threads, race
-from benchmarks.projection.measure import Progress
 from stl_ray.csc import split_bands
 
 IMAGES = {32: 160, 64: 32}
@@ -70,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.cap,
         link.name if link else None,
     )
-    publish(page, figure(results), options.output)
+    publish(page, options.output, figure(results))
     return 0
 
 
@@ -90,11 +89,12 @@ def _measure(size: int, options: argparse.Namespace, progress: Progress) -> Resu
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.learning",
-        description=__doc__.splitlines()[0],
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "benchmarks.learning",
+        __doc__,
+        _EXAMPLES,
+        data="cifar10/train-*.parquet and imagenet10/train-*.parquet, or any pictures; default $STL_RAY_DATA, then "
+        "../shared/data, then photographs of scikit-image",
     )
     parser.add_argument(
         "--quick", action="store_true", help="16 crops of photographs at 32 pixels, SPORCO for 5 s, unless said"
@@ -116,14 +116,6 @@ def _parser() -> argparse.ArgumentParser:
         "with random numbers: how much of a difference the beginning makes",
     )
     parser.add_argument(
-        "--data",
-        type=Path,
-        default=default_data(),
-        metavar="FOLDER",
-        help="cifar10/train-*.parquet and imagenet10/train-*.parquet, or any pictures; default $STL_RAY_DATA, then "
-        "../shared/data, then photographs of scikit-image",
-    )
-    parser.add_argument(
         "--cap",
         type=float,
         default=400,
@@ -131,7 +123,6 @@ def _parser() -> argparse.ArgumentParser:
         help="CPU time after which SPORCO is cut off, for each of its learners and sizes (400); the page says where it "
         "was, and compares with the objective that it had by then",
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the page there, besides printing it")
     return parser
 
 

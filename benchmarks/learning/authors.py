@@ -15,13 +15,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from benchmarks.common.command import command_parser
 from benchmarks.common.heldout import judge
-from benchmarks.common.images import default_data, load_images
+from benchmarks.common.images import load_images
 from benchmarks.common.pages import command_line, figure_file, publish
+from benchmarks.common.progress import Progress
 from benchmarks.common.training_images import available, training_images
 from benchmarks.learning.authors_page import Fit, Result, figure, report
 from benchmarks.learning.learners import METHODS, configuration, ours
-from benchmarks.projection.measure import Progress
 from stl_ray.config.sections import DictionaryConfig
 from stl_ray.csc import Dictionary, split_bands
 
@@ -61,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     results = [_measure(size, options, progress) for size in options.sizes or (32, 64)]
     link = figure_file(options.output)
     command, took = command_line("benchmarks.learning.authors", given), time.monotonic() - start
-    publish(report(results, command, took, link.name if link else None), figure(results), options.output)
+    publish(report(results, command, took, link.name if link else None), options.output, figure(results))
     return 0
 
 
@@ -113,11 +114,12 @@ def _setting(size: int, training: int, test: int, data: Path | None) -> _Setting
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.learning.authors",
-        description=__doc__.splitlines()[0],
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "benchmarks.learning.authors",
+        __doc__,
+        _EXAMPLES,
+        data="train and test splits of cifar10/ and imagenet10/ in Parquet and reference/dictionaries, or any "
+        "pictures; default $STL_RAY_DATA, then ../shared/data, then photographs of scikit-image",
     )
     parser.add_argument("--quick", action="store_true", help="8 and 16 crops of photographs at 32 pixels, unless said")
     parser.add_argument(
@@ -140,15 +142,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="training images that are dealt into 1, 2 and 4 blocks (400); 0: leave it out",
     )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=default_data(),
-        metavar="FOLDER",
-        help="train and test splits of cifar10/ and imagenet10/ in Parquet and reference/dictionaries, or any "
-        "pictures; default $STL_RAY_DATA, then ../shared/data, then photographs of scikit-image",
-    )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the page there, besides printing it")
     return parser
 
 

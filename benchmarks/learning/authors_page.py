@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.common.heldout import Judgement, difference
 from benchmarks.common.images import LMBDA
-from benchmarks.common.pages import _short, _table, measured_on
+from benchmarks.common.pages import measured_on, table, three_digits
 from benchmarks.learning.learners import FILTERS, SIDE
 from stl_ray.report.charts import COLOURS, MARKERS, to_png
 from stl_ray.statistics import Interval
@@ -79,11 +79,11 @@ def report(results: Sequence[Result], command: str, seconds: float, figure: str 
         "## Held-out objective against training images",
         _CURVE,
         *([f"![Held-out objective against the number of training images]({figure})"] if figure else []),
-        _table(_CURVE_HEADER, (row for result in results for row in _curve_rows(result))),
+        table(_CURVE_HEADER, (row for result in results for row in _curve_rows(result))),
     ]
     if any(result.partition for result in results):
         rows = (row for result in results for row in _partition_rows(result))
-        blocks += ["## The partition into blocks", _PARTITION, _table(_PARTITION_HEADER, rows)]
+        blocks += ["## The partition into blocks", _PARTITION, table(_PARTITION_HEADER, rows)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -112,7 +112,7 @@ def _curve_rows(result: Result) -> Iterable[Sequence[str]]:
             yield (
                 size, fit.method, f"{fit.images}", f"{judgement.objective:.4g}",
                 _interval(difference(judgement, theirs)), f"{most:+.2f}", *_code(judgement), f"{fit.iterations}",
-                _ending(fit), _short(fit.seconds),
+                _ending(fit), three_digits(fit.seconds),
             )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def _partition_rows(result: Result) -> Iterable[Sequence[str]]:
                 f"{result.size}", method, f"{fit.images}", f"{fit.block}", f"{fit.judgement.objective:.4g}",
                 "0" if fit is dealt[0] else _interval(change),
                 f"within {PARTITION_AIM}" if method == "consensus" and fit is not dealt[0] else "",
-                f"{fit.iterations}", _ending(fit), _short(fit.seconds),
+                f"{fit.iterations}", _ending(fit), three_digits(fit.seconds),
             )  # fmt: skip
 
 

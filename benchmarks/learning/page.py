@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from benchmarks.common.images import LMBDA
-from benchmarks.common.pages import _short, _table, measured_on
+from benchmarks.common.pages import measured_on, table, three_digits
 from benchmarks.learning.learners import FILTERS, PEER_ITERATIONS, PEER_PASSES, SIDE
 from benchmarks.learning.race import GROWTH, Run
 from stl_ray.report.charts import COLOURS, MARKERS, to_png
@@ -66,13 +66,13 @@ def report(results: Sequence[Result], command: str, seconds: float, cap: float, 
         "## CPU time to equal objectives",
         _race_note(results, cap),
         *([f"![Held-out objective against CPU time]({figure})"] if figure else []),
-        _table(_race_header(names), (row for result in results for row in _race_rows(result))),
+        table(_race_header(names), (row for result in results for row in _race_rows(result))),
         "## Where each ended",
         _END,
-        _table(_END_HEADER, (row for result in results for row in _end_rows(result))),
+        table(_END_HEADER, (row for result in results for row in _end_rows(result))),
         "## Two threads",
         f"Wall seconds of the first {results[0].few} outer iterations in one process, the faster of two times.",
-        _table(_THREADS_HEADER, (row for result in results for row in _threads_rows(result))),
+        table(_THREADS_HEADER, (row for result in results for row in _threads_rows(result))),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -118,11 +118,11 @@ def _race_rows(result: Result) -> Iterable[Sequence[str]]:
             cells: list[str] = []
             for run in result.ours:
                 own = run.first(objective)
-                cells += ["not reached", "-"] if own is None else [_short(own), _short(theirs / own)]
+                cells += ["not reached", "-"] if own is None else [three_digits(own), three_digits(theirs / own)]
             aim = f">= {AIM}" if share == 1 and peer is result.peers[0] else ""
             yield (
                 f"{result.size}", peer.learner.name + (", capped" if _capped(peer) else ""), f"{share:.0%}",
-                f"{objective:.4g}", _short(theirs), *cells, aim,
+                f"{objective:.4g}", three_digits(theirs), *cells, aim,
             )  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def _end_rows(result: Result) -> Iterable[Sequence[str]]:
         final = run.final
         judgement = final.judgement
         yield (
-            f"{result.size}", run.learner.name, f"{final.iteration}", _short(final.seconds),
+            f"{result.size}", run.learner.name, f"{final.iteration}", three_digits(final.seconds),
             f"{judgement.objective:.4g}", f"{100 * judgement.sparsity:.3f}", f"{judgement.psnr:.2f}", run.ending,
             f"{run.busy:.2f}",
         )  # fmt: skip
@@ -149,7 +149,7 @@ _THREADS_HEADER = ("Size", "Method", "One thread", "Two threads", "Ratio")
 
 def _threads_rows(result: Result) -> Iterable[Sequence[str]]:
     for name, (one, two) in result.threads.items():
-        yield f"{result.size}", name, _short(one), _short(two), f"{one / two:.2f}"
+        yield f"{result.size}", name, three_digits(one), three_digits(two), f"{one / two:.2f}"
 
 
 def figure(results: Sequence[Result]) -> bytes:

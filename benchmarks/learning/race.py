@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.common.heldout import Judgement, judge
+from benchmarks.common.progress import Progress
 from benchmarks.learning.learners import METHODS, Learner, configuration, ours
-from benchmarks.projection.measure import Progress
 
 GROWTH = 1.1
 """A checkpoint is the first step at which the CPU time is this many times that of the last."""

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.common.images import LMBDA, default_data, load_images
-from benchmarks.common.pages import command_line
+from benchmarks.common.command import command_parser
+from benchmarks.common.images import LMBDA, load_images
+from benchmarks.common.pages import command_line, publish
+from benchmarks.common.progress import Progress
 from benchmarks.projection.contestants import contestants
-from benchmarks.projection.measure import Progress, measure_errors, measure_split, measure_times
+from benchmarks.projection.measure import measure_errors, measure_split, measure_times
 from benchmarks.projection.page import Result, report
 from benchmarks.projection.resources import measure_memory, measure_parallel
 
@@ -54,10 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     progress, start = Progress(), time.monotonic()
     results = [_measure(size, options, progress) for size in options.sizes]
     page = report(results, command_line("benchmarks.projection", given), time.monotonic() - start)
-    print(page)
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(page, encoding="utf-8")
+    publish(page, options.output)
     return 0
 
 
@@ -83,25 +82,18 @@ def _measure(size: int, options: argparse.Namespace, progress: Progress) -> Resu
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.projection",
-        description=__doc__.splitlines()[0],
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "benchmarks.projection",
+        __doc__,
+        _EXAMPLES,
+        data="cifar10/test-*.parquet and imagenet10/val-*.parquet, or any pictures; default $STL_RAY_DATA, then "
+        "../shared/data, then photographs of scikit-image",
     )
     parser.add_argument(
         "--quick", action="store_true", help="4 crops of photographs at 32 and at 64 pixels, unless said"
     )
     parser.add_argument("--sizes", type=int, nargs="+", metavar="PIXELS", help="default 32 64 128 224")
     parser.add_argument("--images", type=int, metavar="N", help="per size, half of them noisy; default 100")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=default_data(),
-        metavar="FOLDER",
-        help="cifar10/test-*.parquet and imagenet10/val-*.parquet, or any pictures; default $STL_RAY_DATA, then "
-        "../shared/data, then photographs of scikit-image",
-    )
     parser.add_argument(
         "--dictionary",
         type=Path,
@@ -122,7 +114,6 @@ def _parser() -> argparse.ArgumentParser:
         help="per size, no further image for SPORCO after this, nor for the certified optimum (150); the tables say how "
         "many images each came to",
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the page there, besides printing it")
     return parser
 
 

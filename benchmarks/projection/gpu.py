@@ -18,8 +18,9 @@ import torch
 import torch.version
 from torch import Tensor
 
+from benchmarks.common.command import command_parser
 from benchmarks.common.images import LMBDA, Images, default_data, load_images
-from benchmarks.common.pages import command_line
+from benchmarks.common.pages import command_line, publish
 from stl_ray.csc import ACCURACIES, Accuracy, Codes, solve_cbpdn, split_bands
 from stl_ray.csc.admm import solve as solve_by_admm
 from stl_ray.csc.fused import images_at_once, solve_in_form
@@ -110,10 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{size} px", file=sys.stderr, flush=True)
         page += _section(size, options, device, ceilings)
     text = "\n".join(page) + "\n"
-    print(text)
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(text, encoding="utf-8")
+    publish(text, options.output)
     return 0
 
 
@@ -278,12 +276,7 @@ def _heading(device: torch.device, given: list[str], ceilings: Ceilings) -> list
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.projection.gpu",
-        description=__doc__.splitlines()[0],
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("benchmarks.projection.gpu", __doc__, _EXAMPLES)
     parser.add_argument("--smoke", action="store_true", help="2 images of 12 pixels on the CPU")
     parser.add_argument("--sizes", type=int, nargs="+", default=[32, 64, 128, 224], metavar="PIXELS")
     parser.add_argument("--count", type=int, default=16, metavar="N", help="different images, half of them noisy (16)")
@@ -296,7 +289,6 @@ def _parser() -> argparse.ArgumentParser:
         "--dictionary", type=Path, metavar="FILE",
         help="a .npy file like the authors'; default FOLDER/reference/dictionaries, then patches of the images",
     )  # fmt: skip
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the page there, besides printing it")
     return parser
 
 

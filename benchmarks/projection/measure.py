@@ -1,7 +1,6 @@
 """Times and errors of all contestants on the same images, in turns."""
 
 import statistics
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from benchmarks.common.images import Images
+from benchmarks.common.progress import Progress
 from benchmarks.projection.contestants import Contestant, Outcome, best_method
 from stl_ray.csc import reconstruct, split_bands
 
@@ -56,21 +56,6 @@ class Optimum:
     low: Tensor
     objective: float
     slack: float
-
-
-class Progress:
-    """A line on stderr every ten seconds."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-        self._last = 0.0
-
-    def tell(self, message: str, now: bool = False) -> None:
-        """Print the message with the time so far, unless a line was printed within ten seconds."""
-        elapsed = time.monotonic() - self._start
-        if now or elapsed - self._last >= 10:
-            self._last = elapsed
-            print(f"[{int(elapsed) // 60:2d}:{int(elapsed) % 60:02d}] {message}", file=sys.stderr, flush=True)
 
 
 def measure_times(

@@ -7,8 +7,8 @@ from importlib.metadata import version
 from statistics import median
 
 from benchmarks.common.images import LMBDA, NOISE, Images
-from benchmarks.common.pages import _cpu, _short, _table
 from benchmarks.common.pages import command_line as command_line
+from benchmarks.common.pages import processor, table, three_digits
 from benchmarks.projection.contestants import Contestant
 from benchmarks.projection.measure import GAP, MOST_RUNS, TURN_SECONDS, Optimum, Record
 from benchmarks.projection.resources import FURTHER, Memory, Parallel
@@ -47,20 +47,20 @@ def report(results: Sequence[Result], command: str, seconds: float) -> str:
         *_setting(results, command, seconds),
         "## Time",
         _TIME,
-        _table(_TIME_HEADER, (row for result in results for row in _time_rows(result))),
+        table(_TIME_HEADER, (row for result in results for row in _time_rows(result))),
         "Of ours, the split takes " + ", ".join(f"{r.split:.2f} ms at {r.size} px" for r in results) + ".",
         "## Accuracy",
         _accuracy_note(results),
-        _table(_ACCURACY_HEADER, (row for result in results for row in _accuracy_rows(result))),
+        table(_ACCURACY_HEADER, (row for result in results for row in _accuracy_rows(result))),
         "## Clean and noisy images",
         f"Even images are clean, odd ones carry random signs at an L2 dissimilarity of {NOISE:g}.",
-        _table(_HALVES_HEADER, (row for result in results for row in _halves_rows(result))),
+        table(_HALVES_HEADER, (row for result in results for row in _halves_rows(result))),
         "## Two threads",
         _PARALLEL,
-        _table(_PARALLEL_HEADER, (row for result in results for row in _parallel_rows(result))),
+        table(_PARALLEL_HEADER, (row for result in results for row in _parallel_rows(result))),
         "## Memory",
         _MEMORY,
-        _table(_MEMORY_HEADER, (row for result in results for row in _memory_rows(result))),
+        table(_MEMORY_HEADER, (row for result in results for row in _memory_rows(result))),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -75,7 +75,7 @@ def _setting(results: Sequence[Result], command: str, seconds: float) -> list[st
     )
     return [
         f"    {command}",
-        f"{_cpu()}; {', '.join(f'{name} {number}' for name, number in versions.items())}. One process, one thread "
+        f"{processor()}; {', '.join(f'{name} {number}' for name, number in versions.items())}. One process, one thread "
         f"unless said; took {seconds:.0f} s. {sources}. lambda {LMBDA:g}.",
     ]
 
@@ -99,9 +99,9 @@ def _time_rows(result: Result) -> Iterable[Sequence[str]]:
         shared = [peer.milliseconds[i] / record.milliseconds[i] for i in peer.milliseconds if i in record.milliseconds]
         aim = _aim(result, contestant, SPEED_AIMS[contestant.tier].get(result.size)) if record is not peer else ""
         yield (
-            f"{result.size}", contestant.name, f"{len(times)}", f"{_short(median(times))} ({_short(max(times))})",
-            _short(1e3 / median(times)),
-            "1" if record is peer else f"{_short(median(shared))} ({_short(min(shared))})",
+            f"{result.size}", contestant.name, f"{len(times)}", f"{three_digits(median(times))} ({three_digits(max(times))})",
+            three_digits(1e3 / median(times)),
+            "1" if record is peer else f"{three_digits(median(shared))} ({three_digits(min(shared))})",
             f"{len(shared)}", aim, f"{median(record.busy.values()):.2f}",
         )  # fmt: skip
 
@@ -149,7 +149,7 @@ def _halves_rows(result: Result) -> Iterable[Sequence[str]]:
         halves = [[v for i, v in record.milliseconds.items() if i % 2 == half] for half in (0, 1)]
         errors = [[v for i, v in record.image_error.items() if i % 2 == half] for half in (0, 1)]
         yield (
-            f"{result.size}", contestant.name, *(_short(median(half)) if half else "-" for half in halves),
+            f"{result.size}", contestant.name, *(three_digits(median(half)) if half else "-" for half in halves),
             *(f"{median(half):.1e} / {max(half):.1e}" if half else "-" for half in errors),
         )  # fmt: skip
 
@@ -166,9 +166,9 @@ _PARALLEL_HEADER = (
 def _parallel_rows(result: Result) -> Iterable[Sequence[str]]:
     for name, found in result.parallel.items():
         yield (
-            f"{result.size}", name, _short(found.one_thread), _short(found.two_threads),
-            f"{found.two_threads / found.one_thread:.2f}", f">= {THREADS_AIM}", _short(found.one_process),
-            _short(found.two_processes), f"{found.two_processes / found.one_process:.2f}",
+            f"{result.size}", name, three_digits(found.one_thread), three_digits(found.two_threads),
+            f"{found.two_threads / found.one_thread:.2f}", f">= {THREADS_AIM}", three_digits(found.one_process),
+            three_digits(found.two_processes), f"{found.two_processes / found.one_process:.2f}",
         )  # fmt: skip
 
 

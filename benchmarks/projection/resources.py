@@ -3,7 +3,6 @@
 Children come from a fork server that has imported everything and computed nothing: what they allocate is their own.
 """
 
-import multiprocessing
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.common.memory import Growth
+from benchmarks.common.processes import fresh_processes
 from benchmarks.projection.contestants import ours, peer
 from stl_ray.csc import Dictionary, reconstruct
 
@@ -86,7 +86,7 @@ def measure_parallel(
     def project() -> None:
         reconstruct(images, dictionary, lmbda, method=method, accuracy=tier)
 
-    context, arguments = _context(), (images, dictionary, lmbda, method, tier)
+    context, arguments = fresh_processes(__name__), (images, dictionary, lmbda, method, tier)
     pipes = [context.Pipe() for _ in range(2)]
     children = [context.Process(target=_serve, args=(theirs, *arguments), daemon=True) for _, theirs in pipes]
     for child in children:
@@ -137,17 +137,9 @@ def _rate(project: Callable[[], None], images: int, seconds: float) -> float:
     return runs * images / elapsed
 
 
-def _context() -> Any:
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload([__name__])
-    return context
-
-
 def _in_child(function: Callable[..., None], arguments: tuple[Any, ...]) -> Any:
     """What `function(connection, *arguments)` sends, from a process of its own."""
-    context = _context()
+    context = fresh_processes(__name__)
     ours, theirs = context.Pipe()
     child = context.Process(target=function, args=(theirs, *arguments), daemon=True)
     child.start()

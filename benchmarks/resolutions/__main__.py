@@ -16,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.common.command import command_parser
 from benchmarks.common.heldout import judge
-from benchmarks.common.images import LMBDA, default_data, load_images
+from benchmarks.common.images import LMBDA, load_images
 from benchmarks.common.pages import command_line, figure_file, publish
+from benchmarks.common.progress import Progress
 from benchmarks.common.stored_images import stored_images
-from benchmarks.projection.measure import Progress
 from benchmarks.resolutions.page import Result, Routing, figure, report
 from stl_ray.config.sections import AutoencoderConfig, DictionaryConfig, FitConfig
 from stl_ray.csc import Dictionary, LearningStep, learn_dictionary, split_bands
@@ -70,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     result = _measure(options, Progress())
     link = figure_file(options.output)
     command, took = command_line("benchmarks.resolutions", given), time.monotonic() - start
-    publish(report(result, command, took, link.name if link else None), figure(result), options.output)
+    publish(report(result, command, took, link.name if link else None), options.output, figure(result))
     return 0
 
 
@@ -184,11 +185,12 @@ def route(router: Router, fitted: int, images: dict[int, Tensor], training: int)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.resolutions",
-        description=__doc__.splitlines()[0],
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "benchmarks.resolutions",
+        __doc__,
+        _EXAMPLES,
+        data="with imagenet10/train-*.parquet and imagenet10/val-*.parquet, and reference/dictionaries for the authors'; "
+        "default $STL_RAY_DATA, then ../shared/data, then photographs of scikit-image",
     )
     parser.add_argument("--quick", action="store_true", help="12 crops of photographs at 32 and 64 pixels, unless said")
     parser.add_argument("--sizes", type=int, nargs="+", metavar="PIXELS", help="default 32 64 128 224")
@@ -221,15 +223,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="most epochs of its autoencoder (30)",
     )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=default_data(),
-        metavar="FOLDER",
-        help="with imagenet10/train-*.parquet and imagenet10/val-*.parquet, and reference/dictionaries for the authors'; "
-        "default $STL_RAY_DATA, then ../shared/data, then photographs of scikit-image",
-    )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the page there, besides printing it")
     return parser
 
 

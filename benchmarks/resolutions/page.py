@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.common.heldout import Judgement, difference
 from benchmarks.common.images import LMBDA
-from benchmarks.common.pages import _short, _table, measured_on
+from benchmarks.common.pages import measured_on, table, three_digits
 from stl_ray.csc.learning.block import WINDOW
 from stl_ray.report.charts import to_png
 from stl_ray.statistics import Interval, wilson
@@ -76,9 +76,9 @@ class Result:
 def report(result: Result, command: str, seconds: float, figure: str | None) -> str:
     """The whole page."""
 
-    def table(cell: Callable[[str, int], str]) -> str:
+    def grid(cell: Callable[[str, int], str]) -> str:
         header = ("Method", *(f"at {size} px" for size in result.sizes))
-        return _table(header, ((name, *(cell(name, size) for size in result.sizes)) for name in result.names))
+        return table(header, ((name, *(cell(name, size) for size in result.sizes)) for name in result.names))
 
     judgements = result.judgements
     iterations = ", ".join(f"{count} {name}" for name, count in result.iterations.items())
@@ -97,16 +97,16 @@ def report(result: Result, command: str, seconds: float, figure: str | None) -> 
         "lambda ||z||_1, coded at the reference tier, with a 95 % interval from paired differences, image by image; below 1 it "
         "is better than the one learned at that size. The intervals are over images, for these dictionaries as they are.",
         *([f"![Objective over that of the dictionary learned at that size]({figure})"] if figure else []),
-        table(lambda name, size: _ratio(result.excess(name, size))),
+        grid(lambda name, size: _ratio(result.excess(name, size))),
         "## Objective per pixel",
         "Times 1,000; of the pixels of an image, not of its channels.",
-        table(lambda name, size: f"{1e3 * judgements[name, size].objective / size**2:.4g}"),
+        grid(lambda name, size: f"{1e3 * judgements[name, size].objective / size**2:.4g}"),
         "## PSNR, dB",
         "Of the mean squared error of the unclipped projection over all pixels.",
-        table(lambda name, size: f"{judgements[name, size].psnr:.2f}"),
+        grid(lambda name, size: f"{judgements[name, size].psnr:.2f}"),
         "## Sparsity, %",
         "Share of the coefficients that are not zero.",
-        table(lambda name, size: f"{100 * judgements[name, size].sparsity:.3f}"),
+        grid(lambda name, size: f"{100 * judgements[name, size].sparsity:.3f}"),
         *(_routing(result.routing) if result.routing is not None else []),
         "## Not measured",
         _NOT_MEASURED + ("" if result.routing is not None else "\n- routing"),
@@ -138,7 +138,7 @@ def _routing(routing: Routing) -> list[str]:
         f"{len(routing.nearest)} held-out photographs. Same cluster: as the same photograph at {largest} px, with a 95 % Wilson "
         f"interval. Moved: distance of the PCA latent from that at {largest} px, median and 95 % quantile, and the median of "
         "it over the distance from there to the nearest training latent.",
-        _table(
+        table(
             ("Size", f"Same cluster as at {largest} px, % (95 %)", "Moved, median", "95 %", "Over the nearest, median"),
             _routing_rows(routing),
         ),
@@ -154,8 +154,8 @@ def _routing_rows(routing: Routing) -> Iterable[Sequence[str]]:
         found = wilson(int(same.sum()), len(same))
         middle, high = torch.quantile(moved, torch.tensor((0.5, 0.95), dtype=moved.dtype)).tolist()
         yield (
-            f"{size}", f"{100 * found.estimate:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})", _short(middle),
-            _short(high), f"{float((moved / routing.nearest).median()):.3f}",
+            f"{size}", f"{100 * found.estimate:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})", three_digits(middle),
+            three_digits(high), f"{float((moved / routing.nearest).median()):.3f}",
         )  # fmt: skip
 
 

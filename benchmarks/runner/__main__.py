@@ -14,12 +14,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.common.images import default_data
-from benchmarks.common.pages import command_line, commit
-from benchmarks.projection.measure import Progress
-from benchmarks.runner import bare as runner_bare
-from benchmarks.runner import peer as runner_peer
-from benchmarks.runner import shards as runner_shards
+from benchmarks.common.command import command_parser
+from benchmarks.common.pages import command_line, commit, publish
+from benchmarks.common.progress import Progress
+from benchmarks.runner import bare, peer, shards
 from benchmarks.runner.audit import CASES, Peer, Shards, disturb
 from benchmarks.runner.page import BARE, OURS, PEER, WORKERS, Audits, Result, Round, report
 from benchmarks.runner.workload import Workload, experiment_at, make_workload
@@ -59,53 +57,51 @@ def main(arguments: list[str] | None = None) -> int:
             audits = None if options.no_rows else _audit(options.sizes[0], folder / "rows", options, progress)
     command, took = command_line("benchmarks.runner", given), time.monotonic() - start
     page = report(results, audits, command, commit(), took)
-    print(page)
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(page, encoding="utf-8")
+    publish(page, options.output)
     return 0
 
 
 def _measure(size: int, folder: Path, options: argparse.Namespace, progress: Progress) -> Result:
-    shards, images = options.shards or SHARDS[size][0], options.images or SHARDS[size][1]
-    workload = make_workload(folder / "root", size, shards, images, options.data)
+    count, images = options.shards or SHARDS[size][0], options.images or SHARDS[size][1]
+    workload = make_workload(folder / "root", size, count, images, options.data)
     rounds = []
     for number in range(options.rounds):
         progress.tell(f"{size} px: round {number + 1} of {options.rounds}", now=True)
         rounds.append(_round(workload, images, folder / f"round-{number}"))
-    return Result(size, shards, images, workload.dictionary, rounds)
+    return Result(size, count, images, workload.dictionary, rounds)
 
 
 def _round(workload: Workload, batch: int, folder: Path) -> Round:
     runs, waits = {}, {}
     for workers in (1, WORKERS):
-        runs[BARE, workers] = runner_bare.measure(workload.parts, workload.space, folder / f"{workers}", workers)
-        ours = runner_shards.measure(workload, workers)
+        runs[BARE, workers] = bare.measure(workload.parts, workload.space, folder / f"{workers}", workers)
+        ours = shards.measure(workload, workers)
         runs[OURS, workers], waits[workers] = ours.timeline, ours.waits
         if workers == 1:
-            runs[PEER, 1] = runner_peer.measure(workload.space, workload.parts, folder / "peer", 1, batch)
+            runs[PEER, 1] = peer.measure(workload.space, workload.parts, folder / "peer", 1, batch)
     return Round(runs, waits, len(list((folder / "peer" / "output").glob("*.parquet"))))
 
 
 def _audit(size: int, folder: Path, options: argparse.Namespace, progress: Progress) -> Audits:
-    shards, images = options.audit
-    workload = make_workload(folder / "root", size, shards, images, options.data)
+    count, images = options.audit
+    workload = make_workload(folder / "root", size, count, images, options.data)
     ids = workload.clean.column("id")
     cases = {}
     for number, (case, steps) in enumerate(CASES.items()):
         progress.tell(f"rows: {case}", now=True)
         ours = Shards(workload, folder / f"ours-{number}")
-        peer = Peer(workload, folder / f"peer-{number}", images)
-        cases[case] = disturb(ours, steps, ids), disturb(peer, steps, ids)
-    return Audits(size, shards, len(ids), cases)
+        theirs = Peer(workload, folder / f"peer-{number}", images)
+        cases[case] = disturb(ours, steps, ids), disturb(theirs, steps, ids)
+    return Audits(size, count, len(ids), cases)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.runner",
-        description=__doc__.splitlines()[0],
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "benchmarks.runner",
+        __doc__,
+        _EXAMPLES,
+        data="with the authors' reference/dictionaries; default $STL_RAY_DATA, then ../shared/data, else patches of the "
+        "images serve as a dictionary",
     )
     parser.add_argument(
         "--sizes", type=int, nargs="+", choices=sorted(SHARDS), default=sorted(SHARDS), metavar="PIXELS"
@@ -118,12 +114,6 @@ def _parser() -> argparse.ArgumentParser:
         "--audit", type=int, nargs=2, default=(24, 100), metavar=("SHARDS", "IMAGES"),
         help="what is projected while workers and drivers are killed (24 100)",
     )  # fmt: skip
-    parser.add_argument(
-        "--data", type=Path, default=default_data(), metavar="FOLDER",
-        help="with the authors' reference/dictionaries; default $STL_RAY_DATA, then ../shared/data, else patches of the "
-        "images serve as a dictionary",
-    )  # fmt: skip
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the page there, besides printing it")
     return parser
 
 

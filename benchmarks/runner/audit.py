@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import ray
 import yaml
 
-from benchmarks.runner import peer as runner_peer
+from benchmarks.runner import peer
 from benchmarks.runner.workload import Workload
 from stl_ray.errors import IncompleteRunError
 from stl_ray.store import Dataset, Run
@@ -134,11 +134,11 @@ class Peer:
         files, self._output, self._log = folder / "files.txt", folder / "output", folder / "log"
         files.write_text("\n".join(workload.parts))
         arguments = [workload.space, files, self._output, self._log, 1, batch]
-        self.command = [sys.executable, "-m", runner_peer.__name__, *(str(argument) for argument in arguments)]
+        self.command = [sys.executable, "-m", peer.__name__, *(str(argument) for argument in arguments)]
 
     def progress(self) -> tuple[int, set[str]]:
         """See `Pipeline`."""
-        done = runner_peer.done_in(self._log)
+        done = peer.done_in(self._log)
         return sum(piece.images for piece in done), {piece.worker for piece in done}
 
     def made(self) -> int:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from benchmarks.projection.resources import _context
+from benchmarks.common.processes import fresh_processes
 from benchmarks.runner.processes import Watch
 from benchmarks.runner.rates import Done, Timeline
 from stl_ray.images import decode, encode_png, image_schema, to_tensor, to_uint8
@@ -50,7 +50,7 @@ def loop(parts: Sequence[str], space: QuasiNaturalSpace, folder: Path) -> list[D
 def measure(parts: Sequence[str], space: str, folder: Path, processes: int) -> Timeline:
     """Deal the files out to some processes, which begin together once all of them are ready."""
     folder.mkdir(parents=True)
-    context = _context()
+    context = fresh_processes(__name__)
     pipes = [context.Pipe() for _ in range(processes)]
     arguments = [(theirs, parts[number::processes], space, folder) for number, (_, theirs) in enumerate(pipes)]
     children = [context.Process(target=_serve, args=own, daemon=True) for own in arguments]

@@ -24,8 +24,9 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from benchmarks.common.images import LMBDA, default_data, dictionary_for
-from benchmarks.common.pages import _short, _table, command_line
+from benchmarks.common.command import command_parser
+from benchmarks.common.images import LMBDA, dictionary_for
+from benchmarks.common.pages import command_line, publish, table, three_digits
 from benchmarks.runner.processes import Watch
 from benchmarks.runner.rates import Done, Timeline
 from benchmarks.runner.workload import SPLIT, ingest, photographs
@@ -109,10 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="stl-ray-", dir=options.folder) as name:
         found, dictionary = _measure(Path(name), device, options)
     page = _page(found, dictionary, device, options, command_line("benchmarks.runner.gpu", given))
-    print(page)
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(page, encoding="utf-8")
+    publish(page, options.output)
     return 0
 
 
@@ -179,11 +177,11 @@ def _each(items: Sequence[Any], call: Callable[[Any], object]) -> float:
 def _page(found: Found, dictionary: str, device: str, options: argparse.Namespace, command: str) -> str:
     run = found.timeline
     name = "no GPU, no rate of any use" if device == "cpu" else torch.cuda.get_device_name(device)
-    table = _table(
+    rates = table(
         ("Size", "Images/s, steady", "Images/s, whole", "GPU waits", "Solver alone", "Of that", "Cores used", "Decode, ms",
          "Encode, ms", "Cores to keep up"),
         [(
-            f"{options.size}", _short(run.steady), _short(run.whole), f"{found.waits:.1%}", _short(found.alone),
+            f"{options.size}", three_digits(run.steady), three_digits(run.whole), f"{found.waits:.1%}", three_digits(found.alone),
             f"{run.steady / found.alone:.2f}", f"{run.workers:.2f}", f"{found.decode * 1e3:.2f}",
             f"{found.encode * 1e3:.2f}", f"{found.alone * (found.decode + found.encode):.1f}",
         )],
@@ -194,7 +192,7 @@ def _page(found: Found, dictionary: str, device: str, options: argparse.Namespac
         f"torch {torch.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores, {options.threads} threads. "
         f"{run.images} JPEG images (quality {_QUALITY}, {DIFFERENT} different ones) of {options.size} px in shards of "
         f"{options.shard_size}, PNG out; {CALLS} shards in hand. Dictionary: {dictionary}.",
-        table,
+        rates,
         "Steady: from the first receipt to the last one after which as many shards were in hand. GPU waits: share of the time, "
         "from the first solve to the last, in which nothing was solved. Solver alone: batches of the same images that are on "
         "the device already. Decode and encode: of a thread, for an image; so many cores does it take, beside what reads, "
@@ -204,11 +202,12 @@ def _page(found: Found, dictionary: str, device: str, options: argparse.Namespac
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.runner.gpu",
-        description=__doc__.splitlines()[0],
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "benchmarks.runner.gpu",
+        __doc__,
+        _EXAMPLES,
+        data="with the authors' reference/dictionaries; default $STL_RAY_DATA, then ../shared/data, else patches of the "
+        "images serve as a dictionary",
     )
     parser.add_argument("--smoke", action="store_true", help="24 images of 32 pixels on the CPU")
     parser.add_argument("--size", type=int, default=224, metavar="PIXELS", help="(224)")
@@ -224,12 +223,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="on the disk that the shards are to lie on; default that for temporary files",
     )
-    parser.add_argument(
-        "--data", type=Path, default=default_data(), metavar="FOLDER",
-        help="with the authors' reference/dictionaries; default $STL_RAY_DATA, then ../shared/data, else patches of the "
-        "images serve as a dictionary",
-    )  # fmt: skip
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the page there, besides printing it")
     return parser
 
 

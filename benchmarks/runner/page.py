@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.common.pages import _short, _table, measured_on
+from benchmarks.common.pages import measured_on, table, three_digits
 from benchmarks.runner.audit import Audit
 from benchmarks.runner.rates import Timeline
 
@@ -78,16 +78,16 @@ def report(results: Sequence[Result], audits: Audits | None, command: str, commi
         _setting(results),
         "## One worker",
         _ONE,
-        _table(_ONE_HEADER, (row for result in results for row in _one_rows(result))),
+        table(_ONE_HEADER, (row for result in results for row in _one_rows(result))),
         "## The whole job",
         _WHOLE,
-        _table(_WHOLE_HEADER, (row for result in results for row in _whole_rows(result))),
+        table(_WHOLE_HEADER, (row for result in results for row in _whole_rows(result))),
         f"## {WORKERS} workers",
         _SCALING,
-        _table(_SCALING_HEADER, (row for result in results for row in _scaling_rows(result))),
+        table(_SCALING_HEADER, (row for result in results for row in _scaling_rows(result))),
     ]
     if audits is not None:
-        blocks += ["## Rows", _rows_note(audits), _table(_ROWS_HEADER, _rows_rows(audits))]
+        blocks += ["## Rows", _rows_note(audits), table(_ROWS_HEADER, _rows_rows(audits))]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -132,7 +132,7 @@ def _one_rows(result: Result) -> Iterable[Sequence[str]]:
         runs = [found.runs[name, 1] for found in result.rounds]
         cpu = ratios(result, name, 1, (BARE, 1), lambda run: 1 / run.cpu)
         yield (
-            f"{result.size}", name, _short(median(run.steady for run in runs)),
+            f"{result.size}", name, three_digits(median(run.steady for run in runs)),
             _spread(ratios(result, name, 1, (BARE, 1), _steady)) if name != BARE else "1",
             f">= {AIM}" if name == OURS else "",
             _spread([found.waits[1] for found in result.rounds]) if name == OURS else "",
@@ -158,7 +158,7 @@ def _whole_rows(result: Result) -> Iterable[Sequence[str]]:
         files = [found.files for found in result.rounds] if name == PEER else [result.shards]
         over = ratios(result, name, 1, (PEER, 1), lambda run: run.whole)
         yield (
-            f"{result.size}", name, _short(median(run.whole for run in runs)),
+            f"{result.size}", name, three_digits(median(run.whole for run in runs)),
             _spread(over) if name == OURS else "", ">= 1" if name == OURS else "",
             f"{median(run.first for run in runs):.1f}", f"{median(run.last for run in runs):.1f}",
             " or ".join(str(number) for number in sorted(set(files))),
@@ -179,8 +179,8 @@ def _scaling_rows(result: Result) -> Iterable[Sequence[str]]:
     for name in (BARE, OURS):
         alone, together = ([found.runs[name, n] for found in result.rounds] for n in (1, WORKERS))
         yield (
-            f"{result.size}", name, _short(median(run.steady for run in alone)),
-            _short(median(run.steady for run in together)),
+            f"{result.size}", name, three_digits(median(run.steady for run in alone)),
+            three_digits(median(run.steady for run in together)),
             _spread(ratios(result, name, WORKERS, (name, 1), _steady)),
             _spread(ratios(result, name, WORKERS, (BARE, WORKERS), _steady)) if name == OURS else "1",
             f">= {AIM}" if name == OURS else "",

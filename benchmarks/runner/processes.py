@@ -38,7 +38,7 @@ class Watch:
         """The block's, when these pieces were done in it.
 
         Raises:
-            ValueError: as `runner_rates.steady_rate`.
+            ValueError: as `rates.steady_rate`.
         """
         began, ended = steady_window(done, in_hand)
         inside = [sample for sample in self._samples if began <= sample[0] <= ended]

@@ -16,11 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common.pages import command_line, commit
-from benchmarks.projection.measure import Progress
-from benchmarks.scale import driver as scale_ray
-from benchmarks.scale import protocol as scale_protocol
-from benchmarks.scale import sources as scale_sources
+from benchmarks.common.command import command_parser
+from benchmarks.common.pages import command_line, commit, publish
+from benchmarks.common.progress import Progress
+from benchmarks.scale import driver, protocol, sources
 from benchmarks.scale.page import Planned, Protocol, Result, Runner, report
 from benchmarks.scale.phases import alone
 from benchmarks.scale.protocol import IMAGENET, PHOTOGRAPH, SHARD
@@ -55,9 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     progress, start = Progress(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="stl-ray-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        sources = options.sources or folder / "sources"
+        made = options.sources or folder / "sources"
         disk = _protocol(str(folder), options.sizes, progress)
-        planned = _plans(str(sources), str(folder), [options.sizes[0], options.sizes[-1]], None, progress)
+        planned = _plans(str(made), str(folder), [options.sizes[0], options.sizes[-1]], None, progress)
         runner = None if options.no_ray else _runner(disk[-1], str(folder / f"{options.sizes[-1]}"), progress)
         bucket: list[Protocol] = []
         if not options.no_bucket:
@@ -66,10 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
                 planned += _plans(f"{root}/sources", root, options.sizes[-1:], IN_BUCKET, progress) if root else []
     command, took = command_line("benchmarks.scale", given), time.monotonic() - start
     page = report(Result(disk, bucket, planned, runner), command, commit(), took)
-    print(page)
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(page, encoding="utf-8")
+    publish(page, options.output)
     return 0
 
 
@@ -79,36 +75,36 @@ def _protocol(root: str, sizes: list[int], progress: Progress) -> list[Protocol]
     for images in sizes:
         place = f"{root}/{images}"
         progress.tell(f"{where}: {images} images", now=True)
-        phases = alone(scale_protocol.begin, place, images)
-        work = scale_protocol.work(place, images)
-        phases += alone(scale_protocol.finish, place, images)
-        found.append(Protocol(images, [*phases, *alone(scale_protocol.audit, place, images)], work))
+        phases = alone(protocol.begin, place, images)
+        work = protocol.work(place, images)
+        phases += alone(protocol.finish, place, images)
+        found.append(Protocol(images, [*phases, *alone(protocol.audit, place, images)], work))
     progress.tell(f"{where}: photographs", now=True)
     images = min(PHOTOGRAPHS, sizes[-1] // 4)
-    alone(scale_protocol.begin, f"{root}/photographs", images)
-    scale_protocol.work(f"{root}/photographs", images, PHOTOGRAPH)
-    alone(scale_protocol.finish, f"{root}/photographs", images)
-    found[-1].photographs = images, alone(scale_protocol.audit, f"{root}/photographs", images)[0]
+    alone(protocol.begin, f"{root}/photographs", images)
+    protocol.work(f"{root}/photographs", images, PHOTOGRAPH)
+    alone(protocol.finish, f"{root}/photographs", images)
+    found[-1].photographs = images, alone(protocol.audit, f"{root}/photographs", images)[0]
     return found
 
 
-def _plans(sources: str, root: str, sizes: list[int], most: dict[str, int] | None, progress: Progress) -> list[Planned]:
+def _plans(made: str, root: str, sizes: list[int], most: dict[str, int] | None, progress: Progress) -> list[Planned]:
     """Every kind of source at every size, or at the most that is wanted of it."""
     where, found = "bucket" if most else "disk", []
-    for kind in scale_sources.KINDS:
+    for kind in sources.KINDS:
         for images in sorted({min(size, most[kind]) if most else size for size in sizes}):
-            place = f"{sources}/{kind}-{images}"
+            place = f"{made}/{kind}-{images}"
             progress.tell(f"{where}: {kind} of {images} images", now=True)
-            alone(scale_sources.make, kind, place, images)
-            bare = alone(scale_sources.bare, kind, place)
-            found.append(Planned(where, images, alone(scale_sources.plan, kind, place, images, root), bare))
+            alone(sources.make, kind, place, images)
+            bare = alone(sources.bare, kind, place)
+            found.append(Planned(where, images, alone(sources.plan, kind, place, images, root), bare))
     return found
 
 
-def _runner(protocol: Protocol, root: str, progress: Progress) -> Runner:
+def _runner(run: Protocol, root: str, progress: Progress) -> Runner:
     progress.tell("runner", now=True)
-    bare = alone(scale_ray.bare, root)
-    return Runner(protocol.shards, bare, [alone(scale_ray.drive, root, defenses) for defenses in (1, 3)])
+    bare = alone(driver.bare, root)
+    return Runner(run.shards, bare, [alone(driver.drive, root, defenses) for defenses in (1, 3)])
 
 
 @contextmanager
@@ -132,12 +128,7 @@ def _bucket(folder: Path) -> Iterator[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scale",
-        description=__doc__.splitlines()[0],
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("benchmarks.scale", __doc__, _EXAMPLES)
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=list(SIZES), metavar="N",
         help="images, two sizes at least, ascending; default 80000 320000 1281167",
@@ -147,7 +138,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sources", type=Path, metavar="FOLDER", help="where the sources on the disk are made, unless they are there"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the page there, besides printing it")
     return parser
 
 

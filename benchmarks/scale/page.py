@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.common.pages import _short, _table, measured_on
+from benchmarks.common.pages import measured_on, table, three_digits
 from benchmarks.scale.driver import Driven
 from benchmarks.scale.phases import Phase
 from benchmarks.scale.protocol import CLASSES, IMAGENET, PHOTOGRAPH, SHARD, TINY, WORKERS
@@ -80,7 +80,7 @@ def report(result: Result, command: str, revision: str, seconds: float) -> str:
         *(_runner(result.runner) if result.runner else ["Was not asked for."]),
         "## Plans of ingest",
         _SOURCES,
-        _table(_SOURCES_HEADER, _source_rows(result.planned)),
+        table(_SOURCES_HEADER, _source_rows(result.planned)),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -104,9 +104,9 @@ def _protocol(runs: Sequence[Protocol]) -> list[str]:
     remote = any(phase.requests for phase in runs[-1].phases)
     header = ["Case", *(f"s, {size}" for size in sizes), *(f"MB, {size}" for size in sizes), "Bytes / further image"]
     blocks = [
-        _table([*header, "Requests"] if remote else header, _protocol_rows(runs, remote)),
+        table([*header, "Requests"] if remote else header, _protocol_rows(runs, remote)),
         "Workers, seconds for all shards: "
-        + ", ".join(f"{_short(run.work)} ({run.work / run.shards * 1e3:.0f} ms a shard)" for run in runs)
+        + ", ".join(f"{three_digits(run.work)} ({run.work / run.shards * 1e3:.0f} ms a shard)" for run in runs)
         + ".",
     ]
     if remote:
@@ -139,7 +139,7 @@ def _runner(runner: Runner) -> list[str]:
     memory = (last.quarters[2] - first.quarters[2]) / (last.shards - first.shards)
     rows = [
         (
-            f"{driven.defenses}", f"{driven.shards}", _short(driven.seconds),
+            f"{driven.defenses}", f"{driven.shards}", three_digits(driven.seconds),
             f"{driven.seconds / driven.shards * 1e3:.0f}", f"{driven.start / 1e6:.0f}",
             " / ".join(f"{kept / 1e6:.0f}" for kept in driven.quarters), f"{driven.peak / 1e6:.0f}",
         )
@@ -150,7 +150,7 @@ def _runner(runner: Runner) -> list[str]:
         "`run_shards` with defenses that do nothing, one actor of one CPU on a local Ray: one row of Ray Data for each "
         "shard and defense. Memory is the driver's: with Ray and torch loaded and connected, and above that after each "
         "quarter of the time, and at its highest.",
-        _table(("Defenses", "Shards", "s", "ms a shard", "MB before", "MB, by quarters", "MB, highest"), rows),
+        table(("Defenses", "Shards", "s", "ms a shard", "MB before", "MB, by quarters", "MB, highest"), rows),
         f"A further shard takes {further * 1e3:.0f} ms, and {memory / 1e3:.1f} KB of the driver at three quarters of the "
         f"time. A bare loop over the same shards in one process, with as many in hand, takes {bare * 1e3:.0f} ms for each: "
         f"{bare / further:.2f} of it. A shard that takes its actor a minute to compute loses "
@@ -175,7 +175,7 @@ def _source_rows(planned: Sequence[Planned]) -> Iterable[Sequence[str]]:
         same = (before.where, before.plan.name) == (one.where, one.plan.name)
         rate = one.images / one.plan.seconds
         yield (
-            f"{one.plan.name}, {one.where}", f"{one.images:,}", _short(one.plan.seconds), f"{rate:.0f}",
+            f"{one.plan.name}, {one.where}", f"{one.images:,}", three_digits(one.plan.seconds), f"{rate:.0f}",
             f"{one.bare.seconds / one.plan.seconds:.2f}", _megabytes(one.plan),
             _slope([(before.images, before.plan), (one.images, one.plan)]) if same else "",
             f"{one.plan.requests}" if one.plan.requests else "", "" if one.images == IMAGENET else f"{IMAGENET / rate:.0f}",

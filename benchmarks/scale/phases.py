@@ -1,6 +1,5 @@
 """Seconds, memory and requests of what a process does, phase by phase."""
 
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from benchmarks.common.memory import Growth
+from benchmarks.common.processes import fresh_processes
 from stl_ray.store.s3 import S3Files
 
 Result = TypeVar("Result")
@@ -63,8 +63,7 @@ def alone(function: Callable[..., Result], *arguments: Any) -> Result:
 
 def processes(count: int) -> ProcessPoolExecutor:
     """Processes from a fork server that has imported everything and computed nothing, with the environment of this one."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.scale.driver", "benchmarks.scale.sources"])
+    context = fresh_processes("benchmarks.scale.driver", "benchmarks.scale.sources")
     return ProcessPoolExecutor(count, context, _take_environment, (dict(os.environ),))
 
 

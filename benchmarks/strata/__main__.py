@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.common.images import default_data
+from benchmarks.common.command import command_parser
 from benchmarks.common.pages import command_line, figure_file, publish
+from benchmarks.common.progress import Progress
 from benchmarks.common.stored_images import Stored, stored_images
-from benchmarks.projection.measure import Progress
 from benchmarks.strata.attacks import attack_all
 from benchmarks.strata.autoencoder import denoise, routing_speeds
 from benchmarks.strata.page import Result, report
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     link = figure_file(options.output)
     command, took = command_line("benchmarks.strata", given), time.monotonic() - start
     page = report(result, command, took, link.name if link else None)
-    publish(page, figure(result.distances, result.assignments), options.output)
+    publish(page, options.output, figure(result.distances, result.assignments))
     return 0
 
 
@@ -119,11 +119,12 @@ def _setting(options: argparse.Namespace, stored: Stored) -> tuple[QuasiNaturalS
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.strata",
-        description=__doc__.splitlines()[0],
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "benchmarks.strata",
+        __doc__,
+        _EXAMPLES,
+        data="with cifar10/test-*.parquet, and reference/dictionaries where the authors' dictionary is to be compared; "
+        "default $STL_RAY_DATA, then ../shared/data",
     )
     parser.add_argument(
         "--space", type=Path, required=True, metavar="FOLDER", help="of the space artifact, fitted on CIFAR-10 train"
@@ -142,15 +143,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="training latents that are routed again, with themselves left out (10000), or all that there are",
     )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=default_data(),
-        metavar="FOLDER",
-        help="with cifar10/test-*.parquet, and reference/dictionaries where the authors' dictionary is to be compared; "
-        "default $STL_RAY_DATA, then ../shared/data",
-    )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the page there, besides printing it")
     return parser
 
 

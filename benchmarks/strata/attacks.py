@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from benchmarks.common.progress import Progress
 from benchmarks.common.stored_images import Stored
-from benchmarks.projection.measure import Progress
 from stl_ray.attacks import Budget, make_attack
 from stl_ray.config.sections import AttackConfig
 from stl_ray.models import Victim

@@ -7,7 +7,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from benchmarks.common.pages import _short, _table, measured_on
+from benchmarks.common.pages import measured_on, table, three_digits
 from benchmarks.strata.attacks import Attacked
 from benchmarks.strata.autoencoder import ROUNDS, SIGMA, Denoising
 from benchmarks.strata.page_projection import projection_blocks
@@ -62,7 +62,7 @@ def report(result: Result, command: str, seconds: float, figure: str | None) -> 
         _setting(result, images, seconds),
         "## Attacks",
         "Crafted on the vanilla classifier; dissimilarities are of the stored 8-bit images, each held to the budget.",
-        _table(("Attack", "Budget", "Mean dissimilarity", "Ended"), _attack_rows(result.attacks)),
+        table(("Attack", "Budget", "Mean dissimilarity", "Ended"), _attack_rows(result.attacks)),
         *routing_blocks(result.assignments, result.decision),
         *distance_blocks(result.distances, figure),
         *projection_blocks(result.space, result.router, result.routed, result.outcomes),
@@ -70,7 +70,7 @@ def report(result: Result, command: str, seconds: float, figure: str | None) -> 
         _denoising(result.denoising, result.router.autoencoder.side),
         f"Images per second, one batch of {images} on one thread: median of {ROUNDS} rounds in turns. Busy is CPU time over "
         "wall time: below 1.00 something else ran on the core.",
-        _table(("From", "Images/s", "Busy"), _speed_rows(result.speeds)),
+        table(("From", "Images/s", "Busy"), _speed_rows(result.speeds)),
         "## Not measured",
         _NOT_MEASURED,
     ]
@@ -120,4 +120,4 @@ def _spread(values: Tensor) -> str:
 
 def _speed_rows(speeds: Mapping[str, Speed]) -> Iterable[Sequence[str]]:
     for name, speed in speeds.items():
-        yield name, _short(median(speed.rates)), f"{median(speed.busy):.2f}"
+        yield name, three_digits(median(speed.rates)), f"{median(speed.busy):.2f}"

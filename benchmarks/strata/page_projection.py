@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.common.heldout import Judgement, difference
-from benchmarks.common.pages import _table
+from benchmarks.common.pages import table
 from benchmarks.strata.projection import CLUSTER, NONE, OTHER, UNIVERSAL, Outcome, Projected, compare
 from stl_ray.report.names import attack_label
 from stl_ray.space import QuasiNaturalSpace, Router
@@ -32,16 +32,16 @@ def projection_blocks(
         "not zero. PSNR: of T(x) in 8 bits at the default tier against x, mean over the images. Cluster: the dictionary of "
         f"the stratum that the space's vote gives; {OTHER}: that of another stratum, drawn by the image's id. Of the solves "
         f"at the default tier, clean and attacked, {unfinished} ended without converging.",
-        _table(_PROJECTION_HEADER, _projection_rows(defended)),
+        table(_PROJECTION_HEADER, _projection_rows(defended)),
         "## Stratified beside universal: verdicts",
         "Accuracy of the vanilla classifier on T(x) in 8 bits, T at the default tier, with 95 % Wilson intervals.",
-        _table(("Method", *(attack_label(name) for name in routed)), _accuracy_rows(outcomes)),
+        table(("Method", *(attack_label(name) for name in routed)), _accuracy_rows(outcomes)),
         "Differences of accuracy on the same images with Newcombe's 95 % interval, the images that only one of the two has "
         "right, and the exact McNemar p, not corrected for the number of rows.",
-        _table(_PAIRED_HEADER, _paired_rows(by_name)),
+        table(_PAIRED_HEADER, _paired_rows(by_name)),
         "## The strata",
         "Differences of the objective from the universal dictionary's as above, over the test images of each stratum.",
-        _table(_STRATA_HEADER, _strata_rows(space, router, routed[CLEAN], defended)),
+        table(_STRATA_HEADER, _strata_rows(space, router, routed[CLEAN], defended)),
     ]
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.common.pages import _short, _table
+from benchmarks.common.pages import table, three_digits
 from benchmarks.strata.routing import CENTROID, FAR, SIGNIFICANT, Assignment, Decision, Distances
 from stl_ray.report.charts import COLOURS, MARKERS, to_png
 from stl_ray.report.names import attack_label
@@ -33,7 +33,7 @@ def routing_blocks(found: Sequence[Assignment], decision: Decision) -> list[str]
         f"neighbours. Training: {found[0].training} of the reference latents, with themselves left out of the vote, in "
         "their k-means cluster. Missed: images of which a version, clean or attacked, is in another cluster than the one "
         "whose centroid is nearest to the clean latent. 95 % Wilson intervals.",
-        _table(header, _routing_rows(found, attacks)),
+        table(header, _routing_rows(found, attacks)),
         _rule(decision, found[-1].clusters[CLEAN]),
     ]
 
@@ -76,7 +76,7 @@ def distance_blocks(found: Distances, figure: str | None) -> list[str]:
         "Over the nearest: the distance divided by that image's distance to its nearest training latent. Nearer: images for "
         "which it is the smaller one.",
         *([f"![Distances of latents, and changed clusters against k]({figure})"] if figure else []),
-        _table(header, _distance_rows(found)),
+        table(header, _distance_rows(found)),
     ]
 
 
@@ -88,7 +88,7 @@ def _distance_rows(found: Distances) -> Iterable[Sequence[str]]:
             for bound in (found.nearest, found.far)
         )
         over = "1" if values is found.nearest else f"{float((values / found.nearest).median()):.2f}"
-        yield (name, *(_short(value) for value in quantiles), over, *nearer)
+        yield (name, *(three_digits(value) for value in quantiles), over, *nearer)
 
 
 def _by_name(found: Distances) -> dict[str, Tensor]:

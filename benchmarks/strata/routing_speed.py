@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -19,8 +18,9 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from benchmarks.common.pages import _cpu, _short, _table, command_line
-from benchmarks.projection.measure import Progress
+from benchmarks.common.command import command_parser
+from benchmarks.common.pages import command_line, processor, publish, table, three_digits
+from benchmarks.common.progress import Progress
 from stl_ray.space.neighbours import Neighbours, squared_distances
 from stl_ray.space.router import _majority
 
@@ -98,10 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     with threadpool_limits(1):
         results = [measure(count, queries, checked, progress) for count in references]
     page = report(results, command_line("benchmarks.strata.routing_speed", given), time.monotonic() - start)
-    print(page)
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(page, encoding="utf-8")
+    publish(page, options.output)
     return 0
 
 
@@ -188,7 +185,7 @@ def report(results: Sequence[Result], command: str, seconds: float) -> str:
     blocks = [
         "# Routing on a CPU, beside scikit-learn",
         f"`{command}`",
-        f"{_cpu()}; {', '.join(f'{name} {number}' for name, number in versions.items())}. One process, one thread; took "
+        f"{processor()}; {', '.join(f'{name} {number}' for name, number in versions.items())}. One process, one thread; took "
         f"{seconds:.0f} s. Synthetic latents, for their number: {WIDTH} coordinates whose variances fall as 1/i, half of "
         f"each between {GROUPS} random groups and half within; {results[0].queries} queries drawn alike. "
         f"k = {NEIGHBOURS}; {CLUSTERS} clusters, by the nearest of as many references.",
@@ -197,11 +194,11 @@ def report(results: Sequence[Result], command: str, seconds: float) -> str:
         f"{ROUNDS} rounds in turns with `NearestNeighbors(algorithm='brute')`, both float32. Prepared: centring, once for a "
         "process, with the first query. Busy is CPU time over wall time, ours / scikit-learn's: below 1.00 something else "
         "ran on the core, which slows both down. Looked again: queries whose certificate failed at first.",
-        _table(
+        table(
             speed,
             (
                 (
-                    f"{r.references}", _short(median(r.ours.rates)), _short(median(r.peer.rates)),
+                    f"{r.references}", three_digits(median(r.ours.rates)), three_digits(median(r.peer.rates)),
                     f"{median(r.ours.rates) / median(r.peer.rates):.1f}", f"{r.preparation:.2f}",
                     f"{median(r.ours.busy):.2f} / {median(r.peer.busy):.2f}", f"{r.again:.2%}",
                 )
@@ -211,7 +208,7 @@ def report(results: Sequence[Result], command: str, seconds: float) -> str:
         "## Votes",
         f"Ours against a float64 search through all references (the first {results[0].checked} queries); the others against "
         "ours, all queries: scikit-learn's neighbours, and points stored in half precision and not ranked again.",
-        _table(
+        table(
             votes,
             (
                 (
@@ -226,18 +223,12 @@ def report(results: Sequence[Result], command: str, seconds: float) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.strata.routing_speed",
-        description=__doc__.splitlines()[0],
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("benchmarks.strata.routing_speed", __doc__, _EXAMPLES)
     parser.add_argument("--quick", action="store_true", help="2,000 and 20,000 references, unless said")
     parser.add_argument(
         "--references", type=int, nargs="+", metavar="N", help="numbers of references; default 50000 200000 1280000"
     )
     parser.add_argument("--queries", type=int, metavar="N", help="of one batch; default 512, or 64 with --quick")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="also write the page to this Markdown file")
     return parser
 
 

@@ -20,10 +20,9 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
-from benchmarks.common.images import default_data
-from benchmarks.common.pages import publish
-from benchmarks.projection.measure import Progress
-from benchmarks.projection.page import _cpu, _table, command_line
+from benchmarks.common.command import command_parser
+from benchmarks.common.pages import command_line, processor, publish, table
+from benchmarks.common.progress import Progress
 from stl_ray.cli import main as stl_ray
 from stl_ray.config import RayConfig, bundled
 from stl_ray.report import charts
@@ -70,23 +69,18 @@ def main(arguments: list[str] | None = None) -> int:
         accuracies = {} if options.gpu else _workers(Path(place), progress)
     page = _page(options, curves, accuracies, command_line("benchmarks.training", given), time.monotonic() - start)
     figure = charts.to_png(charts.training_chart, {name: curve.epochs for name, curve in curves.items()})
-    publish(page, figure, options.output)
+    publish(page, options.output, figure)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.training", description=__doc__, epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = command_parser("benchmarks.training", __doc__, _EXAMPLES, data="folder with cifar10/*.parquet")
     parser.add_argument("--gpu", action="store_true", help="the whole of --config on GPUs")
     parser.add_argument("--config", default="cifar10", help="a bundled configuration, with --gpu [cifar10]")
     parser.add_argument("--classifier", default="cifar_resnet20", help="without --gpu [cifar_resnet20]")
     parser.add_argument("--images", type=int, default=10_000, help="training images without --gpu [10000]")
     parser.add_argument("--epochs", type=int, default=6, help="without --gpu [6]")
-    parser.add_argument("--data", type=Path, default=default_data(), help="folder with cifar10/*.parquet")
     parser.add_argument("--root", type=Path, help="folder of the experiment, kept; a temporary one without it")
-    parser.add_argument("--output", type=Path, help="file for the page")
     return parser
 
 
@@ -155,9 +149,9 @@ def _page(
     blocks = [
         "# Training on CIFAR-10",
         f"`{command}`",
-        f"{_cpu()}{gpu}; {', '.join(f'{name} {number}' for name, number in versions.items())}; took {seconds:.0f} s. {what}. "
+        f"{processor()}{gpu}; {', '.join(f'{name} {number}' for name, number in versions.items())}; took {seconds:.0f} s. {what}. "
         "Accuracy on the test split, which selects nothing: the last epoch's weights are kept.",
-        _table(
+        table(
             [
                 "Classifier",
                 "Epochs",
@@ -180,7 +174,7 @@ def _page(
             f"The quickstart's classifier (small_cnn, 15 epochs) with one and with two CPU workers over gloo, the same "
             f"batches, seeds {', '.join(map(str, SEEDS))}: accuracy on its 500 test images. Batch norm takes each worker's own "
             "statistics, so the two are different trainings.",
-            _table(
+            table(
                 ["Workers", *(f"Seed {seed}" for seed in SEEDS), "Mean", "Standard deviation"],
                 [
                     [str(workers), *(f"{a:.3f}" for a in found), f"{mean(found):.3f}", f"{stdev(found):.3f}"]

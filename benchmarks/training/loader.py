@@ -27,9 +27,10 @@ from stl_ray.training.data.views import views
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
-from benchmarks.common.images import default_data, load_images
-from benchmarks.projection.measure import Progress
-from benchmarks.projection.page import _cpu, _table, command_line
+from benchmarks.common.command import command_parser
+from benchmarks.common.images import load_images
+from benchmarks.common.pages import command_line, processor, publish, table
+from benchmarks.common.progress import Progress
 from stl_ray.config import TrainConfig
 from stl_ray.images import encode_png, image_schema, to_uint8
 from stl_ray.models import build_classifier
@@ -97,18 +98,14 @@ def main(arguments: list[str] | None = None) -> int:
     page = _page(
         options, source, kinds, tables, reading, steps, command_line("benchmarks.training.loader", given), start
     )
-    print(page)
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(page, encoding="utf-8")
+    publish(page, options.output)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.training.loader", description=__doc__, epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = command_parser(
+        "benchmarks.training.loader", __doc__, _EXAMPLES, data="folder of images; see benchmarks.common.images"
+    )
     parser.add_argument("--images", type=int, default=2000, help="different images [2000]")
     parser.add_argument("--size", type=int, default=224, help="pixels a side [224]")
     parser.add_argument("--batch", type=int, default=64, help="images per batch [64]")
@@ -118,10 +115,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ray-data", action="store_true", help="also Ray Data, in a local Ray")
     parser.add_argument("--train", metavar="NAME", help="also steps of this classifier")
     parser.add_argument("--gpu", action="store_true", help="steps on a GPU, in bfloat16")
-    parser.add_argument(
-        "--data", type=Path, default=default_data(), help="folder of images; see benchmarks.common.images"
-    )
-    parser.add_argument("--output", type=Path, help="file for the page")
     return parser
 
 
@@ -389,7 +382,7 @@ def _page(
     blocks = [
         "# Loading images for training",
         f"`{command}`",
-        f"{_cpu()}{device}; {', '.join(f'{name} {number}' for name, number in versions.items())}; took "
+        f"{processor()}{device}; {', '.join(f'{name} {number}' for name, number in versions.items())}; took "
         f"{time.monotonic() - start:.0f} s. {options.images} images of {options.size} pixels ({source}): {sizes}; batches of "
         f"{options.batch}. Medians of {options.rounds} rounds in turns.",
         "## Loaders",
@@ -400,12 +393,12 @@ def _page(
             " Ray Data: the same shards, the same views in `map_batches` on so many tasks, and one CPU more; its full shuffle ends "
             "every epoch before the next begins, which weighs more the fewer images there are." * options.ray_data
         ),
-        _table(heads, rows),
+        table(heads, rows),
         "## Reading in a random order",
         "Encoded images per second of one thread, in an order that is free: each from its Parquet row group of 256, and from "
         "the copy that training makes on the node's disk (in the page cache here); and how fast the copy is made, its "
         "digests checked.",
-        _table(
+        table(
             ["Codec", "Row groups, images/s", "Copy, images/s", "Copying, MiB/s"],
             [
                 [row["codec"], f"{row['row groups']:.0f}", f"{row['copy']:.0f}", f"{row['copying, MiB/s']:.0f}"]
@@ -416,7 +409,7 @@ def _page(
         f"Mean number of different classes in a batch of 256, of ImageNet's {IMAGENET} images sorted by class, as `ingest` "
         "takes them from folders; row groups of 256 are drawn at random, and so many of them shuffled together in memory. "
         "All: the order that training has.",
-        _table(
+        table(
             ["16 groups", "64 groups", "256 groups", "All"],
             [[f"{classes_per_batch(window):.0f}" for window in (16, 64, 256, None)]],
         ),
@@ -428,7 +421,7 @@ def _page(
             + (" in bfloat16, channels_last" if options.gpu else ", channels_last")
             + f", {kinds[0].codec}: on one batch that is there already, on our loader's, on our loader's with the views "
             "made between the steps (`augment_on: device`), and on ImageFolder's; in brackets the share of the first.",
-            _table(
+            table(
                 ["Processes", "Synthetic", "Ours", "Ours, augmented on the device", "ImageFolder"],
                 [
                     [str(row["loaders"]), f"{row['synthetic']:.1f}"]

@@ -4,8 +4,8 @@ import importlib
 
 import pytest
 
-from benchmarks.attacks.__main__ import Entry, correct
 from benchmarks.attacks.peers import Match
+from benchmarks.attacks.race import Entry, correct
 from stl_ray.attacks import Budget
 
 

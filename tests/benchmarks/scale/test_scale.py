@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.scale import __main__ as imagenet_scale
-from benchmarks.scale import sources as scale_sources
+from benchmarks.scale import sources
 from benchmarks.scale.driver import Driven
 from benchmarks.scale.page import Planned, Protocol, Result, Runner, _slope, report
 from benchmarks.scale.phases import Phase, Phases
@@ -14,21 +14,21 @@ from stl_ray.images.readers import open_reader
 
 
 def test_agrees_with_the_plan_of_a_real_folder(tmp_path):
-    scale_sources.make("folder", str(tmp_path), 2300)
+    sources.make("folder", str(tmp_path), 2300)
     plan = list(open_reader(Source(format="folder", path=str(tmp_path)), split="train").plan(1000))
     simulated = list(folder_plan(2300))
     assert [shard.rows for shard in simulated] == [1000, 1000, 300]
     assert [(shard.source, shard.rows) for shard in simulated] == [(shard.source, shard.rows) for shard in plan]
 
 
-@pytest.mark.parametrize("kind", scale_sources.KINDS)
+@pytest.mark.parametrize("kind", sources.KINDS)
 def test_identity_sources_have_their_images(tmp_path, kind):
-    scale_sources.make(kind, str(tmp_path / "source"), 1200)
-    phase = scale_sources.plan(kind, str(tmp_path / "source"), 1200, str(tmp_path / "root"))
+    sources.make(kind, str(tmp_path / "source"), 1200)
+    phase = sources.plan(kind, str(tmp_path / "source"), 1200, str(tmp_path / "root"))
     assert phase.name == kind and phase.seconds > 0
-    assert scale_sources.bare(kind, str(tmp_path / "source")).requests == 0
+    assert sources.bare(kind, str(tmp_path / "source")).requests == 0
     with pytest.raises(RuntimeError, match="1200 images planned"):
-        scale_sources.plan(kind, str(tmp_path / "source"), 1000, str(tmp_path / "root"))
+        sources.plan(kind, str(tmp_path / "source"), 1000, str(tmp_path / "root"))
 
 
 def test_identity_the_whole_is_as_large_as_imagenet():
