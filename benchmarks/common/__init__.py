@@ -1,0 +1,1 @@
+"""What several benchmarks share: images, pages, progress, memory."""
