@@ -23,7 +23,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
-from stl_ray.training.data.views import views
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
@@ -35,7 +34,8 @@ from stl_ray.config import TrainConfig
 from stl_ray.images import encode_png, image_schema, to_uint8
 from stl_ray.models import build_classifier
 from stl_ray.store import Dataset, PlannedShard, Run, Storage
-from stl_ray.training import ImagePack, Share, packed
+from stl_ray.training import CachedImages, Share, cached_images
+from stl_ray.training.data.augmentation import augment
 from stl_ray.training.data.batches import permutation
 from stl_ray.training.data.loader import training_batches
 
@@ -187,13 +187,13 @@ def _loaders(files: Files, loaders: int, options: Any, place: Path, progress: Pr
     rates: dict[str, list[float]] = {"ours": [], "torchvision": []}
     if options.ray_data:
         rates["ray"] = []
-    with packed(files.dataset, str(place), most_decoded=0) as pack:
+    with cached_images(files.dataset, str(place), most_decoded=0) as images:
         for turn in range(options.rounds):
             for who in rates:
                 progress.tell(
                     f"{files.codec}, {loaders} processes, {who}: round {turn + 1} of {options.rounds}", now=True
                 )
-                contestant = {"ours": lambda: _ours(pack, options.batch, loaders),
+                contestant = {"ours": lambda: _ours(images, options.batch, loaders),
                               "torchvision": lambda: _torchvision(files, options, loaders, warm + count),
                               "ray": lambda: _ray(files, options, loaders)}[who]  # fmt: skip
                 batches = contestant()
@@ -202,16 +202,16 @@ def _loaders(files: Files, loaders: int, options: Any, place: Path, progress: Pr
     return {"codec": files.codec, "loaders": loaders, **{who: median(found) for who, found in rates.items()}}
 
 
-def _ours(pack: ImagePack, batch: int, loaders: int) -> Iterator[torch.Tensor]:
-    for item in training_batches(pack, _recipe(batch, loaders), Share(), seed=0, pinned=torch.cuda.is_available()):
+def _ours(images: CachedImages, batch: int, loaders: int) -> Iterator[torch.Tensor]:
+    for item in training_batches(images, _recipe(batch, loaders), Share(), seed=0, pinned=torch.cuda.is_available()):
         yield item.images
 
 
-def _on_device(pack: ImagePack, batch: int, loaders: int, device: torch.device) -> Iterator[torch.Tensor]:
+def _on_device(images: CachedImages, batch: int, loaders: int, device: torch.device) -> Iterator[torch.Tensor]:
     recipe = _recipe(batch, loaders, "device")
-    for item in training_batches(pack, recipe, Share(), seed=0, pinned=device.type == "cuda"):
+    for item in training_batches(images, recipe, Share(), seed=0, pinned=device.type == "cuda"):
         moved = item.images.to(device, non_blocking=True)
-        yield views(moved, pack.ids(item.places), recipe, seed=0, epoch=item.epoch)
+        yield augment(moved, images.ids(item.indices), recipe, seed=0, epoch=item.epoch)
 
 
 def _torchvision(files: Files, options: Any, loaders: int, batches: int) -> Iterator[torch.Tensor]:
@@ -242,7 +242,7 @@ def _ray(files: Files, options: Any, loaders: int) -> Iterator[torch.Tensor]:
             [np.asarray(Image.open(io.BytesIO(item["bytes"])).convert("RGB")) for item in batch["image"]]
         )
         pixels = torch.from_numpy(decoded).permute(0, 3, 1, 2)
-        return {"image": views(pixels, list(batch["id"]), recipe, seed=0, epoch=0).permute(0, 2, 3, 1).numpy()}
+        return {"image": augment(pixels, list(batch["id"]), recipe, seed=0, epoch=0).permute(0, 2, 3, 1).numpy()}
 
     ray.init(address="local", num_cpus=loaders + 1, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
              object_store_memory=2**30)  # fmt: skip
@@ -276,12 +276,15 @@ def _reading(files: Files, progress: Progress) -> dict[str, Any]:
         count += 1
     direct = count / (time.perf_counter() - start)
     copied, bytes_read = time.perf_counter(), 0
-    with tempfile.TemporaryDirectory(prefix="loader-") as place, packed(files.dataset, place, most_decoded=0) as pack:
+    with (
+        tempfile.TemporaryDirectory(prefix="loader-") as place,
+        cached_images(files.dataset, place, most_decoded=0) as images,
+    ):
         seconds = time.perf_counter() - copied
         begin = time.perf_counter()
-        starts, lengths = (pack._index.column(name).to_numpy() for name in ("start", "length"))
+        starts, lengths = (images._index.column(name).to_numpy() for name in ("start", "length"))
         for number in order:
-            bytes_read += len(pack._bytes[starts[number] : starts[number] + lengths[number]].tobytes())
+            bytes_read += len(images._bytes[starts[number] : starts[number] + lengths[number]].tobytes())
         mapped = len(order) / (time.perf_counter() - begin)
     rate = bytes_read / seconds / 2**20
     return {"codec": files.codec, "row groups": direct, "copy": mapped, "copying, MiB/s": rate}
@@ -317,15 +320,15 @@ def _steps(files: Files, loaders: int, options: Any, place: Path, progress: Prog
     device = torch.device("cuda" if options.gpu else "cpu")
     rates: dict[str, list[float]] = {"synthetic": [], "ours": [], "on device": [], "torchvision": []}
     warm, count = 2 * AHEAD * loaders, max(8, options.images // options.batch)
-    with packed(files.dataset, str(place), most_decoded=0) as pack:
-        classifier = build_classifier(options.train, pack.class_names, seed=0).to(device)
+    with cached_images(files.dataset, str(place), most_decoded=0) as images:
+        classifier = build_classifier(options.train, images.class_names, seed=0).to(device)
         step = _Step(classifier, device)
         for turn in range(options.rounds):
             for who, found in rates.items():
                 progress.tell(f"{options.train}, {loaders} processes, {who}: round {turn + 1}", now=True)
                 batches = {"synthetic": lambda: _synthetic(options, device),
-                           "ours": lambda: _ours(pack, options.batch, loaders),
-                           "on device": lambda: _on_device(pack, options.batch, loaders, device),
+                           "ours": lambda: _ours(images, options.batch, loaders),
+                           "on device": lambda: _on_device(images, options.batch, loaders, device),
                            "torchvision": lambda: _torchvision(files, options, loaders, warm + count)}[who]()  # fmt: skip
                 found.append(_rate(map(step, batches), warm if options.gpu else 1, count, int))
                 batches.close()
