@@ -27,7 +27,7 @@ from stl_ray.store import Dataset
 from stl_ray.store.lease import LOCK
 from stl_ray.training import fit_space
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 
 NAMES = ["universal", "cluster_0", "cluster_1"]
 LEARN, HOLDOUT = list(range(20, 2, -1)), list(range(30, 35))

@@ -31,7 +31,7 @@ from stl_ray.runtime.shard_task import ShardOutput, TableWork
 from stl_ray.store import Dataset, PlannedShard, verify
 from stl_ray.training import cached_images, train_classifier
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 
 PLAN = [PlannedShard(number=n, source={"start": 10 * n}, rows=10, digest=str(n)) for n in range(6)]
 

@@ -23,7 +23,7 @@ from stl_ray.space.pretrained import load_autoencoder
 from stl_ray.store import Dataset, Storage, verify
 from stl_ray.training.space.autoencoder import new_autoencoder, train_autoencoder
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 
 RECIPE = {"epochs": 8, "patience": 8, "batch_size": 16}
 

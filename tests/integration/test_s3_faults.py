@@ -25,7 +25,7 @@ from stl_ray.store import Dataset, PlannedShard, Storage, verify
 from stl_ray.store.runs import Run
 from stl_ray.store.sweep import sweep
 
-pytestmark = [pytest.mark.ray, pytest.mark.s3]
+pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.faults]
 
 # Many small shards: time enough to disturb.
 IMAGES, SHARD = 800, 5
