@@ -12,7 +12,7 @@ from stl_ray.statistics import Z95, Interval
 
 
 @dataclass(frozen=True)
-class Judgement:
+class HoldoutScore:
     """What a dictionary makes of the held-out images.
 
     Attributes:
@@ -31,18 +31,18 @@ class Judgement:
         return float(self.objectives.mean())
 
 
-def judge(dictionary: Dictionary, highpass: Tensor) -> Judgement:
+def judge(dictionary: Dictionary, highpass: Tensor) -> HoldoutScore:
     """Code the high bands (N, C, H, W) with the dictionary, every dictionary alike."""
     codes = solve_cbpdn(highpass, dictionary, LMBDA, accuracy="reference").sparse()
     coefficients = codes.coefficients.coalesce()
     l1 = torch.bincount(coefficients.indices()[0], coefficients.values().double().abs(), minlength=len(highpass))
     error = (highpass.double() - codes.synthesis.double()).square().sum((1, 2, 3))
-    return Judgement(
+    return HoldoutScore(
         error / 2 + LMBDA * l1, float(codes.sparsity.mean()), -10 * log10(float(error.sum()) / highpass.numel())
     )
 
 
-def difference(ours: Judgement, base: Judgement) -> Interval:
+def difference(ours: HoldoutScore, base: HoldoutScore) -> Interval:
     """Ours minus base of the mean objective in per cent of base's, with the 95 % interval of the paired differences.
 
     The interval (normal) is over images like the held-out ones, for these two dictionaries as they are.

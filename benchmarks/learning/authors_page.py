@@ -6,7 +6,7 @@ from itertools import groupby
 
 from matplotlib.figure import Figure
 
-from benchmarks.common.heldout import Judgement, difference
+from benchmarks.common.heldout import HoldoutScore, difference
 from benchmarks.common.images import LMBDA
 from benchmarks.common.pages import measured_on, table, three_digits
 from benchmarks.learning.learners import FILTERS, SIDE
@@ -37,7 +37,7 @@ class Fit:
     iterations: int
     converged: bool
     seconds: float
-    judgement: Judgement
+    judgement: HoldoutScore
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Result:
     name: str
     holdout: int
     test: int
-    theirs: Judgement
+    theirs: HoldoutScore
     curve: Sequence[Fit]
     partition: Sequence[Fit]
 
@@ -144,7 +144,7 @@ def _interval(found: Interval) -> str:
     return f"{found.estimate:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
 
 
-def _code(judgement: Judgement) -> tuple[str, str]:
+def _code(judgement: HoldoutScore) -> tuple[str, str]:
     return f"{100 * judgement.sparsity:.3f}", f"{judgement.psnr:.2f}"
 
 

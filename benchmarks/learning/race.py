@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks.common.heldout import Judgement, judge
+from benchmarks.common.heldout import HoldoutScore, judge
 from benchmarks.common.progress import Progress
 from benchmarks.learning.learners import METHODS, Learner, configuration, ours
 
@@ -26,7 +26,7 @@ class Checkpoint:
 
     iteration: int
     seconds: float
-    judgement: Judgement
+    judgement: HoldoutScore
 
 
 @dataclass(frozen=True)

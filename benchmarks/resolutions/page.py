@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.common.heldout import Judgement, difference
+from benchmarks.common.heldout import HoldoutScore, difference
 from benchmarks.common.images import LMBDA
 from benchmarks.common.pages import measured_on, table, three_digits
 from stl_ray.csc.learning.block import WINDOW
@@ -64,7 +64,7 @@ class Result:
     sizes: Sequence[int]
     iterations: Mapping[str, str]
     names: Sequence[str]
-    judgements: Mapping[tuple[str, int], Judgement]
+    judgements: Mapping[tuple[str, int], HoldoutScore]
     routing: Routing | None
 
     def excess(self, name: str, size: int) -> Interval | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from benchmarks.common.heldout import Judgement, difference
+from benchmarks.common.heldout import HoldoutScore, difference
 from benchmarks.common.pages import table
 from benchmarks.strata.projection import CLUSTER, NONE, OTHER, UNIVERSAL, Outcome, Projected, compare
 from stl_ray.report.names import attack_label
@@ -101,9 +101,9 @@ def _strata_rows(
         )  # fmt: skip
 
 
-def _of(judgement: Judgement, rows: Tensor) -> Judgement:
+def _of(judgement: HoldoutScore, rows: Tensor) -> HoldoutScore:
     """With the objectives of some images only."""
-    return Judgement(judgement.objectives[rows], judgement.sparsity, judgement.psnr)
+    return HoldoutScore(judgement.objectives[rows], judgement.sparsity, judgement.psnr)
 
 
 def _signed(found: Interval) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.common.heldout import Judgement
+from benchmarks.common.heldout import HoldoutScore
 from benchmarks.common.images import LMBDA
 from stl_ray.csc import Dictionary, SolveStatus
 from stl_ray.images import quantize
@@ -69,7 +69,7 @@ class Projected:
     """
 
     filters: int
-    judgement: Judgement
+    judgement: HoldoutScore
     psnr: float
     unfinished: int
 
@@ -123,7 +123,7 @@ def defended(victim: Victim, choice: Choice, sets: Mapping[str, Tensor], labels:
     return Outcome(choice.name, {name: predict(victim, images) == labels for name, images in stored.items()}, projected)
 
 
-def judge(choice: Choice, images: Tensor) -> Judgement:
+def judge(choice: Choice, images: Tensor) -> HoldoutScore:
     """The objective F of the projection of clean images (N, C, H, W), at the reference tier."""
     raw, codes = choice.space.reconstruct(images, choice.clusters[CLEAN], "reference", "auto", None)
     coefficients = codes.coefficients.coalesce()
@@ -131,7 +131,7 @@ def judge(choice: Choice, images: Tensor) -> Judgement:
     # The residual of the high band is that of the image, x - T(x) = high - D z.
     error = (images.double() - raw.double()).square().sum((1, 2, 3))
     decibels = -10 * log10(float(error.sum()) / images.numel())
-    return Judgement(error / 2 + choice.space.lmbda * l1, float(codes.sparsity.mean()), decibels)
+    return HoldoutScore(error / 2 + choice.space.lmbda * l1, float(codes.sparsity.mean()), decibels)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from stl_ray.errors import TensorError, TrainingError
 from stl_ray.images import to_tensor
 from stl_ray.pipeline.batches import pixels_of
 from stl_ray.pipeline.fit import block_workers, dictionaries
-from stl_ray.pipeline.fit.block_workers import BlockRows, RayCrew, Worker
+from stl_ray.pipeline.fit.block_workers import BlockRows, RayBlockPool, Worker
 from stl_ray.store import Dataset
 from stl_ray.store.lease import LOCK
 from stl_ray.training import fit_space
@@ -43,7 +43,7 @@ def prepared(tiny, write_config, tmp_path) -> str:
 
 @pytest.fixture
 def hired(tiny, write_config, tmp_path):
-    """Makes a crew of workers of so many CPUs that holds LEARN and HOLDOUT, images of the tiny fit, in blocks of 5."""
+    """Makes a pool of workers of so many CPUs that holds LEARN and HOLDOUT, images of the tiny fit, in blocks of 5."""
     experiment = load_experiment(write_config(tmp_path))
     samples = Dataset.open(str(tiny / "fit/samples"))
     blocks = [
@@ -51,10 +51,10 @@ def hired(tiny, write_config, tmp_path):
         for places in (LEARN, HOLDOUT)
     ]
 
-    def make(workers, cpus=1) -> RayCrew:
+    def make(workers, cpus=1) -> RayBlockPool:
         resources = experiment.ray.model_copy(update={"cpus_per_actor": cpus})
         changed = experiment.model_copy(update={"ray": resources})
-        return RayCrew(changed, "universal", samples, *blocks, workers=workers, method="auto")
+        return RayBlockPool(changed, "universal", samples, *blocks, workers=workers, method="auto")
 
     return make
 
@@ -83,8 +83,8 @@ def alone(tiny, recipe):
     return make
 
 
-def learned_by(crew, config) -> list[tuple[dict, Dictionary]]:
-    return [(step.row(), step.dictionary) for step in learn(crew, config, seed=1, name="universal")]
+def learned_by(pool, config) -> list[tuple[dict, Dictionary]]:
+    return [(step.row(), step.dictionary) for step in learn(pool, config, seed=1, name="universal")]
 
 
 def everything_free() -> bool:
@@ -104,10 +104,10 @@ def test_invariant_any_number_of_workers_learns_the_same_bits(hired, recipe, alo
             super().__init__(experiment.model_copy(update={"ray": RayConfig()}), *more)
 
     monkeypatch.setattr(block_workers, "Worker", Half)
-    with hired(workers, cpus=0.5) as crew:
-        assert len(crew._workers) == workers
+    with hired(workers, cpus=0.5) as pool:
+        assert len(pool._workers) == workers
         for method in ("consensus", "online"):
-            assert learned_by(crew, recipe(method)) == alone(method)
+            assert learned_by(pool, recipe(method)) == alone(method)
     assert everything_free()
 
 
@@ -125,9 +125,9 @@ def test_invariant_workers_that_die_at_any_question_cost_nothing(hired, recipe, 
             return super().answer(number, question, *arguments)
 
     monkeypatch.setattr(block_workers, "Worker", Dying)
-    with hired(2) as crew:
-        assert learned_by(crew, recipe("consensus")) == alone("consensus")
-        assert learned_by(crew, recipe("online")) == alone("online")
+    with hired(2) as pool:
+        assert learned_by(pool, recipe("consensus")) == alone("consensus")
+        assert learned_by(pool, recipe("online")) == alone("online")
     assert all((tmp_path / question).exists() for question in questions.values())
 
 
@@ -140,8 +140,8 @@ def test_invariant_a_crew_that_does_not_fit_takes_no_place_from_one_that_does(hi
     neighbour = Neighbour.remote()
     ray.get(neighbour.pid.remote())
     with hired(2) as waiting:
-        with hired(1) as crew:
-            assert len(crew.patches(1, range(2))) == 2
+        with hired(1) as pool:
+            assert len(pool.patches(1, range(2))) == 2
         asked = waiting._workers[0].answer.remote(0, "patches", 1)
         assert ray.wait([asked], timeout=1)[0] == []
         ray.kill(neighbour)
@@ -163,8 +163,8 @@ def test_refuses_what_a_worker_refuses_and_says_why(hired, monkeypatch):
         (Other, TrainingError, r"universal: a worker failed .* another version of stl-ray; expected 9\.9"),
     ):
         monkeypatch.setattr(block_workers, "Worker", worker)
-        with pytest.raises(kind, match=message), hired(1) as crew:
-            crew.patches(1, range(2))
+        with pytest.raises(kind, match=message), hired(1) as pool:
+            pool.patches(1, range(2))
     assert everything_free()
 
 
@@ -175,7 +175,7 @@ def test_refuses_a_worker_that_always_dies_and_names_its_dictionary(prepared, mo
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().answer(number, question, *arguments)
 
-    class Doomed(RayCrew):
+    class Doomed(RayBlockPool):
         def _ask(self, blocks, question, arguments):
             return super()._ask(blocks, "die" if self._name == "cluster_0" else question, arguments)
 
@@ -184,7 +184,7 @@ def test_refuses_a_worker_that_always_dies_and_names_its_dictionary(prepared, mo
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(block_workers, "Worker", Dying)
             patch.setattr(block_workers, "DEATHS", 1)
-            patch.setattr(dictionaries, "RayCrew", Doomed)
+            patch.setattr(dictionaries, "RayBlockPool", Doomed)
             learning.run(workers, board)
 
     monkeypatch.setattr(dictionaries, "_learn", learn_with_a_doomed_crew)

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from stl_ray.config.sections import DictionaryConfig
 from stl_ray.csc.dictionary import Dictionary
-from stl_ray.csc.learning.block import Block, Judgement
+from stl_ray.csc.learning.block import Block, HoldoutScore
+from stl_ray.csc.learning.block_pool import BlockPool, LocalBlockPool
 from stl_ray.csc.learning.consensus import consensus_update
 from stl_ray.csc.learning.constraint import ConstraintSet
-from stl_ray.csc.learning.crew import Crew, LocalCrew
 from stl_ray.csc.learning.online import online_update
 from stl_ray.errors import TensorError
 from stl_ray.seeding import seed_of
@@ -108,7 +108,7 @@ def learn_dictionary(
         _blocks(f"{name}, {what}", batch, of, config, seed=seed, method=method)
         for what, batch, of in (("images", images, names), ("holdout", holdout, held_names))
     )
-    return learn(LocalCrew(learned, held), config, seed=seed, name=name)
+    return learn(LocalBlockPool(learned, held), config, seed=seed, name=name)
 
 
 def _blocks(
@@ -132,7 +132,7 @@ def partition(count: int, block: int) -> list[range]:
 
 
 def learn(
-    crew: Crew,
+    pool: BlockPool,
     config: DictionaryConfig,
     *,
     seed: int,
@@ -140,10 +140,10 @@ def learn(
     curve: Sequence[Mapping[str, float]] = (),
     state: Mapping[str, Tensor] | None = None,
 ) -> Iterator[LearningStep]:
-    """Learn from the blocks of a crew; arguments and errors as for `learn_dictionary`.
+    """Learn from the blocks of a pool; arguments and errors as for `learn_dictionary`.
 
     Args:
-        crew: holds the blocks.
+        pool: holds the blocks.
         config: how to learn.
         seed: the run seed.
         name: of the dictionary.
@@ -151,7 +151,7 @@ def learn(
         state: what the last of them left.
     """
     try:
-        yield from _learn(crew, config, seed, name, curve, state)
+        yield from _learn(pool, config, seed, name, curve, state)
     except TensorError as error:
         if error.item is not None:
             raise
@@ -159,7 +159,7 @@ def learn(
 
 
 def _learn(
-    crew: Crew,
+    pool: BlockPool,
     config: DictionaryConfig,
     seed: int,
     name: str,
@@ -168,7 +168,7 @@ def _learn(
 ) -> Iterator[LearningStep]:
     constraint = ConstraintSet(config.norm, config.zero_mean)
     if state is None:
-        filters = previous = _initial_filters(crew, config, constraint, seed_of(seed, name, "initial filters"))
+        filters = previous = _initial_filters(pool, config, constraint, seed_of(seed, name, "initial filters"))
         memory: dict[str, Tensor] = {}
     else:
         filters, previous = state["filters"], state["previous"]
@@ -180,12 +180,12 @@ def _learn(
         ahead = constraint.project(filters + MOMENTUM * (filters - previous))
         previous = filters
         if config.method == "consensus":
-            filters, objective, memory = consensus_update(crew, ahead, constraint, memory)
+            filters, objective, memory = consensus_update(pool, ahead, constraint, memory)
         else:
             filters, objective, memory = online_update(
-                crew, ahead, constraint, memory, iteration=iteration, lmbda=config.lmbda
+                pool, ahead, constraint, memory, iteration=iteration, lmbda=config.lmbda
             )
-        judged = _total(crew.judge(filters))
+        judged = _total(pool.judge(filters))
         error = judged.squared_error / judged.pixels
         falling.append(judged.objective / judged.images)
         converged = len(falling) > PATIENCE and falling[-1] > (1 - config.tolerance) * falling[-1 - PATIENCE]
@@ -203,12 +203,12 @@ def _learn(
             return
 
 
-def _initial_filters(crew: Crew, config: DictionaryConfig, constraint: ConstraintSet, seed: int) -> Tensor:
+def _initial_filters(pool: BlockPool, config: DictionaryConfig, constraint: ConstraintSet, seed: int) -> Tensor:
     """K random patches, of the first blocks where the images are many; their partition does not matter where not."""
     wanted = CANDIDATES * config.filters
-    per_image = -(-wanted // sum(crew.sizes))
-    enough = next((n for n, seen in enumerate(itertools.accumulate(crew.sizes), 1) if seen >= wanted), len(crew.sizes))
-    patches = torch.cat(crew.patches(per_image, range(enough)))
+    per_image = -(-wanted // sum(pool.sizes))
+    enough = next((n for n, seen in enumerate(itertools.accumulate(pool.sizes), 1) if seen >= wanted), len(pool.sizes))
+    patches = torch.cat(pool.patches(per_image, range(enough)))
     # Each once, and in an order that no order of the images decides.
     different = torch.from_numpy(np.unique(patches.flatten(1).numpy(), axis=0))
     if len(different) < config.filters:
@@ -221,7 +221,7 @@ def _initial_filters(crew: Crew, config: DictionaryConfig, constraint: Constrain
     return constraint.project(different[drawn].view(-1, *patches.shape[1:]))
 
 
-def _total(judgements: Sequence[Judgement]) -> Judgement:
+def _total(judgements: Sequence[HoldoutScore]) -> HoldoutScore:
     first, *others = judgements
     for other in others:
         first = replace(first, **{key: value + getattr(other, key) for key, value in asdict(first).items()})

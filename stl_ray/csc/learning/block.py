@@ -34,7 +34,7 @@ CODING = Accuracy(Splitting(30, 1, 0.1, 50), Descent(0.2, 0.3, 50))
 
 
 @dataclass(frozen=True)
-class Coding:
+class CodingResult:
     """Totals over a block's images of codes for given filters.
 
     Attributes:
@@ -49,7 +49,7 @@ class Coding:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class HoldoutScore:
     """Totals over held-out images, coded to the default accuracy.
 
     Attributes:
@@ -93,7 +93,7 @@ class Block:
         shapes = dict.fromkeys(window.shape for _, window in windows)
         self._ids = [[name for name, window in windows if window.shape == shape] for shape in shapes]
         self._groups = [torch.stack([window for _, window in windows if window.shape == shape]) for shape in shapes]
-        self._coded: tuple[Tensor, Coding, CodeStatistics] | None = None
+        self._coded: tuple[Tensor, CodingResult, CodeStatistics] | None = None
 
     def __len__(self) -> int:
         return sum(map(len, self._groups))
@@ -117,7 +117,7 @@ class Block:
         patches = torch.stack(found).cpu()
         return patches[self._constraint.textured(patches)]
 
-    def code(self, filters: Tensor) -> Coding:
+    def code(self, filters: Tensor) -> CodingResult:
         """Code every image for `filters` (K, C, S, S)."""
         return self._code(filters)[1]
 
@@ -131,7 +131,7 @@ class Block:
         problem = (part.to(statistics.cross.device) for part in (start, target, penalty))
         return local_filters(statistics, *problem).cpu()
 
-    def judge(self, filters: Tensor) -> Judgement:
+    def judge(self, filters: Tensor) -> HoldoutScore:
         """Code every image for `filters` to the default accuracy, as images that learning does not see."""
         squared_error, l1, pixels, sparsity = 0.0, 0.0, 0, 0.0
         for images, codes in self._solved(filters, "default"):
@@ -139,15 +139,15 @@ class Block:
             l1 += float(l1_of(codes))
             pixels += images.numel()
             sparsity += float(codes.sparsity.sum())
-        return Judgement(len(self), squared_error / 2 + self._config.lmbda * l1, squared_error, pixels, sparsity)
+        return HoldoutScore(len(self), squared_error / 2 + self._config.lmbda * l1, squared_error, pixels, sparsity)
 
-    def _code(self, filters: Tensor) -> tuple[Tensor, Coding, CodeStatistics]:
+    def _code(self, filters: Tensor) -> tuple[Tensor, CodingResult, CodeStatistics]:
         if self._coded is not None and torch.equal(self._coded[0], filters):
             return self._coded
         solved = self._solved(filters, CODING)
         statistics = reduce(CodeStatistics.joined, (CodeStatistics.of(c, s, self._config.size) for s, c in solved))
         objective = len(self) * statistics.objective(filters.to(statistics.cross.device), self._config.lmbda)
-        self._coded = filters, Coding(len(self), objective, statistics.usage.cpu()), statistics
+        self._coded = filters, CodingResult(len(self), objective, statistics.usage.cpu()), statistics
         return self._coded
 
     def _solved(self, filters: Tensor, accuracy: str | Accuracy) -> Iterator[tuple[Tensor, Codes]]:

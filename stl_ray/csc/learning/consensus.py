@@ -11,8 +11,8 @@ solve for filters as large as an image, with one penalty for all of them.
 import torch
 from torch import Tensor
 
+from stl_ray.csc.learning.block_pool import BlockPool
 from stl_ray.csc.learning.constraint import ConstraintSet
-from stl_ray.csc.learning.crew import Crew
 from stl_ray.csc.learning.update import weights_of
 
 ROUNDS = 5
@@ -25,12 +25,12 @@ Memory = dict[str, Tensor]
 
 
 def consensus_update(
-    crew: Crew, filters: Tensor, constraint: ConstraintSet, memory: Memory
+    pool: BlockPool, filters: Tensor, constraint: ConstraintSet, memory: Memory
 ) -> tuple[Tensor, float, Memory]:
     """Code all images for `filters`, then find filters that suit all codes.
 
     Args:
-        crew: holds the blocks.
+        pool: holds the blocks.
         filters: (K, C, S, S) in C.
         constraint: C.
         memory: empty, or what the last update left: `local` and `multiplier`, each (blocks, K, C, S, S).
@@ -38,14 +38,14 @@ def consensus_update(
     Returns:
         The new filters, the mean training objective of the codes for the old ones, and the memory.
     """
-    codings = crew.code(filters)
+    codings = pool.code(filters)
     objective = sum(coding.objective for coding in codings) / sum(coding.images for coding in codings)
     penalty = PENALTY * weights_of(torch.stack([coding.usage for coding in codings]).mean(dim=0))
     local = memory.get("local", filters.expand(len(codings), *filters.shape))
     multiplier = memory.get("multiplier", filters.new_zeros(local.shape))
     agreed = filters
     for _ in range(ROUNDS):
-        local = crew.local_filters(filters, local, agreed - multiplier / penalty, penalty)
+        local = pool.local_filters(filters, local, agreed - multiplier / penalty, penalty)
         agreed = constraint.project((local + multiplier / penalty).mean(dim=0))
         multiplier = multiplier + penalty * (local - agreed)
     return agreed, objective, {"local": local, "multiplier": multiplier}

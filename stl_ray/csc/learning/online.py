@@ -7,8 +7,8 @@ may be more images than fit in memory; statistics travel, as large as K^2 filter
 
 from torch import Tensor
 
+from stl_ray.csc.learning.block_pool import BlockPool
 from stl_ray.csc.learning.constraint import ConstraintSet
-from stl_ray.csc.learning.crew import Crew
 from stl_ray.csc.learning.statistics import CodeStatistics
 from stl_ray.csc.learning.update import update_filters
 
@@ -22,12 +22,12 @@ Memory = dict[str, Tensor]
 
 
 def online_update(
-    crew: Crew, filters: Tensor, constraint: ConstraintSet, memory: Memory, *, iteration: int, lmbda: float
+    pool: BlockPool, filters: Tensor, constraint: ConstraintSet, memory: Memory, *, iteration: int, lmbda: float
 ) -> tuple[Tensor, float, Memory]:
     """Code the next blocks for `filters`, then find filters that suit all codes so far.
 
     Args:
-        crew: holds the blocks.
+        pool: holds the blocks.
         filters: (K, C, S, S) in C.
         constraint: C.
         memory: empty, or what the last update left: the fields of `CodeStatistics`.
@@ -37,9 +37,9 @@ def online_update(
     Returns:
         The new filters, the mean training objective of the new codes for the old filters, and the memory.
     """
-    count = len(crew.sizes)
+    count = len(pool.sizes)
     turn = [(iteration * BLOCKS_AT_ONCE + place) % count for place in range(min(BLOCKS_AT_ONCE, count))]
-    latest, *others = crew.statistics(filters, turn)
+    latest, *others = pool.statistics(filters, turn)
     for other in others:
         latest = latest.joined(other)
     statistics = latest.joined(CodeStatistics(**memory), FADING) if memory else latest

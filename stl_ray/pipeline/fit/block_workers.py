@@ -1,7 +1,7 @@
-"""The crew of a dictionary on Ray: actors hold its blocks of images, the driver only ever sees filters and sums.
+"""A dictionary's pool of blocks on Ray: actors hold the images, only filters and sums travel.
 
-A worker that dies is started again by Ray, wherever there is room, loads its blocks and answers what was asked of it; a
-block's answers depend on nothing but the question (`stl_ray.csc.learning.block`), so nobody can tell afterwards.
+Ray restarts a worker that dies, wherever there is room; it loads its blocks and answers the open question. A block's answer
+depends on the question alone (`stl_ray.csc.learning.block`), so a restart changes no result.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from stl_ray import __version__
 from stl_ray.config import Experiment
-from stl_ray.csc.learning import Block, CodeStatistics, Coding, Judgement
+from stl_ray.csc.learning import Block, CodeStatistics, CodingResult, HoldoutScore
 from stl_ray.errors import ConfigError, StlRayError, TrainingError
 from stl_ray.images import decode, to_tensor
 from stl_ray.pipeline.batches import STORED_PIXELS, rows_at
@@ -74,7 +74,7 @@ class Worker:
         return getattr(block, question)(*arguments)
 
 
-class RayCrew:
+class RayBlockPool:
     """Blocks 0, 1, ... of training images, then those of the holdout, dealt to the workers in turn.
 
     Args:
@@ -104,7 +104,7 @@ class RayCrew:
         config = experiment.ray
         numbered = dict(enumerate([*blocks, *holdout]))
         count = min(workers, len(blocks))
-        # All places or none: two crews that each hold a part of what they need would wait for each other for ever.
+        # All places or none: two pools that each hold a part of what they need would wait for each other for ever.
         place = {"CPU": config.cpus_per_actor} | ({"GPU": config.gpus_per_actor} if config.gpus_per_actor else {})
         self._places = placement_group([place] * count)
         make = ray.remote(Worker).options(
@@ -134,14 +134,14 @@ class RayCrew:
 
     @property
     def sizes(self) -> Sequence[int]:
-        """See `stl_ray.csc.learning.Crew`, here and below."""
+        """See `stl_ray.csc.learning.BlockPool`, here and below."""
         return self._sizes
 
     def patches(self, per_image: int, blocks: Sequence[int]) -> list[Tensor]:
         """Of these training blocks."""
         return self._ask(blocks, "patches", [(per_image,)] * len(blocks))
 
-    def code(self, filters: Tensor) -> list[Coding]:
+    def code(self, filters: Tensor) -> list[CodingResult]:
         """Of every training block."""
         return self._ask(self._training, "code", [(filters,)] * len(self._training))
 
@@ -156,7 +156,7 @@ class RayCrew:
         ]
         return torch.stack(self._ask(self._training, "local_filters", questions))
 
-    def judge(self, filters: Tensor) -> list[Judgement]:
+    def judge(self, filters: Tensor) -> list[HoldoutScore]:
         """Of every block of held-out images."""
         return self._ask(self._held, "judge", [(filters,)] * len(self._held))
 

@@ -14,7 +14,7 @@ from stl_ray import __version__
 from stl_ray.config import Experiment, RayConfig
 from stl_ray.csc import Dictionary
 from stl_ray.csc.learning import learn, partition
-from stl_ray.pipeline.fit.block_workers import BlockRows, RayCrew
+from stl_ray.pipeline.fit.block_workers import BlockRows, RayBlockPool
 from stl_ray.pipeline.inputs import with_solver
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.progress import JobProgress
@@ -146,10 +146,10 @@ class _Learning:
         )
         state, curve = self._checkpoint()
         board.resume.remote(self.name, len(curve))
-        with RayCrew(
+        with RayBlockPool(
             self.experiment, self.name, self.samples, blocks, holdout, workers=workers, method=self.method
-        ) as crew:
-            steps = learn(crew, config, seed=self.experiment.seed, name=self.name, curve=tuple(curve), state=state)
+        ) as pool:
+            steps = learn(pool, config, seed=self.experiment.seed, name=self.name, curve=tuple(curve), state=state)
             for step in steps:
                 curve.append(step.row())
                 state = step.state()

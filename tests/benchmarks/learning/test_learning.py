@@ -111,7 +111,7 @@ def test_identity_the_partition_is_compared_with_one_block(load) -> None:
     page, heldout = load("learning.authors_page"), load("common.heldout")
 
     def fit(method: str, block: int, value: float):
-        judgement = heldout.Judgement(torch.tensor([value, value + 1]).double(), 0.003, 28.0)
+        judgement = heldout.HoldoutScore(torch.tensor([value, value + 1]).double(), 0.003, 28.0)
         return page.Fit(method, 8, block, 20, True, 1.0, judgement)
 
     dealt = [fit("consensus", 8, 9.5), fit("consensus", 4, 9.6), fit("online", 8, 9.5), fit("online", 4, 9.0)]
@@ -135,8 +135,8 @@ def test_agrees_with_the_certificates_objective(load, highpass: torch.Tensor) ->
 def test_identity_differences_are_paired(load) -> None:
     heldout = load("common.heldout")
     base = torch.tensor([1.0, 2.0, 30.0]).double()
-    ours, theirs = (heldout.Judgement(values, 0.0, 0.0) for values in (0.9 * base, base))
-    shifted = heldout.Judgement(base - 1.1, 0.0, 0.0)
+    ours, theirs = (heldout.HoldoutScore(values, 0.0, 0.0) for values in (0.9 * base, base))
+    shifted = heldout.HoldoutScore(base - 1.1, 0.0, 0.0)
     assert heldout.difference(ours, theirs).estimate == pytest.approx(-10)
     found = heldout.difference(shifted, theirs)  # the images differ far more than the dictionaries
     assert found == pytest.approx((-10, -10, -10))
@@ -162,7 +162,7 @@ def burn(seconds: float) -> None:
 
 
 def test_identity_the_clock_stands_still_while_a_dictionary_is_judged(load, monkeypatch: pytest.MonkeyPatch) -> None:
-    race, judgement = load("learning.race"), load("common.heldout").Judgement(torch.ones(1), 0.0, 0.0)
+    race, judgement = load("learning.race"), load("common.heldout").HoldoutScore(torch.ones(1), 0.0, 0.0)
     dictionary = random_dictionary(0)
 
     def begin() -> Iterator[tuple[Dictionary, bool]]:
@@ -189,7 +189,7 @@ def test_identity_an_objective_is_reached_at_the_first_checkpoint_at_or_below_it
     race, heldout = load("learning.race"), load("common.heldout")
     values = [5.0, 3.0, 4.0, 3.5]  # rises again
     checkpoints = [
-        race.Checkpoint(i + 1, float(i + 1), heldout.Judgement(torch.tensor([v]), 0.0, 0.0))
+        race.Checkpoint(i + 1, float(i + 1), heldout.HoldoutScore(torch.tensor([v]), 0.0, 0.0))
         for i, v in enumerate(values)
     ]
     found = race.Run(None, checkpoints, "", 1.0)

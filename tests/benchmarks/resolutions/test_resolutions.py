@@ -59,7 +59,7 @@ def test_identity_ratios_are_of_the_objectives_below(page: str) -> None:
 def test_identity_objectives_are_of_a_pixel(load) -> None:
     page, heldout = load("resolutions.page"), load("common.heldout")
     judgements = {
-        (name, size): heldout.Judgement(torch.tensor([value, value + 2]).double(), 0.003, 28.0)
+        (name, size): heldout.HoldoutScore(torch.tensor([value, value + 2]).double(), 0.003, 28.0)
         for name, size, value in (("a", 10, 1.0), ("a", 20, 5.0), ("b", 10, 3.0), ("b", 20, 4.0))
     }
     result = page.Result("images", 8, 2, 2, [10, 20], {"a": "3", "b": "4"}, ["a", "b"], judgements, None)

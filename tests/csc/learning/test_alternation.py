@@ -10,7 +10,7 @@ from torch import Tensor
 from stl_ray.config.sections import DictionaryConfig
 from stl_ray.csc import Dictionary, LearningStep, learn_dictionary, operator_of, reconstruct, solve_cbpdn, split_bands
 from stl_ray.csc.certificate import objective
-from stl_ray.csc.learning import Block, LocalCrew, alternation, learn, partition
+from stl_ray.csc.learning import Block, LocalBlockPool, alternation, learn, partition
 from stl_ray.csc.learning.constraint import ConstraintSet
 from stl_ray.errors import TensorError
 
@@ -26,7 +26,9 @@ def learned(images: Tensor, holdout: Tensor, config: DictionaryConfig = CONFIG, 
     return list(learn_dictionary(images, config, seed=0, name=name, holdout=holdout))
 
 
-def crew_of(images: Tensor, holdout: Tensor, config: DictionaryConfig, kind: type[LocalCrew] = LocalCrew) -> LocalCrew:
+def pool_of(
+    images: Tensor, holdout: Tensor, config: DictionaryConfig, kind: type[LocalBlockPool] = LocalBlockPool
+) -> LocalBlockPool:
     blocks = [
         Block([images[i] for i in part], [str(i) for i in part], config, seed=0)
         for part in partition(len(images), config.block)
@@ -137,13 +139,13 @@ def test_agrees_with_sporcos_batch_learner(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_roundtrip_learning_goes_on_where_it_stopped(images: Tensor, holdout: Tensor, method: str) -> None:
-    """From rows and tensors that went through files, in a crew that remembers nothing."""
+    """From rows and tensors that went through files, in a pool that remembers nothing."""
     config = changed(method=method, iterations=7)
-    whole = list(learn(crew_of(images, holdout, config), config, seed=0, name="a"))
+    whole = list(learn(pool_of(images, holdout, config), config, seed=0, name="a"))
     for stop in (1, 6):
         curve = json.loads(json.dumps([step.row() for step in whole[:stop]], allow_nan=False))
         state = load(save(whole[stop - 1].state()))
-        rest = list(learn(crew_of(images, holdout, config), config, seed=0, name="a", curve=curve, state=state))
+        rest = list(learn(pool_of(images, holdout, config), config, seed=0, name="a", curve=curve, state=state))
         assert [step.row() for step in rest] == [step.row() for step in whole[stop:]]
         assert rest[-1].dictionary == whole[-1].dictionary
         last, expected = rest[-1].state(), whole[-1].state()
@@ -175,7 +177,7 @@ class Ended(Exception):
     """What a test wanted to see has been seen."""
 
 
-class Recording(LocalCrew):
+class Recording(LocalBlockPool):
     """Ends learning at the first filters that images are to be coded for."""
 
     def code(self, filters: Tensor):
@@ -214,7 +216,7 @@ def test_certificate_initial_filters_are_different_patches_of_many_images(images
 def test_invariant_many_images_are_not_all_looked_at_for_initial_filters(images: Tensor) -> None:
     asked = []
 
-    class Crew(Recording):
+    class BlockPool(Recording):
         def patches(self, per_image: int, blocks: Sequence[int]) -> list[Tensor]:
             asked.append((per_image, list(blocks)))
             return super().patches(per_image, blocks)
@@ -223,7 +225,7 @@ def test_invariant_many_images_are_not_all_looked_at_for_initial_filters(images:
         config = changed(filters=filters, block=4)
         two = torch.cat([images, images])
         with pytest.raises(Ended):
-            next(learn(crew_of(two, images, config, Crew), config, seed=0, name="a"))
+            next(learn(pool_of(two, images, config, BlockPool), config, seed=0, name="a"))
         assert asked.pop() == (per_image, blocks)
 
 
@@ -232,10 +234,10 @@ def test_invariant_learning_stops_when_the_holdout_objective_stops_falling(image
     steps = learned(images, holdout, config)
     assert [step.converged for step in steps] == [False] * 5 + [True]
     curve = [step.row() for step in steps]
-    crew = crew_of(images, holdout, config)
-    assert list(learn(crew, config, seed=0, name="a", curve=curve, state=steps[-1].state())) == []
+    pool = pool_of(images, holdout, config)
+    assert list(learn(pool, config, seed=0, name="a", curve=curve, state=steps[-1].state())) == []
     # Four iterations that were done before count among the last five.
-    rest = learn(crew, config, seed=0, name="a", curve=curve[:4], state=steps[3].state())
+    rest = learn(pool, config, seed=0, name="a", curve=curve[:4], state=steps[3].state())
     assert [(step.iteration, step.converged) for step in rest] == [(5, False), (6, True)]
 
 
@@ -254,12 +256,12 @@ def test_identity_the_step_ahead(images: Tensor, holdout: Tensor) -> None:
     """Images are coded for filters a step ahead, by the direction of the last update."""
     config, coded = changed(iterations=3), []
 
-    class Crew(LocalCrew):
+    class BlockPool(LocalBlockPool):
         def code(self, filters: Tensor):
             coded.append(filters)
             return super().code(filters)
 
-    steps = list(learn(crew_of(images, holdout, config, Crew), config, seed=0, name="a"))
+    steps = list(learn(pool_of(images, holdout, config, BlockPool), config, seed=0, name="a"))
     path = [coded[0], *(step.dictionary.filters for step in steps)]
     for number in (1, 2):
         ahead = path[number] + alternation.MOMENTUM * (path[number] - path[number - 1])
@@ -270,11 +272,11 @@ def test_invariant_large_images_of_mixed_sizes_cost_a_window(images: Tensor, hol
     config = changed(iterations=2)
     sizes = [(96, 80), (40, 64), (32, 32), (8, 200)]
     mixed = [images[0].repeat(1, 3, 7)[:, :height, :width] for height, width in sizes]
-    crew = LocalCrew(
+    pool = LocalBlockPool(
         [Block(mixed[:3], list("abc"), config, seed=0), Block(mixed[3:], ["d"], config, seed=0)],
         [Block(mixed[:2], list("ef"), config, seed=0)],
     )
-    *_, step = learn(crew, config, seed=0, name="a")
+    *_, step = learn(pool, config, seed=0, name="a")
     assert math.isfinite(step.objective)
     assert 10 < step.psnr < 60
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.csc import Dictionary
-from stl_ray.csc.learning import Block, LocalCrew, consensus
+from stl_ray.csc.learning import Block, LocalBlockPool, consensus
 from stl_ray.csc.learning.consensus import consensus_update
 from stl_ray.csc.learning.constraint import ConstraintSet
 from stl_ray.csc.learning.statistics import CodeStatistics
@@ -37,7 +37,7 @@ def test_agrees_with_the_update_for_everyone(
 ) -> None:
     """The codes stay; five rounds find most of what there is to find, whatever the blocks."""
     parts = blocks(*sizes)
-    agreed, _, memory = consensus_update(LocalCrew(parts, []), dictionary.filters, ConstraintSet(), {})
+    agreed, _, memory = consensus_update(LocalBlockPool(parts, []), dictionary.filters, ConstraintSet(), {})
     assert_in_the_set(agreed, ConstraintSet())
     assert {name: tensor.shape for name, tensor in memory.items()} == dict.fromkeys(
         ("local", "multiplier"), (len(sizes), 24, 3, 8, 8)
@@ -51,7 +51,7 @@ def test_agrees_with_the_update_for_everyone_after_many_rounds(
 ) -> None:
     monkeypatch.setattr(consensus, "ROUNDS", 60)
     parts = blocks(*sizes)
-    agreed, _, memory = consensus_update(LocalCrew(parts, []), dictionary.filters, ConstraintSet(), {})
+    agreed, _, memory = consensus_update(LocalBlockPool(parts, []), dictionary.filters, ConstraintSet(), {})
     assert gain(parts, dictionary.filters, agreed) > 0.98
     # And all blocks have come to agree.
     used = torch.stack([part.code(dictionary.filters).usage for part in parts]).sum(0) > 1
@@ -65,7 +65,7 @@ def test_invariant_every_set_is_kept(
 ) -> None:
     filters = constraint.project(dictionary.filters)
     parts = blocks(4, 4, config=config.model_copy(update={"norm": constraint.norm, "zero_mean": constraint.zero_mean}))
-    agreed, _, _ = consensus_update(LocalCrew(parts, []), filters, constraint, {})
+    agreed, _, _ = consensus_update(LocalBlockPool(parts, []), filters, constraint, {})
     assert_in_the_set(agreed, constraint)
     statistics = together(parts, filters)
     assert statistics.objective(agreed, 0.2) < statistics.objective(filters, 0.2)
@@ -73,7 +73,7 @@ def test_invariant_every_set_is_kept(
 
 def test_identity_objective_is_the_mean_over_all_images(dictionary: Dictionary, blocks: Blocks) -> None:
     parts = blocks(1, 4)
-    _, objective, _ = consensus_update(LocalCrew(parts, []), dictionary.filters, ConstraintSet(), {})
+    _, objective, _ = consensus_update(LocalBlockPool(parts, []), dictionary.filters, ConstraintSet(), {})
     assert objective == pytest.approx(sum(part.code(dictionary.filters).objective for part in parts) / 5)
     assert objective == pytest.approx(together(parts, dictionary.filters).objective(dictionary.filters, 0.2), rel=1e-5)
 
@@ -81,10 +81,10 @@ def test_identity_objective_is_the_mean_over_all_images(dictionary: Dictionary, 
 def test_certificate_memory_of_multipliers_helps(dictionary: Dictionary, blocks: Blocks) -> None:
     """Codes as before: another five rounds come nearer than the first five did, by what the multipliers remember."""
     parts = blocks(3, 3, 3)
-    crew, statistics = LocalCrew(parts, []), together(parts, dictionary.filters)
-    first, _, memory = consensus_update(crew, dictionary.filters, ConstraintSet(), {})
-    second, _, _ = consensus_update(crew, dictionary.filters, ConstraintSet(), memory)
-    without, _, _ = consensus_update(crew, dictionary.filters, ConstraintSet(), {"local": memory["local"]})
+    pool, statistics = LocalBlockPool(parts, []), together(parts, dictionary.filters)
+    first, _, memory = consensus_update(pool, dictionary.filters, ConstraintSet(), {})
+    second, _, _ = consensus_update(pool, dictionary.filters, ConstraintSet(), memory)
+    without, _, _ = consensus_update(pool, dictionary.filters, ConstraintSet(), {"local": memory["local"]})
     reached = [statistics.objective(filters, 0.2) for filters in (second, without, first)]
     assert reached[0] < min(reached[1:])
 
@@ -93,13 +93,13 @@ def test_identity_what_blocks_are_asked(dictionary: Dictionary, blocks: Blocks) 
     """At first for filters near the ones that images were coded for, by a penalty that many blocks do not enlarge."""
     asked = []
 
-    class Crew(LocalCrew):
+    class BlockPool(LocalBlockPool):
         def local_filters(self, filters: Tensor, starts: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
             asked.append((filters, starts, targets, penalty))
             return super().local_filters(filters, starts, targets, penalty)
 
     parts = blocks(1, 2, 3)
-    consensus_update(Crew(parts, []), dictionary.filters, ConstraintSet(), {})
+    consensus_update(BlockPool(parts, []), dictionary.filters, ConstraintSet(), {})
     assert len(asked) == consensus.ROUNDS
     filters, starts, targets, penalty = asked[0]
     assert torch.equal(filters, dictionary.filters)
@@ -111,7 +111,7 @@ def test_identity_what_blocks_are_asked(dictionary: Dictionary, blocks: Blocks) 
 def test_invariant_blocks_in_other_hands_give_equal_bits(dictionary: Dictionary, blocks: Blocks) -> None:
     """Every answer from a block that was made for it alone, as after a worker's death."""
 
-    class Forgetful(LocalCrew):
+    class Forgetful(LocalBlockPool):
         def code(self, filters: Tensor):
             return [part.code(filters) for part in blocks(2, 3, 1)]
 
@@ -120,11 +120,11 @@ def test_invariant_blocks_in_other_hands_give_equal_bits(dictionary: Dictionary,
             return torch.stack([part.local_filters(filters, s, t, penalty) for part, s, t in answers])
 
     found = []
-    for crew in (LocalCrew(blocks(2, 3, 1), []), Forgetful([], [])):
+    for pool in (LocalBlockPool(blocks(2, 3, 1), []), Forgetful([], [])):
         memory: dict[str, Tensor] = {}
         filters = dictionary.filters
         for _ in range(2):
-            filters, objective, memory = consensus_update(crew, filters, ConstraintSet(), memory)
+            filters, objective, memory = consensus_update(pool, filters, ConstraintSet(), memory)
         found.append((filters, torch.tensor(objective), memory["local"], memory["multiplier"]))
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
@@ -135,11 +135,11 @@ def test_invariant_a_filter_that_no_block_uses_stays(dictionary: Dictionary, blo
     filters = torch.cat([dictionary.filters, checks])
     parts = blocks(3, 3)
     assert not any(part.code(filters).usage[-1] for part in parts)
-    agreed, _, _ = consensus_update(LocalCrew(parts, []), filters, ConstraintSet(), {})
+    agreed, _, _ = consensus_update(LocalBlockPool(parts, []), filters, ConstraintSet(), {})
     torch.testing.assert_close(agreed[-1], filters[-1], rtol=1e-3, atol=1e-4)
 
 
 def test_refuses_codes_that_use_no_filter(dictionary: Dictionary, blocks: Blocks, config) -> None:
     parts = blocks(2, 2, config=config.model_copy(update={"lmbda": 50.0}))
     with pytest.raises(TensorError, match="survives lambda"):
-        consensus_update(LocalCrew(parts, []), dictionary.filters, ConstraintSet(), {})
+        consensus_update(LocalBlockPool(parts, []), dictionary.filters, ConstraintSet(), {})

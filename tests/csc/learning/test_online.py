@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.csc import Dictionary
-from stl_ray.csc.learning import Block, LocalCrew
+from stl_ray.csc.learning import Block, LocalBlockPool
 from stl_ray.csc.learning.constraint import ConstraintSet
 from stl_ray.csc.learning.online import FADING, online_update
 from stl_ray.csc.learning.statistics import CodeStatistics
@@ -15,8 +15,8 @@ from stl_ray.errors import TensorError
 Blocks = Callable[..., list[Block]]
 
 
-def update(crew: LocalCrew, filters: Tensor, memory: dict[str, Tensor], iteration: int):
-    return online_update(crew, filters, ConstraintSet(), memory, iteration=iteration, lmbda=0.2)
+def update(pool: LocalBlockPool, filters: Tensor, memory: dict[str, Tensor], iteration: int):
+    return online_update(pool, filters, ConstraintSet(), memory, iteration=iteration, lmbda=0.2)
 
 
 def close(found: dict[str, Tensor], expected: CodeStatistics) -> None:
@@ -32,20 +32,20 @@ def test_invariant_every_block_has_its_turn(
 ) -> None:
     asked: list[list[int]] = []
 
-    class Crew(LocalCrew):
+    class BlockPool(LocalBlockPool):
         def statistics(self, filters: Tensor, blocks: Sequence[int]) -> list[CodeStatistics]:
             asked.append(list(blocks))
             return super().statistics(filters, blocks)
 
-    crew, filters, memory = Crew(blocks(*[1] * count), []), dictionary.filters, {}
+    pool, filters, memory = BlockPool(blocks(*[1] * count), []), dictionary.filters, {}
     for iteration in range(2):
-        filters, _, memory = update(crew, filters, memory, iteration)
+        filters, _, memory = update(pool, filters, memory, iteration)
     assert asked == turns
 
 
 def test_identity_the_first_update_is_that_of_its_codes(dictionary: Dictionary, blocks: Blocks) -> None:
-    filters, (whole,), crew = dictionary.filters, blocks(8), LocalCrew(blocks(2, 3, 2, 1, 4), [])
-    found, objective, memory = update(crew, filters, {}, 0)
+    filters, (whole,), pool = dictionary.filters, blocks(8), LocalBlockPool(blocks(2, 3, 2, 1, 4), [])
+    found, objective, memory = update(pool, filters, {}, 0)
     expected = whole.statistics(filters)
     close(memory, expected)
     torch.testing.assert_close(found, update_filters(filters, expected, ConstraintSet()), rtol=1e-3, atol=1e-3)
@@ -54,9 +54,9 @@ def test_identity_the_first_update_is_that_of_its_codes(dictionary: Dictionary, 
 
 def test_identity_older_codes_fade(dictionary: Dictionary, blocks: Blocks) -> None:
     filters, parts = dictionary.filters, blocks(2, 1, 1, 1, 3)
-    crew = LocalCrew(parts, [])
-    updated, _, memory = update(crew, filters, {}, 0)
-    _, objective, memory = update(crew, updated, memory, 1)
+    pool = LocalBlockPool(parts, [])
+    updated, _, memory = update(pool, filters, {}, 0)
+    _, objective, memory = update(pool, updated, memory, 1)
     latest = [parts[number].statistics(updated) for number in (4, 0, 1, 2)]
     older = [parts[number].statistics(filters) for number in (0, 1, 2, 3)]
     expected = latest[0]
@@ -69,6 +69,6 @@ def test_identity_older_codes_fade(dictionary: Dictionary, blocks: Blocks) -> No
 
 
 def test_refuses_codes_that_use_no_filter(dictionary: Dictionary, blocks: Blocks, config) -> None:
-    crew = LocalCrew(blocks(2, config=config.model_copy(update={"lmbda": 50.0})), [])
+    pool = LocalBlockPool(blocks(2, config=config.model_copy(update={"lmbda": 50.0})), [])
     with pytest.raises(TensorError, match="survives lambda"):
-        update(crew, dictionary.filters, {}, 0)
+        update(pool, dictionary.filters, {}, 0)

@@ -11,7 +11,7 @@ import torch
 
 from stl_ray.config import RayConfig
 from stl_ray.csc import learn_dictionary
-from stl_ray.csc.learning import LocalCrew, learn
+from stl_ray.csc.learning import LocalBlockPool, learn
 from stl_ray.errors import ConfigError, RunIdentityError, TensorError
 from stl_ray.images import to_tensor
 from stl_ray.pipeline.batches import pixels_of
@@ -104,13 +104,13 @@ def test_refuses_a_worker_of_another_version(prepared):
 
 
 class CrewHere:
-    """A RayCrew without Ray."""
+    """A RayBlockPool without Ray."""
 
     def __init__(self, experiment, name, dataset, blocks, holdout, *, workers, method):
         self._parts = [[part.load(dataset, experiment, method) for part in parts] for parts in (blocks, holdout)]
 
     def __enter__(self):
-        return LocalCrew(*self._parts)
+        return LocalBlockPool(*self._parts)
 
     def __exit__(self, *_):
         pass
@@ -127,7 +127,7 @@ def iterations(monkeypatch) -> list[int]:
             counts[-1] += 1
             yield step
 
-    monkeypatch.setattr(dictionaries, "RayCrew", CrewHere)
+    monkeypatch.setattr(dictionaries, "RayBlockPool", CrewHere)
     monkeypatch.setattr(dictionaries, "learn", counted)
     monkeypatch.setattr(dictionaries, "EVERY", 2)
     return counts
