@@ -11,7 +11,7 @@ from stl_ray.attacks import AttackStatus
 from stl_ray.errors import InputError
 
 ATTACK_COLUMNS = ("status", "success", "dissimilarity", "linf")
-"""What `attack_summaries` looks at."""
+"""Columns that `attack_summaries` reads."""
 
 
 def attack_summaries(tables: Mapping[str, pa.Table]) -> dict[str, dict[str, Any]]:
