@@ -1,4 +1,4 @@
-"""What holds for every attack in the registry, whatever its method."""
+"""Contract of every attack in the registry."""
 
 from dataclasses import fields
 
@@ -48,7 +48,7 @@ def attack(name, victim, images, labels=None, *, budget=SMALL, ids=None, store="
     ids = [f"test/{index}" for index in range(len(images))] if ids is None else ids
     method = made(name)
     if isinstance(method, Universal):
-        # One vector of a fixed norm that no image of the contracts is over, trained on images of its own.
+        # One vector of a fixed norm that is within the budget of every image, trained on other images.
         budget = budget if budget.kind != "dissimilarity" else Budget(kind="l2", size=budget.size)
         training = quantize(torch.rand(12, *images.shape[1:], generator=torch.Generator().manual_seed(0)))
         method = method.with_vector(method.train(victim, training, budget=budget, seed=7))
@@ -68,7 +68,7 @@ def same(first: AttackResult, second: AttackResult, rows: list[int]) -> bool:
 
 
 def distance(images, clean, budget) -> torch.Tensor:
-    """What a budget limits, in float64, from its definition."""
+    """The distance that a budget limits, in float64, by definition."""
     images, clean = images.double(), clean.double()
     if budget.kind == "linf":
         return (images - clean).flatten(1).abs().amax(dim=1)
@@ -93,7 +93,7 @@ def test_certificate_budget_box_and_storage(name, victim, images, budget, store)
     full = torch.tensor([status in ("ok", "over_budget") for status in result.status])
     if isinstance(made(name), MinimumNorm):
         full = torch.tensor([status == "over_budget" for status in result.status])
-    full &= not universal(name)  # clipping takes from a vector what it takes
+    full &= not universal(name)  # clipping shortens the vector
     assert bool((exact[full] >= {"u8": 0.98, "f32": 0.999}[store] * budget.size).all())
     assert set(result.status) <= {"ok", "over_budget", "not_found"}
     assert result.images.isfinite().all() and 0 <= float(result.images.min()) <= float(result.images.max()) <= 1
@@ -106,7 +106,7 @@ def test_certificate_budget_box_and_storage(name, victim, images, budget, store)
 
 
 class ShapeSensitive:
-    """A victim that answers a little differently in every size of batch, as numerical libraries do."""
+    """A victim whose logits depend slightly on the batch size, as with numerical libraries."""
 
     def __init__(self, victim):
         self.victim = victim
@@ -165,11 +165,11 @@ def test_identity_status_success_and_predictions(name, victim, images):
     assert torch.equal(result.source_pred, predict(victim, result.images))
     assert torch.equal(result.success[4:], result.source_pred[4:] != labels[4:])
     if isinstance(made(name), FixedBudget):
-        assert bool((result.dissimilarity > 0.049).all())  # those that are wrong are attacked all the same
+        assert bool((result.dissimilarity > 0.049).all())  # misclassified images are attacked as well
 
 
 def test_identity_queries_are_the_passes_through_the_victim(name, victim, images, monkeypatch):
-    # One place in a tile: with more, trials of an image that run ahead share a pass.
+    # One slot per tile: with more, speculative trials share a pass.
     monkeypatch.setattr("stl_ray.attacks.problem.tile_size", lambda *_: 1)
     passes = []
 
@@ -214,7 +214,7 @@ def test_identity_one_class_has_no_success(name, images):
         assert set(result.status) == {"not_found"}
         assert torch.equal(result.images, images)
     elif isinstance(made(name), FixedBudget):
-        # There is no gradient; what moves all the same, moves at random.
+        # Without a gradient, an image moves at random or not at all.
         moved = (result.images != images).flatten(1).any(dim=1)
         assert result.status == ["ok" if moves else "budget_unreachable" for moves in moved.tolist()]
 
@@ -229,7 +229,7 @@ def test_identity_any_number_of_classes_can_be_attacked(name, images, classes):
         torch.nn.Sequential(torch.nn.Flatten(), linear), architecture="linear", class_names=names
     ).eval()
     result = attack(name, victim, images[:3], budget=Budget(size=0.3), store="f32")
-    assert result.success.any() or not result.queries.any()  # without a query there is no aim
+    assert result.success.any() or not result.queries.any()  # an attack without queries is random
 
 
 @pytest.mark.parametrize("store", ["u8", "f32"])
