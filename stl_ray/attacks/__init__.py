@@ -9,7 +9,7 @@ geometry, losses   balls and steps; what is maximised
 randomness         a random stream per image
 early_stopping     per-image stopping over full tiles
 speculation        later trials in spare slots of a tile
-linear_boundaries  nearest linearized class boundary, for DeepFool and FAB
+linear_boundaries  nearest linearised class boundary, for DeepFool and FAB
 boundary_search    bisection toward the clean image
 registry           the methods by name, one file each
 

@@ -1,7 +1,7 @@
 """APGD: projected gradient ascent with momentum and an adaptive step size. Source: Croce, Hein 2020, section 3.
 
-At checkpoints of decreasing distance the step size of an image is halved, and the search returns to the best iterate, if
-fewer than three quarters of the steps raised the loss, or if neither step size nor best loss changed since the last
+At checkpoints of decreasing distance the step size of an image is halved, and the search returns to the best iterate,
+if fewer than three quarters of the steps raised the loss, or if neither step size nor best loss changed since the last
 checkpoint.
 """
 
@@ -77,7 +77,7 @@ class TargetedAutoProjectedGradient(Restarts):
 
 
 def nth_other_class(logits: Tensor, labels: Tensor, number: Tensor) -> Tensor:
-    """The likeliest class except the label for number 0, the second likeliest for 1, and so on, cyclically; (B,) int64 each.
+    """The likeliest class except the label for number 0, the second likeliest for 1, and so on, cyclically; (B,) int64.
 
     With one class: the label.
     """

@@ -1,7 +1,7 @@
 """Attack interface: checks the arguments, runs the method, measures the stored images.
 
-A method implements one function of its threat formulation (`stl_ray.attacks.formulations`), so that no method can exceed
-its budget or report an unmeasured success.
+A method implements one function of its threat formulation (`stl_ray.attacks.formulations`), so that no method can
+exceed its budget or report an unmeasured success.
 """
 
 from abc import ABC, abstractmethod

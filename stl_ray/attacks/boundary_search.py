@@ -11,7 +11,7 @@ _STEPS = 10
 
 
 def bisect_boundary(problem: Problem, adversarial: Tensor, confidence: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Adversarial images moved toward the clean images as far as they stay misclassified, to a thousandth of the segment.
+    """Adversarial images moved toward the clean images as far as they stay misclassified, to 1/1000 of the segment.
 
     Args:
         problem: the clean images.

@@ -1,8 +1,8 @@
 """Perturbation budgets: a norm, its size, and for L2 the space of the measurement.
 
-`pixel`: [0, 1] pixels. `standardized`: x' - x and x are measured after (x - mean) / std with ImageNet's constants, as in
-the code of Guo et al. 2018; the same number then allows about half of the change, because ||x|| lacks the mean. Results
-carry both dissimilarities.
+`pixel`: [0, 1] pixels. `standardized`: x' - x and x are measured after (x - mean) / std with ImageNet's constants, as
+in the code of Guo et al. 2018; the same number then allows about half of the change, because ||x|| lacks the mean.
+Results carry both dissimilarities.
 """
 
 from math import sqrt
@@ -49,8 +49,9 @@ class Budget(Section):
     def radius(self, images: Tensor) -> Tensor:
         """Radius of every image's ball in [0, 1] pixels, (B,), for crafting.
 
-        The standardized ball is an ellipsoid in pixels, with axes that differ by 2 %; its radius here is that of the ball of
-        the same mean square. `stl_ray.attacks.budget_projection` then projects in the standardized space itself.
+        The standardized ball is an ellipsoid in pixels, with axes that differ by 2 %; its radius here is that of the
+        ball of the same mean square. `stl_ray.attacks.budget_projection` then projects in the standardized space
+        itself.
         """
         if self.kind == "dissimilarity":
             scale = 1.0 if self.space == "pixel" else 1 / _mean_weight()

@@ -1,11 +1,12 @@
 """Projection of perturbations onto the budget: the stored image lies at, or within, its budget.
 
-One image at a time, on the CPU, in 8-bit levels and float64: clean image c of integers 0 to 255, radius r. In pixels the
-squared norms of 8-bit images are integers below 2^53, so "never over the budget" is decided exactly, and an image does
-not depend on its batch. `weight` is the factor of the budget's space for each value (ones in pixels).
+One image at a time, on the CPU, in 8-bit levels and float64: clean image c of integers 0 to 255, radius r. In pixels
+the squared norms of 8-bit images are integers below 2^53, so "never over the budget" is decided exactly, and an image
+does not depend on its batch. `weight` is the factor of the budget's space for each value (ones in pixels).
 
-1. `scale_within_box` (real levels): m = min(t |d|, room), the magnitude along the direction d after clipping to the box,
-   with the unique t for which ||m|| = r. ||m||^2 is piecewise quadratic in t, so one sort gives t without iteration.
+1. `scale_within_box` (real levels): m = min(t |d|, room), the magnitude along the direction d after clipping to the
+   box, with the unique t for which ||m|| = r. ||m||^2 is piecewise quadratic in t, so one sort gives t without
+   iteration.
 2. `round_down_and_fill` (integer levels): round every magnitude toward the clean image, which is never over the budget;
    then raise entries to the next level in order of the largest fraction lost, while the budget allows. Where all
    magnitudes are equal, as in FGSM, this mixes the two nearest levels at pixels drawn from the image's random stream.
@@ -68,8 +69,8 @@ def scale_to_budget(
 ) -> ProjectedImage:
     """The image along `change` at the budget from `clean`, or as near to the budget as the box and the grid allow.
 
-    In L2 the change is a direction of any length. In L_inf it is a point of the ball, in levels; only rounding and the box
-    alter it.
+    In L2 the change is a direction of any length. In L_inf it is a point of the ball, in levels; only rounding and the
+    box alter it.
 
     Args:
         clean: (3, H, W) float64 levels, integers 0 to 255.

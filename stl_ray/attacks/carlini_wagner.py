@@ -1,7 +1,7 @@
 """Carlini and Wagner's L2 attack: ||x' - x||^2 + c max(0, margin + confidence) by Adam in tanh space, c by bisection.
 
-Source: Carlini, Wagner 2017, section V and the released defaults; the bisection is of the logarithm of c. Every image has
-its own c, Adam moments and early abort; a boundary search toward the clean image follows.
+Source: Carlini, Wagner 2017, section V and the released defaults; the bisection is of the logarithm of c. Every image
+has its own c, Adam moments and early abort; a boundary search toward the clean image follows.
 """
 
 import torch
@@ -142,5 +142,5 @@ class CarliniWagner(MinimumNorm):
 
 
 def _between(low: Tensor, high: Tensor) -> Tensor:
-    """Geometric mean of the bounds, because c varies over orders of magnitude; a tenth of the upper bound if the lower is 0."""
+    """Geometric mean of the bounds, because c varies over orders of magnitude; a tenth of the upper bound if lower = 0."""
     return torch.where(low > 0, (low * high).sqrt(), high / 10)

@@ -1,8 +1,8 @@
 """Foolbox's attacks behind the interface of native attacks: the same budgets, storage and measurements.
 
-Every image goes to Foolbox alone, because several of Foolbox's attacks stop by sums over the batch. Foolbox draws from the
-global random states; these are seeded per image and restored afterwards. Source: Rauber et al. 2020, the optional package
-`foolbox`.
+Every image goes to Foolbox alone, because several of Foolbox's attacks stop by sums over the batch. Foolbox draws from
+the global random states; these are seeded per image and restored afterwards. Source: Rauber et al. 2020, the optional
+package `foolbox`.
 """
 
 import inspect

@@ -49,8 +49,8 @@ class SingleRun(FixedBudget):
             problem: the tile; every image is treated on its own.
 
         Returns:
-            (B, 3, H, W) perturbations of [0, 1] pixels, and (B,) int64 passes through the victim. For linf a perturbation
-            is within the radius; for l2 its length does not matter, because the caller scales it.
+            (B, 3, H, W) perturbations of [0, 1] pixels, and (B,) int64 passes through the victim. For linf a
+            perturbation is within the radius; for l2 its length does not matter, because the caller scales it.
         """
 
     def craft(self, problem: Problem) -> tuple[Tensor, Tensor]:
@@ -60,7 +60,7 @@ class SingleRun(FixedBudget):
 
 
 class RestartResult(NamedTuple):
-    """The best iterate of a run: a misclassified iterate before any other, then the larger loss. One entry per image."""
+    """The best iterate of a run: a misclassified iterate before any other, then the larger loss; per image."""
 
     images: Tensor  # (B, 3, H, W) in [0, 1], in the ball
     loss: Tensor  # (B,), larger is worse for the victim
@@ -90,7 +90,7 @@ class RestartResult(NamedTuple):
 
 
 class Restarts(FixedBudget):
-    """A fixed-budget attack of several runs: misclassified images are not restarted, and the best run of an image counts.
+    """A fixed-budget attack of several runs: misclassified images are not restarted, the best run of an image counts.
 
     Spare batch slots run later restarts of an image speculatively; they are dropped if an earlier restart succeeds.
     """
@@ -134,8 +134,8 @@ class MinimumNorm(Attack):
     """An attack that searches for the nearest adversarial image."""
 
     sized: Literal["found", "budget"] = Field(
-        "found", description="found: the nearest adversarial image, cut to the budget where it is beyond; budget: every "
-        "perturbation rescaled to the budget, as tables of one mean dissimilarity appear to have been made"
+        "found", description="found: the nearest adversarial image, cut to the budget where it is beyond; budget: "
+        "every perturbation rescaled to the budget, as tables of one mean dissimilarity appear to have been made"
     )  # fmt: skip
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Linearized class boundaries around an image, for DeepFool and FAB."""
+"""Linearised class boundaries around an image, for DeepFool and FAB."""
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ def logit_differences(victim: Victim, images: Tensor, labels: Tensor, others: Te
 
 
 def nearest_boundary(values: Tensor, gradients: Tensor, norm: Norm) -> tuple[Tensor, Tensor, Tensor]:
-    """The nearest linearized boundary, by |difference| over the dual norm of its gradient.
+    """The nearest linearised boundary, by |difference| over the dual norm of its gradient.
 
     Args:
         values: (R, B) differences.

@@ -96,8 +96,8 @@ def loss_gradient(
 def _slope(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
     """Derivative of the loss with respect to the logits."""
     if loss is cross_entropy:
-        # softmax - one_hot, with minus the sum of the other classes for the true class: near probability 1 the difference
-        # itself cancels, and the gradient of a confident victim would be wrong.
+        # softmax - one_hot, with minus the sum of the other classes for the true class: near probability 1 the
+        # difference itself cancels, and the gradient of a confident victim would be wrong.
         others = logits.softmax(dim=1).scatter(1, labels[:, None], 0)
         return others.scatter(1, labels[:, None], -others.sum(dim=1, keepdim=True))
     with torch.enable_grad():

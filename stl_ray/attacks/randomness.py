@@ -1,4 +1,4 @@
-"""Random streams per image: independent of the batch and of earlier draws; drawn on the CPU, the same for all devices."""
+"""Random streams per image: independent of batch and earlier draws; drawn on the CPU, so the same on every device."""
 
 from collections.abc import Callable
 

@@ -1,7 +1,8 @@
 """Square: random search by squares, without gradients. Source: Andriushchenko et al. 2020, algorithms 1 to 3.
 
-An image stops as soon as it is misclassified; every image draws its own squares. Most proposals are rejected, and the next
-proposal then starts from the same point, so spare slots of a tile hold later proposals (`stl_ray.attacks.speculation`).
+An image stops as soon as it is misclassified; every image draws its own squares. Most proposals are rejected, and the
+next proposal then starts from the same point, so spare slots of a tile hold later proposals
+(`stl_ray.attacks.speculation`).
 """
 
 from functools import cache

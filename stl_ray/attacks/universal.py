@@ -125,7 +125,7 @@ class Universal(Attack):
 
 
 def vector_in_levels(vector: Tensor, budget: Budget, store: Store, seed: int) -> Tensor:
-    """The vector at its budget in 8-bit levels, (3, H, W) float64 on the CPU, integers for u8; never over the budget."""
+    """The vector at its budget in 8-bit levels, (3, H, W) float64 on the CPU, integers for u8; never over it."""
     change = vector.detach().cpu().to(torch.float64) * LEVELS
     radius = budget.radius_in_levels(change)
     if budget.norm == "linf":
@@ -140,7 +140,7 @@ def vector_in_levels(vector: Tensor, budget: Budget, store: Store, seed: int) ->
 
 
 class UniversalDeepFool(Universal):
-    """The original algorithm: a DeepFool step for each image that the vector does not fool yet, one image after another."""
+    """The original algorithm: a DeepFool step for each image that the vector does not fool yet, in turn."""
 
     images: int = Field(100, ge=1, description="number of training images, drawn by seed")
     fooled: float = Field(0.8, gt=0, le=1, description="fooling rate at which training stops, as in the paper")

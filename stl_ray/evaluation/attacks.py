@@ -11,7 +11,7 @@ from stl_ray.attacks import AttackStatus
 from stl_ray.errors import InputError
 
 ATTACK_COLUMNS = ("status", "success", "dissimilarity", "linf")
-"""What `attack_summaries` looks at."""
+"""Columns that `attack_summaries` reads."""
 
 
 def attack_summaries(tables: Mapping[str, pa.Table]) -> dict[str, dict[str, Any]]:
@@ -21,8 +21,9 @@ def attack_summaries(tables: Mapping[str, pa.Table]) -> dict[str, dict[str, Any]
         tables: by set, rows with at least `ATTACK_COLUMNS`.
 
     Returns:
-        By set: `images`; `statuses`, a count for every `AttackStatus`; `successes`, images that are right when clean and
-        wrong when attacked; `dissimilarity` (min, mean, max of ||x' - x|| / ||x||) and `linf_max`, in [0, 1] pixels.
+        By set: `images`; `statuses`, a count for every `AttackStatus`; `successes`, images that are right when clean
+        and wrong when attacked; `dissimilarity` (min, mean, max of ||x' - x|| / ||x||) and `linf_max`, in [0, 1]
+        pixels.
 
     Raises:
         InputError: if a set has no row, lacks a column, or has a null.

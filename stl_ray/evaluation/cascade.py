@@ -1,7 +1,7 @@
 """Cascade of attacks on one defended classifier: each attack sees the images that survived all earlier attacks.
 
-Cheap attacks go first, so that expensive attacks see few images (Croce and Hein 2020, AutoAttack). Success is decided by
-the deployed pipeline on the stored image, from a cold solve, and never by the attack.
+Cheap attacks go first, so that expensive attacks see few images (Croce and Hein 2020, AutoAttack). Success is decided
+by the deployed pipeline on the stored image, from a cold solve, and never by the attack.
 """
 
 import time
@@ -47,7 +47,7 @@ class CascadeSettings:
         budget: the largest allowed perturbation.
         store: how adversarial images are stored, "u8" or "f32".
         seed: the run seed.
-        cascade: whether later attacks skip images that are already misclassified; if False, every attack sees every image.
+        cascade: whether later attacks skip misclassified images; if False, every attack sees every image.
         seconds: time limit of one attack on the images of one call; batches that have not started by then are out of
             time. None: no limit, so that the result does not depend on the machine's speed.
     """

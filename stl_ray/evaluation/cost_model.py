@@ -19,8 +19,8 @@ KINDS = FORWARD, BACKWARD, COLD, WARM, CERTIFIED, PULLBACK = (
     "forward passes", "backward passes", "projections", "warm projections", "certified projections",
     "products with the projection's Jacobian",
 )  # fmt: skip
-"""Kinds of work: passes of the classifier; projections of the defense from a cold start, from the previous codes, and to a
-certificate; products with the projection's Jacobian."""
+"""Kinds of work: passes of the classifier; projections of the defense from a cold start, from the previous codes, and
+to a certificate; products with the projection's Jacobian."""
 
 GREY = 0.5
 """Value of every pixel of the images to attack."""

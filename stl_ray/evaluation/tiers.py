@@ -1,8 +1,8 @@
 """Verdict table of a defense under all attacks, scores per attack, and the worst case over all attacks.
 
-An image survives only if all its verdicts are right: on the clean image and under each attack. In a cascade a misclassified
-image is not attacked again, so an attack is scored on the survivors of all earlier attacks; the worst case is the same as
-if every attack had seen every image.
+An image survives only if all its verdicts are right: on the clean image and under each attack. In a cascade a
+misclassified image is not attacked again, so an attack is scored on the survivors of all earlier attacks; the worst
+case is the same as if every attack had seen every image.
 """
 
 import hashlib
@@ -67,7 +67,8 @@ def cascade_scores(table: pa.Table, item: str, attacks: Mapping[str, ThreatTier]
 
     Returns:
         `images`; `steps`, of `Step`, the clean images first; `worst`: correct, total, accuracy, low, high; `complete`:
-        whether every attack reached all its survivors in time; `largest_share`: largest budget usage, None if not measured.
+        whether every attack reached all its survivors in time; `largest_share`: largest budget usage, None if not
+        measured.
 
     Raises:
         InputError: no row, a repeated id, no clean verdict, or attacks with another tier or order than in `attacks`.

@@ -1,4 +1,4 @@
-"""A small victim, trained in a moment, and its 8-bit images for the attack tests."""
+"""A small victim, trained in seconds, and 8-bit images for the attack tests."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def labels() -> torch.Tensor:
 
 @pytest.fixture(scope="session")
 def victim(images, labels) -> Classifier:
-    """Right on all of the images that it is tested with: attacks need no more."""
+    """A classifier that is right on all images of these tests."""
     classifier = build_classifier("small_cnn", ["astronaut", "coffee", "chelsea"], seed=0)
     optimiser = torch.optim.Adam(classifier.parameters(), lr=3e-3)
     for _ in range(30):
@@ -28,5 +28,5 @@ def victim(images, labels) -> Classifier:
         functional.cross_entropy(classifier(images), labels).backward()
         optimiser.step()
     optimiser.zero_grad()
-    classifier.channels_last = False  # as the peers lay images out, so that rounding is theirs
+    classifier.channels_last = False  # the memory layout of the peer libraries, and so their rounding
     return classifier.eval()

@@ -41,13 +41,13 @@ def test_certificate_stored_budget_is_never_exceeded_and_under_by_two_percent_at
     assert bool((change * direction >= 0).all())
     if projected.at_budget:
         assert change.norm() >= (1 - UNDERSHOOT["u8"]) * budget
-    else:  # only where the box or the grid has no room for it
+    else:  # only where box or grid leave no room
         room = torch.where(direction > 0, 255 - clean, clean)
         assert room.norm() < budget or budget < 5
 
 
 @pytest.mark.parametrize("sign", [True, False])
-def test_identity_scaling_has_the_norm_and_one_scale_for_all_that_are_free(sign):
+def test_identity_scaling_has_the_norm_and_one_scale_for_all_free_entries(sign):
     clean, direction = random_case(1, 255)
     direction = direction.sign() if sign else direction
     room = torch.where(direction > 0, 255 - clean, clean)
@@ -59,7 +59,7 @@ def test_identity_scaling_has_the_norm_and_one_scale_for_all_that_are_free(sign)
     scales = (magnitude / direction.abs())[free]
     assert 0 < int(free.sum()) < free.numel()
     torch.testing.assert_close(scales, scales[0].expand_as(scales), rtol=1e-12, atol=0)
-    # Those that stopped would have gone further at that scale.
+    # Entries at their limit would exceed it at that scale.
     assert bool((scales[0] * direction.abs() >= room - 1e-9)[~free].all())
 
 
@@ -75,7 +75,7 @@ def test_agrees_scaling_with_bisection():
     torch.testing.assert_close(scale_within_box(direction, room, radius), torch.minimum(low * direction.abs(), room))
 
 
-def test_agrees_scaling_takes_all_the_room_when_that_is_too_little():
+def test_agrees_scaling_ends_at_the_box_if_the_budget_is_larger():
     clean, direction = random_case(3, 255)
     direction[0] = 0
     room = torch.where(direction > 0, 255 - clean, clean)
@@ -89,7 +89,7 @@ def test_certificate_equal_magnitudes_mix_the_two_nearest_levels():
     radius = float(magnitude.norm())
     whole = round_down_and_fill(magnitude, radius, generator(1))
     assert set(whole.unique().tolist()) == {2.0, 3.0}
-    assert radius**2 - 5 < float(whole.square().sum()) <= radius**2  # not one more fits
+    assert radius**2 - 5 < float(whole.square().sum()) <= radius**2  # no further entry fits
     other = round_down_and_fill(magnitude, radius, generator(2))
     assert not torch.equal(whole, other)
     assert float((whole == 3).double().mean()) == pytest.approx((2.3**2 - 4) / 5, abs=1e-3)
@@ -100,12 +100,12 @@ def test_certificate_filling_prefers_the_largest_fraction():
     whole = round_down_and_fill(magnitude, float(magnitude.norm()), generator())
     raised = whole == 4
     assert 80 < int(raised.sum()) < 120
-    assert bool((raised.double().diff() >= 0).all())  # the upper part, and no other
+    assert bool((raised.double().diff() >= 0).all())  # exactly the upper part
 
 
-def test_certificate_filling_goes_on_with_what_still_fits():
+def test_certificate_filling_continues_with_entries_that_fit():
     magnitude = torch.tensor([2.9, 0.8, 1.0, 0.7], dtype=torch.float64)
-    # 3^2 alone does not fit under 6; of the two small ones one does, and the larger fraction wins.
+    # 3^2 exceeds 6.1; one of the two small entries fits, and the larger fraction wins.
     whole = round_down_and_fill(magnitude, 6.1**0.5, generator())
     assert whole.tolist() == [2.0, 1.0, 1.0, 0.0]
 
@@ -115,22 +115,22 @@ def test_certificate_filling_goes_on_with_what_still_fits():
     [
         (torch.zeros(3, 8, 8), torch.ones(3, 8, 8)),  # black: the budget is zero
         (torch.full((3, 8, 8), 128.0), torch.zeros(3, 8, 8)),  # no direction
-        (torch.full((3, 8, 8), 255.0), torch.ones(3, 8, 8)),  # every pixel at the wall
+        (torch.full((3, 8, 8), 255.0), torch.ones(3, 8, 8)),  # every pixel at its limit
         (torch.eye(8).expand(3, 8, 8), torch.ones(3, 8, 8)),  # darker than the grid can hold
     ],
 )
-def test_refuses_to_call_an_unreachable_budget_reached(clean, direction):
+def test_refuses_to_report_an_unreachable_budget_as_reached(clean, direction):
     projected = project(clean.double(), direction.double(), 0.1)
     assert not projected.at_budget
     torch.testing.assert_close(projected.levels, clean.double())
 
 
-def test_invariant_length_of_the_direction_does_not_matter():
+def test_invariant_under_the_length_of_the_direction():
     clean, direction = random_case(4, 255)
     a = project(clean, direction, 0.1)
     for factor in (1e-30, 2.0**20):
         b = project(clean, direction * factor, 0.1)
-        assert float((a.levels - b.levels).abs().sum()) <= 2  # at most a rounding tie falls otherwise
+        assert float((a.levels - b.levels).abs().sum()) <= 2  # at most one rounding tie differs
 
 
 @pytest.mark.parametrize("space", ["pixel", "standardized"])
@@ -158,7 +158,7 @@ def test_certificate_linf_is_held_and_points_inside_stay(store):
 
 
 @pytest.mark.parametrize("kind", ["l2", "linf"])
-def test_certificate_found_images_are_cut_only_where_they_are_over(kind):
+def test_certificate_images_are_cut_only_where_they_are_over_the_budget(kind):
     clean, change = random_case(7, 255)
     budget = Budget(kind=kind, size=0.05)
     near, far = (project_into_budget(clean, factor * change, budget, "f32", generator()) for factor in (0.1, 100))

@@ -31,7 +31,9 @@ def countdown(sizes: list[int]):
     def step(tile, state, number):
         sizes.append(len(tile.images))
         steps = state["steps"] + 1
-        assert torch.equal(state["seed"][~state["done"]], tile.seeds[~state["done"]])  # rows stay together
+        assert torch.equal(
+            state["seed"][~state["done"]], tile.seeds[~state["done"]]
+        )  # state and tile keep the same rows
         return {"done": steps >= tile.labels, "steps": steps, "seed": state["seed"]}
 
     return start, step

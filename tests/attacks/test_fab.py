@@ -20,7 +20,7 @@ def test_certificate_step_reaches_the_plane_within_the_box_and_no_shorter_one_do
     reached = points + step
     assert bool(((reached >= -1e-12) & (reached <= 1 + 1e-12)).all())
     torch.testing.assert_close((gradient * reached).flatten(1).sum(dim=1), offset)
-    # The optimum is clip(t v): what is inside the box has one t, what is not has its wall.
+    # The optimum is clip(t v): entries inside the box share one t, all others are at their limit.
     direction = gradient * (offset - (gradient * points).flatten(1).sum(dim=1)).sign()[:, None, None, None]
     v = direction if norm == "l2" else direction.sign()
     room = torch.where(direction > 0, 1 - points, points)

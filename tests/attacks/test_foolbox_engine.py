@@ -36,7 +36,7 @@ def test_invariant_random_attacks_repeat_and_leave_global_states_alone(victim, i
     assert int(whole.queries.min()) > 10
 
 
-def test_certificate_fixed_budget_attacks_are_sized(victim, images, labels):
+def test_certificate_fixed_budget_attacks_end_at_the_budget(victim, images, labels):
     method = make_attack("L2ProjectedGradientDescentAttack", {"steps": 5}, "foolbox")
     assert isinstance(method, FixedBudget)
     result = attack(method, victim, images, labels, slice(0, 3), budget=Budget(size=0.05), store="u8")
@@ -56,7 +56,7 @@ def test_refuses_names_and_options_that_foolbox_does_not_have(name, options, mat
         make_attack(name, options, "foolbox")
 
 
-def test_refuses_a_ball_of_another_norm(victim, images, labels):
+def test_refuses_a_budget_of_another_norm(victim, images, labels):
     method = make_attack("LinfDeepFoolAttack", {}, "foolbox")
     with pytest.raises(ConfigError, match="does not support the norm"):
         attack(method, victim, images, labels)

@@ -1,4 +1,4 @@
-"""FGSM and BIM against foolbox, one image at a time: the only way in which foolbox holds each image's budget."""
+"""FGSM and BIM against Foolbox, one image at a time, because Foolbox has no budget per image."""
 
 import copy
 import io
@@ -72,7 +72,7 @@ def test_agrees_bim_with_foolbox(victim, images, labels, rel, steps, step):
 
 
 class Confident:
-    """The victim with its logits scaled so that the median image is classified with the given margin."""
+    """The victim with logits scaled such that the median image has the given margin."""
 
     def __init__(self, victim, images, margin):
         largest, second = victim.logits(images).topk(2).values.T
@@ -100,12 +100,12 @@ def test_agrees_gradient_of_a_confident_victim_with_float64(victim, images, labe
 def test_certificate_faint_gradient_of_a_confident_victim_still_attacks(victim, images, labels):
     confident = Confident(victim, images, 65)
     norms = loss_gradient(confident, images, labels)[1].double().flatten(1).norm(dim=1)
-    faint = (norms > 0) & (norms < 1e-22)  # so that squares vanish in float32
+    faint = (norms > 0) & (norms < 1e-22)  # squares underflow in float32
     assert int(faint.sum()) >= 5
     radius = 0.03 * l2_norm(images[faint])
     attack = make_attack("bim", {"steps": 1, "relative_step": 1.0})
     direction, _ = attack.perturb(problem(confident, images[faint], labels[faint], 0.03))
-    assert bool((l2_norm(direction) > 0.5 * radius).all())  # clipping to the box takes some
+    assert bool((l2_norm(direction) > 0.5 * radius).all())  # clipping to the box shortens it
 
 
 @pytest.mark.parametrize(("name", "rel"), [("fgsm", 0.08), ("bim", 0.03)])

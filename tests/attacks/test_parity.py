@@ -1,4 +1,4 @@
-"""Strength beside the attack libraries, on the CIFAR-10 ResNet-20 whose weights are shared: same images, same budget."""
+"""Strength compared with attack libraries on a CIFAR-10 ResNet-20: same weights, images and budgets."""
 
 import io
 
@@ -24,7 +24,7 @@ def resnet(shared_data):
 
 @pytest.fixture(scope="module")
 def test_set(shared_data):
-    """Makes the first images of the test split: images, labels, ids."""
+    """Function that returns the first images of the test split: images, labels, ids."""
 
     def make(count: int, skip: int = 0) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
         (path,) = (shared_data / "cifar10").glob("test*.parquet")
@@ -133,12 +133,12 @@ def theirs_art(method, victim, images, labels, budget, **options):
     return robust(victim, found, labels)
 
 
-@pytest.mark.parametrize("budget", SMALL_BALLS, ids=str)  # in the larger ones none stands
+@pytest.mark.parametrize("budget", SMALL_BALLS, ids=str)  # no image survives the larger balls
 def test_agrees_apgd_is_as_strong_as_torchattacks(resnet, test_set, budget):
     images, labels, ids = test_set(64)
     expected = theirs_torchattacks("APGD", resnet, images, labels, budget, steps=20, n_restarts=1)
     result = ours("apgd", resnet, images, labels, ids, budget=budget, steps=20)
-    # One image of these is 1.6 points.
+    # One image is 1.6 points.
     assert float((result.source_pred == labels).float().mean()) <= expected + 0.016
 
 

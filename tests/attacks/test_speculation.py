@@ -1,4 +1,4 @@
-"""Trials that run ahead in a tile: they fill its empty places, and nothing becomes of an image that would not have."""
+"""Speculative trials in spare slots of a tile: they save passes and change no result."""
 
 from dataclasses import fields
 
@@ -10,21 +10,21 @@ from stl_ray.attacks.speculation import fill_tile
 from stl_ray.models import predict
 
 
-def test_identity_spare_places_go_to_what_each_row_may_try_next():
+def test_identity_spare_slots_go_to_the_next_trials_of_each_row():
     rows, ahead = fill_tile(torch.tensor([3, 5, 9]), torch.tensor([1, 4, 4]), size=8)
     assert rows.tolist() == [3, 5, 9, 5, 9, 5, 9, 5]
     assert ahead.tolist() == [0, 0, 0, 1, 1, 2, 2, 3]
 
 
 @pytest.mark.parametrize(("count", "size"), [(8, 8), (3, 1)])
-def test_identity_full_tiles_have_no_room(count, size):
+def test_identity_full_tiles_have_no_spare_slots(count, size):
     rows, ahead = fill_tile(torch.arange(count), torch.full((count,), 9), size)
     assert rows.tolist() == list(range(count))
     assert not ahead.any()
 
 
 class OneByOne:
-    """The victim, asked about each image on its own, so that no place in a tile changes a bit."""
+    """The victim in batches of one, so that logits do not depend on the position in a tile."""
 
     def __init__(self, victim):
         self.victim = victim
@@ -53,7 +53,7 @@ class OneByOne:
         ("square", {"queries": 40, "restarts": 2}, {"l2": 6, "linf": 16 / 255}),
     ],
 )
-def test_invariant_what_runs_ahead_changes_no_image(name, options, sizes, norm, victim, images, labels, monkeypatch):
+def test_invariant_speculative_trials_change_no_result(name, options, sizes, norm, victim, images, labels, monkeypatch):
     budget = Budget(kind=norm, size=sizes[norm])
     results, passes = [], []
     rows = slice(0, 24, 5)
@@ -69,5 +69,5 @@ def test_invariant_what_runs_ahead_changes_no_image(name, options, sizes, norm, 
         first, second = (getattr(result, field.name) for result in results)
         assert torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
     assert 0 < int(results[0].success.sum()) < len(ids)
-    assert passes[1] < passes[0] / 3  # 5 images in a tile of 8, and trials of theirs beside them
+    assert passes[1] < passes[0] / 3  # 5 images in a tile of 8 leave slots for later trials
     assert torch.equal(results[0].source_pred, predict(victim, results[0].images))

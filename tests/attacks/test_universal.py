@@ -11,7 +11,7 @@ NAMES = ["uap", "uap_gradient"]
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("budget", [Budget(kind="l2", size=6.0), Budget(kind="linf", size=28 / 255)], ids=str)
 def test_certificate_one_vector_within_the_budget_fools_more_than_noise(name, budget, victim, images):
-    images = images[:8]  # of one class, which one direction leaves
+    images = images[:8]  # of one class, so that one direction suffices
     vector = make_attack(name, {"epochs": 20}).train(victim, images, budget=budget, seed=0)
     size = float(vector.norm() if budget.norm == "l2" else vector.abs().max())
     assert 0 < size <= budget.size * (1 + 1e-5)

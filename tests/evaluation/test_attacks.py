@@ -7,7 +7,7 @@ from stl_ray.images.schema import image_schema
 
 
 def attacked(**changes) -> pa.Table:
-    """Four images; without the image column, as summaries are given them."""
+    """Four rows without the image column."""
     columns = {
         "id": [f"test/{index}" for index in range(4)],
         "label": [0, 1, 2, 0],

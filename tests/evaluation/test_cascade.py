@@ -32,7 +32,7 @@ def victims() -> dict[str, Defended]:
 
 @pytest.fixture(scope="module")
 def labels(victims, images) -> torch.Tensor:
-    """What the pipeline says of the clean images, but of the first."""
+    """Predictions of the pipeline on the clean images; the first label is wrong."""
     found = predict(victims["exact"], images)
     found[0] = (found[0] + 1) % 3
     return found
@@ -110,10 +110,10 @@ def test_identity_verdicts_are_on_the_stored_image_within_the_budget(victims, im
     assert checked > 4
 
 
-def test_identity_out_of_time_is_said(victims, images, labels):
+def test_identity_images_out_of_time_have_that_status(victims, images, labels):
     found = cascade(victims, images, labels, seconds=-1.0)
     assert all(verdict["status"] == "out_of_time" for own in found[1:] for verdict in own[1:])
-    assert {len(own) for own in found[1:]} == {3}  # not attacked, and not fallen
+    assert {len(own) for own in found[1:]} == {3}  # not attacked, so not misclassified
 
 
 def test_identity_earlier_verdicts_come_first(victims, images, labels):

@@ -13,7 +13,7 @@ CLASSES = ["a", "b", "c"]
 
 
 def predictions(vanilla, *, retrained=None, psnr=None, cluster=None, status=None, **changes) -> pa.Table:
-    """Six images of classes a a b b c c; what is not given is as it would be without a defense."""
+    """Six images of classes a a b b c c; the defaults are those of the row without a defense."""
     columns = {
         "id": [f"test/{index}" for index in range(6)],
         "label": [0, 0, 1, 1, 2, 2],
@@ -143,7 +143,7 @@ def test_refuses_tables_that_do_not_fit(tables, replacement, message):
 
 
 @pytest.mark.parametrize("missing", [("none", "fgsm"), ("stl", "clean")])
-def test_refuses_to_score_without_what_it_is_compared_with(tables, missing):
+def test_refuses_to_score_without_the_row_for_comparison(tables, missing):
     del tables[missing]
     with pytest.raises(InputError, match="nothing to compare"):
         score(tables, classifier="small_cnn", class_names=CLASSES)

@@ -26,5 +26,5 @@ def test_identity_a_set_by_what_it_was_crafted_on(crafted, tier):
     assert threat_of("own", "stl", AttackedConfig.model_validate(crafted)) == tier
 
 
-def test_identity_every_tier_says_what_it_knows():
+def test_identity_every_tier_has_a_description():
     assert list(KNOWLEDGE) == list(ThreatTier)

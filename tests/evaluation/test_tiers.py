@@ -32,7 +32,7 @@ def table(rows: list[list[dict]], labels: list[int] | None = None, ids: list[str
 
 
 CLEAN = verdict("clean", "T0", 0, "clean")
-# Wrong when clean; falls to the first; falls to the second; holds.
+# Wrong when clean; misclassified under the first attack; under the second; under none.
 CASCADE = [
     [verdict("clean", "T0", 1, "clean")],
     [CLEAN, verdict("bpda", "T3", 2)],
@@ -67,7 +67,7 @@ def test_invariant_the_worst_case_with_and_without_a_cascade():
     assert whole["worst"] == spared["worst"]
     assert [step["correct"] for step in whole["steps"]] == [step["correct"] for step in spared["steps"]]
     assert [step["attacked"] for step in whole["steps"]] == [4, 4, 4]
-    assert whole["steps"][2]["held"] == 3  # its own, where the weaker attack's victims are among them
+    assert whole["steps"][2]["held"] == 3  # images that the weaker attack broke are among them
 
 
 def test_invariant_order_of_rows():
@@ -76,7 +76,7 @@ def test_invariant_order_of_rows():
     )
 
 
-def test_identity_what_ran_out_of_time_was_not_survived():
+def test_identity_an_image_out_of_time_is_not_attacked():
     rows = [[CLEAN, verdict("bpda", "T3", -1, "out_of_time")], [CLEAN, verdict("bpda", "T3", 0)]]
     scores = cascade_scores(table(rows), "stl", {"bpda": ThreatTier.BPDA})
     assert not scores["complete"]
@@ -108,17 +108,17 @@ def test_identity_survivors():
         ([[CLEAN, verdict("bpda", "T3", 0), verdict("bpda", "T3", 0)]], None, "another order"),
     ],
 )
-def test_refuses_what_is_no_cascade(rows, ids, message):
+def test_refuses_tables_that_are_no_cascade(rows, ids, message):
     with pytest.raises(InputError, match=message):
         cascade_scores(table(rows, ids=ids), "stl", ORDER)
 
 
-def test_refuses_a_tier_that_the_attack_has_not():
+def test_refuses_another_tier_than_the_attack_has():
     with pytest.raises(InputError, match="another order"):
         cascade_scores(table([[CLEAN, verdict("bpda", "T4", 0)]]), "stl", ORDER)
 
 
-def test_identity_an_attack_that_no_image_survived_to_has_a_step():
+def test_identity_an_attack_without_survivors_has_a_step():
     scores = cascade_scores(table(CASCADE[:3]), "stl", {**ORDER, "square": ThreatTier.QUERY})
     last = scores["steps"][-1]
     assert (last["attack"], last["tier"], last["attacked"], last["held"], last["correct"]) == ("square", "T5", 0, 0, 0)

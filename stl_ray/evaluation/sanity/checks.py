@@ -1,7 +1,8 @@
 """The checks H1 to H15, in order: rules over the probe table, the scores and the record of an evaluation.
 
-Sources: Carlini et al. 2019, section 5 (H2 to H5); AutoAttack's checks (H5, H8, H10, H11); Athalye et al. 2018 (H8); Pintor et
-al. 2022, indicators of attack failure (H6, H7, H9). docs/evaluation.md has the rule and the reason of every check.
+Sources: Carlini et al. 2019, section 5 (H2 to H5); AutoAttack's checks (H5, H8, H10, H11); Athalye et al. 2018 (H8);
+Pintor et al. 2022, indicators of attack failure (H6, H7, H9). docs/evaluation.md has the rule and the reason of every
+check.
 """
 
 from collections.abc import Mapping
@@ -100,8 +101,8 @@ def within_budget(probes: ProbeTable, largest_share: float | None, store: Litera
     if not len(stray):
         return not_run(Check.WITHIN_BUDGET, "no stored image was measured")
     finding = (
-        f"largest excess {over.max():+.1e} and largest shortfall {under.max():.1e} of the budget; {int(box.sum())} images out "
-        "of the box or not finite"
+        f"largest excess {over.max():+.1e} and largest shortfall {under.max():.1e} of the budget; {int(box.sum())} "
+        "images out of the box or not finite"
     )
     values = [stray.max(), 2 * box.max()]
     if largest_share is not None:
@@ -170,8 +171,8 @@ def converged(probes: ProbeTable) -> Flag:
     spread = float(np.ptp(np.concatenate([before, after])))
     moved = abs(float(after.mean() - before.mean())) / spread if spread > 0 else 0.0
     finding = (
-        f"right at 1, 2 and 4 times the steps: {', '.join(f'{share:.3f}' for share in shares)}; the last doubling moves the "
-        f"mean margin by {moved:.1%} of its spread"
+        f"right at 1, 2 and 4 times the steps: {', '.join(f'{share:.3f}' for share in shares)}; the last doubling "
+        f"moves the mean margin by {moved:.1%} of its spread"
     )
     # The larger of two values, each over its limit.
     value = max((shares[1] - shares[2]) / TOLERANCE, moved / MARGIN_MOVED)
@@ -217,7 +218,8 @@ def silent_success(probes: ProbeTable) -> Flag:
     silent = probes.measured(Measure.SILENT_SUCCESS)
     if not len(silent):
         return not_run(Check.SILENT_SUCCESS, "the attack's way was not watched")
-    finding = f"{int(silent.sum())} of {len(silent)} were wrong in some step and are right on the stored image, from a cold solve"
+    finding = f"{int(silent.sum())} of {len(silent)} were wrong in some step and are right on the stored image, "
+    finding += "from a cold solve"
     return flag(Check.SILENT_SUCCESS, finding, float(silent.mean()), TOLERANCE)
 
 
@@ -242,14 +244,15 @@ def logits(probes: ProbeTable) -> Flag:
     moved = int((probes.answers[Probe.ALONE] != probes.answers[Probe.CLEAN]).sum())
     finding = (
         f"outputs from {low.min():.3g} to {high.max():.3g}{', which are probabilities' if probabilities else ''}; "
-        f"{'training' if training else 'eval'} mode; alone they differ by {gap:.1e} of their spread, and {moved} answers change"
+        f"{'training' if training else 'eval'} mode; alone they differ by {gap:.1e} of their spread, and "
+        f"{moved} answers change"
     )
     value = max(2 * float(probabilities), 2 * float(training), gap / BATCH_GAP, 2 * float(moved > 0))
     return flag(Check.LOGITS, finding, value, 1.0)
 
 
 def ablation(probes: ProbeTable, chance: float) -> Flag:
-    """H12: without the defense the attack breaks everything; gradients through other clusters break no further images."""
+    """H12: without the defense the attack breaks everything; gradients through other clusters break no more."""
     if Probe.BARE_CLASSIFIER not in probes.answers:
         return not_run(Check.ABLATION, "the classifier alone was not attacked")
     bare = float(probes.correct(Probe.BARE_CLASSIFIER).mean())

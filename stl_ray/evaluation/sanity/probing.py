@@ -22,8 +22,8 @@ FINITE_DIFFERENCES = 8
 """Images on which the vector-Jacobian product is compared with finite differences, in two directions each."""
 
 STEP = 2e-5
-"""Step of the finite differences over the image's norm: above float32 rounding and the certificate of a solve, and small
-enough that few atoms change."""
+"""Step of the finite differences over the image's norm: above float32 rounding and the certificate of a solve, and
+small enough that few atoms change."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _certified(victim: Defended) -> Defended:
 
 
 def _rises(subject: Subject, images: Tensor, labels: Tensor, gradient: Tensor) -> Tensor:
-    """(B,) bool: whether a step of a hundredth of the budget along the gradient raises the loss of the float pipeline."""
+    """(B,) bool: whether a hundredth of the budget along the gradient raises the loss of the float pipeline."""
     victim = _certified(subject.deployed)
     radius = subject.budget.radius(images)[:, None, None, None]
     direction = (

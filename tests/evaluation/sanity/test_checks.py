@@ -1,4 +1,4 @@
-"""Every check on figures that it must pass, and on figures that must raise it."""
+"""Every check on figures that pass it, and on figures that raise it."""
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +14,12 @@ CLEAN = 180  # right when clean
 
 
 def right(count: int) -> list[int]:
-    """Predictions of which the first `count` are right, the label being 0."""
+    """Predictions with the first `count` right; the label is 0."""
     return [0] * count + [1] * (COUNT - count)
 
 
 def answers(**changes: list[int]) -> dict[str, list[int]]:
-    """An attack that does what it must."""
+    """Predictions of a sound evaluation."""
     found = {"clean": right(CLEAN), **{f"pass {number}": right(CLEAN) for number in range(5)}, "alone": right(CLEAN)}
     found |= {
         "white-box": right(20), "single step": right(60), "noise": right(170), "transfer": right(120),
@@ -80,7 +80,7 @@ def raised(found: dict[str, dict]) -> set[str]:
     return {check for check, flag in found.items() if flag["state"] == "raised"}
 
 
-def test_identity_what_does_as_it_must_raises_nothing():
+def test_identity_a_sound_evaluation_raises_nothing():
     found = flags(probes())
     assert list(found) == [f"H{number}" for number in range(1, 16)]
     assert {flag["state"] for flag in found.values()} == {"passed"}
@@ -151,7 +151,7 @@ def test_identity_float32_hits_its_budget_within_a_thousandth():
     assert raised(flags(probes(), share=None)) == set()
 
 
-def test_identity_what_the_checks_broke_within_the_budget():
+def test_identity_images_broken_by_the_checks_within_the_budget():
     found = {name: right(COUNT) for name in answers()}
     found |= {
         "undefended": right(0),
@@ -168,7 +168,7 @@ def test_identity_what_the_checks_broke_within_the_budget():
     assert sum(own.values()) == 10
 
 
-def test_identity_one_image_in_a_hundred_is_let_pass():
+def test_identity_one_image_in_a_hundred_is_tolerated():
     for changed in ({"single step": right(18)}, {"sweep 0.06": right(22)}, {"retry start 1": right(18)}):
         assert raised(flags(probes(answers(**changed)))) == set()
 
@@ -189,7 +189,7 @@ def test_identity_a_defense_without_exact_gradient_is_not_differentiated():
     assert "finite differences" not in own["H8"]["finding"]
 
 
-def test_identity_a_check_without_its_probes_says_so():
+def test_identity_a_check_without_its_probes_is_not_run():
     kept = {name: values for name, values in answers().items() if name.startswith(("clean", "pass", "alone"))}
     own = flags(probes(kept))
     assert {check for check, flag in own.items() if flag["state"] == "not_run"} == {

@@ -42,8 +42,8 @@ def flags(victim, images, labels, stored=None) -> dict[str, dict]:
     return {flag["check"]: flag for flag in found}
 
 
-class Half:
-    """A classifier whose answers are right and whose gradient is zero for every image in a batch."""
+class Masked:
+    """A classifier with right predictions and zero gradients."""
 
     training = False
 
@@ -65,14 +65,14 @@ def test_identity_a_sound_pipeline_and_one_whose_gradient_is_masked(victim, imag
     assert {check: own[check]["state"] for check in ("H1", "H8", "H10", "H11")} == dict.fromkeys(
         ("H1", "H8", "H10", "H11"), "passed"
     ), own
-    masked = Defended(Half(victim.classifier), victim.defense)
+    masked = Defended(Masked(victim.classifier), victim.defense)
     other = flags(masked, images, labels, {"set": over})
     assert other["H1"]["state"] == "raised"  # the stored set is over its budget
     assert other["H8"]["state"] == "raised"
-    assert other["H3"]["state"] == "raised"  # what cannot climb breaks nothing at any budget
+    assert other["H3"]["state"] == "raised"  # without a gradient no budget breaks anything
 
 
-def test_identity_watched_notes_what_was_answered_wrongly(victim, images):
+def test_identity_a_watched_victim_records_misclassified_items(victim, images):
     labels = predict(victim, images)
     labels[1] = (labels[1] + 1) % 3
     watched = WatchedVictim(victim, {name: int(label) for name, label in zip(IDS, labels, strict=True)})
@@ -84,7 +84,7 @@ def test_identity_watched_notes_what_was_answered_wrongly(victim, images):
     assert watched.misclassified == {IDS[1]}
 
 
-def test_identity_the_share_of_a_budget(images):
+def test_identity_budget_usage_by_hand(images):
     moved = (images + 10 / 255).clamp(0, 1)
     size = (moved - images).double().flatten(1).norm(dim=1) / images.double().flatten(1).norm(dim=1)
     torch.testing.assert_close(budget_usage(moved, images, Budget(size=0.02)), size / 0.02, rtol=1e-6, atol=0)
@@ -97,7 +97,7 @@ def test_identity_the_share_of_a_budget(images):
     assert budget_usage(images, black, Budget(size=0.02)).tolist() == [float("inf")] * 4
 
 
-def test_identity_the_sweep_ends_with_everything():
+def test_identity_the_sweep_ends_at_the_largest_budget():
     assert sweep_sizes(Budget(size=0.03)) == pytest.approx([0.0075, 0.015, 0.03, 0.06, 0.12, 1])
     assert sweep_sizes(Budget(size=0.5)) == pytest.approx([0.125, 0.25, 0.5, 1])
     assert sweep_sizes(Budget(kind="linf", size=8 / 255))[-1] == 1
