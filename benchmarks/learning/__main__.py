@@ -81,7 +81,7 @@ def _measure(size: int, options: argparse.Namespace, progress: Progress) -> Resu
     block, highpass, runs = -(-count // BLOCKS), split_bands(judged)[1], []
     for learner in learners(images, holdout, block, options.patches):
         progress.tell(f"{size} px: {learner.name}", now=True)
-        runs.append(race(learner, highpass, options.cap if learner.peer else None, progress))
+        runs.append(race(learner, highpass, options.cap if learner.peer or options.quick else None, progress))
     progress.tell(f"{size} px: threads", now=True)
     few = 1 if options.quick else THREAD_ITERATIONS
     threads = measure_threads(images, holdout, block, few)
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         "../shared/data, then photographs of scikit-image",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="16 crops of photographs at 32 pixels, SPORCO for 5 s, unless said"
+        "--quick", action="store_true", help="16 crops of photographs at 32 pixels, every learner for 5 s, unless said"
     )
     parser.add_argument(
         "--sizes", type=int, nargs="+", choices=sorted(IMAGES), metavar="PIXELS", help="32, 64 or both (default)"

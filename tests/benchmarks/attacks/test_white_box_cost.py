@@ -5,7 +5,7 @@ from benchmarks.attacks import white_box_cost
 
 def test_identity_a_row_for_every_network_and_mode(shared_data, tmp_path, capsys):
     output = tmp_path / "page.md"
-    arguments = ["--data", str(shared_data), "--rounds", "1", "--images", "1", "--steps", "2", "--output", str(output)]
+    arguments = ["--data", str(shared_data), "--rounds", "1", "--images", "1", "--steps", "1", "--output", str(output)]
     assert white_box_cost.main(arguments) == 0
     printed = capsys.readouterr().out
     assert output.read_text(encoding="utf-8").strip() == printed.strip()

@@ -38,7 +38,7 @@ def random_dictionary(seed: int, filters: int = 12) -> Dictionary:
 
 def run(module: str, *arguments: str) -> str:
     command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
@@ -52,7 +52,7 @@ def rows(page: str, heading: str) -> list[list[str]]:
 @pytest.fixture(scope="module")
 def race_page(tmp_path_factory: pytest.TempPathFactory) -> str:
     output = tmp_path_factory.mktemp("results") / "learning.md"
-    printed = run("learning", "--quick", "--images", "8", "--cap", "0.5", "--patches", "--output", str(output))
+    printed = run("learning", "--quick", "--images", "8", "--cap", "0.1", "--patches", "--output", str(output))
     assert output.read_text(encoding="utf-8").strip() == printed.strip()
     assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     return printed
@@ -62,25 +62,25 @@ def test_identity_the_race_has_all_learners(race_page: str) -> None:
     ended = rows(race_page, "Where each ended")
     peers = ["SPORCO, consensus", "SPORCO, consensus from patches", "SPORCO, online"]
     assert [row[1] for row in ended] == [*peers, "ours, consensus", "ours, online"]
-    assert [row[7] for row in ended[:3]] == ["capped"] * 3
+    assert [row[7] for row in ended] == ["capped"] * 5
     assert all(float(row[4]) > 0 and 0 < float(row[5]) < 5 and 15 < float(row[6]) < 60 for row in ended)
     assert [row[1] for row in rows(race_page, "Two threads")] == ["ours, consensus", "ours, online"]
 
 
 def test_identity_ratios_are_of_the_seconds_beside_them(race_page: str) -> None:
+    compared = 0
     for row in rows(race_page, "CPU time to equal objectives"):
         for own, ratio in ((row[5], row[6]), (row[7], row[8])):
             if own == "not reached":
                 assert ratio == "-"
             else:
+                compared += 1
                 assert float(ratio) == pytest.approx(float(row[4]) / float(own), rel=0.03)  # three digits each
+    assert compared
 
 
-def test_invariant_the_pages_tell_how_they_were_made_and_nothing_of_this_machine(race_page: str) -> None:
-    assert "python -m benchmarks.learning --quick --images 8 --cap 0.5 --patches --output learning.md" in race_page
-    assert "](learning.png)" in race_page
-    assert "sporco 0" in race_page
-    assert "Cut off after 0.5 CPU s: SPORCO, consensus at 32 px, " in race_page
+def test_invariant_the_page_tells_nothing_of_this_machine(race_page: str) -> None:
+    assert "python -m benchmarks.learning --quick" in race_page
     assert str(ROOT) not in race_page
     assert "/tmp" not in race_page
 
@@ -96,11 +96,10 @@ def test_identity_the_authors_page_compares_on_the_same_images(tmp_path: Path) -
         assert percent == pytest.approx(100 * (float(row[3]) / float(theirs[3]) - 1), abs=0.1)
         low, high = (float(part) for part in row[4].split("(")[1].rstrip(")").split(" to "))
         assert low < percent < high
-    assert "python -m benchmarks.learning.authors --quick --counts 8 --partition 0 --output authors.md" in page
     assert str(tmp_path) not in page
 
 
-@pytest.mark.parametrize("module", ["learning", "authors"])
+@pytest.mark.parametrize("module", ["learning.__main__", "learning.authors"])
 def test_identity_help_teaches(load, module: str) -> None:
     text = load(module)._parser().format_help()
     assert "examples:" in text
@@ -175,7 +174,7 @@ def test_identity_the_clock_stands_still_while_a_dictionary_is_judged(load, monk
         return judgement
 
     monkeypatch.setattr(race, "judge", judge)
-    learner, progress = load("learning.learners").Learner("fake", False, begin), load("projection.measure").Progress()
+    learner, progress = load("learning.learners").Learner("fake", False, begin), load("common.progress").Progress()
     found = race.race(learner, torch.zeros(1), None, progress)
     assert [c.iteration for c in found.checkpoints] == [1, 2, 3, 4]
     assert found.ending == "converged"

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks.projection", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=True)
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +72,7 @@ def test_identity_our_tiers_keep_their_accuracy_there_too(page: str) -> None:
         assert numbers(row["T, median / worst"])[1] <= limit
 
 
-def test_invariant_the_page_tells_how_it_was_made_and_nothing_of_this_machine(page: str) -> None:
-    assert "python -m benchmarks.projection --quick --sizes 32 --images 2 --output page.md" in page
-    assert "torch" in page
-    assert "sporco" in page
+def test_invariant_the_page_tells_nothing_of_this_machine(page: str) -> None:
     assert str(ROOT) not in page
     assert "/tmp" not in page
 

@@ -68,7 +68,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory, natural_images: Tensor, sp
 def run(setting: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     given = ["--data", str(setting), "--images", "8", "--training", "20", *arguments]
     command = [sys.executable, "-m", "benchmarks.strata", *given]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
 
 
 @pytest.fixture(scope="module")
