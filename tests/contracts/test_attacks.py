@@ -12,8 +12,14 @@ from stl_ray.models import Classifier, build_classifier, predict
 
 pytestmark = pytest.mark.parametrize("name", ATTACKS)
 
-BUDGETS = [Budget(size=0.015), Budget(size=0.3), Budget(size=0.08, space="standardized"), Budget(kind="l2", size=1.0)]
-BUDGETS += [Budget(kind="linf", size=8 / 255)]
+STORED = [
+    (Budget(size=0.015), "u8"),
+    (Budget(size=0.3), "f32"),
+    (Budget(size=0.08, space="standardized"), "u8"),
+    (Budget(kind="l2", size=1.0), "f32"),
+    (Budget(kind="linf", size=8 / 255), "u8"),
+]
+"""A budget of each kind and both kinds of storage; tests/attacks/test_budget_projection.py has more of them."""
 
 SMALL = Budget(size=0.05)
 
@@ -79,8 +85,7 @@ def distance(images, clean, budget) -> torch.Tensor:
     return change if budget.kind == "l2" else change / ((clean - mean) / std).flatten(1).norm(dim=1)
 
 
-@pytest.mark.parametrize("store", ["u8", "f32"])
-@pytest.mark.parametrize("budget", BUDGETS, ids=str)
+@pytest.mark.parametrize(("budget", "store"), STORED, ids=str)
 def test_certificate_budget_box_and_storage(name, victim, images, budget, store):
     if budget.norm not in made(name).norms:
         with pytest.raises(ConfigError, match="does not support the norm"):
@@ -192,7 +197,7 @@ def test_identity_queries_are_the_passes_through_the_victim(name, victim, images
     assert int(result.queries[0]) == len(passes)
 
 
-@pytest.mark.parametrize("level", [0, 1, 128, 255])
+@pytest.mark.parametrize("level", [0, 1, 255])
 def test_certificate_flat_images_stay_finite_and_within_budget(name, victim, level):
     if universal(name):
         pytest.skip("a vector's budget is of no image")
@@ -232,14 +237,13 @@ def test_identity_any_number_of_classes_can_be_attacked(name, images, classes):
     assert result.success.any() or not result.queries.any()  # an attack without queries is random
 
 
-@pytest.mark.parametrize("store", ["u8", "f32"])
-def test_identity_linf_is_attacked_on_its_own_too(name, victim, images, store):
+def test_identity_linf_is_attacked_on_its_own_too(name, victim, images):
     if "linf" not in made(name).norms:
         pytest.skip("the method knows L2 alone")
     budget = Budget(kind="linf", size=8 / 255)
     ids = [f"test/{index}" for index in range(8)]
     labels = predict(victim, images)
-    whole = attack(name, victim, images, labels, budget=budget, ids=ids, store=store)
+    whole = attack(name, victim, images, labels, budget=budget, ids=ids, store="f32")
     rows = [6, 1, 3]
-    part = attack(name, victim, images[rows], labels[rows], budget=budget, ids=[ids[row] for row in rows], store=store)
+    part = attack(name, victim, images[rows], labels[rows], budget=budget, ids=[ids[row] for row in rows], store="f32")
     assert same(whole, part, rows)

@@ -12,21 +12,27 @@ from stl_ray.errors import TensorError
 CASES = Path(__file__).with_name("fused_cases.py")
 
 
-def run_cases(**environment: str) -> None:
-    """Run the cases in a process of their own, whose output tells which one failed."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(CASES)]
+def run_cases(marked: str, **environment: str) -> None:
+    """Run the cases with these marks in a process of their own, whose output tells which one failed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", marked, str(CASES)]
     ran = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]
 
 
 def test_cases_under_the_interpreter() -> None:
     pytest.importorskip("triton")
-    run_cases(TRITON_INTERPRET="1")
+    run_cases("not faults", TRITON_INTERPRET="1")
+
+
+@pytest.mark.faults
+def test_longer_cases_under_the_interpreter() -> None:
+    pytest.importorskip("triton")
+    run_cases("faults", TRITON_INTERPRET="1")
 
 
 @pytest.mark.gpu
 def test_cases_on_a_gpu() -> None:
-    run_cases()
+    run_cases("")
 
 
 @pytest.mark.parametrize("filters", [64, 128])

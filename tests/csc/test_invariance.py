@@ -48,8 +48,8 @@ def stored(images: Tensor, codes: Codes) -> Tensor:
 def test_invariant_alone_in_a_batch_shuffled_and_on_two_threads(
     natural_images: Tensor, dictionary: Dictionary, method: str, tier: str, size: tuple[int, int]
 ) -> None:
-    images = images_of(natural_images, size)
-    order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
+    images = images_of(natural_images, size)[: 3 if tier == "exact" else 7]
+    order = torch.arange(len(images)).roll(2)
 
     def solve(images: Tensor) -> tuple[Tensor, ...]:
         codes = solve_cbpdn(split_bands(images)[1], dictionary, 0.2, method=method, accuracy=tier)
@@ -57,14 +57,14 @@ def test_invariant_alone_in_a_batch_shuffled_and_on_two_threads(
 
     expected = solve(images)
     assert len(expected[2].unique()) > 1 or method == "active_set"
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        together, shuffled = solve(images), solve(images[order])
-        alone = [torch.cat(parts) for parts in zip(*(solve(image[None]) for image in images), strict=True)]
-        for value, whole, mixed, single in zip(expected, together, shuffled, alone, strict=True):
-            assert torch.equal(whole, value)
-            assert torch.equal(mixed, value[order])
-            assert torch.equal(single, value)
+    shuffled = solve(images[order])
+    torch.set_num_threads(2)
+    together = solve(images)
+    alone = [torch.cat(parts) for parts in zip(*(solve(image[None]) for image in images), strict=True)]
+    for value, whole, mixed, single in zip(expected, together, shuffled, alone, strict=True):
+        assert torch.equal(whole, value)
+        assert torch.equal(mixed, value[order])
+        assert torch.equal(single, value)
 
 
 def test_invariant_the_memory_format_and_layout_of_a_signal(

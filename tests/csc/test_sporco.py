@@ -43,7 +43,20 @@ def samples(shared_data: Path) -> Tensor:
 @pytest.fixture(scope="module")
 def theirs(samples: Tensor, dictionaries: Path) -> Tensor:
     dictionary = Dictionary.from_reference(dictionaries / "basis_64" / "64_p8_lm0.2.npy")
-    return torch.stack([by_sporco(image, dictionary, LMBDA) for image in samples])
+    return torch.stack([by_sporco(image, dictionary, LMBDA) for image in samples[:6]])
+
+
+@pytest.fixture(scope="module")
+def crops(samples: Tensor) -> Tensor:
+    """(8, 3, 32, 37), of another sample for each of the authors' dictionaries."""
+    return samples[:8, :, 16:48, 8:45].contiguous()
+
+
+@pytest.fixture(scope="module")
+def theirs_by_dictionary(crops: Tensor, dictionaries: Path) -> list[tuple[Dictionary, Tensor]]:
+    """Every dictionary of the authors, and SPORCO's T of its crop."""
+    found = [Dictionary.from_reference(file) for file in sorted(dictionaries.rglob("*.npy"))]
+    return [(d, by_sporco(crop, d, d.lmbda)[None]) for d, crop in zip(found, crops, strict=True)]
 
 
 @pytest.fixture(params=["admm", "active_set"])
@@ -74,7 +87,7 @@ def distance(ours: Tensor, theirs: Tensor) -> Tensor:
     return (ours.double() - theirs).flatten(1).norm(dim=1) / theirs.flatten(1).norm(dim=1)
 
 
-@pytest.mark.parametrize(("tier", "count"), [("default", 10), ("reference", 10), ("exact", 4)])
+@pytest.mark.parametrize(("tier", "count"), [("default", 6), ("reference", 6), ("exact", 2)])
 def test_agrees_with_sporco_on_the_authors_samples(
     samples: Tensor, theirs: Tensor, dictionaries: Path, method: str, tier: str, count: int
 ) -> None:
@@ -88,17 +101,13 @@ def test_agrees_with_sporco_on_the_authors_samples(
 
 
 def test_agrees_with_sporco_for_each_of_the_authors_dictionaries(
-    samples: Tensor, dictionaries: Path, method: str
+    crops: Tensor, theirs_by_dictionary: list[tuple[Dictionary, Tensor]], method: str
 ) -> None:
     """At the lambda of each, on a crop of another sample for each, at the reference tier."""
-    files = sorted(dictionaries.rglob("*.npy"))
-    assert len(files) == 8
-    crops = samples[:8, :, 16:48, 8:45].contiguous()
     apart = []
-    for file, crop in zip(files, crops, strict=True):
-        dictionary = Dictionary.from_reference(file)
+    for crop, (dictionary, theirs) in zip(crops, theirs_by_dictionary, strict=True):
         result = reconstruct(crop[None], dictionary, dictionary.lmbda, method=method, accuracy="reference")
-        apart.append(distance(result.images, by_sporco(crop, dictionary, dictionary.lmbda)[None]))
+        apart.append(distance(result.images, theirs))
     median, worst = TIERS["reference"]
     assert torch.cat(apart).median() <= PEER_MEDIAN + median
     assert torch.cat(apart).max() <= PEER_WORST + worst

@@ -22,7 +22,7 @@ def other():
     return build_classifier("small_cnn", NAMES, seed=2, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)).eval()
 
 
-@pytest.mark.parametrize("name", ["resnet50", "vgg16_bn"])
+@pytest.mark.parametrize("name", ["resnet50", pytest.param("vgg16_bn", marks=pytest.mark.faults)])
 def test_roundtrip_torchvision_s_state_dict(name, tmp_path):
     """Its keys and shapes are ours, its weights give its logits here, and ours load there."""
     theirs = torchvision_models.get_model(name, weights=None, num_classes=1000).eval()

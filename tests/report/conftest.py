@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -234,9 +235,15 @@ def bank() -> np.ndarray:
 
 
 @pytest.fixture
-def experiment_root(tmp_path: Path, natural_images: torch.Tensor) -> Path:
+def experiment_root(finished: Path, tmp_path: Path) -> Path:
+    """A copy of `finished` to change."""
+    return Path(shutil.copytree(finished, tmp_path / "experiment"))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, natural_images: torch.Tensor) -> Path:
     """The folder of an experiment that all jobs before `report` have finished."""
-    root = tmp_path / "experiment"
+    root = tmp_path_factory.mktemp("finished")
     photographs = Source(format="photographs")
     experiment = Experiment(name="quickstart", root="out", ingest=IngestConfig(train=photographs, test=photographs))
     write_json(root / "experiment.json", experiment.model_dump(mode="json"))

@@ -53,8 +53,14 @@ def build(root: Path, out: Path, title: str = "A title") -> tuple[str, str, list
     return Path(paths.html).read_text(), Path(paths.markdown).read_text(), [Path(path) for path in paths.figures]
 
 
-def test_certificate_page_needs_nothing_but_itself(experiment_root, tmp_path):
-    html, markdown, figures = build(experiment_root, tmp_path / "report")
+@pytest.fixture(scope="module")
+def built(finished, tmp_path_factory) -> tuple[str, str, list[Path]]:
+    """The pages and figures of the finished experiment."""
+    return build(finished, tmp_path_factory.mktemp("report"))
+
+
+def test_certificate_page_needs_nothing_but_itself(built):
+    html, markdown, figures = built
     assert "http:" not in html and "https:" not in html and "url(" not in html and "@import" not in html
     loaded = Page(html).loaded
     prefix = "data:image/png;base64,"
@@ -65,16 +71,16 @@ def test_certificate_page_needs_nothing_but_itself(experiment_root, tmp_path):
     assert "Not here yet" not in html
 
 
-def test_agrees_accuracies_on_the_page_are_the_counts_of_the_scores(experiment_root, counts, tmp_path):
-    rows = Page(build(experiment_root, tmp_path / "report")[0]).rows
+def test_agrees_accuracies_on_the_page_are_the_counts_of_the_scores(built, counts):
+    rows = Page(built[0]).rows
     for setting, defenses in counts.items():
         expected = [f"{correct / 200:.3f}" for correct in defenses["stl_cluster"]]
         found = [[cell.split("[")[0] for cell in row[1:]] for row in rows if row[0] == "STL (cluster)"]
         assert expected in found, setting
 
 
-def test_invariant_markdown_tables_are_rectangular(experiment_root, tmp_path):
-    markdown = build(experiment_root, tmp_path / "report")[1]
+def test_invariant_markdown_tables_are_rectangular(built):
+    markdown = built[1]
     blocks = re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE)
     assert len(blocks) == 13
     for block in blocks:
@@ -83,11 +89,12 @@ def test_invariant_markdown_tables_are_rectangular(experiment_root, tmp_path):
         assert set(block.splitlines()[1]) <= set("|-: ")
 
 
-def test_invariant_same_inputs_give_the_same_bytes(experiment_root, tmp_path):
-    for out in ("one", "two"):
-        build(experiment_root, tmp_path / out)
-    one, two = ({p.relative_to(tmp_path / out): p.read_bytes() for p in (tmp_path / out).rglob("*") if p.is_file()}
-                for out in ("one", "two"))  # fmt: skip
+def test_invariant_same_inputs_give_the_same_bytes(built, finished, tmp_path):
+    build(finished, tmp_path)
+    one, two = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (built[2][0].parents[1], tmp_path)
+    )
     assert len(one) == 13
     assert one == two
 

@@ -63,6 +63,7 @@ def test_invariant_a_row_on_which_the_device_fails_is_set_aside_and_its_mate_kep
     assert [row.reason for row in output.quarantine] == ["kills_worker"]
 
 
+@pytest.mark.faults
 def test_invariant_rows_that_die_while_the_machine_is_not_well_are_not_blamed(tmp_path):
     def doing(rows):
         if _times(tmp_path / "processes") < 3:
@@ -84,6 +85,7 @@ def test_refuses_to_blame_a_row_after_which_the_control_dies_too(tmp_path):
         _isolated(doing, rows=2)
 
 
+@pytest.mark.faults
 def test_refuses_soon_where_nothing_survives(tmp_path):
     def doing(rows):
         _times(tmp_path / "processes")

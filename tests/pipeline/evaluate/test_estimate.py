@@ -46,8 +46,10 @@ def tile(natural_images) -> torch.Tensor:
     return quantize(natural_images[:TILE, :, :16, :16])
 
 
-@pytest.mark.parametrize("name", ["none", "jpeg", "stl"])
-@pytest.mark.parametrize("part", ["verdicts", "probes"])
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("none", "verdicts"), ("jpeg", "verdicts"), ("stl", "verdicts"), ("jpeg", "probes"), ("stl", "probes")],
+)
 def test_agrees_what_is_counted_with_what_is_done(context, tile, name, part):
     defended = context.defended[name]
     watched = Watched(defended.classifier)

@@ -155,6 +155,7 @@ def test_certificate_every_recipe_learns(recipe, toy):
     assert last.validation_accuracy > 0.9
 
 
+@pytest.mark.faults  # where no compilation is kept, it takes a minute
 def test_certificate_a_compiled_classifier_takes_the_same_steps(toy):
     config = CONFIG.model_copy(update={"epochs": 1})
     plain, compiled = (build_classifier("small_cnn", NAMES, seed=0) for _ in range(2))

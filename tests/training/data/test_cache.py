@@ -145,11 +145,11 @@ def test_invariant_processes_that_start_together_share_one(dataset_of, tmp_path)
         "    sys.stdin.read()\n"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    ranks = [subprocess.Popen([sys.executable, "-c", command], **pipes) for _ in range(3)]
+    ranks = [subprocess.Popen([sys.executable, "-c", command], **pipes) for _ in range(2)]
     stamps = {rank.stdout.readline() for rank in ranks}
     for rank in ranks:
         rank.communicate(timeout=60)
-    assert [rank.returncode for rank in ranks] == [0, 0, 0]
+    assert [rank.returncode for rank in ranks] == [0, 0]
     assert len(stamps) == 1 and b"" not in stamps
     assert not [path for path in tmp_path.glob("stl-ray-*") if path.is_dir()]
 
