@@ -103,7 +103,7 @@ def test_refuses_a_worker_of_another_version(prepared):
         Worker(*prepared(), {}, "auto", "9.9")
 
 
-class CrewHere:
+class PoolHere:
     """A RayBlockPool without Ray."""
 
     def __init__(self, experiment, name, dataset, blocks, holdout, *, workers, method):
@@ -127,7 +127,7 @@ def iterations(monkeypatch) -> list[int]:
             counts[-1] += 1
             yield step
 
-    monkeypatch.setattr(dictionaries, "RayBlockPool", CrewHere)
+    monkeypatch.setattr(dictionaries, "RayBlockPool", PoolHere)
     monkeypatch.setattr(dictionaries, "learn", counted)
     monkeypatch.setattr(dictionaries, "EVERY", 2)
     return counts
