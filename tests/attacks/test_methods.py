@@ -25,8 +25,20 @@ def peer(victim):
 
 
 def problem(victim, images, labels, rel):
-    ids = [str(index) for index in range(len(images))]
-    return Problem.of(victim, images, labels, budget=Budget(size=rel), ids=ids, seed=0)
+    """Of any float type, which `Problem.of` refuses."""
+    budget = Budget(size=rel)
+    return Problem(
+        victim=victim,
+        images=images,
+        labels=labels,
+        radius=budget.radius(images),
+        seeds=torch.zeros_like(labels),
+        correct=torch.ones_like(labels, dtype=torch.bool),
+        budget=budget,
+        store="f32",
+        ids=[str(index) for index in range(len(images))],
+        seed=0,
+    )
 
 
 def by_foolbox(attack, peer, image, label, epsilon):
