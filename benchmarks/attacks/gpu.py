@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         progress.tell(name, now=True)
         rows.append(_row(f"{name} {own or ''}", *_timed(name, own, network, images)))
     space = QuasiNaturalSpace.from_dictionary(given.dictionary, LMBDA).to(device)
-    stl = make_defense("stl", {}, space=space, stl=StlConfig())
+    stl = make_defense("stl", {}, {"space": space, "stl": StlConfig()})
     few = images[: options.defended]
     for gradient in ("exact", "bpda"):
         progress.tell(f"pgd through STL, {gradient}", now=True)

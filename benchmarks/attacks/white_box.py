@@ -103,7 +103,7 @@ def _victims(data: Path | None) -> dict[str, Victim]:
     classifier.eval()
     path = data / "reference" / "dictionaries" / "basis_cifar" / f"64_p8_lm{LMBDA:g}.npy"
     space = QuasiNaturalSpace.from_dictionary(Dictionary.from_reference(path), LMBDA)
-    defense = make_defense("stl", {}, space=space, stl=StlConfig())
+    defense = make_defense("stl", {}, {"space": space, "stl": StlConfig()})
     return {
         "grey-box": classifier,
         "BPDA": Defended(classifier, defense, "bpda"),

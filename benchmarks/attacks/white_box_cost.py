@@ -110,7 +110,9 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _victims(network: str, size: int, dictionary: Dictionary, data: Path | None) -> dict[str, tuple[Defended, bool]]:
-    defense = make_defense("stl", {}, space=QuasiNaturalSpace.from_dictionary(dictionary, LMBDA), stl=StlConfig())
+    defense = make_defense(
+        "stl", {}, {"space": QuasiNaturalSpace.from_dictionary(dictionary, LMBDA), "stl": StlConfig()}
+    )
     names = [str(index) for index in range(10)]
     classifier = _linear(size, names) if network == "none" else build_classifier(network, names, seed=0)
     weights = None if data is None else data / "weights" / f"cifar10_{network.removeprefix('cifar_')}.safetensors"

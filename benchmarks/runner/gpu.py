@@ -119,10 +119,13 @@ def _measure(root: Path, device: str, options: argparse.Namespace) -> tuple[Foun
     jpegs = [_jpeg(image) for image in images]
     dictionary, source = dictionary_for(options.size, options.data, None, to_tensor(images))
     space = QuasiNaturalSpace.from_dictionary(dictionary, LMBDA)
-    defense = make_defense("stl", {}, space=space.to(device), stl=StlConfig())
+    defense = make_defense("stl", {}, {"space": space.to(device), "stl": StlConfig()})
     pixels = to_tensor(images).to(device)
     batch = pixels.repeat(-(-batch_size(options.size, options.size, device) // len(pixels)), 1, 1, 1)
-    alone = statistics.median(len(batch) / _seconds(lambda: defense.purify(batch).status) for _ in range(options.turns))
+    alone = statistics.median(
+        len(batch) / _seconds(lambda: defense.purify(batch, seeds=range(len(batch))).status)
+        for _ in range(options.turns)
+    )
     ingest(root, jpegs, options.images // options.shard_size, options.shard_size)
     layout = Layout(str(root))
     dataset = Dataset.open(layout.uri(layout.ingested(SPLIT)))
@@ -136,7 +139,7 @@ def _measure(root: Path, device: str, options: argparse.Namespace) -> tuple[Foun
         waits=1 - usage.busy / usage.span,
         alone=alone,
         decode=_each(jpegs, lambda data: decode(data, max_pixels=STORED_PIXELS)),
-        encode=_each(to_uint8(defense.purify(pixels).images), encode_png),
+        encode=_each(to_uint8(defense.purify(pixels, seeds=range(len(pixels))).images), encode_png),
     )
     return found, source
 

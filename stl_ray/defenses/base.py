@@ -1,19 +1,28 @@
 """What every defense does: an image in, the image that the classifier sees out, and how that went."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
-from stl_ray.errors import GradientError
+from stl_ray.errors import GradientError, TensorError
 from stl_ray.images import quantize
+from stl_ray.models import Victim
+from stl_ray.seeding import seeds_of
 from stl_ray.space import Gradient
 
 APPLIED = "applied"
 """Status of an image behind a defense that cannot end in more than one way."""
+
+DIVERGED = "diverged"
+"""Status of an image whose solve did not stay finite: the defense has nothing to show of it."""
+
+NO_VERDICT = -1
+"""Prediction of an image that a defense could not bring out; it is wrong whatever the label."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +47,46 @@ class Purified:
             sparsity=torch.full((count,), torch.nan, device=device),
         )
 
+    @property
+    def diverged(self) -> Tensor:
+        """(B,) bool: the images of which there is nothing to show."""
+        return torch.tensor([status == DIVERGED for status in self.status], device=self.images.device)
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Verdicts of a defended model on stored images, one entry per image."""
+
+    prediction: Tensor  # (B,) int64 class, or NO_VERDICT
+    status: list[str]  # how the defense ended
+    purified: Purified  # what the classifier was shown, before rounding
+
+
+@runtime_checkable
+class DefendedModel(Victim, Protocol):
+    """A model with its defense: attacks see a `Victim`, and whoever judges asks `decide`, the one source of verdicts."""
+
+    def decide(self, images: Tensor, ids: Sequence[str]) -> Decisions:
+        """The verdicts of the deployed pipeline; an image's depend on the image, its id and the run seed alone.
+
+        Args:
+            images: (B, 3, H, W) float32 in [0, 1], B >= 1.
+            ids: of the images, from which a randomised defense's draws derive.
+        """
+        ...
+
 
 Pullback = Callable[[Tensor], Tensor]
 """v (B, 3, H, W) -> J^T v (B, 3, H, W), J the Jacobian of a transformation at the images it was last given."""
 
-Linearised = Callable[[Tensor, Sequence[int] | None], tuple[Tensor, Pullback]]
+Linearised = Callable[[Tensor, Sequence[int]], tuple[Tensor, Pullback]]
 """(images, seeds), as `Defense.purify` takes them -> the images behind the defense, and the product with its Jacobian."""
+
+Differentiable = Callable[[Tensor, Sequence[int]], Tensor]
+"""(images, seeds), as `Defense.purify` takes them -> the images behind the defense, as a node of torch's graph."""
+
+Resources = Mapping[str, Any]
+"""What defenses are made of besides their own options, by name: artifacts of the experiment and shared settings."""
 
 
 class Defense(ABC):
@@ -52,26 +95,33 @@ class Defense(ABC):
     name: str
     """The defense's name in the registry."""
 
+    requires: frozenset[str] = frozenset()
+    """Names of the resources that the defense cannot be made without, such as "space"."""
+
     randomised: bool = False
     """Whether it draws random numbers; it then draws them from the seeds it is given, for each image its own."""
+
+    iterative: bool = False
+    """Whether it solves a problem for every image: a solve can start from where another one ended, and be certified."""
 
     gradients: tuple[Gradient, ...] = ("bpda",)
     """The modes in which `linearised` can be asked for."""
 
-    @abstractmethod
-    def identity(self) -> dict[str, Any]:
-        """Whatever can change a byte of the output, JSON-able."""
+    routes: int = 0
+    """Number of routes that an image can take through the defense (`Purified.cluster`); 0: there is one for all."""
 
     @abstractmethod
-    def purify(
-        self, images: Tensor, exclude: Sequence[str] | None = None, seeds: Sequence[int] | None = None
-    ) -> Purified:
+    def identity(self) -> dict[str, Any]:
+        """Whatever can change a byte of the output but the seeds, JSON-able."""
+
+    @abstractmethod
+    def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
         """Transform every image on its own; the result does not depend on its batch mates.
 
         Args:
             images: (B, 3, H, W) float32 RGB in [0, 1] on the 8-bit grid, B >= 1.
+            seeds: per-image seeds (B,); ignored by deterministic defenses.
             exclude: the images' ids, for images that the defense was fitted on and must not recognise.
-            seeds: one for each image, of what a randomised defense draws; nothing to the others.
 
         Raises:
             TensorError: if the images have another shape or range.
@@ -91,6 +141,46 @@ class Defense(ABC):
         require_gradient(self, gradient)
         return lambda images, seeds: (self.purify(images, seeds=seeds).images, lambda v: v)
 
+    def differentiable(self, gradient: Gradient) -> Differentiable:
+        """T as a function that torch differentiates in a mode of `linearised`, every call from a cold start.
+
+        Raises:
+            GradientError: the mode is none of `gradients`.
+        """
+        require_gradient(self, gradient)
+
+        def through(images: Tensor, seeds: Sequence[int]) -> Tensor:
+            output: Tensor = _Through.apply(images, self.linearised(gradient), seeds)
+            return output
+
+        return through
+
+    def certified(self) -> "Defense":
+        """The same transformation with its solves certified, for finite differences; itself where nothing is solved."""
+        return self
+
+    def routed_to(self, route: int) -> "Defense":
+        """The defense with one route for every image, for attacks that suppose another route than the predicted one.
+
+        Raises:
+            TensorError: there is no such route.
+        """
+        require_route(self, route)
+        return self
+
+
+class _Through(Function):
+    """A linearised transformation as a node of torch's graph."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, linearised: Linearised, seeds: Sequence[int]) -> Tensor:
+        purified, ctx.pullback = linearised(images.detach(), seeds)
+        return purified.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.pullback(cotangents[0]), None, None
+
 
 def require_gradient(defense: Defense, gradient: Gradient) -> None:
     """Refuse a gradient that the defense does not have.
@@ -103,6 +193,28 @@ def require_gradient(defense: Defense, gradient: Gradient) -> None:
         raise GradientError("no such gradient of the defense", item=defense.name, expected=expected, got=gradient)
 
 
-def deployed(defense: Defense, images: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
+def require_route(defense: Defense, route: int) -> None:
+    """Refuse a route that the defense does not have.
+
+    Raises:
+        TensorError: with the number of those it has.
+    """
+    if not 0 <= route < defense.routes:
+        expected = f"one of {defense.routes}"
+        raise TensorError("no such route through the defense", item=defense.name, expected=expected, got=route)
+
+
+def deployed(defense: Defense, images: Tensor, seeds: Sequence[int]) -> Tensor:
     """q8(T(q8(x))): the (B, 3, H, W) images that are stored behind the defense and that a classifier sees."""
     return quantize(defense.purify(quantize(images), seeds=seeds).images)
+
+
+def deployed_seeds(run_seed: int, ids: Sequence[str]) -> list[int]:
+    """The seeds (B,) of the draw that a run stores, judges and shows: the same one wherever an image of that id comes."""
+    return seeds_of(run_seed, ids, "defense draw")
+
+
+def identity_in_run(defense: Defense, run_seed: int) -> dict[str, Any]:
+    """Whatever can change a byte that the defense makes in a run; the run's seed belongs to it where the defense draws."""
+    identity = defense.identity()
+    return {**identity, "run_seed": run_seed} if defense.randomised else identity

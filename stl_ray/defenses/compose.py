@@ -1,54 +1,49 @@
 """A classifier behind a defense, as a `Victim`: an attack that runs on the one runs on the other unchanged.
 
-Verdicts are those of the deployed pipeline, classifier(q8(T(q8(x)))), each from a solve of its own. Gradients pass both
-roundings straight through; what they are of T is the mode's affair:
+Verdicts (`decide`) are those of the deployed pipeline, classifier(q8(T(q8(x)))), each from a solve of its own; an image
+whose solve diverged has none. Gradients pass both roundings straight through; `gradient` selects the gradient of T:
 
 exact   the Jacobian of T, where the defense has one
-bpda    the identity, or what `backward` says, in place of it; T itself is applied (Athalye et al. 2018)
+bpda    the identity in place of the Jacobian; T itself is applied (Athalye et al. 2018)
 none    refused: such a victim is for attacks that need no gradient
 
-A randomised defense is met by expectation over transformation (same source): logits and products are means over
-`samples` draws. In a loop the draws come from the item's id, outside one from the image's pixels.
+A randomised defense is attacked by expectation over transformation (same source): logits and products are means over
+`samples` draws. In a loop the draws come from the item's id, outside one from the image's pixels. A verdict is of one
+draw, which comes from the image's id and which no attack is shown.
 """
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from stl_ray.defenses.base import Defense, Linearised, Pullback, deployed, require_gradient
+from stl_ray.defenses.base import (
+    NO_VERDICT,
+    Decisions,
+    Defense,
+    Linearised,
+    Pullback,
+    Purified,
+    deployed_seeds,
+    require_gradient,
+)
 from stl_ray.errors import GradientError, TensorError
 from stl_ray.images import quantize
-from stl_ray.models import Victim
-from stl_ray.seeding import seed_of
+from stl_ray.models import Victim, predict
+from stl_ray.seeding import seeds_of
 from stl_ray.space import Gradient
-
-Backward = Callable[[Tensor, Tensor], Tensor]
-"""(images, v) -> what takes the place of J^T v, all (B, 3, H, W)."""
-
-
-def surrogate(stand_in: Callable[[Tensor], Tensor]) -> Backward:
-    """The `backward` of a differentiable stand-in for T, (B, 3, H, W) -> (B, 3, H, W), at the same images."""
-
-    def backward(images: Tensor, v: Tensor) -> Tensor:
-        with torch.enable_grad():
-            leaf = images.detach().requires_grad_()
-            return torch.autograd.grad(stand_in(leaf), leaf, v)[0]
-
-    return backward
 
 
 @dataclass(frozen=True)
 class Defended:
-    """A defended classifier; a `Victim`.
+    """A defended classifier; a `DefendedModel`.
 
     Args:
         classifier: behind the defense.
         defense: in front of it.
         gradient: "exact", "bpda" or "none", as above.
-        backward: with "bpda", in place of the identity.
         through: the defense that gradients go through, where the attacker supposes another one than verdicts are from
             (another cluster's dictionary, a substitute).
         samples: draws of a randomised defense for every answer.
@@ -57,13 +52,12 @@ class Defended:
 
     Raises:
         GradientError: the defense that gradients go through has no such gradient.
-        TensorError: a `backward` without "bpda", or no samples.
+        TensorError: no samples.
     """
 
     classifier: Victim
     defense: Defense
     gradient: Gradient = "exact"
-    backward: Backward | None = None
     through: Defense | None = None
     samples: int = 1
     seed: int = 0
@@ -72,10 +66,39 @@ class Defended:
     def __post_init__(self) -> None:
         if self.gradient != "none":
             require_gradient(self.through or self.defense, self.gradient)
-        if self.backward is not None and self.gradient != "bpda":
-            raise TensorError("a backward pass of one's own goes with bpda", expected="bpda", got=self.gradient)
         if self.samples < 1:
             raise TensorError("samples out of range", expected="at least 1", got=self.samples)
+
+    def decide(self, images: Tensor, ids: Sequence[str], *, purified: Purified | None = None) -> Decisions:
+        """See `DefendedModel`.
+
+        Args:
+            images: (B, 3, H, W) float32 in [0, 1], B >= 1.
+            ids: of the images.
+            purified: of the same images and ids, where another classifier's verdicts on them are known already.
+
+        Raises:
+            TensorError: logits are not finite.
+        """
+        purified = self.purify(images, ids) if purified is None else purified
+        prediction = predict(self.classifier, self.seen(purified))
+        return Decisions(prediction.masked_fill(purified.diverged, NO_VERDICT), purified.status, purified)
+
+    def verdict_logits(self, images: Tensor, ids: Sequence[str]) -> Tensor:
+        """Logits (B, n) of which a verdict takes the largest, of the batch as it is."""
+        return self.classifier.logits(self.seen(self.purify(images, ids)))
+
+    def purify(self, images: Tensor, ids: Sequence[str]) -> Purified:
+        """What the defense makes of images of these ids when they are judged."""
+        return self.defense.purify(self.rounding(images), seeds=deployed_seeds(self.seed, ids))
+
+    def seen(self, purified: Purified) -> Tensor:
+        """What the classifier is shown; black, which is finite, where a solve diverged."""
+        return self.rounding(purified.images).nan_to_num()
+
+    def rounding(self, images: Tensor) -> Tensor:
+        """To 8 bits, unless this is the float pipeline."""
+        return quantize(images) if self.rounded else images
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (B, n) of the deployed pipeline, every solve from a cold start; see `Victim`."""
@@ -93,10 +116,6 @@ class Defended:
         """The victim for one loop over these items, whose solves start from the previous iterate's codes."""
         return DefendedLoop(self, tuple(map(str, items)))
 
-    def floating(self) -> "Defended":
-        """The pipeline without rounding."""
-        return replace(self, rounded=False)
-
 
 class DefendedLoop:
     """A defended classifier in one loop of calls on the same items; made by `Defended.loop`."""
@@ -111,15 +130,9 @@ class DefendedLoop:
     def logits(self, images: Tensor) -> Tensor:
         """As `Defended.logits`."""
         victim = self._victim
+        rounded = victim.rounding(images)
         answers = [
-            victim.classifier.logits(
-                # What a solve lost has no verdict of its own; black stands for it, which is finite.
-                (
-                    deployed(victim.defense, images, seeds)
-                    if victim.rounded
-                    else victim.defense.purify(images, seeds=seeds).images
-                ).nan_to_num()
-            )
+            victim.classifier.logits(victim.seen(victim.defense.purify(rounded, seeds=seeds)))
             for seeds in self._draws(images, victim.defense)
         ]
         return _mean(answers)
@@ -129,40 +142,39 @@ class DefendedLoop:
         victim = self._victim
         if victim.gradient == "none":
             raise GradientError("a victim without gradients", expected="an attack that needs none, or another mode")
-        rounding = quantize if victim.rounded else _unchanged
-        seen = rounding(images.detach())
+        rounded = victim.rounding(images.detach())
         logits, products = [], []
         for seeds in self._draws(images, victim.through or victim.defense):
-            purified, pullback = self._linearise(seen, seeds)
-            answer, v = victim.classifier.logits_and_vjp(rounding(purified), cotangent)
+            purified, pullback = self._linearise(rounded, seeds)
+            answer, v = victim.classifier.logits_and_vjp(victim.rounding(purified).nan_to_num(), cotangent)
             logits.append(answer)
-            products.append(pullback(v) if victim.backward is None else victim.backward(seen, v))
+            # Where a solve diverged there is nothing to differentiate.
+            lost = ~purified.flatten(1).isfinite().all(1)
+            products.append(pullback(v).masked_fill(lost[:, None, None, None], 0))
         return _mean(logits), _mean(products)
 
-    def _linearise(self, images: Tensor, seeds: Sequence[int] | None) -> tuple[Tensor, Pullback]:
+    def _linearise(self, images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Pullback]:
         """T and its product at these images; the previous call's where they are the same, as in attacks on many classes."""
-        if seeds is None and self._point is not None and torch.equal(self._point[0], images):
+        defense = self._victim.through or self._victim.defense
+        if not defense.randomised and self._point is not None and torch.equal(self._point[0], images):
             return self._point[1:]
         if self._linearised is None:
-            self._linearised = (self._victim.through or self._victim.defense).linearised(self._victim.gradient)
+            self._linearised = defense.linearised(self._victim.gradient)
         purified, pullback = self._linearised(images, seeds)
         self._point = images, purified, pullback
         return purified, pullback
 
-    def _draws(self, images: Tensor, defense: Defense) -> list[list[int] | None]:
-        """The seeds of every draw of this call; one without seeds where nothing is drawn."""
+    def _draws(self, images: Tensor, defense: Defense) -> list[list[int]]:
+        """The seeds of every draw of this call; one draw where nothing is drawn, whatever its seeds."""
         if not defense.randomised:
-            return [None]
+            return [[0] * len(images)]
         call, self._calls = self._calls, self._calls + 1
         items = self._items or _fingerprints(images)
         if len(items) > len(images):
             raise TensorError("a loop over other items", expected=f"{len(items)} images", got=len(images))
         items = [*items, *["padding"] * (len(images) - len(items))]  # of a tile, behind the items
         victim = self._victim
-        return [
-            [seed_of(victim.seed, item, f"defense draw {call}.{sample}") for item in items]
-            for sample in range(victim.samples)
-        ]
+        return [seeds_of(victim.seed, items, f"attacked draw {call}.{sample}") for sample in range(victim.samples)]
 
 
 def _fingerprints(images: Tensor) -> list[str]:
@@ -171,7 +183,3 @@ def _fingerprints(images: Tensor) -> list[str]:
 
 def _mean(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.stack(list(parts)).mean(dim=0)
-
-
-def _unchanged(images: Tensor) -> Tensor:
-    return images

@@ -30,9 +30,7 @@ class Jpeg(Defense):
         codec = features.version("libjpeg_turbo") or features.version("jpg")
         return {"defense": self.name, "quality": self.quality, "libjpeg": codec}
 
-    def purify(
-        self, images: Tensor, exclude: Sequence[str] | None = None, seeds: Sequence[int] | None = None
-    ) -> Purified:
+    def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
         """See `Defense.purify`."""
         decoded = [self._compress(image) for image in to_uint8(images)]
         return Purified.without_solver(to_tensor(decoded).to(images.device))

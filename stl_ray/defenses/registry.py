@@ -5,14 +5,13 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from stl_ray.config.sections import Section, StlConfig
-from stl_ray.defenses.base import Defense
+from stl_ray.config.sections import Section
+from stl_ray.defenses.base import Defense, Resources
 from stl_ray.defenses.jpeg import Jpeg
 from stl_ray.defenses.stl import SparseTransformation
 from stl_ray.defenses.undefended import Undefended
 from stl_ray.errors import ConfigError
 from stl_ray.options import named, with_options
-from stl_ray.space import QuasiNaturalSpace
 
 
 class NoOptions(Section):
@@ -26,36 +25,40 @@ class JpegOptions(Section):
 
 
 class Row(NamedTuple):
-    """The options of a defense, how it is made of (options, space, stl), and whether there must be a space."""
+    """The options of a defense, its class, which says what it requires, and how it is made of options and resources."""
 
     options: type[Section]
-    make: Callable[[Any, Any, StlConfig], Defense]
-    needs_space: bool = False
+    defense: type[Defense]
+    make: Callable[[Any, Resources], Defense]
 
 
 DEFENSES: dict[str, Row] = {
-    "none": Row(NoOptions, lambda options, space, stl: Undefended()),
-    "jpeg": Row(JpegOptions, lambda options, space, stl: Jpeg(options.quality)),
+    "none": Row(NoOptions, Undefended, lambda options, resources: Undefended()),
+    "jpeg": Row(JpegOptions, Jpeg, lambda options, resources: Jpeg(options.quality)),
     "stl": Row(
-        NoOptions, lambda options, space, stl: SparseTransformation("stl", space.universal(), stl), needs_space=True
+        NoOptions,
+        SparseTransformation,
+        lambda options, resources: SparseTransformation("stl", resources["space"].universal(), resources["stl"]),
     ),
     "stl_cluster": Row(
-        NoOptions, lambda options, space, stl: SparseTransformation("stl_cluster", space, stl), needs_space=True
+        NoOptions,
+        SparseTransformation,
+        lambda options, resources: SparseTransformation("stl_cluster", resources["space"], resources["stl"]),
     ),
 }
 
 
-def needs_space(name: str) -> bool:
-    """Whether a defense cannot be made without a fitted space.
+def required_by(name: str) -> frozenset[str]:
+    """Names of the resources that a defense cannot be made without.
 
     Raises:
         ConfigError: if there is no such defense.
     """
-    return named(DEFENSES, name, kind="defense").needs_space
+    return named(DEFENSES, name, kind="defense").defense.requires
 
 
 def check_defense(name: str, options: Mapping[str, object]) -> None:
-    """Refuse a name or options that `make_defense` would refuse; needs no space.
+    """Refuse a name or options that `make_defense` would refuse; needs no resources.
 
     Raises:
         ConfigError: as `make_defense`.
@@ -63,22 +66,24 @@ def check_defense(name: str, options: Mapping[str, object]) -> None:
     with_options(named(DEFENSES, name, kind="defense").options, options, item=name)
 
 
-def make_defense(
-    name: str, options: Mapping[str, object], *, space: QuasiNaturalSpace | None, stl: StlConfig
-) -> Defense:
+def make_defense(name: str, options: Mapping[str, object], resources: Resources) -> Defense:
     """The defense of that name with its options.
 
     Args:
         name: a key of `DEFENSES`.
         options: the defense's own options.
-        space: the fitted space; may be absent where the defense does not need one.
-        stl: how projections are solved and finished.
+        resources: at least what it requires; "space" is the fitted space (`QuasiNaturalSpace`), "stl" how projections are
+            solved and finished (`StlConfig`).
 
     Raises:
-        ConfigError: if the name or an option is unknown, an option has the wrong type or range, or a space is missing.
+        ConfigError: if the name or an option is unknown, an option has the wrong type or range, or a resource is missing.
     """
     row = named(DEFENSES, name, kind="defense")
     chosen = with_options(row.options, options, item=name)
-    if row.needs_space and space is None:
-        raise ConfigError("the defense projects onto a fitted space", item=name, expected="a space", got="none")
-    return row.make(chosen, space, stl)
+    missing = sorted(row.defense.requires - resources.keys())
+    if missing:
+        expected, got = (", ".join(sorted(names)) or "none" for names in (row.defense.requires, resources))
+        raise ConfigError(
+            f"the defense cannot be made without {', '.join(missing)}", item=name, expected=expected, got=got
+        )
+    return row.make(chosen, resources)

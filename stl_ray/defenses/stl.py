@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stl_ray.config.sections import StlConfig
 from stl_ray.csc import SolveStatus
-from stl_ray.defenses.base import Defense, Linearised, Pullback, Purified, require_gradient
+from stl_ray.defenses.base import Defense, Linearised, Pullback, Purified, require_gradient, require_route
 from stl_ray.space import Gradient, QuasiNaturalSpace, SparseTransformationLayer
 
 CG_STEPS = 30
@@ -29,15 +29,15 @@ class SparseTransformation(Defense):
     name: str
     space: QuasiNaturalSpace
     config: StlConfig
+    requires = frozenset({"space", "stl"})
+    iterative = True
     gradients = ("exact", "bpda")
 
     def identity(self) -> dict[str, Any]:
         """See `Defense.identity`."""
         return {"defense": self.name, "space": self.space.digest, **self.config.model_dump(mode="json")}
 
-    def purify(
-        self, images: Tensor, exclude: Sequence[str] | None = None, seeds: Sequence[int] | None = None
-    ) -> Purified:
+    def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
         """See `Defense.purify`."""
         projection = self.space.project(
             images,
@@ -69,7 +69,7 @@ class SparseTransformation(Defense):
             warm_start=True,
         )
 
-        def linearise(images: Tensor, seeds: Sequence[int] | None) -> tuple[Tensor, Pullback]:
+        def linearise(images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Pullback]:
             if gradient == "bpda":
                 return layer(images), lambda v: v
             with torch.enable_grad():
@@ -79,10 +79,20 @@ class SparseTransformation(Defense):
 
         return linearise
 
-    def routed_to(self, cluster: int) -> "SparseTransformation":
-        """T with one cluster's dictionary for every image, for attacks that suppose another cluster than the predicted.
+    def certified(self) -> "SparseTransformation":
+        """See `Defense.certified`."""
+        return replace(self, config=self.config.model_copy(update={"accuracy": "exact"}))
+
+    @property
+    def routes(self) -> int:  # type: ignore[override]  # of this space
+        """The clusters of the space; see `Defense.routes`."""
+        return 0 if self.space.router is None else len(self.space.dictionaries)
+
+    def routed_to(self, route: int) -> "SparseTransformation":
+        """T with one cluster's dictionary for every image; see `Defense.routed_to`.
 
         Raises:
             TensorError: the space has no such cluster.
         """
-        return replace(self, space=self.space.stratum(cluster))
+        require_route(self, route)
+        return replace(self, space=self.space.stratum(route))

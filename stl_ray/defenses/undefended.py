@@ -18,8 +18,6 @@ class Undefended(Defense):
         """See `Defense.identity`."""
         return {"defense": self.name}
 
-    def purify(
-        self, images: Tensor, exclude: Sequence[str] | None = None, seeds: Sequence[int] | None = None
-    ) -> Purified:
+    def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
         """See `Defense.purify`."""
         return Purified.without_solver(images)

@@ -13,7 +13,7 @@ sanity       the checks H1 to H15: whether an evaluation is to be believed
 
 from stl_ray.evaluation.attacks import ATTACK_COLUMNS, attack_summaries
 from stl_ray.evaluation.cascade import CascadeAttack, CascadeSettings, run_cascade
-from stl_ray.evaluation.predictions import NO_VERDICT, PREDICTIONS_SCHEMA
+from stl_ray.evaluation.predictions import PREDICTIONS_SCHEMA
 from stl_ray.evaluation.scores import UNDEFENDED, Comparison, Score, Setting, score
 from stl_ray.evaluation.threats import GREY_BOX, KNOWLEDGE, ThreatTier, threat_of
 from stl_ray.evaluation.tiers import VERDICTS_SCHEMA, cascade_scores, fixed_ids, with_further
@@ -22,7 +22,6 @@ __all__ = [
     "ATTACK_COLUMNS",
     "GREY_BOX",
     "KNOWLEDGE",
-    "NO_VERDICT",
     "PREDICTIONS_SCHEMA",
     "UNDEFENDED",
     "VERDICTS_SCHEMA",

@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from stl_ray.attacks import Attack, AttackResult, Budget
+from stl_ray.defenses import DefendedModel
 from stl_ray.evaluation.budget_usage import budget_usage
 from stl_ray.evaluation.threats import ThreatTier
 from stl_ray.evaluation.tiers import OUT_OF_TIME, survivors
-from stl_ray.models import Victim, in_loop, predict, tile_size
+from stl_ray.models import Victim
 
 CLEAN_STATUS = "clean"
 """Status of the verdict on the clean image."""
@@ -60,7 +60,7 @@ class CascadeSettings:
 
 
 def run_cascade(
-    deployed: Victim,
+    deployed: DefendedModel,
     attacks: Sequence[CascadeAttack],
     settings: CascadeSettings,
     images: Tensor,
@@ -84,7 +84,7 @@ def run_cascade(
         batch: images per call of an attack.
         seen: callback (attack, positions of the attacked images, result).
     """
-    clean = verdicts_on(deployed, images, ids)
+    clean = deployed.decide(images, ids).prediction
     verdicts: list[list[dict[str, Any]]] = [
         [_verdict("clean", ThreatTier.CLEAN, prediction, CLEAN_STATUS)] for prediction in clean.tolist()
     ]
@@ -112,7 +112,7 @@ def run_cascade(
             )
             if seen is not None:
                 seen(item, positions, result)
-            predictions = verdicts_on(deployed, result.images, batch_ids).tolist()
+            predictions = deployed.decide(result.images, batch_ids).prediction.tolist()
             usage = budget_usage(result.images, images[positions], settings.budget).tolist()
             for row, position in enumerate(positions):
                 verdicts[position].append(
@@ -128,16 +128,6 @@ def run_cascade(
                     )
                 )
     return verdicts
-
-
-def verdicts_on(deployed: Victim, images: Tensor, ids: Sequence[str]) -> Tensor:
-    """The deployed pipeline's class of every image, (B,), with the draws of a randomised defense keyed by the id."""
-    size = tile_size(images.shape[-2], images.shape[-1], images.device)
-    parts = [
-        predict(in_loop(deployed, ids[start : start + size]), images[start : start + size])
-        for start in range(0, len(images), size)
-    ]
-    return torch.cat(parts)
 
 
 def _verdict(

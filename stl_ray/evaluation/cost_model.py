@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stl_ray.defenses import Defense, Linearised, Pullback, Purified, SparseTransformation
+from stl_ray.defenses import Defense, Linearised, Pullback, Purified
 from stl_ray.defenses.base import require_gradient
 from stl_ray.space import Gradient
 
@@ -80,58 +80,53 @@ class StubClassifier:
         return logits, torch.einsum("rbn,nchw->rbchw", v, noise.to(images))
 
 
-def stub_defense(defense: Defense, work: Work) -> Defense:
-    """A defense that changes nothing and counts its calls; attacks see the same interface as of the given defense."""
-    if isinstance(defense, SparseTransformation):
-        return _CountedSparse(defense.name, defense.space, defense.config, work)
-    return _Counted(defense, work)
+class StubDefense(Defense):
+    """A defense that changes nothing and counts its calls; attacks see the same interface as of the given defense.
 
+    Args:
+        defense: the given one.
+        work: that is counted into.
+        cold: the kind of a solve from a cold start.
+    """
 
-class _Counted(Defense):
-    def __init__(self, defense: Defense, work: Work) -> None:
-        self.name, self.randomised, self.gradients = defense.name, defense.randomised, defense.gradients
-        self._defense, self._work = defense, work
+    def __init__(self, defense: Defense, work: Work, cold: str = COLD) -> None:
+        self.name, self.gradients, self.routes = defense.name, defense.gradients, defense.routes
+        self.randomised, self.iterative = defense.randomised, defense.iterative
+        self._defense, self._work, self._cold = defense, work, cold
 
     def identity(self) -> dict[str, Any]:
+        """Identity of the given defense."""
         return self._defense.identity()
 
-    def purify(
-        self, images: Tensor, exclude: Sequence[str] | None = None, seeds: Sequence[int] | None = None
-    ) -> Purified:
-        self._work.add(COLD, len(images))
-        return Purified.without_solver(images)
-
-
-@dataclass(frozen=True)
-class _CountedSparse(SparseTransformation):
-    work: Work
-
-    def purify(
-        self, images: Tensor, exclude: Sequence[str] | None = None, seeds: Sequence[int] | None = None
-    ) -> Purified:
-        self.work.add(self._cold, len(images))
+    def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
+        """Count a transformation from a cold start."""
+        self._work.add(self._cold, len(images))
         return Purified.without_solver(images)
 
     def linearised(self, gradient: Gradient) -> Linearised:
+        """Count transformations, from a cold start or warm, and products with an exact Jacobian."""
+        if not self.iterative:
+            return super().linearised(gradient)
         require_gradient(self, gradient)
         started = False
 
-        def linearise(images: Tensor, seeds: Sequence[int] | None) -> tuple[Tensor, Pullback]:
+        def linearise(images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Pullback]:
             nonlocal started
-            self.work.add(WARM if started else self._cold, len(images))
+            self._work.add(WARM if started else self._cold, len(images))
             started = True
             return images, pullback
 
         def pullback(v: Tensor) -> Tensor:
             if gradient == "exact":
-                self.work.add(PULLBACK, len(v))
+                self._work.add(PULLBACK, len(v))
             return v
 
         return linearise
 
-    def routed_to(self, cluster: int) -> "_CountedSparse":
-        return self
+    def certified(self) -> "StubDefense":
+        """The stub that counts certified solves."""
+        return StubDefense(self._defense, self._work, CERTIFIED if self.iterative else COLD)
 
-    @property
-    def _cold(self) -> str:
-        return CERTIFIED if self.config.accuracy == "exact" else COLD
+    def routed_to(self, route: int) -> "StubDefense":
+        """The stub itself, since all routes cost the same."""
+        return self

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
+from stl_ray.defenses import NO_VERDICT
 from stl_ray.errors import InputError
 
 PREDICTIONS_SCHEMA = pa.schema(
@@ -21,9 +22,6 @@ PREDICTIONS_SCHEMA = pa.schema(
     ]
 )
 """One row per image for one (defense, attack set)."""
-
-NO_VERDICT = -1
-"""Prediction of an image without a finite defended image; wrong for every label."""
 
 Cell = tuple[str, str]
 """Names of a defense and of an attack set."""

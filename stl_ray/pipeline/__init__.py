@@ -9,6 +9,7 @@ evaluate/   every defense x attack x classifier -> scores; attacks that know of 
 estimate/   what a job would take
 
 inputs      what a job needs from the jobs before it
+defended    defenses with the classifiers behind them
 preflight   what can be refused before any work
 batches     rows of image shards <-> tensors
 purify      a shard's images through a defense, without Ray

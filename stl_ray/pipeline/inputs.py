@@ -1,10 +1,12 @@
 """What a job needs from the jobs before it, with an error that says which one to run."""
 
+from collections.abc import Callable
+
 import torch
 
 from stl_ray.config import Experiment
 from stl_ray.csc import active_set, choose_method
-from stl_ray.defenses import Defense, make_defense, needs_space
+from stl_ray.defenses import Defense, make_defense, required_by
 from stl_ray.errors import IncompleteRunError
 from stl_ray.models import Classifier, load
 from stl_ray.runtime.session import device_of
@@ -55,20 +57,27 @@ def with_solver(experiment: Experiment) -> Experiment:
 
 
 def make_defenses(experiment: Experiment, device: str = "cpu") -> dict[str, Defense]:
-    """The defenses of an experiment by their names in it, with the fitted space where one of them needs it.
+    """The defenses of an experiment by their names in it, with what they require of it.
 
     Raises:
-        IncompleteRunError: if a defense needs the space and it was not fitted yet.
-        ArtifactError: if the space is unreadable.
+        IncompleteRunError: if a defense requires an artifact that was not made yet.
+        ArtifactError: if an artifact is unreadable.
         ConfigError: if a defense or an option is unknown.
     """
-    space = None
-    if any(needs_space(named.defense) for named in experiment.defenses):
-        folder = Storage.open(experiment.root).below(Layout.space)
-        if not folder.exists("space.json"):
-            raise IncompleteRunError("there is no space yet; run `stl-ray fit` first", item=folder.root)
-        space = QuasiNaturalSpace.load(folder.root).to(device)
-    return {
-        named.name: make_defense(named.defense, named.options, space=space, stl=experiment.stl)
-        for named in experiment.defenses
-    }
+    required = {name for chosen in experiment.defenses for name in required_by(chosen.defense)}
+    resources = {name: load(experiment, device) for name, load in _RESOURCES.items() if name in required}
+    return {chosen.name: make_defense(chosen.defense, chosen.options, resources) for chosen in experiment.defenses}
+
+
+def _space(experiment: Experiment, device: str) -> QuasiNaturalSpace:
+    folder = Storage.open(experiment.root).below(Layout.space)
+    if not folder.exists("space.json"):
+        raise IncompleteRunError("there is no space yet; run `stl-ray fit` first", item=folder.root)
+    return QuasiNaturalSpace.load(folder.root).to(device)
+
+
+_RESOURCES: dict[str, Callable[[Experiment, str], object]] = {
+    "space": _space,
+    "stl": lambda experiment, device: experiment.stl,
+}
+"""What defenses may require, and how it is had of an experiment on a device."""

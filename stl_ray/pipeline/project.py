@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from stl_ray.config import Experiment
-from stl_ray.defenses import Defense
+from stl_ray.defenses import Defense, identity_in_run
 from stl_ray.pipeline.batches import plan_parts
 from stl_ray.pipeline.inputs import dataset_of, make_defenses, with_solver
 from stl_ray.pipeline.purify import purify_table
@@ -44,15 +44,15 @@ def plan(experiment: Experiment) -> ShardJob:
     for name, defense in make_defenses(experiment).items():
         for split in experiment.project.splits:
             dataset = dataset_of(experiment.root, layout.ingested(split))
-            identity = identity_of(defense, dataset, split)
+            identity = identity_of(defense, dataset, split, experiment.seed)
             planned.append(PlannedRun(layout.projected(name, split), plan_parts(dataset), identity))
     identities = {run.folder: run.identity for run in planned}
     return ShardJob("project", planned, partial(ProjectWork, experiment, identities))
 
 
-def identity_of(defense: Defense, dataset: Dataset, split: str) -> dict[str, Any]:
-    """What a purified split is made of."""
-    return {"defense": defense.identity(), "input": dataset.digest, "exclude_self": split == TRAIN}
+def identity_of(defense: Defense, dataset: Dataset, split: str, seed: int) -> dict[str, Any]:
+    """What a purified split is made of; the run seed belongs to it where the defense draws."""
+    return {"defense": identity_in_run(defense, seed), "input": dataset.digest, "exclude_self": split == TRAIN}
 
 
 @dataclass
@@ -78,7 +78,7 @@ class ProjectWork(TableWork):
             layout.projected(name, split): (name, split) for name in self._defenses for split in self._datasets
         }
         for run, (name, split) in self._inputs.items():
-            found = identity_of(self._defenses[name], self._datasets[split], split)
+            found = identity_of(self._defenses[name], self._datasets[split], split, self.experiment.seed)
             require_same(found, self.identities[run], run)
 
     def table(self, run: str, shard: PlannedShard) -> pa.Table:
@@ -88,4 +88,6 @@ class ProjectWork(TableWork):
     def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
         """Images of one split through one defense."""
         name, split = self._inputs[run]
-        return purify_table(self._defenses[name], table, exclude_self=split == TRAIN, device=self._device)
+        return purify_table(
+            self._defenses[name], table, seed=self.experiment.seed, exclude_self=split == TRAIN, device=self._device
+        )

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import torch
 
-from stl_ray.defenses import Defense, Purified
+from stl_ray.defenses import Defense, Purified, deployed_seeds, identity_in_run
 from stl_ray.errors import QuarantineReason
 from stl_ray.images import class_names_of, image_schema, quantize, to_uint8
 from stl_ray.metrics import psnr
@@ -13,12 +13,13 @@ from stl_ray.runtime.shard_task import ShardOutput
 from stl_ray.store import QuarantinedRow
 
 
-def purify_table(defense: Defense, table: pa.Table, *, exclude_self: bool, device: str) -> ShardOutput:
+def purify_table(defense: Defense, table: pa.Table, *, seed: int, exclude_self: bool, device: str) -> ShardOutput:
     """A shard of images after a defense, rounded to 8 bits, in the same order; its schema names the defense.
 
     Args:
         defense: the defense.
         table: rows of image records.
+        seed: the run seed.
         exclude_self: whether each image stays out of its own nearest-neighbour vote (training images do).
         device: where the defense is.
     """
@@ -30,8 +31,10 @@ def purify_table(defense: Defense, table: pa.Table, *, exclude_self: bool, devic
     for positions, images in by_size(pixels_of(table), device):
         names = [ids[position] for position in positions]
         with TURNS.turn():
-            purified = defense.purify(images, exclude=names if exclude_self else None)
-        kept = [index for index, status in enumerate(purified.status) if status != "diverged"]
+            purified = defense.purify(
+                images, seeds=deployed_seeds(seed, names), exclude=names if exclude_self else None
+            )
+        kept = (~purified.diverged).nonzero()[:, 0].tolist()
         for index in sorted(set(range(len(positions))) - set(kept)):
             original = originals[positions[index]]["bytes"]
             message = "the solve did not stay finite"
@@ -44,7 +47,7 @@ def purify_table(defense: Defense, table: pa.Table, *, exclude_self: bool, devic
         figures = _figures(purified, kept, psnr(images_out, _only(images, kept)))
         for place, image, own in zip(places, encoded, figures, strict=True):
             rows[place] = (ids[place], image, labels[place], *own)
-    schema = image_schema("purified", class_names_of(table.schema), {"defense": defense.identity()})
+    schema = image_schema("purified", class_names_of(table.schema), {"defense": identity_in_run(defense, seed)})
     columns = zip(*(rows[position] for position in sorted(rows)), strict=True) if rows else [()] * len(schema)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     return ShardOutput(pa.Table.from_arrays(arrays, schema=schema), quarantine)

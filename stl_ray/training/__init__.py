@@ -5,7 +5,6 @@ classifier/   a generator that trains a classifier and yields after every epoch;
 space/        the autoencoder, the clusters, the dictionaries' images, and all of it: `fit_space` on one machine
 """
 
-from stl_ray.training.classifier.input_transform import front_of
 from stl_ray.training.classifier.loop import train_classifier, trained_weights
 from stl_ray.training.classifier.metrics import Callbacks, EpochMetrics, EpochProgress
 from stl_ray.training.data.cache import CachedImages, cached_images
@@ -39,7 +38,6 @@ __all__ = [
     "class_counts",
     "cluster_latents",
     "fit_space",
-    "front_of",
     "quality_of",
     "require_sizes",
     "sample_dictionaries",

@@ -7,13 +7,14 @@ import torch
 
 from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary
-from stl_ray.defenses import DEFENSES, Defended, Defense, deployed, make_defense, needs_space
-from stl_ray.errors import ConfigError, GradientError
+from stl_ray.defenses import DEFENSES, Defended, Defense, deployed, deployed_seeds, make_defense, required_by
+from stl_ray.errors import ConfigError, GradientError, TensorError
 from stl_ray.images import quantize
-from stl_ray.models import build_classifier, seeded
+from stl_ray.models import build_classifier, predict, seeded
 from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_clusters, hash_ids, thumbnails
 
 IDS = [f"train/{index}" for index in range(24)]
+SEEDS = [1000 + 7 * index for index in range(24)]
 
 
 @pytest.fixture(scope="session")
@@ -37,13 +38,25 @@ def space(natural_images) -> QuasiNaturalSpace:
     return QuasiNaturalSpace(dictionary(9), tuple(dictionary(seed) for seed in range(3)), 0.1, router, resolution=32)
 
 
+@pytest.fixture(scope="session")
+def resources(space) -> dict[str, object]:
+    """One of everything that a defense may require: with a new kind of resource, a line here."""
+    return {"space": space, "stl": StlConfig()}
+
+
 @pytest.fixture(params=DEFENSES)
-def defense(request, space) -> Defense:
-    return make_defense(request.param, {}, space=space, stl=StlConfig())
+def defense(request, resources) -> Defense:
+    return make_defense(request.param, {}, resources)
+
+
+def purify(defense: Defense, images: torch.Tensor, rows: list[int] | None = None, **arguments):
+    """Those rows of the images, each with its own seed."""
+    rows = list(range(len(images))) if rows is None else rows
+    return defense.purify(images[rows], seeds=[SEEDS[row] for row in rows], **arguments)
 
 
 def test_identity_shapes_types_and_range(defense, images):
-    purified = defense.purify(images)
+    purified = purify(defense, images)
     assert purified.images.shape == images.shape
     assert purified.images.dtype == torch.float32
     assert 0 <= float(purified.images.min()) <= float(purified.images.max()) <= 1
@@ -53,17 +66,18 @@ def test_identity_shapes_types_and_range(defense, images):
     for entries in (purified.cluster, purified.iterations, purified.sparsity, purified.status):
         assert len(entries) == len(images)
     assert set(purified.status) <= {"applied", "converged", "max_iterations"}
-    without_solver = set(purified.status) == {"applied"}
-    assert bool(((purified.cluster == -1) == (defense.name != "stl_cluster")).all())
-    assert bool(((purified.iterations == 0) == without_solver).all())
-    assert bool((purified.sparsity.isnan() == without_solver).all())
+    assert (set(purified.status) == {"applied"}) == (not defense.iterative)
+    assert bool(((purified.cluster == -1) == (defense.routes == 0)).all())
+    assert int(purified.cluster.max()) < max(defense.routes, 1)
+    assert bool(((purified.iterations == 0) == (not defense.iterative)).all())
+    assert bool((purified.sparsity.isnan() == (not defense.iterative)).all())
 
 
 def test_invariant_repeated_alone_in_a_batch_and_shuffled(defense, images):
-    whole = defense.purify(images)
-    assert defense.name != "stl_cluster" or len(set(whole.cluster.tolist())) > 1
+    whole = purify(defense, images)
+    assert defense.routes == 0 or len(set(whole.cluster.tolist())) > 1
     for rows in (list(range(8)), [5], [2, 3, 4], [7, 3, 1, 0, 2, 6, 5, 4]):
-        part = defense.purify(images[rows])
+        part = purify(defense, images, rows)
         assert torch.equal(part.images, whole.images[rows])
         assert part.cluster.tolist() == whole.cluster[rows].tolist()
         assert part.iterations.tolist() == whole.iterations[rows].tolist()
@@ -73,16 +87,24 @@ def test_invariant_repeated_alone_in_a_batch_and_shuffled(defense, images):
 
 def test_invariant_inputs_and_random_state_are_left_as_they_were(defense, images):
     before, state = images.clone(), torch.random.get_rng_state()
-    defense.purify(images)
+    purify(defense, images)
     assert torch.equal(images, before)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_roundtrip_identity_is_json_and_the_same_for_the_same_defense(defense, space):
+def test_invariant_seeds_matter_where_the_defense_draws_and_nowhere_else(defense, images):
+    once, again = purify(defense, images).images, purify(defense, images).images
+    other = defense.purify(images, seeds=[seed + 1 for seed in SEEDS[: len(images)]]).images
+    assert torch.equal(once, again)
+    moved = (once != other).flatten(1).any(1)
+    assert bool((moved == defense.randomised).all())
+
+
+def test_roundtrip_identity_is_json_and_the_same_for_the_same_defense(defense, resources):
     identity = defense.identity()
     assert json.loads(json.dumps(identity)) == identity
     assert identity["defense"] == defense.name
-    assert make_defense(defense.name, {}, space=space, stl=StlConfig()).identity() == identity
+    assert make_defense(defense.name, {}, resources).identity() == identity
 
 
 @pytest.mark.parametrize("kind", ["black", "white", "flat", "grey", "one pixel"])
@@ -97,9 +119,9 @@ def test_certificate_plain_images_stay_finite(defense, images, kind):
         "grey": quantize(images[:1].mean(1, keepdim=True).expand(1, 3, 32, 32)),
         "one pixel": spot,
     }[kind]
-    purified = defense.purify(image)
+    purified = purify(defense, image)
     assert bool(purified.images.isfinite().all())
-    if kind in ("black", "white", "flat"):  # no defense invents structure
+    if kind in ("black", "white", "flat") and not defense.randomised:  # no defense invents structure
         torch.testing.assert_close(purified.images, image, rtol=0, atol=2 / 255)
 
 
@@ -107,12 +129,12 @@ def test_certificate_plain_images_stay_finite(defense, images, kind):
 @pytest.mark.filterwarnings("ignore:the space was learned at")
 def test_identity_any_size(defense, images, size):
     batch = quantize(torch.nn.functional.interpolate(images[:2], size, mode="bilinear", antialias=True))
-    assert defense.purify(batch).images.shape == batch.shape
+    assert purify(defense, batch).images.shape == batch.shape
 
 
 def test_identity_deployed_is_rounded_before_and_after(defense, images):
-    seen = deployed(defense, images + 0.4 / 255)
-    assert torch.equal(seen, quantize(defense.purify(quantize(images + 0.4 / 255)).images))
+    seen = deployed(defense, images + 0.4 / 255, SEEDS[: len(images)])
+    assert torch.equal(seen, quantize(purify(defense, quantize(images + 0.4 / 255)).images))
     assert torch.equal(seen, quantize(seen))
 
 
@@ -132,37 +154,68 @@ def test_invariant_gradients_of_a_defended_classifier(defense, images, gradient)
     assert product.shape == images.shape
     assert bool(product.isfinite().all())
     assert float(product.flatten(1).norm(dim=1).min()) > 0
-    torch.testing.assert_close(logits, classifier.logits(deployed(defense, images)))
+    if not defense.randomised:  # the draws of an attack are not those of a verdict
+        torch.testing.assert_close(logits, classifier.logits(deployed(defense, images, SEEDS[: len(images)])))
     for rows in ([5], [7, 3, 1]):
         torch.testing.assert_close(
             victim.logits_and_vjp(images[rows], torch.ones_like)[1], product[rows], atol=1e-4, rtol=1e-3
         )
 
 
-def test_invariant_exclude_changes_nothing_but_the_vote(defense, space, natural_images):
-    images = quantize(natural_images)
-    purified = defense.purify(images, exclude=IDS)
-    if defense.name == "stl_cluster":
-        assert purified.cluster.tolist() == space.route(images, exclude=IDS).tolist() != space.route(images).tolist()
+@pytest.mark.parametrize("gradient", ["exact", "bpda"])
+def test_agrees_the_differentiable_transformation_with_the_linearised_one(defense, images, gradient):
+    if gradient not in defense.gradients:
+        with pytest.raises(GradientError, match=defense.name):
+            defense.differentiable(gradient)
+        return
+    seeds, v = SEEDS[: len(images)], torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    leaf = images.clone().requires_grad_()
+    output = defense.differentiable(gradient)(leaf, seeds)
+    (product,) = torch.autograd.grad(output, leaf, v)
+    expected, pullback = defense.linearised(gradient)(images, seeds)
+    assert torch.equal(output, expected) and torch.equal(output, purify(defense, images).images)
+    assert torch.equal(product, pullback(v))
+
+
+def test_invariant_verdicts_are_of_the_deployed_pipeline_and_of_the_image_alone(defense, images):
+    classifier = build_classifier("small_cnn", ["a", "b", "c"], seed=0).eval()
+    model = Defended(classifier, defense, "none", seed=4)
+    whole = model.decide(images, IDS[:8])
+    seen = deployed(defense, images, deployed_seeds(4, IDS[:8]))
+    assert whole.prediction.tolist() == predict(classifier, seen).tolist()
+    for rows in ([5], [7, 3, 1, 0]):
+        part = model.decide(images[rows], [IDS[row] for row in rows])
+        assert part.prediction.tolist() == whole.prediction[rows].tolist()
+        assert part.status == [whole.status[row] for row in rows]
+
+
+def test_identity_certified_and_every_route_are_defenses_of_the_same_kind(defense, images):
+    if defense.iterative:
+        assert set(purify(defense.certified(), images, [0, 1]).status) == {"converged"}
     else:
-        assert torch.equal(purified.images, defense.purify(images).images)
+        assert defense.certified() is defense
+    for route in range(defense.routes):
+        forced = defense.routed_to(route)
+        chosen = [row for row, own in enumerate(purify(defense, images).cluster.tolist()) if own == route]
+        if chosen:
+            expected = purify(defense, images, chosen).images
+            assert torch.equal(purify(forced, images, chosen).images, expected)
+    with pytest.raises(TensorError):
+        defense.routed_to(defense.routes)
 
 
-def test_identity_rows_of_stl_differ_in_the_space(space, natural_images):
+def test_invariant_exclude_changes_nothing_but_the_route(defense, natural_images):
     images = quantize(natural_images)
-    for name, own in (("stl", space.universal()), ("stl_cluster", space)):
-        purified = make_defense(name, {}, space=space, stl=StlConfig()).purify(images)
-        assert torch.equal(purified.images, own.project(images).images)
-        clusters = own.route(images).tolist() if name == "stl_cluster" else [-1] * len(images)
-        assert purified.cluster.tolist() == clusters
-    assert len(set(purified.cluster.tolist())) == 3
+    excluded, plain = purify(defense, images, exclude=IDS), purify(defense, images)
+    same = excluded.cluster == plain.cluster
+    assert torch.equal(excluded.images[same], plain.images[same])
+    assert bool(same.all()) == (defense.routes == 0)
 
 
 @pytest.mark.parametrize("name", DEFENSES)
-def test_refuses_to_do_without_the_space_that_it_needs(name):
-    if needs_space(name):
-        with pytest.raises(ConfigError, match="space") as caught:
-            make_defense(name, {}, space=None, stl=StlConfig())
+def test_refuses_to_do_without_what_it_requires(name, resources):
+    for missing in required_by(name):
+        with pytest.raises(ConfigError, match=f"without {missing}") as caught:
+            make_defense(name, {}, {key: value for key, value in resources.items() if key != missing})
         assert caught.value.item == name
-    else:
-        assert make_defense(name, {}, space=None, stl=StlConfig()).name == name
+    assert make_defense(name, {}, {key: resources[key] for key in required_by(name)}).name == name

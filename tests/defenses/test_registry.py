@@ -1,13 +1,13 @@
 import pytest
 
-from stl_ray.config import StlConfig
-from stl_ray.defenses import check_defense, make_defense, needs_space
+from stl_ray.defenses import check_defense, make_defense, required_by
 from stl_ray.errors import ConfigError
 
 
-def test_identity_which_defenses_need_a_space():
-    needing = {name: needs_space(name) for name in ("none", "jpeg", "stl", "stl_cluster")}
-    assert needing == {"none": False, "jpeg": False, "stl": True, "stl_cluster": True}
+def test_identity_what_defenses_require():
+    required = {name: set(required_by(name)) for name in ("none", "jpeg", "stl", "stl_cluster")}
+    stl = {"space", "stl"}
+    assert required == {"none": set(), "jpeg": set(), "stl": stl, "stl_cluster": stl}
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,12 @@ def test_identity_which_defenses_need_a_space():
     ],
 )
 def test_refuses_unknown_names_and_wrong_options(name, options, item, expected):
-    for refuse in (check_defense, lambda name, options: make_defense(name, options, space=None, stl=StlConfig())):
+    for refuse in (check_defense, lambda name, options: make_defense(name, options, {})):
         with pytest.raises(ConfigError) as caught:
             refuse(name, options)
         assert (caught.value.item, caught.value.expected) == (item, expected)
 
 
-def test_refuses_an_unknown_name_when_asked_for_its_space():
+def test_refuses_an_unknown_name_when_asked_what_it_requires():
     with pytest.raises(ConfigError, match="jpeg"):
-        needs_space("jpg")
+        required_by("jpg")

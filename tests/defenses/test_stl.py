@@ -5,7 +5,10 @@ from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import make_defense
 from stl_ray.images import quantize
-from stl_ray.space import QuasiNaturalSpace
+from stl_ray.models import seeded
+from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_clusters, hash_ids, thumbnails
+
+IDS = [f"train/{index}" for index in range(24)]
 
 
 @pytest.fixture(scope="module")
@@ -17,12 +20,32 @@ def space() -> QuasiNaturalSpace:
     )
 
 
+@pytest.fixture(scope="module")
+def clustered(natural_images) -> QuasiNaturalSpace:
+    """Three strata of random dictionaries behind an untrained autoencoder."""
+
+    def dictionary(seed: int) -> Dictionary:
+        filters = torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
+        filters = filters - filters.mean((2, 3), keepdim=True)
+        return Dictionary(filters / filters.flatten(1).norm(dim=1)[:, None, None, None], lmbda=0.1)
+
+    autoencoder = seeded(Autoencoder, 0).eval()
+    latents = encode(autoencoder, thumbnails(natural_images, 32))
+    router = Router(
+        autoencoder,
+        fit_clusters(latents, clusters=3, pca_components=8, restarts=2, seed=0),
+        hash_ids(IDS),
+        neighbours=1,
+    )
+    return QuasiNaturalSpace(dictionary(9), tuple(dictionary(seed) for seed in range(3)), 0.1, router, resolution=32)
+
+
 @pytest.mark.parametrize("accuracy", ["default", "exact"])
 @pytest.mark.parametrize("normalization", ["clip", "reference"])
 def test_agrees_with_the_space_under_every_configuration(space, natural_images, accuracy, normalization):
     images = quantize(natural_images[:2, :, :16, :16])
     config = StlConfig(accuracy=accuracy, normalization=normalization)
-    purified = make_defense("stl", {}, space=space, stl=config).purify(images)
+    purified = make_defense("stl", {}, {"space": space, "stl": config}).purify(images, seeds=range(2))
     expected = space.project(images, accuracy=accuracy, normalization=normalization)
     assert torch.equal(purified.images, expected.images)
     assert torch.equal(purified.sparsity, expected.sparsity)
@@ -33,7 +56,7 @@ def test_agrees_with_the_space_under_every_configuration(space, natural_images, 
 def test_identity_counts_space_accuracy_and_normalization(space):
     other = QuasiNaturalSpace.from_dictionary(space.universal_dictionary, lmbda=0.3)
     identities = [
-        make_defense("stl", {}, space=each, stl=config).identity()
+        make_defense("stl", {}, {"space": each, "stl": config}).identity()
         for each, config in (
             (space, StlConfig()),
             (other, StlConfig()),
@@ -42,3 +65,16 @@ def test_identity_counts_space_accuracy_and_normalization(space):
         )
     ]
     assert all(first != second for index, first in enumerate(identities) for second in identities[:index])
+
+
+def test_identity_the_rows_differ_in_the_space_and_the_cluster_goes_by_the_vote(clustered, natural_images):
+    images, seeds = quantize(natural_images), range(24)
+    for name, own in (("stl", clustered.universal()), ("stl_cluster", clustered)):
+        defense = make_defense(name, {}, {"space": clustered, "stl": StlConfig()})
+        purified = defense.purify(images, seeds=seeds)
+        assert torch.equal(purified.images, own.project(images).images)
+        assert defense.routes == (3 if name == "stl_cluster" else 0)
+        assert purified.cluster.tolist() == (own.route(images).tolist() if name == "stl_cluster" else [-1] * 24)
+    assert len(set(purified.cluster.tolist())) == 3
+    excluded = defense.purify(images, seeds=seeds, exclude=IDS).cluster.tolist()
+    assert excluded == clustered.route(images, exclude=IDS).tolist() != clustered.route(images).tolist()

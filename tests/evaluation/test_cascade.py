@@ -25,7 +25,7 @@ def victims() -> dict[str, Defended]:
     space = QuasiNaturalSpace.from_dictionary(
         Dictionary(filters / filters.flatten(1).norm(dim=1)[:, None, None, None], lmbda=0.1)
     )
-    defense = make_defense("stl", {}, space=space, stl=StlConfig())
+    defense = make_defense("stl", {}, {"space": space, "stl": StlConfig()})
     classifier = build_classifier("small_cnn", ["a", "b", "c"], seed=0).eval()
     return {gradient: Defended(classifier, defense, gradient) for gradient in ("exact", "bpda")}
 

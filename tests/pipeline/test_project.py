@@ -16,7 +16,7 @@ from stl_ray.pipeline.purify import purify_table
 from stl_ray.space import QuasiNaturalSpace
 from stl_ray.store.shards import table_from_bytes, table_to_bytes
 
-JPEG = make_defense("jpeg", {}, space=None, stl=StlConfig())
+JPEG = make_defense("jpeg", {}, {})
 
 
 def _table(images) -> pa.Table:
@@ -34,7 +34,7 @@ def _noise(count, sides=(24,)):
 
 def test_invariant_mixed_sizes_and_unknown_labels_keep_their_order():
     images = _noise(7, sides=(24, 33, 16))
-    output = purify_table(JPEG, _table(images), exclude_self=False, device="cpu")
+    output = purify_table(JPEG, _table(images), seed=0, exclude_self=False, device="cpu")
     rows = output.table.to_pylist()
     assert [row["id"] for row in rows] == [str(number) for number in range(7)]
     assert [row["label"] for row in rows] == [number % 3 - 1 for number in range(7)]
@@ -45,9 +45,9 @@ def test_invariant_mixed_sizes_and_unknown_labels_keep_their_order():
 
 def test_invariant_an_image_is_the_same_in_every_shard():
     table = _table(_noise(BATCH + 5))
-    together = purify_table(JPEG, table, exclude_self=False, device="cpu").table.to_pylist()
+    together = purify_table(JPEG, table, seed=0, exclude_self=False, device="cpu").table.to_pylist()
     alone = [
-        purify_table(JPEG, table.slice(number, 1), exclude_self=False, device="cpu").table.to_pylist()[0]
+        purify_table(JPEG, table.slice(number, 1), seed=0, exclude_self=False, device="cpu").table.to_pylist()[0]
         for number in (0, BATCH - 1, BATCH, BATCH + 4)
     ]
     for row, number in zip(alone, (0, BATCH - 1, BATCH, BATCH + 4), strict=True):
@@ -60,7 +60,7 @@ def _made_by(output) -> dict:
 
 
 def test_roundtrip_an_empty_shard():
-    output = purify_table(JPEG, _table([]), exclude_self=False, device="cpu")
+    output = purify_table(JPEG, _table([]), seed=0, exclude_self=False, device="cpu")
     assert output.table.num_rows == 0
     assert "cluster" in output.table.column_names
     assert _made_by(output) == {"defense": JPEG.identity()}
@@ -69,8 +69,8 @@ def test_roundtrip_an_empty_shard():
 def test_identity_a_shard_names_the_space_that_it_was_made_with():
     filters = torch.nn.functional.normalize(torch.randn(4, 75, generator=torch.Generator().manual_seed(0)), dim=1)
     space = QuasiNaturalSpace.from_dictionary(Dictionary(filters.reshape(4, 3, 5, 5), 0.2))
-    stl = make_defense("stl_cluster", {}, space=space, stl=StlConfig(method="admm"))
-    output = purify_table(stl, _table(_noise(2)), exclude_self=False, device="cpu")
+    stl = make_defense("stl_cluster", {}, {"space": space, "stl": StlConfig(method="admm")})
+    output = purify_table(stl, _table(_noise(2)), seed=0, exclude_self=False, device="cpu")
     assert _made_by(output)["defense"]["space"] == space.digest
     assert _made_by(output) == {"defense": stl.identity()}
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.attacks import AttackResult, Budget, make_attack
-from stl_ray.defenses import Defended, SparseTransformation
-from stl_ray.evaluation.cascade import verdicts_on
+from stl_ray.defenses import Defended
 from stl_ray.evaluation.sanity.table import Measure, Probe, ProbeAnswers
 from stl_ray.models import Victim, in_loop, predict
 from stl_ray.seeding import seed_of
@@ -94,7 +93,7 @@ def attack_all(
         result = make_attack(attack, options)(
             victim, images, labels, budget=budget, ids=ids, seed=subject.seed + seed, store=subject.store
         )
-        predictions = verdicts_on(deployed, result.images, ids)
+        predictions = deployed.decide(result.images, ids).prediction
         answers.answers[probe] = predictions.tolist()
         return Crafted(result, predictions)
 
@@ -145,12 +144,12 @@ def _other_clusters(
     subject: Subject, images: Tensor, labels: Tensor, ids: Sequence[str], white: Crafted, answers: ProbeAnswers
 ) -> None:
     """The iterated attack with gradients through clusters that are not the predicted cluster."""
-    defense = subject.deployed.defense
-    if not isinstance(defense, SparseTransformation) or defense.space.router is None:
+    deployed = subject.deployed
+    clusters = deployed.defense.routes
+    if not clusters:
         return
-    predicted = defense.purify(images).cluster.long()
-    clusters = len(defense.space.dictionaries)
-    flipped = defense.purify(white.result.images).cluster.long() != predicted
+    predicted = deployed.purify(images, ids).cluster.long()
+    flipped = deployed.purify(white.result.images, ids).cluster.long() != predicted
     answers.measures[Measure.CLUSTER_FLIPPED] = flipped.double().tolist()
     predictions = answers.answers[Probe.CLEAN].copy()
     # Quick: the next cluster of each image. Full: all other clusters; one success counts.
@@ -162,7 +161,7 @@ def _other_clusters(
                 continue
             names = [ids[row] for row in rows]
             result = make_attack("pgd", {"random_start": False, "steps": subject.steps})(
-                replace(subject.deployed, through=defense.routed_to(cluster)),
+                replace(deployed, through=deployed.defense.routed_to(cluster)),
                 images[rows],
                 labels[rows],
                 budget=subject.budget,
@@ -170,7 +169,7 @@ def _other_clusters(
                 seed=subject.seed,
                 store=subject.store,
             )
-            for row, prediction in zip(rows, verdicts_on(subject.deployed, result.images, names).tolist(), strict=True):
+            for row, prediction in zip(rows, deployed.decide(result.images, names).prediction.tolist(), strict=True):
                 predictions[row] = prediction
     answers.answers[Probe.OTHER_CLUSTER] = predictions
 

@@ -8,14 +8,12 @@ import torch
 from torch import Tensor
 
 from stl_ray.attacks import AttackStatus, Budget
-from stl_ray.defenses import Defended, SparseTransformation
+from stl_ray.defenses import NO_VERDICT, Defended
 from stl_ray.evaluation.budget_usage import budget_usage
-from stl_ray.evaluation.cascade import verdicts_on
 from stl_ray.evaluation.sanity.attacks import Crafted, Subject, attack_all
 from stl_ray.evaluation.sanity.checks import OVER_ALLOWED, UNDER_ALLOWED
 from stl_ray.evaluation.sanity.table import Measure, Probe, ProbeAnswers
 from stl_ray.metrics import l2_norm
-from stl_ray.models import in_loop
 from stl_ray.seeding import seed_of
 
 FINITE_DIFFERENCES = 8
@@ -72,13 +70,15 @@ def probe(
 def _query_clean(subject: Subject, images: Tensor, ids: Sequence[str], answers: ProbeAnswers) -> None:
     """Clean images: repeated passes, a batch of one, and the logits."""
     deployed = subject.deployed
-    answers.answers[Probe.CLEAN] = verdicts_on(deployed, images, ids).tolist()
+    clean = deployed.decide(images, ids).prediction
+    answers.answers[Probe.CLEAN] = clean.tolist()
     for number in range(5):
         again = replace(deployed, seed=seed_of(deployed.seed, "pass", str(number)))
-        answers.answers[f"{Probe.PASS}{number}"] = verdicts_on(again, images, ids).tolist()
-    together = in_loop(deployed, ids).logits(images)
-    alone = torch.cat([in_loop(deployed, [name]).logits(image[None]) for image, name in zip(images, ids, strict=True)])
-    answers.answers[Probe.ALONE] = alone.argmax(1).tolist()
+        answers.answers[f"{Probe.PASS}{number}"] = again.decide(images, ids).prediction.tolist()
+    together = deployed.verdict_logits(images, ids)
+    alone = torch.cat([deployed.verdict_logits(image[None], [name]) for image, name in zip(images, ids, strict=True)])
+    # What the defense has nothing to show of has logits, of black, and no verdict.
+    answers.answers[Probe.ALONE] = torch.where(clean == NO_VERDICT, NO_VERDICT, alone.argmax(1)).tolist()
     spread = (together.amax(1) - together.amin(1)).clamp(min=1e-12)
     answers.measures |= {
         Measure.LOWEST_LOGIT: together.amin(1).tolist(),
@@ -149,11 +149,8 @@ def _differentiate(
 
 
 def _certified(victim: Defended) -> Defended:
-    """The float pipeline with certified solves, whose finite differences are defined."""
-    defense = victim.defense
-    if isinstance(defense, SparseTransformation):
-        defense = replace(defense, config=defense.config.model_copy(update={"accuracy": "exact"}))
-    return replace(victim, defense=defense, rounded=False)
+    """The float pipeline with certified solves, for finite differences."""
+    return replace(victim, defense=victim.defense.certified(), rounded=False)
 
 
 def _rises(subject: Subject, images: Tensor, labels: Tensor, gradient: Tensor) -> Tensor:

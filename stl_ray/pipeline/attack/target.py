@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from stl_ray.config import AttackedConfig, Experiment
-from stl_ray.defenses import Defended
 from stl_ray.errors import ConfigError
 from stl_ray.models import Classifier, Victim, build_classifier, load_weights
-from stl_ray.pipeline.inputs import classifier_of, make_defenses
+from stl_ray.pipeline.defended import DefendedClassifier, load_defense
+from stl_ray.pipeline.inputs import classifier_of
 from stl_ray.store.layout import VANILLA
 
 
@@ -41,14 +41,16 @@ def attacked_of(experiment: Experiment, config: AttackedConfig, names: Sequence[
     classifier, identity = _classifier_of(experiment, config, names, device)
     if config.defense is None:
         return Attacked(classifier, identity, tuple(classifier.class_names))
-    chosen = [item for item in experiment.defenses if item.name == config.defense]
-    if not chosen:
-        known = ", ".join(item.name for item in experiment.defenses) or "none"
-        raise ConfigError("no such defense in this experiment", item=config.defense, expected=known)
-    defense = make_defenses(experiment.model_copy(update={"defenses": tuple(chosen)}), device)[config.defense]
-    samples = config.samples if defense.randomised else 1
-    made_of = {"gradient": config.gradient, "samples": samples, "defense": defense.identity(), "classifier": identity}
-    victim = Defended(classifier, defense, config.gradient, samples=samples, seed=experiment.seed)
+    defense = load_defense(experiment, config.defense, device)
+    victim = DefendedClassifier.of(defense, classifier, identity, experiment.seed).victim(
+        config.gradient, config.samples
+    )
+    made_of = {
+        "gradient": config.gradient,
+        "samples": victim.samples,
+        "defense": defense.identity(),
+        "classifier": identity,
+    }
     return Attacked(victim, made_of, tuple(classifier.class_names))
 
 

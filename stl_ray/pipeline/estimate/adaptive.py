@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from stl_ray.config import Experiment
-from stl_ray.defenses import SparseTransformation
 from stl_ray.evaluation import UNDEFENDED, VERDICTS_SCHEMA
 from stl_ray.evaluation.cost_model import (
     BACKWARD,
@@ -27,19 +26,19 @@ from stl_ray.evaluation.cost_model import (
     PULLBACK,
     WARM,
     StubClassifier,
+    StubDefense,
     Work,
-    stub_defense,
 )
 from stl_ray.evaluation.sanity import PROBES_SCHEMA, probe
 from stl_ray.images import quantize
 from stl_ray.pipeline.batches import by_size, class_names, pixels_of
+from stl_ray.pipeline.defended import DefendedClassifier
 from stl_ray.pipeline.estimate.sampling import sample_all
 from stl_ray.pipeline.estimate.shards import Progress, progress_of
 from stl_ray.pipeline.estimate.steps import StepEstimate
 from stl_ray.pipeline.evaluate.adaptive.checks import probe_shards, subject_of
 from stl_ray.pipeline.evaluate.adaptive.context import Context
 from stl_ray.pipeline.evaluate.adaptive.verdicts import TiersWork, verdict_shards, verdicts_of
-from stl_ray.pipeline.evaluate.models import DefendedClassifier
 from stl_ray.pipeline.inputs import with_solver
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.session import device_of
@@ -158,7 +157,7 @@ def counted(context: Context, name: str, part: str, side: int) -> tuple[dict[str
 
 
 def _counted(defended: DefendedClassifier, classes: int, work: Work) -> DefendedClassifier:
-    return DefendedClassifier(stub_defense(defended.defense, work), StubClassifier(classes, work), defended.identity)
+    return replace(defended, defense=StubDefense(defended.defense, work), classifier=StubClassifier(classes, work))
 
 
 def _costs(
@@ -177,7 +176,8 @@ def _costs(
 
 def _seconds(defended: DefendedClassifier, images: Tensor, kinds: Collection[str]) -> dict[str, float]:
     """What a call of each kind takes on a batch of images."""
-    defense, seeds = defended.defense, list(range(len(images))) if defended.defense.randomised else None
+    defense, seeds = defended.defense, range(len(images))
+    certified = defense.certified()
     linearise = defense.linearised(defended.strongest)
     _, pullback = linearise(images, seeds)
     moved = quantize(images + 0.01 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images))
@@ -187,10 +187,8 @@ def _seconds(defended: DefendedClassifier, images: Tensor, kinds: Collection[str
         COLD: lambda: defense.purify(images, seeds=seeds),
         WARM: lambda: linearise(moved, seeds),
         PULLBACK: lambda: pullback(images),
+        CERTIFIED: lambda: certified.purify(images, seeds=seeds),
     }
-    if isinstance(defense, SparseTransformation):
-        exact = replace(defense, config=defense.config.model_copy(update={"accuracy": "exact"}))
-        calls[CERTIFIED] = lambda: exact.purify(images)
     seconds = {kind: _timed(call, images) for kind, call in calls.items() if kind in kinds}
     if BACKWARD in seconds:
         # Every product begins with a forward pass, which is counted too.

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from stl_ray.config import Experiment
-from stl_ray.defenses import Defense, deployed
+from stl_ray.defenses import Defended
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.images import decode, encode_png, to_tensor, to_uint8
 from stl_ray.pipeline.batches import STORED_PIXELS, rows_at
@@ -34,7 +34,7 @@ def write_gallery(
     clean: Dataset,
     attacked: Mapping[str, Dataset],
     defense_name: str,
-    defense: Defense,
+    model: Defended,
     predictions: Mapping[tuple[str, str], pa.Table],
 ) -> None:
     """Write the gallery of one defense: every attack set on the same few images.
@@ -44,7 +44,7 @@ def write_gallery(
         clean: the clean test images.
         attacked: the adversarial sets by name.
         defense_name: the defense's name in `predictions`.
-        defense: what purifies.
+        model: the defense, with the classifier behind it.
         predictions: the tables of (none, set) and (defense, set).
     """
     count = min(experiment.evaluate.gallery, clean.rows)
@@ -56,7 +56,7 @@ def write_gallery(
         after = _column(predictions[defense_name, name], "retrained")
         for row, original in zip(rows_at(dataset, places), originals, strict=True):
             image = to_tensor([decode(row["image"]["bytes"], max_pixels=STORED_PIXELS)])
-            purified = to_uint8(deployed(defense, image))[0]
+            purified = to_uint8(model.seen(model.purify(image, [row["id"]])))[0]
             rows.append(
                 {
                     "id": row["id"],

@@ -5,7 +5,7 @@ otherwise is counted beside them. Each defense's retrained classifier sees its o
 the vanilla one. After that every defense meets attacks that know of it (`tiers`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,32 +15,28 @@ import torch
 from torch import Tensor
 
 from stl_ray.config import Experiment
-from stl_ray.defenses import Defense, Purified, make_defense
+from stl_ray.defenses import Defended
 from stl_ray.errors import AuditError
 from stl_ray.evaluation import (
     ATTACK_COLUMNS,
-    NO_VERDICT,
     PREDICTIONS_SCHEMA,
-    UNDEFENDED,
     Setting,
     attack_summaries,
     score,
 )
 from stl_ray.images import quantize, to_tensor
 from stl_ray.metrics import psnr
-from stl_ray.models import Victim, predict
 from stl_ray.pipeline.attack.job import identity_of as attack_identity
 from stl_ray.pipeline.attack.target import attacked_of
 from stl_ray.pipeline.batches import by_size, class_names, exact_pixels_of, pixels_of, plan_parts
+from stl_ray.pipeline.defended import DefendedClassifier, load_defended
 from stl_ray.pipeline.evaluate.adaptive import headline, plan_checks, plan_tiers, tier_scores
 from stl_ray.pipeline.evaluate.gallery import write_gallery
-from stl_ray.pipeline.evaluate.models import retrained_name
-from stl_ray.pipeline.inputs import classifier_of, dataset_of, make_defenses, with_solver
+from stl_ray.pipeline.inputs import classifier_of, dataset_of, with_solver
 from stl_ray.runtime.concurrency import TURNS
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import ShardOutput, TableWork
-from stl_ray.seeding import seed_of
 from stl_ray.store import Dataset, Layout, PlannedShard, Run, Storage, require_same
 from stl_ray.store.layout import CLEAN, VANILLA
 
@@ -72,8 +68,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
     )
     scores["tiers"] = tier_scores(experiment, scores["chance"])
     Storage.open(experiment.root).write_json(Layout.scores, scores)
-    *_, shown = defenses_with_none(experiment).items()
-    write_gallery(experiment, images_of(experiment, CLEAN), attacked, *shown, predictions)
+    *_, (name, shown) = load_defended(experiment, "cpu").items()
+    write_gallery(experiment, images_of(experiment, CLEAN), attacked, name, shown.victim("none"), predictions)
     counts: dict[str, Any] = {"images": sum(table.num_rows for table in predictions.values())}
     return counts if scores["tiers"] is None else {**counts, "summary": f"{headline(scores['tiers'])}; "}
 
@@ -105,15 +101,21 @@ def cells_of(experiment: Experiment) -> dict[tuple[str, str], PlannedRun]:
         crafted = attacked_of(experiment, attack.victim, names).identity
         found.require(attack_identity(experiment, attack, crafted, clean))
     cells = {}
-    for name, defense in defenses_with_none(experiment).items():
-        retrained = classifier_of(experiment.root, retrained_name(experiment, name))[1]
+    for name, defended in load_defended(experiment, "cpu").items():
         for attack_set in attack_sets(experiment):
             dataset = images_of(experiment, attack_set)
-            made_of = {"defense": defense.identity(), "vanilla": vanilla, "retrained": retrained}
-            identity = {**made_of, "input": dataset.digest, "clean": clean.digest}
+            identity = {**_made_of(defended, vanilla), "input": dataset.digest, "clean": clean.digest}
             folder = layout.predictions(name, attack_set)
             cells[name, attack_set] = PlannedRun(folder, _plan_pairs(dataset, clean), identity)
     return cells
+
+
+def _made_of(defended: DefendedClassifier, vanilla: str) -> dict[str, Any]:
+    return {
+        "defense": defended.identity["defense"],
+        "vanilla": vanilla,
+        "retrained": defended.identity["classifier"],
+    }
 
 
 def _plan_pairs(dataset: Dataset, clean: Dataset) -> list[PlannedShard]:
@@ -141,12 +143,6 @@ def images_of(experiment: Experiment, attack_set: str) -> Dataset:
     return dataset_of(experiment.root, folder)
 
 
-def defenses_with_none(experiment: Experiment, device: str = "cpu") -> dict[str, Defense]:
-    """The undefended row, then the defenses of the experiment."""
-    undefended = make_defense(UNDEFENDED, {}, space=None, stl=experiment.stl)
-    return {UNDEFENDED: undefended, **make_defenses(experiment, device)}
-
-
 @dataclass
 class EvaluateWork(TableWork):
     """Predicts the images of a shard behind a defense, with the vanilla and the retrained classifier.
@@ -161,43 +157,37 @@ class EvaluateWork(TableWork):
 
     def __post_init__(self) -> None:
         layout = Layout(self.experiment.root)
-        root = self.experiment.root
         self._device = device_of(self.experiment.ray)
-        self._vanilla, vanilla = classifier_of(root, VANILLA, self._device)
-        defenses = defenses_with_none(self.experiment, self._device)
-        retrained = {n: classifier_of(root, retrained_name(self.experiment, n), self._device) for n in defenses}
-        self._retrained = {name: classifier for name, (classifier, _) in retrained.items()}
+        classifier, digest = classifier_of(self.experiment.root, VANILLA, self._device)
         self._images = {
             attack_set: images_of(self.experiment, attack_set) for attack_set in attack_sets(self.experiment)
         }
-        self._cells = {
-            layout.predictions(name, attack_set): (name, defense, attack_set)
-            for name, defense in defenses.items()
-            for attack_set in self._images
-        }
-        for run, (name, defense, _) in self._cells.items():
-            found = {"defense": defense.identity(), "vanilla": vanilla, "retrained": retrained[name][1]}
-            require_same({key: self.identities[run][key] for key in found}, found, run)
+        self._cells = {}
+        for name, defended in load_defended(self.experiment, self._device).items():
+            models = {
+                "vanilla": replace(defended, classifier=classifier).victim("none"),
+                "retrained": defended.victim("none"),
+            }
+            found = _made_of(defended, digest)
+            for attack_set in self._images:
+                run = layout.predictions(name, attack_set)
+                require_same({key: self.identities[run][key] for key in found}, found, run)
+                self._cells[run] = (models, attack_set)
 
     def table(self, run: str, shard: PlannedShard) -> pa.Table:
         """The images of the set's shard."""
-        return self._images[self._cells[run][2]].read(shard.source["images"])
+        return self._images[self._cells[run][1]].read(shard.source["images"])
 
     def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
         """Predictions of images of one set behind one defense."""
-        name, defense, _ = self._cells[run]
+        models, _ = self._cells[run]
         ids, labels = table.column("id").to_pylist(), table.column("label").to_pylist()
         originals = pixels_of(self._clean(shard, ids))
         rows: dict[int, dict[str, Any]] = {}
         for positions, images in by_size(exact_pixels_of(table), self._device):
             clean = to_tensor([originals[position] for position in positions]).to(self._device)
             with TURNS.turn():
-                own = [seed_of(self.experiment.seed, ids[position], "defense draw") for position in positions]
-                purified = defense.purify(quantize(images), seeds=own)
-                # Of an image that is stored exactly the float pipeline sees what the deployed one rounds away.
-                exact = not torch.equal(quantize(images), images)
-                floating = defense.purify(images, seeds=own).images if exact else purified.images
-                columns = self._columns(name, purified, floating, clean)
+                columns, status = _judged(models, images, [ids[position] for position in positions], clean)
             # Each leaves the device in one piece: image by image would wait every time for what others compute there.
             figures = {key: values.tolist() for key, values in columns.items()}
             for index, position in enumerate(positions):
@@ -205,7 +195,7 @@ class EvaluateWork(TableWork):
                 rows[position] = {
                     "id": ids[position],
                     "label": labels[position],
-                    "status": purified.status[index],
+                    "status": status[index],
                     **row,
                 }
         return ShardOutput(pa.Table.from_pylist([rows[p] for p in sorted(rows)], schema=PREDICTIONS_SCHEMA))
@@ -218,20 +208,26 @@ class EvaluateWork(TableWork):
             raise AuditError("the set's images are not those of the clean shard", item=shard.source["images"]["file"])
         return clean.take([places[name] for name in ids])
 
-    def _columns(self, name: str, purified: Purified, floating: Tensor, clean: Tensor) -> dict[str, Tensor]:
-        """What is predicted and measured of a batch behind the defense of that name, (B,) each."""
-        deployed = quantize(purified.images)
-        # An image whose solve diverged has no verdict, and so counts as wrong.
-        lost = torch.tensor([status == "diverged" for status in purified.status], device=self._device)
 
-        def verdict(classifier: Victim, batch: Tensor) -> Tensor:
-            return predict(classifier, batch.nan_to_num()).masked_fill(lost, NO_VERDICT)
+def _judged(
+    models: Mapping[str, Defended], images: Tensor, ids: Sequence[str], clean: Tensor
+) -> tuple[dict[str, Tensor], list[str]]:
+    """What is predicted and measured of a batch behind one defense, (B,) each, and how the defense ended.
 
-        return {
-            "vanilla": verdict(self._vanilla, deployed),
-            "retrained": verdict(self._retrained[name], deployed),
-            "vanilla_float": verdict(self._vanilla, floating),
-            "retrained_float": verdict(self._retrained[name], floating),
-            "psnr": psnr(deployed, clean),
-            "cluster": purified.cluster,
-        }
+    Args:
+        models: by column, the classifiers behind the defense.
+        images: (B, 3, H, W) in [0, 1].
+        ids: of the images.
+        clean: the images that they were made from.
+    """
+    floating = {name: replace(model, rounded=False) for name, model in models.items()}
+    columns: dict[str, Tensor] = {}
+    purified = models["vanilla"].purify(images, ids)
+    # Of an image that is stored exactly the float pipeline sees what the deployed one rounds away.
+    exact = not torch.equal(quantize(images), images)
+    unrounded = floating["vanilla"].purify(images, ids) if exact else purified
+    for name, model in models.items():
+        columns[name] = model.decide(images, ids, purified=purified).prediction
+        columns[f"{name}_float"] = floating[name].decide(images, ids, purified=unrounded).prediction
+    columns |= {"psnr": psnr(quantize(purified.images), clean), "cluster": purified.cluster}
+    return columns, purified.status

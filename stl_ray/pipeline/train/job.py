@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 from ray.train.torch import get_device, prepare_model
-from torch import Tensor, nn
+from torch import Tensor
 
 from stl_ray.config import Experiment
+from stl_ray.defenses import Differentiable, identity_in_run
 from stl_ray.models import Classifier, build_classifier, save_classifier
 from stl_ray.pipeline.batches import class_names
-from stl_ray.pipeline.inputs import dataset_of, make_defenses, with_solver
+from stl_ray.pipeline.defended import load_defense
+from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.train.plan import Training, new_classifier, plan, require_sound
 from stl_ray.pipeline.train.tensorboard import EVENTS, event_file
 from stl_ray.runtime.concurrency import bind
@@ -45,7 +47,6 @@ from stl_ray.training import (
     balance,
     cached_images,
     class_counts,
-    front_of,
     train_classifier,
     trained_weights,
 )
@@ -215,14 +216,15 @@ def _images(
         yield open_images(training.dataset), open_images(validated) if validated is not None else None
 
 
-def front_for(experiment: Experiment, training: Training, device: str) -> nn.Module | None:
-    """What images pass on their way to a classifier that is trained behind its defense; None for the others."""
+def front_for(experiment: Experiment, training: Training, device: str) -> Differentiable | None:
+    """The defense that images pass on their way to a classifier that is trained behind it; None for the others."""
     if not training.behind:
         return None
-    defense = make_defenses(experiment, device)[training.name]
-    require_same(defense.identity(), training.defense or {}, training.folder)
+    defense = load_defense(experiment, training.name, device)
+    require_same(identity_in_run(defense, experiment.seed), training.defense or {}, training.folder)
     adversarial = experiment.train.adversarial
-    return front_of(defense, adversarial.gradient if adversarial else "bpda")
+    exact = adversarial is not None and adversarial.gradient == "exact" and "exact" in defense.gradients
+    return defense.differentiable("exact" if exact else "bpda")
 
 
 def _figures(loss: float, accuracy: float, data_wait: float) -> str:

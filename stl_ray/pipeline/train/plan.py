@@ -6,6 +6,7 @@ from typing import Any
 
 from stl_ray import __version__
 from stl_ray.config import Experiment
+from stl_ray.defenses import identity_in_run
 from stl_ray.errors import RunIdentityError, TrainingError
 from stl_ray.images import decode
 from stl_ray.models import Classifier, build_classifier, check_weights, load_weights, weights_digest
@@ -53,12 +54,12 @@ def plan(experiment: Experiment) -> list[Training]:
     trainings = [_training(experiment, VANILLA, clean, layout.ingested("test"), weights, None, behind=False)]
     behind = config.projection == "on_the_fly"
     for name, defense in make_defenses(experiment).items() if config.retrain else ():
-        made_by = defense.identity()
+        made_by = identity_in_run(defense, experiment.seed)
         dataset = clean if behind else layout.projected(name, "train")
         validation = layout.ingested("test") if behind else _purified_test(experiment, name, made_by)
         if not behind:
             # The purified shards on disk must be those of the defense that the tables will name.
-            required = project_identity(defense, dataset_of(experiment.root, clean), "train")
+            required = project_identity(defense, dataset_of(experiment.root, clean), "train", experiment.seed)
             Run.open(experiment.root, dataset).require(required)
         trainings.append(_training(experiment, name, dataset, validation, weights, made_by, behind=behind))
     return trainings

@@ -4,7 +4,6 @@ loop              one generator that trains and yields after every epoch
 step_inputs       from a batch to what a step sees of it
 recipe            the optimizer, the learning rate step by step, the averaged weights
 adversarial       images attacked while training
-input_transform   a defense as a layer before the classifier
 mixing            mixup and CutMix
 validation        loss and accuracy on images as they are
 metrics           what a training tells of itself

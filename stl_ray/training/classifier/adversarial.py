@@ -11,7 +11,7 @@ differentiate through a front, so a classifier can be trained on T(x + delta) wi
 made in eval mode, where no statistics move, and rounded to 8 bits, as stored images are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stl_ray.config.training import AdversarialConfig
+from stl_ray.defenses import Differentiable
 from stl_ray.images import quantize
 from stl_ray.metrics import l2_norm
 
@@ -38,22 +39,29 @@ class Attacked:
 
 
 def attacked(
-    classifier: nn.Module, front: nn.Module | None, images: Tensor, labels: Tensor, config: AdversarialConfig
+    classifier: nn.Module,
+    front: Differentiable | None,
+    images: Tensor,
+    labels: Tensor,
+    config: AdversarialConfig,
+    *,
+    seeds: Sequence[int],
 ) -> Attacked:
     """Attack the configured share of a batch on the network as it stands; random starts from torch's global generators.
 
     Args:
         classifier: maps images in [0, 1] to logits; its mode is put back.
-        front: what images pass on their way to it, differentiable; none: nothing.
+        front: the defense that images pass on their way to it; none: nothing.
         images: (B, 3, H, W) in [0, 1].
         labels: (B,) int64.
         config: the attack.
+        seeds: per-image seeds (B,) of the defense's draws, one draw for the whole attack.
     """
     count = max(1, round(config.attacked_share * len(images)))
     training = classifier.training
     classifier.eval()
     try:
-        network: Logits = classifier if front is None else lambda batch: classifier(front(batch))
+        network: Logits = classifier if front is None else lambda batch: classifier(front(batch, seeds[:count]))
         examples = craft(network, images[:count], labels[:count], config)
     finally:
         classifier.train(training)

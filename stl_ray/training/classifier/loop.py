@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from stl_ray.config.training import TrainConfig
+from stl_ray.defenses import Differentiable
 from stl_ray.errors import TrainingError
 from stl_ray.models import Classifier
 from stl_ray.seeding import seed_of
@@ -44,7 +45,7 @@ def train_classifier(
     *,
     seed: int,
     validation: TrainingImages | None = None,
-    front: nn.Module | None = None,
+    front: Differentiable | None = None,
     share: Share = Share(),  # noqa: B008 - immutable
     state: Mapping[str, Tensor] | None = None,
     callbacks: Callbacks = Callbacks(),  # noqa: B008 - immutable
@@ -57,7 +58,7 @@ def train_classifier(
         config: the recipe.
         seed: the run seed.
         validation: all of the images to validate on; none: no validation.
-        front: what images pass on their way to the classifier, such as a `SparseTransformationLayer`; it is not trained.
+        front: the defense that images pass on their way to the classifier (`Defense.differentiable`); it is not trained.
         share: which of the workers this one is.
         state: what `EpochMetrics.state` or `Callbacks.save` gave; training goes on from there.
         callbacks: called within an epoch.
@@ -80,7 +81,7 @@ class _Training:
         config: TrainConfig,
         seed: int,
         validation: TrainingImages | None,
-        front: nn.Module | None,
+        front: Differentiable | None,
         share: Share,
         callbacks: Callbacks,
     ) -> None:
@@ -197,7 +198,9 @@ class _Training:
         every = self.config.validate_every
         if self.validation is not None and every and ((epoch + 1) % every == 0 or epoch + 1 == self.config.epochs):
             with self.averaged():
-                measured = validate(self.classifier, self.validation, self.config, self.share, front=self.front)
+                measured = validate(
+                    self.classifier, self.validation, self.config, self.share, seed=self.seed, front=self.front
+                )
         return EpochMetrics(
             epoch=epoch + 1,
             loss=loss,

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stl_ray.config.training import TrainConfig
+from stl_ray.defenses import Differentiable
 from stl_ray.images import from_uint8, quantize
 from stl_ray.models import Classifier
-from stl_ray.seeding import seed_of
+from stl_ray.seeding import seed_of, seeds_of
 from stl_ray.training.classifier.adversarial import attacked
 from stl_ray.training.classifier.mixing import mixed
 from stl_ray.training.data.augmentation import augment
@@ -41,7 +42,7 @@ def step_inputs(
     images: TrainingImages,
     labels: Tensor,
     classifier: Classifier,
-    front: nn.Module | None,
+    front: Differentiable | None,
     config: TrainConfig,
     *,
     seed: int,
@@ -54,7 +55,7 @@ def step_inputs(
         images: the training images, for their ids.
         labels: (B,) int64.
         classifier: attacked as it stands, where the recipe says so; its device is where the work is done.
-        front: what images pass on their way to it.
+        front: the defense that images pass on their way to it, with another draw for every epoch.
         config: the recipe.
         seed: the run seed.
         item: names the step and the rank, for seeds.
@@ -65,17 +66,21 @@ def step_inputs(
         pixels = augment(pixels, images.ids(batch.indices), config, seed=seed, epoch=batch.epoch)
     # One layout, whatever the loader's: convolutions choose their algorithm by it.
     made = StepInputs(from_uint8(pixels).contiguous(), labels.to(device, non_blocking=True))
+
+    def draws(purpose: str) -> list[int]:
+        return seeds_of(seed, images.ids(batch.indices), f"{purpose} draw, epoch {batch.epoch}")
+
     bfloat16 = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
     with seeded(seed_of(seed, item, "attack and mixing"), device), bfloat16:
         if config.adversarial is not None:
-            found = attacked(classifier, front, made.images, made.targets, config.adversarial)
+            found = attacked(classifier, front, made.images, made.targets, config.adversarial, seeds=draws("attacked"))
             made = StepInputs(found.images, made.targets, found.weights)
         if config.mixup or config.cutmix:
             made = StepInputs(*mixed(made.images, made.targets, len(classifier.class_names), config))
     if front is None:
         return made
     with torch.no_grad():
-        return StepInputs(quantize(front(made.images)), made.targets, made.weights)
+        return StepInputs(quantize(front(made.images, draws("training"))), made.targets, made.weights)
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 import torch
 import torch.distributed
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from stl_ray.config.training import TrainConfig
+from stl_ray.defenses import Differentiable, deployed_seeds
 from stl_ray.errors import TrainingError
 from stl_ray.images import from_uint8, quantize
 from stl_ray.models import Classifier
@@ -15,7 +16,13 @@ from stl_ray.training.data.source import TrainingImages
 
 @torch.no_grad()
 def validate(
-    classifier: Classifier, images: TrainingImages, config: TrainConfig, share: Share, *, front: nn.Module | None = None
+    classifier: Classifier,
+    images: TrainingImages,
+    config: TrainConfig,
+    share: Share,
+    *,
+    seed: int,
+    front: Differentiable | None = None,
 ) -> tuple[float, float]:
     """Mean cross-entropy and accuracy in float32, over all ranks; the classifier is in eval mode.
 
@@ -24,7 +31,8 @@ def validate(
         images: all of the validation images.
         config: batch size and loaders.
         share: the rank.
-        front: what images pass on their way to the classifier.
+        seed: the run seed.
+        front: the defense that images pass on their way to the classifier, with the draw that is judged.
 
     Raises:
         TrainingError: the loss is not finite.
@@ -35,7 +43,7 @@ def validate(
     for batch in validation_batches(images, config, share, pinned=device.type == "cuda"):
         pixels: Tensor = from_uint8(batch.images.to(device, non_blocking=True)).contiguous()
         if front is not None:
-            pixels = quantize(front(pixels))
+            pixels = quantize(front(pixels, deployed_seeds(seed, images.ids(batch.indices))))
         targets = labels[batch.indices].to(device, non_blocking=True)
         logits = classifier(pixels)
         losses = F.cross_entropy(logits, targets, reduction="none")

@@ -28,7 +28,7 @@ def victim() -> Defended:
     space = QuasiNaturalSpace.from_dictionary(
         Dictionary(filters / filters.flatten(1).norm(dim=1)[:, None, None, None], lmbda=0.1)
     )
-    defense = make_defense("stl", {}, space=space, stl=StlConfig())
+    defense = make_defense("stl", {}, {"space": space, "stl": StlConfig()})
     return Defended(build_classifier("small_cnn", ["a", "b", "c"], seed=0).eval(), defense)
 
 

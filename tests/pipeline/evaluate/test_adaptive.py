@@ -11,29 +11,16 @@ from stl_ray.pipeline.evaluate import job as evaluate
 from stl_ray.pipeline.evaluate.adaptive import verdicts
 from stl_ray.pipeline.evaluate.subset import plan_chosen, rows_of
 from stl_ray.pipeline.inputs import dataset_of
-from stl_ray.store import Dataset, Layout, Run
+from stl_ray.store import Dataset, Layout
 
 DEFENSES = ("none", "jpeg", "stl", "stl_cluster")
-
-
-def run_here(job, experiment) -> None:
-    """What the shard runner does, in this process."""
-    for planned in job.runs:
-        run = Run.open(experiment.root, planned.folder)
-        run.start(planned.plan, identity=planned.identity, environment={})
-    work = job.make_work()
-    for planned in job.runs:
-        run = Run.open(experiment.root, planned.folder)
-        for shard in planned.plan:
-            run.publish(shard, work(planned.folder, shard).table, [], seconds=0, attempt=1, environment={})
-        run.finish(max_quarantined=0)
 
 
 def rows(experiment, folder) -> list[dict]:
     return [row for table in Dataset.open(Layout(experiment.root).uri(folder)).tables() for row in table.to_pylist()]
 
 
-def test_identity_what_is_stored_scored_and_flagged(experiment):
+def test_identity_what_is_stored_scored_and_flagged(experiment, run_here):
     run_here(attack.plan(experiment), experiment)
     run_here(evaluate.plan(experiment), experiment)
     run_here(tiers.plan_tiers(experiment), experiment)
@@ -111,7 +98,7 @@ def _flags(evaluated) -> None:
     assert "another cluster" not in flags["stl"]["H12"]["finding"]
 
 
-def test_invariant_a_shard_does_not_depend_on_the_others(experiment, monkeypatch):
+def test_invariant_a_shard_does_not_depend_on_the_others(experiment, monkeypatch, run_here):
     run_here(attack.plan(experiment), experiment)
     run_here(evaluate.plan(experiment), experiment)
     whole = tiers.plan_tiers(experiment)

@@ -52,8 +52,8 @@ def test_identity_a_classifier_names_the_defense_and_space_that_it_was_trained_o
     dataset = dataset_of(root, layout.ingested("train"))
     made = make_defenses(with_solver(experiment))
     for name, defense in made.items():
-        purified = purify_table(defense, clean, exclude_self=True, device="cpu").table
-        identity = identity_of(defense, dataset, "train")
+        purified = purify_table(defense, clean, seed=0, exclude_self=True, device="cpu").table
+        identity = identity_of(defense, dataset, "train", 0)
         _finished(root, layout.projected(name, "train"), plan_parts(dataset), identity, [purified])
 
     train.run(experiment)
@@ -172,8 +172,8 @@ def test_identity_what_a_classifier_is_validated_on(experiment_of, image_tables,
     defense = make_defenses(experiment)["jpeg"]
 
     def purify(split):
-        purified = purify_table(defense, tables[0], exclude_self=False, device="cpu").table
-        identity = identity_of(defense, clean[split], split)
+        purified = purify_table(defense, tables[0], seed=0, exclude_self=False, device="cpu").table
+        identity = identity_of(defense, clean[split], split, 0)
         _finished(experiment.root, f"project/jpeg-{split}", plan_parts(clean[split]), identity, [purified])
 
     purify("train")

@@ -11,7 +11,7 @@ from stl_ray.images import from_uint8, quantize
 from stl_ray.metrics import dissimilarity, linf
 from stl_ray.models import build_classifier
 from stl_ray.space import QuasiNaturalSpace, SparseTransformationLayer
-from stl_ray.training import front_of, train_classifier
+from stl_ray.training import train_classifier
 from stl_ray.training.classifier.adversarial import attacked, craft, radii
 
 NAMES = ["bright", "dark", "striped"]
@@ -75,7 +75,9 @@ def test_identity_the_first_share_is_attacked_and_weighted(trained, toy):
     images = from_uint8(toy.images)
     trained.train().zero_grad()
     before = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
-    made = attacked(trained, None, images, toy.labels, AdversarialConfig(dissimilarity=0.1, share=0.25))
+    made = attacked(
+        trained, None, images, toy.labels, AdversarialConfig(dissimilarity=0.1, share=0.25), seeds=range(60)
+    )
     assert trained.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in trained.state_dict().items())
     assert all(parameter.grad is None for parameter in trained.parameters())
@@ -84,7 +86,7 @@ def test_identity_the_first_share_is_attacked_and_weighted(trained, toy):
     # Kurakin et al.: the sum of clean losses and 0.3 times the attacked, over 45 + 0.3 * 15.
     torch.testing.assert_close(made.weights[0] / made.weights[-1], torch.tensor(0.3))
     torch.testing.assert_close(made.weights.sum() / 60, torch.tensor(1.0))
-    everything = attacked(trained, None, images, toy.labels, AdversarialConfig(method="fast", linf=8))
+    everything = attacked(trained, None, images, toy.labels, AdversarialConfig(method="fast", linf=8), seeds=range(60))
     torch.testing.assert_close(everything.weights, torch.ones(60))
 
 
@@ -92,23 +94,23 @@ def test_identity_the_first_share_is_attacked_and_weighted(trained, toy):
 def test_agrees_through_the_layer_with_its_own_gradient(gradient, trained, space, natural_images):
     """The step of FGSM on classifier(T(x)) is the sign of that composition's gradient."""
     images, labels = quantize(natural_images[:4]), torch.zeros(4, dtype=torch.long)
-    layer = front_of(make_defense("stl", {}, space=space, stl=StlConfig()), gradient)
-    assert isinstance(layer, SparseTransformationLayer) and layer.gradient == gradient
+    layer = SparseTransformationLayer(space, gradient)
+    front = make_defense("stl", {}, {"space": space, "stl": StlConfig()}).differentiable(gradient)
     defended = nn.Sequential(layer, trained.eval())
     labels = defended(images).argmax(1)
     leaf = images.clone().requires_grad_()
     F.cross_entropy(defended(leaf), labels, reduction="sum").backward()
     config = AdversarialConfig(dissimilarity=0.05)
-    examples = attacked(trained, layer, images, labels, config.model_copy(update={"share": 1.0})).images
+    examples = attacked(trained, front, images, labels, config.model_copy(update={"share": 1.0}), seeds=range(4)).images
     expected = quantize((images + radii(images, config) * leaf.grad.sign()).clamp(0, 1))
     assert torch.equal(examples, expected)
 
 
 def test_identity_another_defense_has_the_identity_s_gradient(natural_images):
-    jpeg = make_defense("jpeg", {"quality": 30}, space=None, stl=StlConfig())
+    jpeg = make_defense("jpeg", {"quality": 30}, {})
     leaf = natural_images[:3].clone().requires_grad_()
-    output = front_of(jpeg, "exact")(leaf)
-    assert torch.equal(output, jpeg.purify(natural_images[:3]).images)
+    output = jpeg.differentiable("bpda")(leaf, range(3))
+    assert torch.equal(output, jpeg.purify(natural_images[:3], seeds=range(3)).images)
     cotangent = torch.rand_like(output)
     (gradient,) = torch.autograd.grad(output, leaf, cotangent)
     assert torch.equal(gradient, cotangent)
@@ -132,12 +134,12 @@ def test_certificate_a_classifier_learns_behind_the_layer(toy, space):
     config = TrainConfig(
         epochs=6, batch_size=20, crop_padding=0, adversarial=AdversarialConfig(dissimilarity=0.05, gradient="exact")
     )
-    layer = front_of(make_defense("stl", {}, space=space, stl=StlConfig()), "exact")
+    front = make_defense("stl", {}, {"space": space, "stl": StlConfig()}).differentiable("exact")
     classifier = build_classifier("small_cnn", NAMES, seed=0)
-    *_, last = train_classifier(classifier, toy, config, seed=0, front=layer, validation=toy)
+    *_, last = train_classifier(classifier, toy, config, seed=0, front=front, validation=toy)
     assert last.validation_accuracy > 0.9
     with torch.no_grad():
-        purified = quantize(layer(from_uint8(toy.images)))
+        purified = quantize(front(from_uint8(toy.images), range(len(toy.images))))
     assert last.validation_loss == pytest.approx(
         F.cross_entropy(classifier.logits(purified), toy.labels).item(), rel=1e-4
     )

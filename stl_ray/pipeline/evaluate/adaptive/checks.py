@@ -56,7 +56,7 @@ def subject_of(context: Context, name: str) -> Subject:
     defended, experiment = context.defended[name], context.experiment
     tiers = experiment.evaluate.tiers
     return Subject(
-        defended.victim(defended.strongest, tiers.samples, experiment.seed),
+        defended.victim(defended.strongest, tiers.samples),
         budget_of(tiers.budget),
         tiers.budget.store,
         experiment.seed,

@@ -9,7 +9,8 @@ import pyarrow as pa
 from stl_ray.config import Budgeted, Experiment, NamedAttack
 from stl_ray.evaluation import CascadeAttack, ThreatTier, threat_of
 from stl_ray.pipeline.budgets import budget_of
-from stl_ray.pipeline.evaluate.models import DefendedClassifier, cascade_attacks_on, load_defended, substitute_of
+from stl_ray.pipeline.defended import DefendedClassifier, load_defended
+from stl_ray.pipeline.evaluate.cascade import cascade_attacks_on, substitute_of
 from stl_ray.pipeline.evaluate.subset import rows_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.session import device_of
@@ -40,7 +41,7 @@ class Context:
         return cls(
             experiment,
             dataset_of(root, Layout(root).ingested("test")),
-            load_defended(root, experiment, device),
+            load_defended(experiment, device),
             substitute_of(experiment, device),
         )
 
@@ -58,8 +59,7 @@ class Context:
 
     def cascade_attacks(self, name: str) -> list[CascadeAttack]:
         """The attacks on one defense."""
-        tiers, seed = self.experiment.evaluate.tiers, self.experiment.seed
-        return cascade_attacks_on(name, tiers, self.defended[name], self.substitute, seed)
+        return cascade_attacks_on(name, self.experiment.evaluate.tiers, self.defended[name], self.substitute)
 
     def attacks(self, name: str) -> dict[str, ThreatTier]:
         """The tiers of the attacks on one defense, stored sets among them, in their order."""

@@ -13,7 +13,7 @@ from stl_ray.config import Experiment
 from stl_ray.evaluation import VERDICTS_SCHEMA, run_cascade, threat_of
 from stl_ray.pipeline.batches import by_size, pixels_of
 from stl_ray.pipeline.evaluate.adaptive.context import AttackedWork, Context
-from stl_ray.pipeline.evaluate.models import cascade_settings_of
+from stl_ray.pipeline.evaluate.cascade import cascade_settings_of
 from stl_ray.pipeline.evaluate.subset import plan_chosen, rows_if_any
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.concurrency import TURNS
@@ -74,7 +74,7 @@ def verdicts_of(
     """
     defended = context.defended[name]
     found = run_cascade(
-        defended.victim(defended.strongest, 1, context.experiment.seed),
+        defended.victim(defended.strongest),
         context.cascade_attacks(name),
         cascade_settings_of(context.experiment),
         images,
