@@ -156,7 +156,8 @@ def _status(root: Path, job: str, **record) -> None:
 
 
 def test_status_shows_figures_errors_and_silence(tmp_path, capsys):
-    _status(tmp_path, "ingest", state="done", started="2026-01-01T00:00:00+00:00")
+    left_out = "left out of train 3 .txt"
+    _status(tmp_path, "ingest", state="done", started="2026-01-01T00:00:00+00:00", remark=left_out)
     _status(tmp_path, "fit", state="failed", error="no space", progress=None, started="2026-01-02T00:00:00+00:00")
     _status(tmp_path, "project", updated="2026-01-01T00:00:00+00:00")
     assert main(["status", str(tmp_path)]) == 0
@@ -165,8 +166,8 @@ def test_status_shows_figures_errors_and_silence(tmp_path, capsys):
     assert ingest.split() == ["ingest", "done", "250", "1000", "images", "20.0", "unreadable", "2"]
     assert fit.split() == ["fit", "failed"]
     assert project.split()[-6:] == ["25.0", "6", "38", "s", "unreadable", "2"]
-    assert remarks[0] == "fit: no space"
-    assert remarks[1].startswith("project: no sign of life for ") and "process 7 on h" in remarks[1]
+    assert remarks[:2] == [f"ingest: {left_out}", "fit: no space"]
+    assert remarks[2].startswith("project: no sign of life for ") and "process 7 on h" in remarks[2]
 
 
 def test_status_refuses_a_root_where_nothing_was_started(tmp_path, capsys):

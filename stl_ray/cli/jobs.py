@@ -111,7 +111,9 @@ def run_job(job: str, experiment: Experiment) -> None:
     preflight(experiment)
     with job_session(job, experiment) as counts:
         counts.update(_run_report(experiment) if job == "report" else _run_stage(job, experiment))
-    print(f"{job}: {counts.pop('summary', '')}{_counted(counts)}", flush=True)
+    print(f"{job}: {counts.get('summary', '')}{_counted(counts)}", flush=True)
+    if "remark" in counts:
+        print(f"{job}: {counts['remark']}", flush=True)
 
 
 def _run_stage(job: str, experiment: Experiment) -> dict[str, Any]:

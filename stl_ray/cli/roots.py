@@ -149,6 +149,8 @@ def _remarks(records: Sequence[dict[str, Any]]) -> list[str]:
         where = f"process {record['pid']} on {record['host']}"
         if record["state"] == "running" and silence > _SILENT_S:
             remarks.append(f"{record['job']}: no sign of life for {duration(silence)} from {where}; it may be dead")
+        if record.get("remark"):
+            remarks.append(f"{record['job']}: {record['remark']}")
         if record.get("error"):
             remarks.append(f"{record['job']}: {record['error']}")
     return remarks

@@ -19,7 +19,7 @@ class Source(Section):
     """Where one split of the images comes from."""
 
     format: Literal["photographs", "folder", "cifar10", "parquet", "tar"] = Field(
-        description="photographs (bundled, no path), folder (one sub-folder per class), cifar10 (the python or the "
+        description="photographs (bundled, no path), folder (one sub-folder per class; links are followed, but not into the folder itself), cifar10 (the python or the "
         "binary batches), parquet (ours or Hugging Face style: image struct<bytes, path>, label), or tar (not compressed; "
         "a folder per class in it, a tar per class, or WebDataset)"
     )

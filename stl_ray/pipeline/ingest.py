@@ -11,25 +11,35 @@ import pyarrow as pa
 from stl_ray.config import Experiment, Source
 from stl_ray.errors import ImageError, InputError, QuarantineReason
 from stl_ray.images import MIN_SIDE, decode_original, encode_png, image_schema, resize
-from stl_ray.images.readers import RawImage, Reader, SourceShard, open_reader
+from stl_ray.images.readers import LeftOut, RawImage, Reader, SourceShard, open_reader
 from stl_ray.pipeline.batches import BATCH
 from stl_ray.runtime.concurrency import TURNS, in_threads
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import RawRow, ShardOutput
-from stl_ray.store import Layout, PlannedShard, QuarantinedRow
+from stl_ray.store import Layout, PlannedShard, QuarantinedRow, Run
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
-    """Ingest both splits; images and quarantined, counted.
+    """Ingest both splits; images and quarantined, counted, and a remark on what the sources hold beside images.
 
     Raises:
         InputError: if a source is missing, empty or unusable, or the splits have different classes.
     """
     manifests = run_shards(plan(experiment), experiment)
-    return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
+    counts = {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
+    remark = _left_out(experiment)
+    return {**counts, "remark": remark} if remark else counts
+
+
+def _left_out(experiment: Experiment) -> str:
+    """What no image was made of, as the plans have it; empty where nothing was left out."""
+    layout = Layout(experiment.root)
+    notes = {split: Run.open(experiment.root, layout.ingested(split)).plan().notes for split in SPLITS}
+    texts = [f"of {split} {text}" for split in SPLITS if (text := LeftOut.of(notes[split]).text())]
+    return f"left out {'; '.join(texts)}" if texts else ""
 
 
 def plan(experiment: Experiment) -> ShardJob:
@@ -57,13 +67,17 @@ def plan(experiment: Experiment) -> ShardJob:
             "max_pixels": config.max_pixels,
             "class_names": names[split],
         }
-        planned.append(PlannedRun(layout.ingested(split), shards, identity))
+        planned.append(PlannedRun(layout.ingested(split), shards, identity, partial(_notes, reader)))
     return ShardJob("ingest", planned, partial(IngestWork, experiment, names["train"]), gpu=False)
 
 
 def _numbered(shards: Iterable[SourceShard]) -> Iterator[PlannedShard]:
     for number, shard in enumerate(shards):
         yield PlannedShard(number=number, source=shard.source, rows=shard.rows, digest=shard.digest)
+
+
+def _notes(reader: Reader) -> dict[str, Any]:
+    return reader.left_out.record()
 
 
 @dataclass

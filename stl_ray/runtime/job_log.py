@@ -17,7 +17,7 @@ import torch
 import stl_ray
 from stl_ray.config import Experiment
 from stl_ray.errors import StlRayError
-from stl_ray.runtime.job_status import publishing
+from stl_ray.runtime.job_status import publishing, remark
 from stl_ray.store import Layout, Storage
 from stl_ray.store.filesystem import canonical_json
 from stl_ray.store.shards import sha256
@@ -42,7 +42,7 @@ def job_session(job: str, experiment: Experiment) -> Iterator[dict[str, Any]]:
     """Check that the root can be written to, then record the session of a job, however it ends.
 
     Yields:
-        A dict to which the job adds its counts (`images`, `quarantined`).
+        A dict to which the job adds its counts (`images`, `quarantined`), and a `remark` where it has one.
 
     Raises:
         StorageError: if the root cannot be written to; before any work.
@@ -56,6 +56,8 @@ def job_session(job: str, experiment: Experiment) -> Iterator[dict[str, Any]]:
     try:
         with publishing(storage, job):
             yield counts
+            if "remark" in counts:
+                remark(counts["remark"])
         outcome = "done"
         storage.write_json(Layout.experiment, config)
     finally:

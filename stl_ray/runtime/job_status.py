@@ -72,6 +72,12 @@ def publish(figures: dict[str, Any]) -> None:
         _current[-1].write(progress=figures)
 
 
+def remark(text: str) -> None:
+    """Put a remark on what the job at hand did into its status file, where its end is written with it."""
+    if _current:
+        _current[-1].record["remark"] = text
+
+
 def statuses(root: str) -> list[dict[str, Any]]:
     """The status records of all jobs of an experiment that were started, in the order of their starts.
 

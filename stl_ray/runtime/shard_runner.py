@@ -44,12 +44,14 @@ class PlannedRun:
         made: entries of the identity that must be made first, and may take long: what makes each and returns it, from
             the entry that the run in the folder has (None: there is no run). They are made under the lease, once all
             that is known of the identities was checked.
+        notes: what planning found out besides, once all shards were taken (see `store.plan.plan_file`).
     """
 
     folder: str
     plan: Iterable[PlannedShard]
     identity: Mapping[str, Any]
     made: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    notes: Callable[[], Mapping[str, Any]] = dict
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,9 @@ def run_shards(job: ShardJob, experiment: Experiment) -> list[dict[str, Any]]:
         identity = {"stl_ray": __version__, "device": job.device(experiment.ray)}
         # Every run is checked before anything is written for one of them: what is refused leaves all as it was.
         drafts = [
-            runs[planned.folder].draft(planned.plan, identity={**planned.identity, **identity}, made=planned.made)
+            runs[planned.folder].draft(
+                planned.plan, identity={**planned.identity, **identity}, made=planned.made, notes=planned.notes
+            )
             for planned in job.runs
         ]
         for planned, draft in zip(job.runs, drafts, strict=True):

@@ -18,7 +18,7 @@ Knows nothing of torch or Ray.
 from stl_ray.store.artifacts import Artifact, load_artifact, save_artifact
 from stl_ray.store.audit import runs_below, verify
 from stl_ray.store.datasets import Dataset
-from stl_ray.store.filesystem import Storage
+from stl_ray.store.filesystem import FileInfo, Storage
 from stl_ray.store.identity import require_same
 from stl_ray.store.layout import Layout
 from stl_ray.store.plan import Plan, PlannedShard
@@ -28,6 +28,7 @@ from stl_ray.store.runs import Run
 __all__ = [
     "Artifact",
     "Dataset",
+    "FileInfo",
     "Layout",
     "Plan",
     "PlannedShard",

@@ -6,7 +6,7 @@ The plan of a million images holds a million names; it is streamed into the file
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -24,7 +24,7 @@ FILE = "plan.parquet"
 # Rows that are read to get at one of them: few, since the row of a folder's shard lists a thousand files.
 _GROUP = 8
 
-_DIGEST = b"plan_digest"
+_DIGEST, _NOTES = b"plan_digest", b"notes"
 _SCHEMA = pa.schema([("number", pa.int32()), ("source", pa.string()), ("rows", pa.int64()), ("digest", pa.string())])
 
 
@@ -45,11 +45,12 @@ class PlannedShard:
     digest: str
 
 
-def plan_file(shards: Iterable[PlannedShard]) -> tuple[bytes, str]:
+def plan_file(shards: Iterable[PlannedShard], notes: Callable[[], Mapping[str, Any]] = dict) -> tuple[bytes, str]:
     """The Parquet bytes of a plan, and its digest (sha256, hexadecimal).
 
     Args:
         shards: numbered from 0 in order; taken a few at a time.
+        notes: what planning found out besides, asked for when all shards were taken; JSON-able, no part of the digest.
     """
     sink, digest, place = io.BytesIO(), hashlib.sha256(), iter(shards)
     with pq.ParquetWriter(sink, _SCHEMA, compression="zstd") as writer:
@@ -59,7 +60,8 @@ def plan_file(shards: Iterable[PlannedShard]) -> tuple[bytes, str]:
                 digest.update(canonical_json(row) + b"\n")
                 row["source"] = json.dumps(row["source"], sort_keys=True)
             writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), row_group_size=_GROUP)
-        writer.add_key_value_metadata({_DIGEST: digest.hexdigest().encode()})
+        metadata = {_DIGEST: digest.hexdigest().encode(), _NOTES: canonical_json(notes())}
+        writer.add_key_value_metadata(metadata)
     return sink.getvalue(), digest.hexdigest()
 
 
@@ -71,11 +73,13 @@ class Plan:
         storage: of the run.
         rows: int64, of every shard, by its number.
         digest: as `plan_file` gave it.
+        notes: as `plan_file` got them; empty for a plan of an earlier version.
     """
 
     storage: Storage
     rows: NDArray[np.int64]
     digest: str
+    notes: dict[str, Any]
 
     @classmethod
     def of(cls, storage: Storage) -> "Plan":
@@ -85,8 +89,9 @@ class Plan:
             StorageError: if it is missing or damaged.
         """
         with _opened(storage) as file:
-            digest = (file.metadata.metadata or {}).get(_DIGEST, b"").decode()
-            return cls(storage, file.read(columns=["rows"]).column("rows").to_numpy(), digest)
+            metadata = file.metadata.metadata or {}
+            rows = file.read(columns=["rows"]).column("rows").to_numpy()
+            return cls(storage, rows, metadata.get(_DIGEST, b"").decode(), json.loads(metadata.get(_NOTES, b"{}")))
 
     def shard(self, number: int) -> PlannedShard:
         """One shard.

@@ -12,7 +12,7 @@ The first receipt of a shard wins; a part that no receipt names is ignored, so l
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -95,7 +95,12 @@ class Run:
         self.draft(plan, identity=identity).start({}, environment=environment)
 
     def draft(
-        self, plan: Iterable[PlannedShard], *, identity: Mapping[str, Any], made: Collection[str] = ()
+        self,
+        plan: Iterable[PlannedShard],
+        *,
+        identity: Mapping[str, Any],
+        made: Collection[str] = (),
+        notes: Callable[[], Mapping[str, Any]] = dict,
     ) -> "Draft":
         """The run as it is to be, checked against the one in the folder where there is one; nothing is written.
 
@@ -103,11 +108,12 @@ class Run:
             plan: all its shards.
             identity: what is known of its identity.
             made: names of the entries of the identity that are not known yet.
+            notes: see `plan_file`; those of the run's first start stay.
 
         Raises:
             RunIdentityError: if the folder holds a run of another identity; the difference is shown.
         """
-        file, digest = plan_file(plan)
+        file, digest = plan_file(plan, notes)
         full = {"stage": self.stage, "name": self.name, **identity, "plan_digest": digest}
         stored = self.storage.read_json("run.json")["identity"] if self.storage.exists("run.json") else None
         if stored is not None:

@@ -13,10 +13,11 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from torchvision.transforms.functional import resize as torchvision_resize
 
 from stl_ray.errors import ImageError, QuarantineReason, TensorError
-from stl_ray.images import MIN_SIDE, decode, encode_png, resize
+from stl_ray.images import MIN_SIDE, codec, decode, encode_png, resize
 
 MAX_PIXELS = 1_000_000
 PHOTOGRAPH = np.ascontiguousarray(data.chelsea()[60:108, 100:164])  # (48, 64, 3): height and width differ
+KINDS = ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF"]
 JPEG_TOLERANCE = 12  # mean grey levels: what chroma subsampling and CMYK do to this crop, far below a wrong picture
 
 
@@ -39,12 +40,14 @@ def test_roundtrip_png(shape):
     assert encode_png(image) == encode_png(image.copy())
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "JPEG2000"])
 def test_roundtrip_lossless_formats(kind):
     assert np.array_equal(decode(saved(Image.fromarray(PHOTOGRAPH), kind), max_pixels=MAX_PIXELS), PHOTOGRAPH)
 
 
-@pytest.mark.parametrize(("kind", "mode"), [("JPEG", "RGB"), ("WEBP", "RGB"), ("JPEG", "CMYK"), ("TIFF", "CMYK")])
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("JPEG", "RGB"), ("WEBP", "RGB"), ("AVIF", "RGB"), ("JPEG", "CMYK"), ("TIFF", "CMYK")]
+)
 def test_agrees_lossy_formats_and_cmyk_with_the_photograph(kind, mode):
     image = decode(saved(Image.fromarray(PHOTOGRAPH).convert(mode), kind), max_pixels=MAX_PIXELS)
     assert image.shape == PHOTOGRAPH.shape and image.dtype == np.uint8
@@ -56,7 +59,7 @@ def test_identity_grey_is_repeated():
     assert np.array_equal(decode(saved(Image.fromarray(grey), "PNG"), max_pixels=MAX_PIXELS), np.stack([grey] * 3, -1))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM", "JPEG2000"])
 def test_identity_16_bit_grey_keeps_its_high_byte(kind):
     grey = PHOTOGRAPH[..., 0]
     sixteen = grey.astype(np.uint16) * 257
@@ -116,6 +119,18 @@ def test_identity_exif_orientation_is_applied(orientation, kind):
     )
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_identity_an_orientation_in_avif_is_applied(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    # Without chroma subsampling nothing but the losses of the coder is between the two.
+    options = {"subsampling": "4:4:4", "quality": 95}
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](PHOTOGRAPH)))
+    image = decode(saved(stored, "AVIF", exif=exif, **options), max_pixels=MAX_PIXELS)
+    assert image.shape == PHOTOGRAPH.shape
+    assert np.abs(image.astype(int) - PHOTOGRAPH).mean() < JPEG_TOLERANCE / 4
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage that is no TIFF", b"garbage"])
 def test_identity_damaged_exif_leaves_the_pixels(kind, exif):
@@ -138,7 +153,16 @@ def test_refuses_formats_outside_the_list(kind):
     assert reason_of(saved(Image.fromarray(PHOTOGRAPH), kind)) is QuarantineReason.UNREADABLE
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
+@pytest.mark.parametrize(("kind", "feature"), [("AVIF", "avif"), ("JPEG2000", "jpg_2000"), ("WEBP", "webp")])
+def test_refuses_by_name_a_format_that_this_pillow_was_built_without(monkeypatch, kind, feature):
+    monkeypatch.setattr(codec.features, "check", lambda name: name != feature)
+    with pytest.raises(ImageError, match=f"the installed Pillow does not open {kind}; expected .*{feature}") as caught:
+        decode(saved(Image.fromarray(PHOTOGRAPH), kind), max_pixels=MAX_PIXELS)
+    assert caught.value.reason is QuarantineReason.UNREADABLE
+    assert np.array_equal(decode(encode_png(PHOTOGRAPH), max_pixels=MAX_PIXELS), PHOTOGRAPH)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_refuses_truncated(kind, share):
     encoded = saved(Image.fromarray(PHOTOGRAPH), kind)
@@ -165,6 +189,13 @@ def test_refuses_too_small(size):
     assert reason_of(saved(Image.new("RGB", size), "PNG")) is QuarantineReason.TOO_SMALL
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_refuses_too_large_and_too_small_in_every_format(kind):
+    pixels = PHOTOGRAPH.shape[0] * PHOTOGRAPH.shape[1]
+    assert reason_of(saved(Image.fromarray(PHOTOGRAPH), kind), max_pixels=pixels - 1) is QuarantineReason.TOO_LARGE
+    assert reason_of(saved(Image.fromarray(PHOTOGRAPH[:7]), kind)) is QuarantineReason.TOO_SMALL
+
+
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_refuses_too_large_by_the_header_alone():
     pixels = PHOTOGRAPH.shape[0] * PHOTOGRAPH.shape[1]
@@ -183,11 +214,11 @@ def test_refuses_samples_without_a_range(samples):
     assert reason_of(encoded) is QuarantineReason.UNREADABLE
 
 
-ENCODED = [saved(Image.fromarray(PHOTOGRAPH), kind) for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")]
+ENCODED = [saved(Image.fromarray(PHOTOGRAPH), kind) for kind in KINDS]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=500, deadline=None, derandomize=True)
 @given(
     encoded=st.sampled_from(ENCODED),
     position=st.floats(0, 1, exclude_max=True),

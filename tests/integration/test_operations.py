@@ -1,12 +1,15 @@
 """The verbs of operation on a real Ray: dry runs that write nothing and are not far off, and the check-up of nodes."""
 
+import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from stl_ray.cli import JOBS, main
 from stl_ray.config import load_experiment
+from stl_ray.images import encode_png
 from stl_ray.pipeline.estimate import estimate
 from stl_ray.runtime.submission.node_check import disagreements, examine
 
@@ -186,3 +189,26 @@ def test_doctor_compares_versions_with_those_of_the_driver(local_ray, write_conf
     )
     (problem,) = disagreements(reports, experiment)
     assert re.fullmatch(r"\S+: pyarrow is [\d.]+, and 0\.0\.9 here", problem)
+
+
+def test_ingest_says_what_it_leaves_out_and_a_resume_knows_it_too(local_ray, write_config, tmp_path, capsys):
+    for split, names in {
+        "train": ["a/1.png", "b/2.png", "a/notes.txt", "3.jpg"],
+        "test": ["a/1.png", "b/2.png"],
+    }.items():
+        for name in names:
+            (tmp_path / split / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / split / name).write_bytes(encode_png(np.zeros((8, 8, 3), np.uint8)))
+    (tmp_path / "train" / "b" / "up").symlink_to("..")
+    sources = {split: {"format": "folder", "path": str(tmp_path / split)} for split in ("train", "test")}
+    config = write_config(tmp_path, ingest=sources)
+    line = "ingest: left out of train 1 .txt, 1 .jpg beside the classes, 1 link (b/up)"
+    assert main(["ingest", config]) == 0
+    assert capsys.readouterr().out.splitlines() == ["ingest: 4 images, 0 quarantined", line]
+    (tmp_path / "train" / "a" / "notes.txt").unlink()
+    assert main(["ingest", config]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [line]
+    assert main(["status", str(tmp_path / "root")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == line
+    sessions = [json.loads(path.read_text()) for path in (tmp_path / "root" / "jobs" / "ingest").iterdir()]
+    assert [f"ingest: {session['remark']}" for session in sessions] == [line, line]

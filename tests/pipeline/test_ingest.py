@@ -58,6 +58,8 @@ def test_every_kind_of_image_becomes_rgb_and_broken_ones_are_set_aside(experimen
         "a/cmyk.jpg": _encoded(Image.fromarray(NOISE).convert("CMYK"), "JPEG"),
         "a/deep.png": _encoded(GREY.astype(np.uint16) * 257),
         "b/rotated.jpg": _encoded(NOISE, "JPEG", exif=exif),
+        "b/modern.avif": _encoded(NOISE, "AVIF"),
+        "b/modern.jp2": _encoded(NOISE, "JPEG2000"),
     }
     broken = {
         "a/truncated.jpg": (whole[: len(whole) // 2], "unreadable"),
@@ -78,6 +80,8 @@ def test_every_kind_of_image_becomes_rgb_and_broken_ones_are_set_aside(experimen
     assert np.array_equal(images["a/rgba.png"], NOISE)
     assert np.array_equal(images["a/grey.png"], np.dstack([GREY] * 3))
     assert np.array_equal(images["a/deep.png"], np.dstack([GREY] * 3))
+    assert np.array_equal(images["b/modern.jp2"], NOISE)
+    assert images["b/modern.avif"].shape == NOISE.shape
     assert images["b/rotated.jpg"].shape == (20, 24, 3)
     assert {row["id"]: row["label"] for row in rows}["b/rotated.jpg"] == 1
 

@@ -1,6 +1,7 @@
 import json
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stl_ray.errors import AuditError, IncompleteRunError, QuarantineLimitError, RunIdentityError, StorageError
@@ -47,6 +48,30 @@ def test_roundtrip_plan_and_dataset(finished, tmp_path):
         f"{n}-{row}" for n in range(3) for row in range(3)
     ]
     assert verify(str(tmp_path))["rows"] == 9
+
+
+def test_roundtrip_notes_of_the_first_start_stay_and_are_no_part_of_the_identity(tmp_path):
+    run, noted = _run(tmp_path), []
+
+    def plan():
+        yield from PLAN
+        noted.append("é")
+
+    run.draft(plan(), identity={}, notes=lambda: {"left_out": list(noted)}).start({}, environment={})
+    assert run.plan().notes == {"left_out": ["é"]}
+    run.draft(PLAN, identity={}, notes=lambda: {"left_out": []}).start({}, environment={})
+    assert run.plan().notes == {"left_out": ["é"]}
+
+
+def test_roundtrip_a_plan_without_notes(tmp_path):
+    """Plans of earlier versions have none."""
+    run = _run(tmp_path)
+    _start(run)
+    file = tmp_path / "plan.parquet"
+    table = pq.read_table(file)
+    (metadata := pq.read_metadata(file).metadata).pop(b"notes")
+    pq.write_table(table.replace_schema_metadata(metadata), file, row_group_size=8)
+    assert (run.plan().notes, list(run.plan())) == ({}, PLAN)
 
 
 def test_invariant_a_resumed_run_plans_only_what_has_no_receipt(tmp_path):

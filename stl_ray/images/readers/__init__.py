@@ -5,6 +5,7 @@ without a class, an id that came before.
 """
 
 from stl_ray.images.readers.base import RawImage, Reader, SourceShard
+from stl_ray.images.readers.left_out import LeftOut
 from stl_ray.images.readers.registry import open_reader
 
-__all__ = ["RawImage", "Reader", "SourceShard", "open_reader"]
+__all__ = ["LeftOut", "RawImage", "Reader", "SourceShard", "open_reader"]

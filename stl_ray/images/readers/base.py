@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stl_ray.errors import QuarantineReason
+from stl_ray.images.readers.left_out import LeftOut
 
 Split = Literal["train", "test"]
 
@@ -64,6 +65,11 @@ class Reader(Protocol):
     @property
     def class_names(self) -> list[str]:
         """Name of every label, in label order."""
+        ...
+
+    @property
+    def left_out(self) -> LeftOut:
+        """What the source holds beside its images; whole once a plan was taken to its end."""
         ...
 
     def plan(self, shard_size: int) -> Iterator[SourceShard]:

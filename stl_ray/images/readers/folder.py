@@ -8,23 +8,23 @@ The listing of a million images is put in order by SQLite, in a file of its own 
 are the classes that are being listed, as Arrow columns, 60 bytes an image.
 """
 
-import posixpath
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
 from stl_ray.errors import InputError, QuarantineReason, StorageError
+from stl_ray.images.codec import EXTENSIONS
 from stl_ray.images.readers.base import RawImage, SourceShard, shard_digest
 from stl_ray.images.readers.fetching import LISTINGS, in_order
-from stl_ray.store import Storage
-
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"})
-"""Files with another extension are not images and are passed over (case does not matter)."""
+from stl_ray.images.readers.left_out import LeftOut
+from stl_ray.images.readers.names import is_hidden, is_image, require_text
+from stl_ray.store import FileInfo, Storage
 
 _THREADS = 8  # requests at once while a shard is read: every file is one
 _AHEAD = 16  # files in memory before their turn
@@ -35,21 +35,25 @@ _NONE = pa.array([], pa.string())
 Image = tuple[str, int, str]
 """Path relative to the folder, label, and what changes when the file does."""
 
-Listing = tuple[pa.StringArray, pa.StringArray]
-"""Of a class: the paths below its folder, and what changes when the files do."""
+Listing = tuple[pa.StringArray, pa.StringArray, LeftOut]
+"""Of a class: the paths below its folder, what changes when the files do, and what is left out."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class FolderReader:
     """Encoded files; ids are their paths relative to the folder, with forward slashes.
 
     Args:
         storage: the folder of one split.
         limit: images to take, all when None.
+
+    Attributes:
+        left_out: what else is in the folder; whole once a plan was taken to its end.
     """
 
     storage: Storage
     limit: int | None = None
+    left_out: LeftOut = field(default_factory=LeftOut, init=False)
 
     @property
     def class_names(self) -> list[str]:
@@ -58,7 +62,7 @@ class FolderReader:
         Raises:
             InputError: there is no such folder, or it has no sub-folders.
         """
-        names = [name for name in self.storage.entries()[0] if not _hidden(name)]
+        names = self._top[0]
         if not names and not self.storage.exists(""):
             raise InputError("there is no such folder", item=self.storage.root)
         if not names:
@@ -100,9 +104,11 @@ class FolderReader:
     def _images(self) -> Iterator[Image]:
         """All images, one of each class in turn."""
         names = self.class_names
+        self.left_out = LeftOut()
+        self.left_out.merge(self._top[1])
         listings = in_order(self._listing, names, threads=LISTINGS, ahead=2 * LISTINGS)
         try:
-            for label, path, stamp in _in_turns(listings):
+            for label, path, stamp in _in_turns(listings, self.left_out):
                 yield f"{names[label]}/{path}", label, stamp
         except sqlite3.Error as error:
             message = (
@@ -110,25 +116,52 @@ class FolderReader:
             )
             raise StorageError(message, item=self.storage.root) from error
 
+    @cached_property
+    def _top(self) -> tuple[list[str], LeftOut]:
+        """The classes, and what lies beside their folders."""
+        folders, files = self.storage.entries()
+        names = [name for name in folders if not is_hidden(name)]
+        left_out = LeftOut(hidden=len(folders) - len(names))
+        for file in files:
+            left_out.add(file, beside=True)
+        return names, left_out
+
     def _listing(self, class_name: str) -> Listing:
-        """Sorted paths below the class's folder, and stamps, of a class's images; no more than the limit."""
+        """Sorted paths below the class's folder, and stamps, of a class's images, no more than the limit."""
+        left_out = LeftOut()
         skipped = len(class_name) + 1
-        found = (file for file in self.storage.walk(class_name) if file.leads_to is None)
-        files = islice((file for file in found if is_image(file.path[skipped:])), self.limit)
+        files = islice(self._files(class_name, left_out), self.limit)
         paths, stamps = [_NONE], [_NONE]
         while rows := list(islice(files, _ROWS)):
             names = [file.path[skipped:] for file in rows]
             require_text(names, self.storage.at(class_name))
             paths.append(pa.array(names))
             stamps.append(pa.array(file.stamp if file.size < 0 else f"{file.size}:{file.stamp}" for file in rows))
-        return pa.concat_arrays(paths), pa.concat_arrays(stamps)
+        images = pa.concat_arrays(paths)
+        left_out.at_least = int(len(images) == self.limit)
+        return images, pa.concat_arrays(stamps), left_out
+
+    def _files(self, class_name: str, left_out: LeftOut) -> Iterator[FileInfo]:
+        """The images of a class; the other files are counted."""
+        for file in self.storage.walk(class_name):
+            # The link of an image that is gone is an image without bytes.
+            if file.leads_to is None and is_image(file.path.removeprefix(f"{class_name}/")):
+                yield file
+            else:
+                left_out.add(file)
 
 
-def _in_turns(listings: Iterable[Listing]) -> Iterator[tuple[int, str, str]]:
-    """Class, path and stamp: the first of every class, then the second of every class, and so on."""
+def _in_turns(listings: Iterable[Listing], left_out: LeftOut) -> Iterator[tuple[int, str, str]]:
+    """Class, path and stamp: the first of every class, then the second of every class, and so on.
+
+    Args:
+        listings: of the classes.
+        left_out: to count there what all of them leave out.
+    """
     with closing(sqlite3.connect("")) as table:
         table.execute("CREATE TABLE file (turn INTEGER, label INTEGER, path TEXT, stamp TEXT)")
-        for label, (paths, stamps) in enumerate(listings):
+        for label, (paths, stamps, others) in enumerate(listings):
+            left_out.merge(others)
             for start in range(0, len(paths), _ROWS):
                 rows = zip(
                     paths[start : start + _ROWS].to_pylist(), stamps[start : start + _ROWS].to_pylist(), strict=True
@@ -138,24 +171,3 @@ def _in_turns(listings: Iterable[Listing]) -> Iterator[tuple[int, str, str]]:
                     ((turn, label, *row) for turn, row in enumerate(rows, start)),
                 )
         yield from table.execute("SELECT label, path, stamp FROM file ORDER BY turn, label")
-
-
-def is_image(path: str) -> bool:
-    """Whether a file has an image's extension and no part of its path is hidden."""
-    return posixpath.splitext(path)[1].lower() in EXTENSIONS and not any(map(_hidden, path.split("/")))
-
-
-def require_text(names: Sequence[str], item: str) -> None:
-    """Refuse names that are not text.
-
-    Raises:
-        InputError: a name is not UTF-8.
-    """
-    try:
-        "".join(names).encode()
-    except UnicodeEncodeError as error:
-        raise InputError("a file name is not UTF-8", item=item, got=ascii(error.object)) from error
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".")

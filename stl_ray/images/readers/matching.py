@@ -6,6 +6,8 @@ from fnmatch import fnmatchcase
 from typing import NoReturn
 
 from stl_ray.errors import InputError, StorageError
+from stl_ray.images.readers.left_out import LeftOut
+from stl_ray.images.readers.names import is_hidden
 from stl_ray.store import Storage
 from stl_ray.uris import parted
 
@@ -29,6 +31,20 @@ def matching(place: Storage, suffixes: tuple[str, ...]) -> list[str]:
         return sorted(_expanded(folder, parts))
     inside = sorted(path for path in _expanded(folder, ["*"], *parts) if path.endswith(suffixes))
     return inside or [name for name in parts if folder.exists(name)]
+
+
+def beside(place: Storage, suffixes: tuple[str, ...]) -> LeftOut:
+    """What is in a folder besides the files with a suffix; nothing where a file or a pattern says what is meant."""
+    folder, parts = _parted(place, suffixes)
+    left_out = LeftOut()
+    if not parts:
+        folders, files = folder.entries()
+        left_out.folders = sum(not is_hidden(name) for name in folders)
+        left_out.hidden = len(folders) - left_out.folders
+        for file in files:
+            if is_hidden(file.path) or not file.path.endswith(suffixes):
+                left_out.add(file)
+    return left_out
 
 
 def stems(paths: list[str]) -> list[str]:

@@ -18,7 +18,8 @@ from stl_ray.errors import InputError, QuarantineReason
 from stl_ray.images.readers.base import MOST_CLASSES, RawImage, SourceShard, label_problem, ranges, shard_digest
 from stl_ray.images.readers.duplicates import Hashes, hashes_of, repeated
 from stl_ray.images.readers.fetching import LISTINGS, in_order
-from stl_ray.images.readers.matching import home, matching, stems
+from stl_ray.images.readers.left_out import LeftOut
+from stl_ray.images.readers.matching import beside, home, matching, stems
 from stl_ray.images.readers.parquet_file import ImageFile
 from stl_ray.store import Storage
 
@@ -48,6 +49,11 @@ class ParquetReader:
         """
         names = ImageFile.open(self._folder, self._paths[0]).class_names
         return self._numbered_classes() if names is None else names
+
+    @property
+    def left_out(self) -> LeftOut:
+        """What is beside the Parquet files of a folder."""
+        return beside(self.place, _SUFFIXES)
 
     def plan(self, shard_size: int) -> Iterator[SourceShard]:
         """Ranges of a file's rows, with those whose id came before. The digest covers the file's size and footer.

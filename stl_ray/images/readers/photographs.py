@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from stl_ray.errors import ImageError, InputError
 from stl_ray.images.codec import decode, resize
 from stl_ray.images.readers.base import RawImage, SourceShard, Split, ranges, shard_digest
+from stl_ray.images.readers.left_out import LeftOut
 from stl_ray.seeding import seed_of
 
 SIDE = 32
@@ -66,6 +67,11 @@ class PhotographsReader:
     def class_names(self) -> list[str]:
         """Names of the photographs."""
         return list(_PHOTOGRAPHS)
+
+    @property
+    def left_out(self) -> LeftOut:
+        """Nothing."""
+        return LeftOut()
 
     def plan(self, shard_size: int) -> Iterator[SourceShard]:
         """Ranges of crop numbers. The digest covers the photographs' decoded pixels and the recipe.

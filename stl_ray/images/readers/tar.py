@@ -10,6 +10,7 @@ class, `limit` takes the first classes.
 """
 
 import posixpath
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -31,7 +32,9 @@ from stl_ray.images.readers.base import (
 )
 from stl_ray.images.readers.duplicates import hashes_of, repeated
 from stl_ray.images.readers.fetching import LISTINGS, in_order
-from stl_ray.images.readers.matching import home, matching, stems
+from stl_ray.images.readers.left_out import LeftOut
+from stl_ray.images.readers.matching import beside, home, matching, stems
+from stl_ray.images.readers.names import extension
 from stl_ray.images.readers.tar_file import BLOCK, NO_BYTES, TarIndex, is_header, key_of, read_range
 from stl_ray.store import Storage
 
@@ -77,6 +80,16 @@ class TarReader:
             expected = f"{_CLASSES} beside the tars, or labels from 0 to at most {MOST_CLASSES - 1}"
             raise InputError("no classes", item=self.place.root, expected=expected, got=f"{classes - 1} as the largest")
         return [str(label) for label in range(classes)]
+
+    @property
+    def left_out(self) -> LeftOut:
+        """The members of the tars that are neither images nor labels, and what is beside the tars."""
+        left_out = beside(self.place, _SUFFIXES)
+        if self._labelled and self._folder.exists(_CLASSES):
+            left_out.files -= Counter([extension(_CLASSES)])
+        for _, index in self._indexes:
+            left_out.merge(index.left_out)
+        return left_out
 
     def plan(self, shard_size: int) -> Iterator[SourceShard]:
         """Ranges of a tar's images, with their places. The digest covers the tar's size and headers, not every pixel.

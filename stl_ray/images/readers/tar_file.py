@@ -11,15 +11,16 @@ import posixpath
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from stl_ray.errors import InputError, StorageError
-from stl_ray.images.readers.folder import is_image, require_text
+from stl_ray.images.readers.left_out import LeftOut
 from stl_ray.images.readers.matching import require
+from stl_ray.images.readers.names import is_image, require_text
 from stl_ray.store import Storage
 
 NOT_A_LABEL = -2
@@ -51,12 +52,14 @@ class TarIndex:
         images: number of images.
         labelled: whether there are labels beside images.
         tars: whether there are tars in it.
+        left_out: the members that are neither images nor labels.
         digest: sha256 over the size of the tar and every member's name, place, size and time of change.
     """
 
     images: int = 0
     labelled: bool = False
     tars: bool = False
+    left_out: LeftOut = field(default_factory=LeftOut)
     digest: str = ""
     _packed: pa.Buffer | None = None
 
@@ -107,6 +110,8 @@ class TarIndex:
                 elif kind in _LABELS and plain:
                     stream.seek(member.offset_data)
                     labels[kind] = _LABELS[kind](stream.read(min(member.size, _LARGEST_LABEL_FILE)))
+                else:
+                    self.left_out.add_names([path])
             label = labels.get("cls", labels.get("json"))
             self.labelled |= bool(images) and ("cls" in labels or label not in (None, NOT_A_LABEL))
             yield from ((*image, label) for image in images)

@@ -1,0 +1,104 @@
+"""What a source holds beside its images: counted by extension, so that no file is left out in silence."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from stl_ray.images.readers.names import extension, is_hidden
+from stl_ray.store import FileInfo
+
+# A file's number or date may look like an extension: the kinds after these are counted together.
+_MOST_KINDS, _OTHERS = 50, "other"
+_MOST_LINKS = 20
+_SHOWN = 5
+
+
+@dataclass
+class LeftOut:
+    """Counts of what no image is made of.
+
+    Attributes:
+        files: files with another extension than an image's, by extension.
+        beside: files beside the folders of the classes, by extension.
+        folders: sub-folders of a folder of tars or Parquet files.
+        hidden: hidden files and folders, and files that desktops leave.
+        links: symbolic links that are not followed, or lead nowhere.
+        first_links: the first of these links.
+        at_least: 1 where the listing ended early, because `limit` was reached.
+    """
+
+    files: Counter[str] = field(default_factory=Counter)
+    beside: Counter[str] = field(default_factory=Counter)
+    folders: int = 0
+    hidden: int = 0
+    links: int = 0
+    first_links: list[str] = field(default_factory=list)
+    at_least: int = 0
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "LeftOut":
+        """The counts of a `record`."""
+        known = {key: record[key] for key in record if key in {field.name for field in fields(cls)}}
+        return cls(**{**known, "files": Counter(record.get("files")), "beside": Counter(record.get("beside"))})
+
+    def record(self) -> dict[str, Any]:
+        """The counts that are not zero; JSON-able."""
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name))}
+
+    def add(self, file: FileInfo, *, beside: bool = False) -> None:
+        """Count a file.
+
+        Args:
+            file: of the source.
+            beside: whether it lies beside the folders of the classes.
+        """
+        if file.leads_to is not None or file.size < 0:
+            self.links += 1
+            self.first_links = [*self.first_links, _printable(file.path)][:_MOST_LINKS]
+        else:
+            self.add_names([file.path], beside=beside)
+
+    def add_names(self, paths: Iterable[str], *, beside: bool = False) -> None:
+        """Count files by their names."""
+        counts = self.beside if beside else self.files
+        for path in paths:
+            if is_hidden(path):
+                self.hidden += 1
+            else:
+                kind = _printable(extension(path))
+                counts[kind if kind in counts or len(counts) < _MOST_KINDS else _OTHERS] += 1
+
+    def merge(self, other: "LeftOut") -> None:
+        """Count what another count has."""
+        self.files += other.files
+        self.beside += other.beside
+        self.folders += other.folders
+        self.hidden += other.hidden
+        self.links += other.links
+        self.first_links = [*self.first_links, *other.first_links][:_MOST_LINKS]
+        self.at_least |= other.at_least
+
+    def text(self) -> str:
+        """The counts in words, such as `10 .txt, 2 .mov, 4 hidden`; empty where nothing is left out."""
+        parts = _kinds(self.files, "")
+        parts += _kinds(self.beside, " beside the classes")
+        parts += [f"{self.folders} sub-folder{'s' * (self.folders > 1)}"] if self.folders else []
+        parts += [f"{self.hidden} hidden"] if self.hidden else []
+        if self.links:
+            more = ", ..." if self.links > _SHOWN else ""
+            parts += [f"{self.links} link{'s' * (self.links > 1)} ({', '.join(self.first_links[:_SHOWN])}{more})"]
+        return ("at least " if self.at_least and parts else "") + ", ".join(parts)
+
+
+def _kinds(counts: Counter[str], where: str) -> list[str]:
+    """The most frequent extensions with their counts, and the others together."""
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    shown = [f"{count} {kind or 'without extension'}{where}" for kind, count in ordered[:_SHOWN]]
+    rest = sum(count for _, count in ordered[_SHOWN:])
+    return [*shown, f"{rest} of {len(ordered) - _SHOWN} other kinds{where}"] if rest else shown
+
+
+def _printable(name: str) -> str:
+    """A name as one can print it: it may hold line breaks, or bytes that are not text."""
+    return name if name.isprintable() else ascii(name)[1:-1]

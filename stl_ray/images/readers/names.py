@@ -1,0 +1,37 @@
+"""What the name of a file in a source says: whether it is an image, and whether it is hidden."""
+
+import posixpath
+from collections.abc import Sequence
+
+from stl_ray.errors import InputError
+from stl_ray.images.codec import EXTENSIONS
+
+_OF_THE_SYSTEM = frozenset({"thumbs.db", "desktop.ini"})
+
+
+def extension(path: str) -> str:
+    """The end of a file's name from its last dot, in lower case; empty where there is none."""
+    return posixpath.splitext(path)[1].lower()
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a part of the path begins with a dot, or the file is one that a desktop leaves."""
+    parts = path.split("/")
+    return parts[-1].lower() in _OF_THE_SYSTEM or any(part.startswith(".") for part in parts)
+
+
+def is_image(path: str) -> bool:
+    """Whether a file has an image's extension (case does not matter) and is not hidden."""
+    return extension(path) in EXTENSIONS and not is_hidden(path)
+
+
+def require_text(names: Sequence[str], item: str) -> None:
+    """Refuse names that are not text.
+
+    Raises:
+        InputError: a name is not UTF-8.
+    """
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError as error:
+        raise InputError("a file name is not UTF-8", item=item, got=ascii(error.object)) from error
