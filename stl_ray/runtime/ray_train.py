@@ -80,6 +80,7 @@ def fit(
     *,
     name: str,
     storage: Storage,
+    identity: Mapping[str, Any],
 ) -> None:
     """Run `work(settings)` in every worker until it returns, again after a worker's death.
 
@@ -91,6 +92,7 @@ def fit(
         workers: how many, and what each takes.
         name: of what is trained, in errors and on the board.
         storage: the folder of what is trained, for `resume` and `report`.
+        identity: as `resume` and `report` have it; the epochs of another training in the folder do not count.
 
     Raises:
         StlRayError: what a worker raised that no repetition mends.
@@ -99,13 +101,13 @@ def fit(
     # A report waits for the controller's next look at its workers; every two seconds would stall short epochs.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     while True:
-        epochs = _epochs(storage)
+        epochs = _epochs(storage, identity)
         error = _deaths(work, settings, workers, name)
         if failure := _failure(settings, name):
             raise failure
         if error is None:
             return
-        if _epochs(storage) <= epochs:
+        if _epochs(storage, identity) <= epochs:
             raise TrainingError(f"training failed ({_cause(error)})", item=name) from error
 
 
@@ -131,9 +133,10 @@ def _deaths(
     return None
 
 
-def _epochs(storage: Storage) -> int:
-    """How many epochs are kept so far."""
-    return len(storage.read(HISTORY).splitlines()) if storage.exists(HISTORY) else 0
+def _epochs(storage: Storage, identity: Mapping[str, Any]) -> int:
+    """How many epochs the checkpoint has."""
+    _, history = resume(storage, identity)
+    return len(history)
 
 
 def _once(loop: dict[str, Any]) -> None:

@@ -105,7 +105,9 @@ def _train(experiment: Experiment, thumbnails: Dataset) -> None:
     with JobProgress("fit autoencoder", thumbnails.rows * config.epochs) as progress:
         board = make_board()
         settings = {"experiment": experiment, "thumbnails": thumbnails, "identity": identity, "board": board}
-        training = partial(fit, _work, settings, workers, name="autoencoder", storage=_storage(experiment))
+        training = partial(
+            fit, _work, settings, workers, name="autoencoder", storage=_storage(experiment), identity=identity
+        )
         run_side_by_side([training], 1, board, progress)
         progress.complete()
 

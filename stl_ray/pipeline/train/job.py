@@ -132,6 +132,7 @@ def _fit_all(experiment: Experiment, pending: list[Training], progress: JobProgr
             workers,
             name=training.name,
             storage=Storage.open(experiment.root).below(training.folder),
+            identity=training.identity,
         )
         for training in pending
     ]

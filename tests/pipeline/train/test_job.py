@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from stl_ray.csc import Dictionary
 from stl_ray.errors import ArtifactError, AuditError, ConfigError, StorageError, TrainingError
@@ -126,21 +126,40 @@ def test_certificate_a_training_that_does_not_go_on_from_what_is_there_says_so(i
         train._tell_of_other_settings(experiment, other)
 
 
-def test_invariant_deaths_count_only_without_an_epoch_more(tmp_path, monkeypatch):
-    """A week of training may see many; a training that gets nowhere ends."""
-    storage = Storage.open(str(tmp_path))
-    epochs = iter([1, 4, 4])
+@pytest.fixture
+def deaths(tmp_path, monkeypatch):
+    """Makes trainings that keep so many epochs before each time that Ray Train gives up; how many times are left."""
+    storage, identity = Storage.open(str(tmp_path)), {"learning_rate": 0.2}
 
-    def deaths(*_):
-        storage.write(ray_train.HISTORY, b"{}\n" * next(epochs))
-        return RuntimeError("killed")
+    def train(*epochs: int) -> list[int]:
+        left = iter(epochs)
 
-    monkeypatch.setattr(ray_train, "_deaths", deaths)
+        def until_given_up(*_):
+            history = json.dumps([{}] * next(left))
+            state = save({"weight": torch.zeros(1)}, metadata={"history": history})
+            storage.write(ray_train.checkpoint_of(identity), state)
+            return RuntimeError("killed")
+
+        monkeypatch.setattr(ray_train, "_deaths", until_given_up)
+        with pytest.raises(TrainingError, match=r"vanilla: training failed \(killed\)"):
+            ray_train.fit(
+                print, {}, ray_train.Workers(1, 1, gpu=False), name="vanilla", storage=storage, identity=identity
+            )
+        return list(left)
+
     monkeypatch.setattr(ray_train, "_failure", lambda *_: None)
-    workers = ray_train.Workers(1, 1, gpu=False)
-    with pytest.raises(TrainingError, match=r"vanilla: training failed \(killed\)"):
-        ray_train.fit(print, {}, workers, name="vanilla", storage=storage)
-    assert list(epochs) == []
+    train.storage = storage
+    return train
+
+
+def test_invariant_deaths_count_only_without_an_epoch_more(deaths):
+    """A week of training may see many; a training that gets nowhere ends."""
+    assert deaths(1, 4, 4, 5) == [5]
+
+
+def test_invariant_epochs_of_other_settings_do_not_count(deaths):
+    deaths.storage.write(ray_train.HISTORY, b"{}\n" * 50)
+    assert deaths(1, 2, 2, 3) == [3]
 
 
 def test_identity_what_names_a_training(ingested):
