@@ -67,7 +67,7 @@ def plan(experiment: Experiment) -> ShardJob:
             "max_pixels": config.max_pixels,
             "class_names": names[split],
         }
-        planned.append(PlannedRun(layout.ingested(split), shards, identity, partial(_notes, reader)))
+        planned.append(PlannedRun(layout.ingested(split), shards, identity, notes=partial(_notes, reader)))
     return ShardJob("ingest", planned, partial(IngestWork, experiment, names["train"]), gpu=False)
 
 
