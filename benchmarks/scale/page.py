@@ -128,7 +128,7 @@ def _protocol_rows(runs: Sequence[Protocol], remote: bool) -> Iterable[Sequence[
             last.name,
             *(f"{phase.seconds:.2f}" for phase in phases),
             *map(_megabytes, phases),
-            _slope([(run.images, phase) for run, phase in zip(runs, phases, strict=True)]),
+            slope([(run.images, phase) for run, phase in zip(runs, phases, strict=True)]),
             *([f"{last.requests}"] if remote else []),
         ]
 
@@ -177,7 +177,7 @@ def _source_rows(planned: Sequence[Planned]) -> Iterable[Sequence[str]]:
         yield (
             f"{one.plan.name}, {one.where}", f"{one.images:,}", three_digits(one.plan.seconds), f"{rate:.0f}",
             f"{one.bare.seconds / one.plan.seconds:.2f}", _megabytes(one.plan),
-            _slope([(before.images, before.plan), (one.images, one.plan)]) if same else "",
+            slope([(before.images, before.plan), (one.images, one.plan)]) if same else "",
             f"{one.plan.requests}" if one.plan.requests else "", "" if one.images == IMAGENET else f"{IMAGENET / rate:.0f}",
         )  # fmt: skip
 
@@ -186,7 +186,7 @@ def _megabytes(phase: Phase) -> str:
     return f"{phase.peak / 1e6:.0f} / {phase.kept / 1e6:.0f}"
 
 
-def _slope(points: Sequence[tuple[int, Phase]]) -> str:
+def slope(points: Sequence[tuple[int, Phase]]) -> str:
     """Bytes of the peak for each further image, between the last two points."""
     if len(points) < 2 or points[-1][0] == points[-2][0]:
         return ""

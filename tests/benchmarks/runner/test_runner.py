@@ -139,10 +139,9 @@ def test_identity_shards_go_through_an_actors_work_without_ray(tmp_path: Path) -
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_refuses_to_time_a_gpu_that_is_not_there() -> None:
-    ran = run("runner.gpu")
-    assert ran.returncode == 1
-    assert "there is no CUDA device; --smoke runs tiny images on the CPU" in ran.stderr
+def test_refuses_to_time_a_gpu_that_is_not_there(load) -> None:
+    with pytest.raises(SystemExit, match="there is no CUDA device; --smoke runs tiny images on the CPU"):
+        load("runner.gpu").main([])
 
 
 @pytest.mark.ray

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.scale import __main__ as imagenet_scale
 from benchmarks.scale import sources
 from benchmarks.scale.driver import Driven
-from benchmarks.scale.page import Planned, Protocol, Result, Runner, _slope, report
+from benchmarks.scale.page import Planned, Protocol, Result, Runner, report, slope
 from benchmarks.scale.phases import Phase, Phases
 from benchmarks.scale.protocol import CLASS_NAMES, IMAGENET, folder_plan, images_of
 from stl_ray.config import Source
@@ -59,8 +59,8 @@ def test_identity_a_phase_sees_what_was_allocated():
 
 def test_identity_bytes_for_each_further_image_are_of_the_last_two_sizes():
     points = [(10, Phase("", 0, 0, 0, 0)), (1000, Phase("", 0, 5000, 0, 0)), (3000, Phase("", 0, 9000, 0, 0))]
-    assert _slope(points) == "2"
-    assert _slope(points[:1]) == _slope([points[0], points[0]]) == ""
+    assert slope(points) == "2"
+    assert slope(points[:1]) == slope([points[0], points[0]]) == ""
 
 
 def protocol(images: int, megabytes: float) -> Protocol:
