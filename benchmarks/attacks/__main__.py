@@ -16,13 +16,12 @@ import statistics
 import sys
 import time
 
-import torch
-
 from benchmarks.attacks.peers import Match, matches
 from benchmarks.attacks.race import OURS, Entry, correct, load, race
 from benchmarks.common.command import command_parser
 from benchmarks.common.pages import command_line, measured_on, publish
 from benchmarks.common.progress import Progress
+from stl_ray.runtime.concurrency import bind
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(given)
     if options.data is None:
         raise SystemExit("no data: pass --data, a folder with cifar10/ and weights/")
-    torch.set_num_threads(1)
+    bind(1)
     progress, start = Progress(), time.monotonic()
     results = []
     for match in matches(load(options.data, 1)[0]):

@@ -32,6 +32,7 @@ from stl_ray.attacks.losses import cross_entropy
 from stl_ray.attacks.problem import Problem
 from stl_ray.metrics import l2_norm, linf
 from stl_ray.models import Classifier, predict
+from stl_ray.runtime.concurrency import bind
 
 FREE = {"l2": Budget(kind="l2", size=50.0), "linf": Budget(kind="linf", size=1.0)}
 BALLS = [Budget(kind="linf", size=8 / 255), Budget(kind="l2", size=0.5)]
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(given)
     if options.data is None:
         raise SystemExit("no data: pass --data, a folder with cifar10/ and weights/")
-    torch.set_num_threads(1)
+    bind(1)
     progress, start = Progress(), time.monotonic()
     rows = []
     for row in comparisons(options, progress):

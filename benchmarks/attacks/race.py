@@ -25,6 +25,7 @@ from stl_ray.attacks import Budget
 from stl_ray.images import to_tensor
 from stl_ray.metrics import l2_norm, linf
 from stl_ray.models import Classifier, build_classifier, load_weights, predict
+from stl_ray.runtime.concurrency import bind
 
 OURS = "stl-ray"
 TOLERANCE = 1.03
@@ -96,7 +97,7 @@ _here: dict[str, Any] = {}
 
 
 def _prepare(data: Path, count: int, match: str, name: str) -> None:
-    torch.set_num_threads(1)
+    bind(1)
     classifier, images, labels = load(data, count)
     (run,) = [item.contestants[name] for item in matches(classifier) if item.name == match]
     _here.update(classifier=classifier, images=images, labels=labels, run=run, name=name)

@@ -29,6 +29,7 @@ from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defended, make_defense
 from stl_ray.images import to_tensor
 from stl_ray.models import Victim, build_classifier, load_weights, predict
+from stl_ray.runtime.concurrency import bind
 from stl_ray.space import QuasiNaturalSpace
 from stl_ray.statistics import mcnemar, paired_difference, wilson
 
@@ -76,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Attack, print the page, and write it where asked."""
     given = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(given)
-    torch.set_num_threads(1)
+    bind(1)
     progress, start = Progress(), time.monotonic()
     stored = stored_images("cifar10/test", options.images, options.data)
     images = to_tensor(stored.levels)

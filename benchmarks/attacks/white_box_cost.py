@@ -27,6 +27,7 @@ from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defended, make_defense
 from stl_ray.metrics import l2_norm
 from stl_ray.models import Classifier, Victim, build_classifier, load_weights
+from stl_ray.runtime.concurrency import bind
 from stl_ray.space import QuasiNaturalSpace
 
 STEPS = 20
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print the page, and write it where asked."""
     given = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(given)
-    torch.set_num_threads(1)
+    bind(1)
     progress, start = Progress(), time.monotonic()
     cases = []
     for network, size, count in (("none", 32, 64), ("cifar_resnet56", 32, 32), ("none", 224, 4), ("resnet50", 224, 1)):

@@ -10,8 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-
 from benchmarks.common.command import command_parser
 from benchmarks.common.images import LMBDA, load_images
 from benchmarks.common.pages import command_line, publish
@@ -20,6 +18,7 @@ from benchmarks.projection.contestants import contestants
 from benchmarks.projection.measure import measure_errors, measure_split, measure_times
 from benchmarks.projection.page import Result, report
 from benchmarks.projection.resources import measure_memory, measure_parallel
+from stl_ray.runtime.concurrency import bind
 
 PEER_IMAGES = {128: 24, 224: 12}
 """Images that SPORCO gets to see at sizes at which it takes seconds for one."""
@@ -52,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.data, options.cap = None, 15.0
     options.sizes = options.sizes or ([32, 64] if options.quick else [32, 64, 128, 224])
     options.images = options.images or (4 if options.quick else 100)
-    torch.set_num_threads(1)
+    bind(1)
     progress, start = Progress(), time.monotonic()
     results = [_measure(size, options, progress) for size in options.sizes]
     page = report(results, command_line("benchmarks.projection", given), time.monotonic() - start)

@@ -27,6 +27,7 @@ from stl_ray.config.sections import AutoencoderConfig, DictionaryConfig, FitConf
 from stl_ray.csc import Dictionary, LearningStep, learn_dictionary, split_bands
 from stl_ray.csc.learning.block import WINDOW
 from stl_ray.images import resize, to_tensor
+from stl_ray.runtime.concurrency import bind
 from stl_ray.space import Router
 from stl_ray.space.neighbours import Neighbours
 from stl_ray.training import fit_space
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.images, options.holdout, options.test = min(options.images, 12), min(options.holdout, 4), 8
         options.routing, options.clusters, options.epochs = min(options.routing, 120), 2, min(options.epochs, 2)
     options.sizes = sorted(set(options.sizes or SIZES))
-    torch.set_num_threads(1)
+    bind(1)
     start = time.monotonic()
     result = _measure(options, Progress())
     link = figure_file(options.output)

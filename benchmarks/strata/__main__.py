@@ -25,6 +25,7 @@ from benchmarks.strata.routing import FAR, assignments, decide, distances
 from stl_ray.errors import StlRayError
 from stl_ray.images import to_tensor
 from stl_ray.models import Classifier, build_classifier, load_weights
+from stl_ray.runtime.concurrency import bind
 from stl_ray.space import QuasiNaturalSpace, Router, hash_ids
 from stl_ray.store.layout import CLEAN
 
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print the page, and write it with its figure where asked."""
     given = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(given)
-    torch.set_num_threads(1)
+    bind(1)
     start = time.monotonic()
     result = _measure(options, Progress())
     link = figure_file(options.output)

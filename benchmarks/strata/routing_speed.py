@@ -21,6 +21,7 @@ from torch import Tensor
 from benchmarks.common.command import command_parser
 from benchmarks.common.pages import command_line, processor, publish, table, three_digits
 from benchmarks.common.progress import Progress
+from stl_ray.runtime.concurrency import bind
 from stl_ray.space.neighbours import Neighbours, squared_distances
 from stl_ray.space.router import _majority
 
@@ -93,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
     references = options.references or ([2_000, 20_000] if options.quick else [50_000, 200_000, 1_280_000])
     queries = options.queries or (64 if options.quick else 512)
     checked = min(queries, 16 if options.quick else 32)
-    torch.set_num_threads(1)
+    bind(1)
     progress, start = Progress(), time.monotonic()
     with threadpool_limits(1):
         results = [measure(count, queries, checked, progress) for count in references]
