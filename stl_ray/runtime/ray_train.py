@@ -102,7 +102,7 @@ def fit(
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     while True:
         epochs = len(history_of(storage, identity))
-        error = _deaths(work, settings, workers, name)
+        error = _deaths(work, settings, workers, name, storage)
         if failure := _failure(settings, name):
             raise failure
         if error is None:
@@ -112,7 +112,7 @@ def fit(
 
 
 def _deaths(
-    work: Callable[[dict[str, Any]], None], settings: dict[str, Any], workers: Workers, name: str
+    work: Callable[[dict[str, Any]], None], settings: dict[str, Any], workers: Workers, name: str, storage: Storage
 ) -> Exception | None:
     """Work until it is done, or workers have died too often: how the last one did."""
     # What Ray Train notes of a run without checkpoints is read by nobody; its controller is on this node.
@@ -126,6 +126,9 @@ def _deaths(
                 name=name, storage_path=notes, failure_config=ray_train.FailureConfig(max_failures=_DEATHS - 1)
             ),
         )
+        # Ray reserves what a run requested for three minutes after its driver was killed, and elastic workers start on
+        # nothing else. Under the killed run's id this one takes its request over; one driver at a time has the folder.
+        object.__setattr__(trainer.train_run_context, "run_id", sha256(storage.root.encode())[:32])
         try:
             trainer.fit()
         except ray_train.TrainingFailedError as error:

@@ -16,7 +16,9 @@ from stl_ray import QuasiNaturalSpace
 from stl_ray.cli import main
 from stl_ray.csc import Dictionary
 from stl_ray.models import load
-from stl_ray.store import Dataset, Layout, PlannedShard, Run
+from stl_ray.runtime.progress_actor import make_board
+from stl_ray.runtime.ray_train import Workers, fit
+from stl_ray.store import Dataset, Layout, PlannedShard, Run, Storage
 
 pytestmark = pytest.mark.ray
 
@@ -70,13 +72,51 @@ def test_identity_what_a_training_leaves(undisturbed):
 
 
 def test_certificate_fewer_workers_than_asked_for_go_on_where_that_is_allowed(local_ray, write_config, tmp_path):
-    # Before a driver is killed below, whose reservation Ray keeps for three minutes from those who would do with less.
     train = {**TWO_WORKERS, "workers": 5, "min_workers": 1, "epochs": 2, "loaders": 1, "validate_every": 0}
     config = write_config(tmp_path, train=train)
     assert main(["ingest", config]) == 0
     assert main(["train", config]) == 0
     assert [row["epoch"] for row in rows_of(tmp_path / "root")] == [1, 2]
     assert not (tmp_path / "root" / "train" / "vanilla" / "best").exists()  # nothing says which was
+
+
+NEVER_ENDING = """
+import sys, time
+from pathlib import Path
+import ray
+from stl_ray.runtime.progress_actor import make_board
+from stl_ray.runtime.ray_train import Workers, fit
+from stl_ray.store import Storage
+
+folder = sys.argv[1]
+
+def work(_):
+    Path(folder, "begun").touch()
+    time.sleep(600)
+
+ray.init(log_to_driver=False)
+storage = Storage.open(folder)
+fit(work, {"board": make_board()}, Workers(2, 1, False, least=1), name="vanilla", storage=storage, identity={})
+"""
+
+
+@pytest.mark.faults
+def test_invariant_elastic_training_does_not_wait_for_what_a_killed_driver_had_reserved(local_ray, tmp_path):
+    """Ray alone keeps the reservation for three minutes."""
+    command = [sys.executable, "-c", NEVER_ENDING, str(tmp_path)]
+    driver = subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": local_ray}, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "begun").exists():
+        assert driver.poll() is None and time.monotonic() < deadline, driver.stderr.read().decode()
+        time.sleep(0.1)
+    driver.kill()
+    driver.wait()
+
+    def train():
+        settings, storage = {"board": make_board()}, Storage.open(str(tmp_path))
+        fit(lambda _: None, settings, Workers(2, 1, False, least=1), name="vanilla", storage=storage, identity={})
+
+    ray.get(ray.remote(num_cpus=0)(train).remote(), timeout=100)
 
 
 @pytest.mark.parametrize("victim", ["worker", "driver"])
