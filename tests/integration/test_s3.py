@@ -6,7 +6,7 @@ from stl_ray import QuasiNaturalSpace
 from stl_ray.cli import main
 from stl_ray.store import Dataset, Storage, runs_below
 
-pytestmark = [pytest.mark.ray, pytest.mark.s3]
+pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.faults]
 
 
 def test_roundtrip_the_whole_pipeline_in_a_bucket(ceph, s3, tiny, alone, write_config, tmp_path, capsys):
