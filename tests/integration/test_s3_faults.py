@@ -86,10 +86,10 @@ def photographs(s3) -> str:
     return storage.root
 
 
-@pytest.mark.parametrize("outage", ["paused", "killed"])
 def test_invariant_a_server_that_is_away_for_20_s_costs_nothing(
-    local_ray, ceph, s3, photographs, write_config, tmp_path, outage
+    local_ray, ceph, s3, photographs, write_config, tmp_path
 ):
+    """Longer than a lease of which nobody sees a beat is another's."""
     source = {"format": "folder", "path": photographs}
     keys = {"ingest": {"train": source, "test": {**source, "limit": 3}, "shard_size": 3}}
     roots = {name: f"{s3}/{name}" for name in ("calm", "disturbed")}
@@ -99,9 +99,9 @@ def test_invariant_a_server_that_is_away_for_20_s_costs_nothing(
     def away():
         while len(storage.names(f"{TRAIN}/done")) < 5:
             time.sleep(0.02)
-        ceph.pause() if outage == "paused" else ceph.kill()
+        ceph.kill()
         time.sleep(20)
-        ceph.resume() if outage == "paused" else ceph.restart()
+        ceph.restart()
         before.append(len(storage.names(f"{TRAIN}/done")))
 
     outside = threading.Thread(target=away)
