@@ -35,8 +35,8 @@ from stl_ray.defenses import Defense, make_defense
 from stl_ray.images import decode, encode_png, to_tensor, to_uint8
 from stl_ray.pipeline.batches import STORED_PIXELS, batch_size, plan_parts
 from stl_ray.pipeline.purify import purify_table
-from stl_ray.runtime.concurrency import CALLS, TURNS, bind, bind_thread
-from stl_ray.runtime.shard_task import ShardOutput, TableWork
+from stl_ray.runtime.concurrency import COMPUTE, SHARDS_IN_HAND, bind, bind_thread
+from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.space import QuasiNaturalSpace
 from stl_ray.store import Dataset, Layout, PlannedShard, Run, Storage
 from stl_ray.store.plan import read_shard
@@ -62,7 +62,7 @@ examples:
 
 
 @dataclass
-class Work(TableWork):
+class Work(TableTask):
     """What `stages.project` does with a shard, on a dataset at hand."""
 
     dataset: Dataset
@@ -133,9 +133,9 @@ def _measure(root: Path, device: str, options: argparse.Namespace) -> tuple[Foun
     run.start(plan_parts(dataset), identity={}, environment={})
     with Watch() as watch:
         done = project(run, Work(dataset, defense, device))
-    usage = TURNS.usage()
+    usage = COMPUTE.usage()
     found = Found(
-        timeline=watch.timeline(done, CALLS),
+        timeline=watch.timeline(done, SHARDS_IN_HAND),
         waits=1 - usage.busy / usage.span,
         alone=alone,
         decode=_each(jpegs, lambda data: decode(data, max_pixels=STORED_PIXELS)),
@@ -149,7 +149,7 @@ def project(run: Run, work: Work) -> list[Done]:
 
     def make(number: int) -> Done:
         bind_thread()
-        with TURNS.shard():
+        with COMPUTE.shard():
             shard = read_shard(run.storage, number)
             output = work(run.name, shard)
             receipt = run.publish(
@@ -157,7 +157,7 @@ def project(run: Run, work: Work) -> list[Done]:
             )
         return Done(str(os.getpid()), time.time(), receipt.rows)
 
-    with ThreadPoolExecutor(CALLS) as hands:
+    with ThreadPoolExecutor(SHARDS_IN_HAND) as hands:
         return list(hands.map(make, range(len(run.plan().rows))))
 
 
@@ -194,7 +194,7 @@ def _page(found: Found, dictionary: str, device: str, options: argparse.Namespac
         f"    {command}",
         f"torch {torch.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores, {options.threads} threads. "
         f"{run.images} JPEG images (quality {_QUALITY}, {DIFFERENT} different ones) of {options.size} px in shards of "
-        f"{options.shard_size}, PNG out; {CALLS} shards in hand. Dictionary: {dictionary}.",
+        f"{options.shard_size}, PNG out; {SHARDS_IN_HAND} shards in hand. Dictionary: {dictionary}.",
         rates,
         "Steady: from the first receipt to the last one after which as many shards were in hand. GPU waits: share of the time, "
         "from the first solve to the last, in which nothing was solved. Solver alone: batches of the same images that are on "

@@ -8,7 +8,7 @@ from benchmarks.runner.processes import Watch
 from benchmarks.runner.rates import Done, Timeline
 from benchmarks.runner.workload import Workload
 from stl_ray.pipeline import project
-from stl_ray.runtime.concurrency import CALLS
+from stl_ray.runtime.concurrency import SHARDS_IN_HAND
 from stl_ray.runtime.job_log import job_session
 from stl_ray.runtime.job_status import statuses
 from stl_ray.store import Run
@@ -35,7 +35,7 @@ def measure(workload: Workload, actors: int) -> Shards:
     with Watch() as watch, job_session("project", experiment):
         project.run(experiment)
     (record,) = statuses(experiment.root)
-    return Shards(watch.timeline(done_in(workload), CALLS), 1 - record["progress"]["busy"])
+    return Shards(watch.timeline(done_in(workload), SHARDS_IN_HAND), 1 - record["progress"]["busy"])
 
 
 def done_in(workload: Workload) -> list[Done]:

@@ -18,13 +18,13 @@ from stl_ray.pipeline.batches import plan_parts
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.session import ray_session
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
-from stl_ray.runtime.shard_task import ShardOutput, TableWork
+from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.store import Layout, PlannedShard, Run
 
 _SAMPLE_S = 0.5
 
 
-class IdentityWork(TableWork):
+class IdentityTask(TableTask):
     """Every image as it is."""
 
     def __init__(self, root: str, folder: str) -> None:
@@ -71,7 +71,7 @@ def drive(root: str, defenses: int) -> Driven:
         )
         for n in range(defenses)
     ]
-    job = ShardJob("project", runs, partial(IdentityWork, root, layout.ingested("train")), gpu=False)
+    job = ShardJob("project", runs, partial(IdentityTask, root, layout.ingested("train")), gpu=False)
     with ray_session(experiment.ray):
         grown, samples = Growth(), list[float]()
         over = threading.Event()
@@ -101,7 +101,7 @@ def bare(root: str) -> float:
     layout = Layout(root)
     dataset = dataset_of(root, layout.ingested("train"))
     run = Run.open(root, layout.projected("bare", "train"))
-    work = IdentityWork(root, layout.ingested("train"))
+    work = IdentityTask(root, layout.ingested("train"))
     start = time.perf_counter()
     run.start(plan_parts(dataset), identity={"input": dataset.digest}, environment={})
     make_shards(run, range(len(dataset.parts)), partial(work.table, run.name))

@@ -16,7 +16,7 @@ import pyarrow as pa
 from benchmarks.scale.phases import Phase, Phases, processes
 from stl_ray.images import image_schema
 from stl_ray.pipeline.batches import plan_parts
-from stl_ray.runtime.concurrency import CALLS
+from stl_ray.runtime.concurrency import SHARDS_IN_HAND
 from stl_ray.runtime.shard_runner import _pending
 from stl_ray.store import Dataset, Layout, PlannedShard, Run, verify
 from stl_ray.store.lease import held
@@ -73,7 +73,7 @@ def _work(root: str, size: int, numbers: Sequence[int]) -> float:
 
 def make_shards(run: Run, numbers: Sequence[int], table_of: Callable[[PlannedShard], pa.Table]) -> None:
     """Take shards and publish them, as an actor does, with as many in hand."""
-    with ThreadPoolExecutor(CALLS) as pool:
+    with ThreadPoolExecutor(SHARDS_IN_HAND) as pool:
         list(pool.map(partial(_make_shard, run, table_of), numbers))
 
 

@@ -13,7 +13,7 @@ from stl_ray.errors import ImageError, InputError, QuarantineReason
 from stl_ray.images import MIN_SIDE, decode_original, encode_png, image_schema, resize
 from stl_ray.images.readers import LeftOut, RawImage, Reader, SourceShard, open_reader
 from stl_ray.pipeline.batches import BATCH
-from stl_ray.runtime.concurrency import TURNS, in_threads
+from stl_ray.runtime.concurrency import COMPUTE, in_threads
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import RawRow, ShardOutput
 from stl_ray.store import Layout, PlannedShard, QuarantinedRow, Run
@@ -68,7 +68,7 @@ def plan(experiment: Experiment) -> ShardJob:
             "class_names": names[split],
         }
         planned.append(PlannedRun(layout.ingested(split), shards, identity, notes=partial(_notes, reader)))
-    return ShardJob("ingest", planned, partial(IngestWork, experiment, names["train"]), gpu=False)
+    return ShardJob("ingest", planned, partial(IngestTask, experiment, names["train"]), gpu=False)
 
 
 def _numbered(shards: Iterable[SourceShard]) -> Iterator[PlannedShard]:
@@ -81,7 +81,7 @@ def _notes(reader: Reader) -> dict[str, Any]:
 
 
 @dataclass
-class IngestWork:
+class IngestTask:
     """Decodes, checks, resizes and encodes the images of a shard.
 
     Args:
@@ -104,7 +104,7 @@ class IngestWork:
             raw for place, raw in enumerate(self._readers[run].read(shard.source)) if rows is None or place in rows
         )
         while batch := list(islice(wanted, BATCH)):
-            with TURNS.turn():
+            with COMPUTE.held():
                 made = in_threads(self._image, batch)
             images += [row for row in made if isinstance(row, dict)]
             quarantine += [row for row in made if isinstance(row, QuarantinedRow)]

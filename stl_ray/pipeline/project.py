@@ -14,7 +14,7 @@ from stl_ray.pipeline.inputs import dataset_of, make_defenses, with_solver
 from stl_ray.pipeline.purify import purify_table
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
-from stl_ray.runtime.shard_task import ShardOutput, TableWork
+from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.store import Dataset, Layout, PlannedShard, require_same
 
 TRAIN = "train"
@@ -47,7 +47,7 @@ def plan(experiment: Experiment) -> ShardJob:
             identity = identity_of(defense, dataset, split, experiment.seed)
             planned.append(PlannedRun(layout.projected(name, split), plan_parts(dataset), identity))
     identities = {run.folder: run.identity for run in planned}
-    return ShardJob("project", planned, partial(ProjectWork, experiment, identities))
+    return ShardJob("project", planned, partial(ProjectTask, experiment, identities))
 
 
 def identity_of(defense: Defense, dataset: Dataset, split: str, seed: int) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def identity_of(defense: Defense, dataset: Dataset, split: str, seed: int) -> di
 
 
 @dataclass
-class ProjectWork(TableWork):
+class ProjectTask(TableTask):
     """Purifies the images of a shard; an image whose solve diverges is set aside.
 
     Args:

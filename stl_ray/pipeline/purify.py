@@ -8,7 +8,7 @@ from stl_ray.errors import QuarantineReason
 from stl_ray.images import class_names_of, image_schema, quantize, to_uint8
 from stl_ray.metrics import psnr
 from stl_ray.pipeline.batches import by_size, pixels_of, stored
-from stl_ray.runtime.concurrency import TURNS
+from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.shard_task import ShardOutput
 from stl_ray.store import QuarantinedRow
 
@@ -30,7 +30,7 @@ def purify_table(defense: Defense, table: pa.Table, *, seed: int, exclude_self: 
     quarantine: list[QuarantinedRow] = []
     for positions, images in by_size(pixels_of(table), device):
         names = [ids[position] for position in positions]
-        with TURNS.turn():
+        with COMPUTE.held():
             purified = defense.purify(
                 images, seeds=deployed_seeds(seed, names), exclude=names if exclude_self else None
             )

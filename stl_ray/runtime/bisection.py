@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from stl_ray.errors import IncompleteRunError, QuarantineReason
 from stl_ray.runtime.concurrency import bind, ending_with_device
-from stl_ray.runtime.shard_task import ShardOutput, ShardWork
+from stl_ray.runtime.shard_task import ShardOutput, ShardTask
 from stl_ray.store import PlannedShard, QuarantinedRow
 from stl_ray.store.receipts import QUARANTINE_SCHEMA
 from stl_ray.store.shards import table_from_bytes, table_to_bytes
@@ -32,12 +32,12 @@ _CONTROLS = 8
 
 
 def isolate(
-    make_work: Callable[[], ShardWork], work: ShardWork, run: str, shard: PlannedShard, threads: int
+    make_task: Callable[[], ShardTask], work: ShardTask, run: str, shard: PlannedShard, threads: int
 ) -> ShardOutput:
     """Make a shard without the rows that kill the process that makes them; those are set aside.
 
     Args:
-        make_work: makes the work in a child process; picklable.
+        make_task: makes the work in a child process; picklable.
         work: the same in this process, which only looks up the rows to blame.
         run: its name.
         shard: what to make.
@@ -46,7 +46,7 @@ def isolate(
     Raises:
         IncompleteRunError: if no row survives, or none any more, or a child raised an error.
     """
-    child = _Child(make_work, run, shard, threads)
+    child = _Child(make_task, run, shard, threads)
     everything = range(shard.rows)
     if not child.survives(everything):
         child.find_control(everything[:: -(-shard.rows // _CONTROLS)])
@@ -82,7 +82,7 @@ class _Child:
         control: a row that survived alone.
     """
 
-    make_work: Callable[[], ShardWork]
+    make_task: Callable[[], ShardTask]
     run: str
     shard: PlannedShard
     threads: int
@@ -119,7 +119,7 @@ class _Child:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            task = (self.make_work, self.run, self.shard, list(rows), self.threads)
+            task = (self.make_task, self.run, self.shard, list(rows), self.threads)
             (folder / _TASK).write_bytes(cloudpickle.dumps(task))
             command = [sys.executable, "-m", "stl_ray.runtime.bisection", name]
             with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:
@@ -145,10 +145,10 @@ def _main(folder: Path) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        make_work, run, shard, rows, threads = cloudpickle.loads((folder / _TASK).read_bytes())
+        make_task, run, shard, rows, threads = cloudpickle.loads((folder / _TASK).read_bytes())
         bind(threads)
         with ending_with_device():
-            output = make_work()(run, shard, rows)
+            output = make_task()(run, shard, rows)
         (folder / _TABLE).write_bytes(table_to_bytes(output.table))
         quarantine = pa.Table.from_pylist([asdict(row) for row in output.quarantine], schema=QUARANTINE_SCHEMA)
         (folder / _QUARANTINE).write_bytes(table_to_bytes(quarantine))

@@ -1,10 +1,10 @@
-"""Whose turn it is to compute in an actor that has several shards in hand.
+"""The compute lock and the shard slots of an actor that holds several shards, and the number of its threads.
 
 While one shard is solved, others are read, decoded, encoded and published, so that the device waits for none of it. One
-computes at a time, the shard that was taken first before the others: side by side they would all be late, and on a GPU
-need its memory twice. Where one CPU is all that there is, decoding and encoding take turns too: two threads on a core take
-longer than one after the other, since each finds the caches full of the other's images. A shard that may kill the process
-is in hand alone.
+shard computes at a time, the one that was taken first before the others: side by side they would all be late, and on a
+GPU need its memory twice. An actor with one CPU decodes and encodes under the lock too: two threads on a core take longer
+than one after the other, since each finds the caches full of the other's images. A shard that may kill the process is held
+exclusively.
 """
 
 import heapq
@@ -25,7 +25,7 @@ import torch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-CALLS = 3
+SHARDS_IN_HAND = 3
 """Shards that an actor has in hand: one is read, one computes, one is published."""
 
 # Images that a thread takes at a time, at most, and how often each thread comes to take some, at least.
@@ -34,19 +34,19 @@ _HANDFUL, _HANDFULS = 8, 4
 
 @dataclass
 class Usage:
-    """How a process used its turns.
+    """The use of the compute lock.
 
     Attributes:
-        busy: seconds in which somebody computed.
-        span: seconds from the first turn's beginning to the last one's end.
+        busy: seconds for which it was held.
+        span: seconds from its first acquisition to its last release.
     """
 
     busy: float = 0.0
     span: float = 0.0
 
 
-class Turns:
-    """Gives one thread at a time its turn, in the order in which their shards were taken."""
+class ComputeLock:
+    """A reentrant lock that the waiting thread of the earliest shard acquires next."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -58,7 +58,7 @@ class Turns:
 
     @contextmanager
     def shard(self) -> Iterator[None]:
-        """What this thread computes in the block is of one shard, which comes after those taken before it."""
+        """Count what this thread computes in the block as one shard's, which comes after the shards taken before it."""
         self._mine.order = next(self._orders)
         try:
             yield
@@ -66,9 +66,9 @@ class Turns:
             del self._mine.order
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for the turn, unless this thread has it, and compute in the block."""
-        if getattr(self._mine, "turn", False):
+    def held(self) -> Iterator[None]:
+        """Acquire the lock, unless this thread holds it, and compute in the block."""
+        if getattr(self._mine, "held", False):
             yield
             return
         order = getattr(self._mine, "order", 0)
@@ -79,11 +79,11 @@ class Turns:
             self._taken = True
             start = time.monotonic()
             self._first = self._first or start
-        self._mine.turn = True
+        self._mine.held = True
         try:
             yield
         finally:
-            self._mine.turn = False
+            self._mine.held = False
             with self._changed:
                 self._last = time.monotonic()
                 self._busy += self._last - start
@@ -96,26 +96,26 @@ class Turns:
             return Usage(self._busy, self._last - self._first)
 
 
-class Hands:
-    """Holds several shards, or one that must be alone; who must be alone comes before those who need not."""
+class ShardSlots:
+    """Slots for several shards or one exclusive shard; exclusive requests have priority."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._inside, self._lonely = 0, 0
+        self._shards, self._exclusive = 0, 0
 
     @contextmanager
-    def shard(self, *, alone: bool) -> Iterator[None]:
-        """Wait until there is room for a shard, and hold it in the block."""
+    def hold(self, *, exclusive: bool) -> Iterator[None]:
+        """Wait for a slot and hold it in the block."""
         with self._changed:
-            self._lonely += alone
-            self._changed.wait_for(lambda: not (self._inside if alone else self._lonely))
-            self._inside += 1
+            self._exclusive += exclusive
+            self._changed.wait_for(lambda: not (self._shards if exclusive else self._exclusive))
+            self._shards += 1
         try:
             yield
         finally:
             with self._changed:
-                self._inside -= 1
-                self._lonely -= alone
+                self._shards -= 1
+                self._exclusive -= exclusive
                 self._changed.notify_all()
 
 
@@ -133,7 +133,7 @@ class _Threads:
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         listed = list(items)
         if self._pool is None:
-            with TURNS.turn():
+            with COMPUTE.held():
                 return [function(item) for item in listed]
         # To hand over a small image takes a tenth of what it takes to decode it.
         size = max(1, min(_HANDFUL, len(listed) // (_HANDFULS * self.count)))
@@ -142,11 +142,11 @@ class _Threads:
         return [result for results in made for result in results]
 
 
-TURNS = Turns()
-"""The process's turns: its cores or its GPU are the same, whatever is made there."""
+COMPUTE = ComputeLock()
+"""The process's compute lock: its shards share its cores or its GPU."""
 
-HANDS = Hands()
-"""The process's hands: what one shard does to the process, it does to all of them."""
+SLOTS = ShardSlots()
+"""The process's slots: a shard that kills the process takes the others down."""
 
 _THREADS = _Threads()
 

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stl_ray.errors import StlRayError
 from stl_ray.runtime.job_status import publish
-from stl_ray.runtime.ray_metrics import Meters
+from stl_ray.runtime.ray_metrics import RayMetrics
 
 LINE_EVERY_S = 10.0
 STATUS_EVERY_S = 5.0
@@ -52,7 +52,7 @@ class JobProgress:
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
         self._over = threading.Event()
-        self._meters = Meters(label)
+        self._metrics = RayMetrics(label)
 
     def __enter__(self) -> "JobProgress":
         if self._console.is_terminal:
@@ -75,7 +75,7 @@ class JobProgress:
             self._look = None
         self._thread.join(_TICK_S)
         self.in_flight = None
-        self._meters.show({**self.snapshot(), "in_flight": 0, "rate_now": 0})
+        self._metrics.show({**self.snapshot(), "in_flight": 0, "rate_now": 0})
         self._publish()
         if self._bar is not None:
             self._bar.stop()
@@ -165,7 +165,7 @@ class JobProgress:
             self._recent.append((now, self.done - self._before))
             while now - self._recent[0][0] > _RECENT_S:
                 self._recent.popleft()
-            self._meters.show(self.snapshot())
+            self._metrics.show(self.snapshot())
             if now >= next_file:
                 next_file = now + files
                 self._ask()

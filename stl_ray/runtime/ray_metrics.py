@@ -15,7 +15,7 @@ _GAUGES = {
 }
 
 
-class Meters:
+class RayMetrics:
     """The gauges of one job; silent without Ray.
 
     Args:

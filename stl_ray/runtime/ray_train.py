@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from stl_ray.errors import StlRayError, StorageError, TrainingError
-from stl_ray.runtime.session import require_places
+from stl_ray.runtime.session import require_worker_slots
 from stl_ray.store import Storage
 from stl_ray.store.filesystem import canonical_json
 from stl_ray.store.shards import sha256
@@ -59,7 +59,7 @@ class Workers:
         if self.waits:
             return 1
         least = self.least or self.count
-        fit = require_places(least, cpus=self.cpus, gpus=1 if self.gpu else 0, key=key)
+        fit = require_worker_slots(least, cpus=self.cpus, gpus=1 if self.gpu else 0, key=key)
         return max(1, fit // self.count)
 
     def scaling(self) -> ray_train.ScalingConfig:

@@ -87,7 +87,7 @@ def places(*, cpus: int, gpus: float = 0) -> int:
     return total
 
 
-def require_places(wanted: int, *, cpus: int, gpus: float, key: str) -> int:
+def require_worker_slots(wanted: int, *, cpus: int, gpus: float, key: str) -> int:
     """`places`, at least as many as are wanted.
 
     Raises:

@@ -1,6 +1,6 @@
 """The actor that makes shards: it takes one, makes it, publishes it, and answers with a summary.
 
-Ray Data hands it several at once (`computing.CALLS`), of which one computes while the others are read and published.
+Ray Data hands it several at once (`computing.SHARDS_IN_HAND`), of which one computes while the others are read and published.
 """
 
 import json
@@ -17,12 +17,12 @@ import torch
 from stl_ray import __version__
 from stl_ray.errors import ConfigError, IncompleteRunError
 from stl_ray.runtime.bisection import isolate
-from stl_ray.runtime.concurrency import HANDS, TURNS, bind, bind_thread, ending_with_device
-from stl_ray.runtime.shard_task import ShardOutput, ShardWork
+from stl_ray.runtime.concurrency import COMPUTE, SLOTS, bind, bind_thread, ending_with_device
+from stl_ray.runtime.shard_task import ShardOutput, ShardTask
 from stl_ray.store import PlannedShard, Receipt, Run
 from stl_ray.store.plan import read_shard
 
-DEATHS_BEFORE_ISOLATION = 2
+DEATHS_BEFORE_BISECTION = 2
 """A shard whose worker died this often, under one driver and on nodes that live on, is made row by row in isolation.
 
 The first time others were in its hands too, the second time it was alone."""
@@ -54,7 +54,7 @@ class ShardActor:
 
     Args:
         runs: by their names.
-        make_work: makes the work; picklable.
+        make_task: makes the work; picklable.
         threads: CPUs of the actor.
         driver: who asks, one name for each session.
         version: of the driver's package.
@@ -68,7 +68,7 @@ class ShardActor:
     def __init__(
         self,
         runs: Mapping[str, Run],
-        make_work: Callable[[], ShardWork],
+        make_task: Callable[[], ShardTask],
         threads: int,
         driver: str,
         version: str,
@@ -79,7 +79,7 @@ class ShardActor:
                 "a node has another version of stl-ray", item=socket.gethostname(), expected=version, got=__version__
             )
         bind(threads)
-        self._runs, self._make_work, self._threads, self._board = runs, make_work, threads, board
+        self._runs, self._make_work, self._threads, self._board = runs, make_task, threads, board
         context = ray.get_runtime_context()
         self._me = {
             "driver": driver,
@@ -93,7 +93,7 @@ class ShardActor:
                 f"a worker died {STARTS_BEFORE_GIVING_UP} times before it was ready; see the Ray logs of this session",
                 item=self._me["host"],
             )
-        self._work = make_work()
+        self._work = make_task()
         board.ready.remote(actor)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class ShardActor:
             summary = ShardSummary(name, number, error=text)
         finally:
             self._board.end.remote(name, number)
-        usage = TURNS.usage()
+        usage = COMPUTE.usage()
         worker = f"{self._me['host']}:{self._me['pid']}"
         return {**asdict(summary), "worker": worker, "busy": usage.busy, "span": usage.span}
 
@@ -118,7 +118,7 @@ class ShardActor:
         earlier = run.attempts(number, self._me["driver"])
         deaths = _deaths(earlier)
         # A shard is charged once at most for what another one does to the process: after that it is in it alone.
-        with HANDS.shard(alone=deaths > 0), TURNS.shard(), ending_with_device():
+        with SLOTS.hold(exclusive=deaths > 0), COMPUTE.shard(), ending_with_device():
             # If what is lost is only the answer, with the worker or the node that had it, the shard is done.
             done = bool(earlier) and run.has(number)
             return _summary(name, run.receipt(number) if done else self._publish(run, name, number, deaths))
@@ -140,7 +140,7 @@ class ShardActor:
     def _make(self, name: str, shard: PlannedShard, deaths: int) -> ShardOutput:
         if deaths >= DEATHS_BEFORE_GIVING_UP:
             raise IncompleteRunError(f"its worker died {deaths} times; see the Ray logs of this session")
-        if deaths >= DEATHS_BEFORE_ISOLATION:
+        if deaths >= DEATHS_BEFORE_BISECTION:
             torch.cuda.empty_cache()  # what is kept there for later, the processes of the isolation need now
             return isolate(self._make_work, self._work, name, shard, self._threads)
         return self._work(name, shard)

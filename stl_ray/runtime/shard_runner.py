@@ -16,13 +16,13 @@ from ray.exceptions import RayError
 from stl_ray import __version__
 from stl_ray.config import Experiment, RayConfig
 from stl_ray.errors import IncompleteRunError
-from stl_ray.runtime.concurrency import CALLS
+from stl_ray.runtime.concurrency import SHARDS_IN_HAND
 from stl_ray.runtime.job_log import environment
 from stl_ray.runtime.progress import JobProgress
 from stl_ray.runtime.progress_actor import make_board
-from stl_ray.runtime.session import require_places
+from stl_ray.runtime.session import require_worker_slots
 from stl_ray.runtime.shard_actor import ShardActor, ShardSummary
-from stl_ray.runtime.shard_task import ShardWork
+from stl_ray.runtime.shard_task import ShardTask
 from stl_ray.store import PlannedShard, Run
 from stl_ray.store.lease import Lease, held
 
@@ -61,13 +61,13 @@ class ShardJob:
     Args:
         label: what is being done, shown with the progress.
         runs: to bring to their manifests.
-        make_work: makes the work in an actor; picklable.
+        make_task: makes the work in an actor; picklable.
         gpu: whether actors take the GPUs that the configuration gives them; decoding needs none.
     """
 
     label: str
     runs: Sequence[PlannedRun]
-    make_work: Callable[[], ShardWork]
+    make_task: Callable[[], ShardTask]
     gpu: bool = True
 
     def gpus(self, config: RayConfig) -> float:
@@ -167,7 +167,7 @@ def _execute(
         ShardActor,  # type: ignore[arg-type]  # Ray Data takes a class whose instances are the function
         fn_constructor_kwargs={
             "runs": dict(runs),
-            "make_work": job.make_work,
+            "make_task": job.make_task,
             "threads": config.cpus_per_actor,
             "driver": uuid.uuid4().hex,
             "version": __version__,
@@ -196,7 +196,7 @@ def actors_for(job: ShardJob, config: RayConfig, shards: int) -> int:
     if config.autoscaling:
         most = config.actors or least
     else:
-        fit = require_places(least, cpus=config.cpus_per_actor, gpus=job.gpus(config), key="ray.actors")
+        fit = require_worker_slots(least, cpus=config.cpus_per_actor, gpus=job.gpus(config), key="ray.actors")
         most = min(config.actors or fit, fit)
     return max(min(most, shards), 1)
 
@@ -208,7 +208,7 @@ def _pool(job: ShardJob, config: RayConfig, shards: int) -> ActorPoolStrategy:
         min_size=least,
         max_size=most,
         initial_size=min(max(config.initial_actors or least, least), most),
-        max_tasks_in_flight_per_actor=CALLS,
-        max_concurrent_calls_per_actor=CALLS,
+        max_tasks_in_flight_per_actor=SHARDS_IN_HAND,
+        max_concurrent_calls_per_actor=SHARDS_IN_HAND,
         enable_true_multi_threading=True,
     )

@@ -26,7 +26,7 @@ class RawRow:
     data: bytes | None
 
 
-class ShardWork(Protocol):
+class ShardTask(Protocol):
     """The work of a stage, made once in every actor; several threads call it at once."""
 
     def __call__(self, run: str, shard: PlannedShard, rows: Collection[int] | None = None) -> ShardOutput:
@@ -38,7 +38,7 @@ class ShardWork(Protocol):
         ...
 
 
-class TableWork(ABC):
+class TableTask(ABC):
     """Work on the rows of Parquet shards."""
 
     @abstractmethod

@@ -1,8 +1,9 @@
-"""One local Ray for all integration tests, and one tiny experiment that goes through all seven jobs."""
+"""One local Ray for all integration tests, and one tiny experiment that goes through all seven jobs and is copied."""
 
 import contextlib
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,8 +33,9 @@ TINY = {
         "autoencoder": {"epochs": 2},
         "dictionary": {"filters": 16, "images": 16, "holdout": 8, "block": 6, "iterations": 7},
     },
+    "defenses": [{"name": "stl", "defense": "stl"}, {"name": "stl_cluster", "defense": "stl_cluster"}],
     "project": {"splits": ["train", "test"]},
-    "train": {"epochs": 2, "batch_size": 32},
+    "train": {"epochs": 2, "batch_size": 32, "ema": 0.9},
     "attack": {
         "sets": [
             {"name": "fgsm-0.08", "attack": "fgsm", "dissimilarity": 0.08},
@@ -144,13 +146,30 @@ def write_config():
 
 
 @pytest.fixture(scope="session")
-def tiny(local_ray, write_config, tmp_path_factory) -> Path:
-    """The root of the tiny experiment after all seven jobs."""
-    folder = tmp_path_factory.mktemp("tiny")
+def ingested(local_ray, write_config, tmp_path_factory) -> Path:
+    """The root of the tiny experiment after its first job."""
+    folder = tmp_path_factory.mktemp("ingested")
     # A relative root, which means the same to workers that run elsewhere.
     with contextlib.chdir(folder):
-        assert main(["quickstart", write_config(folder, root="root")]) == 0
+        assert main(["ingest", write_config(folder, root="root", ray={"actors": 1})]) == 0
     return folder / "root"
+
+
+@pytest.fixture(scope="session")
+def tiny(ingested, write_config, tmp_path_factory) -> Path:
+    """The root of the tiny experiment after all seven jobs, made by one actor; the tests of faults have two."""
+    folder = tmp_path_factory.mktemp("tiny")
+    shutil.copytree(ingested / "ingest", folder / "root" / "ingest")
+    with contextlib.chdir(folder):
+        assert main(["quickstart", write_config(folder, root="root", ray={"actors": 1})]) == 0
+    return folder / "root"
+
+
+@pytest.fixture
+def images_in_root(ingested, tmp_path) -> Path:
+    """The folder "root" of the test, which has the images of the tiny experiment and nothing more."""
+    shutil.copytree(ingested / "ingest", tmp_path / "root" / "ingest")
+    return tmp_path / "root"
 
 
 @pytest.fixture(scope="session")

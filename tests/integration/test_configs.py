@@ -72,6 +72,7 @@ def test_every_shipped_recipe_takes_a_step(path):
     assert all(tensor.isfinite().all() for tensor in trained_weights(epoch.state()).values())
 
 
+@pytest.mark.faults
 @pytest.mark.ray
 def test_imagenet_at_224_through_ingest_and_one_training_step(local_ray, tmp_path):
     data = _tree(tmp_path / "data", 10, side=240)

@@ -88,6 +88,7 @@ def test_invariant_a_job_that_is_refused_leaves_everything_as_it_was(tiny, write
     assert _bytes(tmp_path / "root") == before
 
 
+@pytest.mark.faults
 def test_invariant_a_refused_attack_leaves_the_calibration_of_the_stored_set(tiny, write_config, tmp_path, capsys):
     jobs = list(JOBS)
     _copied(tiny, tmp_path / "root", jobs[: jobs.index("attack")])
@@ -129,13 +130,13 @@ def test_agrees_what_a_dry_run_says_of_disk_and_shards_with_what_is_made(tiny, w
     found = estimate("project", load_experiment(write_config(tmp_path)))
     assert not (tmp_path / "root" / "project").exists()
     made = sum(path.stat().st_size for path in (tiny / "project").glob("*/parts/*"))
-    assert (sum(step.left for step in found.steps), sum(step.shards for step in found.steps)) == (3 * 160, 3 * 8)
+    assert (sum(step.left for step in found.steps), sum(step.shards for step in found.steps)) == (2 * 160, 2 * 8)
     # A shard of twenty rows has a larger share of Parquet's own bytes than the sample.
     assert found.bytes == pytest.approx(made, rel=0.3)
     assert found.seconds > 0
 
 
-@pytest.mark.parametrize(("job", "steps"), [("fit", 6), ("train", 4)])
+@pytest.mark.parametrize(("job", "steps"), [("fit", 6), ("train", 3)])
 def test_a_dry_run_of_learning_counts_what_would_be_learned(tiny, write_config, tmp_path, job, steps):
     for folder in ("ingest", "space", "project"):
         shutil.copytree(tiny / folder, tmp_path / "root" / folder)
@@ -151,7 +152,7 @@ def test_a_dry_run_of_evaluate_counts_the_attacks_of_the_tiers_and_their_checks(
         shutil.copytree(tiny / folder, tmp_path / "root" / folder)
     assert main(["evaluate", write_config(tmp_path), "--dry-run"]) == 0
     text = capsys.readouterr().out
-    for defense in ("jpeg", "stl", "stl_cluster"):
+    for defense in ("stl", "stl_cluster"):
         for part in ("attack", "checks"):
             assert re.search(rf"evaluate/{defense}-under-{part} +1 +8 +8 +images .* <= ", text)
             assert re.search(rf"evaluate/{defense}-under-{part}: for each image \d+ forward passes, \d+ backward", text)

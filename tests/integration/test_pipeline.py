@@ -17,7 +17,7 @@ from stl_ray.store import Dataset
 pytestmark = pytest.mark.ray
 
 SETS = ("clean", "fgsm-0.08", "bim-0.03")
-DEFENSES = ("none", "jpeg", "stl", "stl_cluster")
+DEFENSES = ("none", "stl", "stl_cluster")
 
 
 def _table(folder) -> pa.Table:

@@ -12,7 +12,7 @@ from stl_ray.config import load_experiment
 from stl_ray.runtime.progress import JobProgress
 from stl_ray.runtime.shard_actor import ShardSummary
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
-from stl_ray.runtime.shard_task import ShardOutput, TableWork
+from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.store import Dataset, PlannedShard
 
 pytestmark = pytest.mark.ray
@@ -70,7 +70,7 @@ def test_invariant_a_shard_counts_while_the_next_one_is_made(local_ray, write_co
     """Of shards that take minutes, one held back looks like a job that hangs."""
     counted = tmp_path / "counted"
 
-    class Work(TableWork):
+    class Work(TableTask):
         def table(self, run, shard):
             return pa.table({"id": [f"id-{shard.number}"]})
 

@@ -20,7 +20,7 @@ from stl_ray.cli import main
 from stl_ray.config import load_experiment
 from stl_ray.pipeline import ingest
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
-from stl_ray.runtime.shard_task import ShardOutput, TableWork
+from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.store import Dataset, PlannedShard, Storage, verify
 from stl_ray.store.runs import Run
 from stl_ray.store.sweep import sweep
@@ -86,10 +86,10 @@ def photographs(s3) -> str:
     return storage.root
 
 
-@pytest.mark.parametrize("outage", ["paused", "killed"])
 def test_invariant_a_server_that_is_away_for_20_s_costs_nothing(
-    local_ray, ceph, s3, photographs, write_config, tmp_path, outage
+    local_ray, ceph, s3, photographs, write_config, tmp_path
 ):
+    """Longer than a lease of which nobody sees a beat is another's."""
     source = {"format": "folder", "path": photographs}
     keys = {"ingest": {"train": source, "test": {**source, "limit": 3}, "shard_size": 3}}
     roots = {name: f"{s3}/{name}" for name in ("calm", "disturbed")}
@@ -99,9 +99,9 @@ def test_invariant_a_server_that_is_away_for_20_s_costs_nothing(
     def away():
         while len(storage.names(f"{TRAIN}/done")) < 5:
             time.sleep(0.02)
-        ceph.pause() if outage == "paused" else ceph.kill()
+        ceph.kill()
         time.sleep(20)
-        ceph.resume() if outage == "paused" else ceph.restart()
+        ceph.restart()
         before.append(len(storage.names(f"{TRAIN}/done")))
 
     outside = threading.Thread(target=away)
@@ -161,7 +161,7 @@ def test_refuses_a_second_driver_and_says_who_the_first_is(local_ray, s3, undist
     _sound(root, undisturbed)
 
 
-class _Late(TableWork):
+class _Late(TableTask):
     """Ids and bytes; another writer, with other bytes, is late for shard 1 while shard 5 is made."""
 
     def __init__(self, run: Run, plan: list[PlannedShard]) -> None:

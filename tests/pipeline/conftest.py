@@ -91,7 +91,7 @@ def run_here():
     def run_all(job, experiment: Experiment) -> None:
         for planned in job.runs:
             Run.open(experiment.root, planned.folder).start(planned.plan, identity=planned.identity, environment={})
-        work = job.make_work()
+        work = job.make_task()
         for planned in job.runs:
             run = Run.open(experiment.root, planned.folder)
             for shard in planned.plan:

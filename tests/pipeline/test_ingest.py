@@ -1,6 +1,8 @@
 """The work of one ingest shard, without Ray: what is broken is set aside with its reason, the rest goes through."""
 
+import ctypes
 import io
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +13,8 @@ from PIL import Image
 from stl_ray.errors import InputError
 from stl_ray.images import decode
 from stl_ray.images.readers import open_reader
-from stl_ray.pipeline.ingest import IngestWork
+from stl_ray.pipeline.ingest import IngestTask
+from stl_ray.runtime.bisection import isolate
 from stl_ray.store import Layout, PlannedShard
 
 
@@ -30,7 +33,7 @@ def _ingest(experiment):
     """All shards of the train split; the rows and the quarantined."""
     reader = open_reader(experiment.ingest.train, split="train")
     plan = reader.plan(experiment.ingest.shard_size)
-    work = IngestWork(experiment, reader.class_names)
+    work = IngestTask(experiment, reader.class_names)
     rows, quarantine = [], []
     for number, shard in enumerate(plan):
         planned = PlannedShard(number=number, source=shard.source, rows=shard.rows, digest=shard.digest)
@@ -44,6 +47,28 @@ def _ingest(experiment):
 def _folder_experiment(experiment_of, folder, **ingest):
     source = {"format": "folder", "path": str(folder)}
     return experiment_of(ingest={"train": source, "test": source, "shard_size": 3, **ingest})
+
+
+@pytest.mark.faults
+def test_invariant_an_image_that_kills_its_decoder_is_set_aside(experiment_of, folder_of):
+    noise = np.random.default_rng(0).integers(0, 256, (3, 24, 20, 3), dtype=np.uint8)
+    images = {f"{name}.png": _encoded(image) for name, image in zip(("a/1", "a/2", "b/3"), noise, strict=True)}
+    poison = images["a/2.png"]
+
+    class Poisoned(IngestTask):
+        def _image(self, raw):
+            if raw.data == poison:
+                ctypes.string_at(0)
+            return super()._image(raw)
+
+    experiment = _folder_experiment(experiment_of, folder_of(images))
+    reader = open_reader(experiment.ingest.train, split="train")
+    (shard,) = reader.plan(3)
+    planned = PlannedShard(number=0, source=shard.source, rows=shard.rows, digest=shard.digest)
+    make = partial(Poisoned, experiment, reader.class_names)
+    output = isolate(make, make(), Layout(experiment.root).ingested("train"), planned, threads=1)
+    assert output.table["id"].to_pylist() == ["a/1.png", "b/3.png"]
+    assert [(row.id, row.reason, row.image) for row in output.quarantine] == [("a/2.png", "kills_worker", poison)]
 
 
 def test_every_kind_of_image_becomes_rgb_and_broken_ones_are_set_aside(experiment_of, folder_of):

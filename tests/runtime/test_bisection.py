@@ -15,14 +15,14 @@ import torch
 
 from stl_ray.errors import IncompleteRunError
 from stl_ray.runtime.bisection import isolate
-from stl_ray.runtime.shard_task import ShardOutput, TableWork
+from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.store import PlannedShard
 
 
 def _isolated(doing, rows):
     """A shard of ids 0, 1, ... made in isolation, where `doing(rows)` happens to every process that makes some rows."""
 
-    class Work(TableWork):
+    class Work(TableTask):
         def table(self, run, shard):
             return pa.table({"id": [str(row) for row in range(shard.rows)]})
 

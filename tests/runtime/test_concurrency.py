@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from stl_ray.runtime import concurrency
-from stl_ray.runtime.concurrency import Hands, Turns, in_threads
+from stl_ray.runtime.concurrency import ComputeLock, ShardSlots, in_threads
 
 
-def test_invariant_who_must_be_alone_is_and_comes_before_the_others():
-    hands, held, seen = Hands(), set(), []
+def test_invariant_an_exclusive_shard_is_alone_and_comes_first():
+    slots, held, seen = ShardSlots(), set(), []
     begun = threading.Barrier(3)
 
-    def hold(name, alone, wait_for_others=False):
-        with hands.shard(alone=alone):
+    def hold(name, exclusive, wait_for_others=False):
+        with slots.hold(exclusive=exclusive):
             held.add(name)
             if wait_for_others:
                 begun.wait(timeout=10)
@@ -28,11 +28,11 @@ def test_invariant_who_must_be_alone_is_and_comes_before_the_others():
     with ThreadPoolExecutor(6) as pool:
         first = [pool.submit(hold, name, False, True) for name in ("a", "b")]
         begun.wait(timeout=10)
-        lonely = [pool.submit(hold, name, True) for name in ("x", "y")]
-        while hands._lonely < 2:
+        exclusive = [pool.submit(hold, name, True) for name in ("x", "y")]
+        while slots._exclusive < 2:
             time.sleep(0.001)
         later = pool.submit(hold, "c", False)
-        for future in (*first, *lonely, later):
+        for future in (*first, *exclusive, later):
             future.result(timeout=10)
     assert seen[0][1] == {"a", "b"}
     assert dict(seen[2:4]) == {"x": {"x"}, "y": {"y"}}
@@ -41,8 +41,8 @@ def test_invariant_who_must_be_alone_is_and_comes_before_the_others():
 
 def test_invariant_one_cpu_does_one_thing_at_a_time(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    turns, together, at_work = Turns(), [], set()
-    monkeypatch.setattr(concurrency, "TURNS", turns)
+    lock, together, at_work = ComputeLock(), [], set()
+    monkeypatch.setattr(concurrency, "COMPUTE", lock)
     monkeypatch.setattr(concurrency, "_THREADS", concurrency._Threads())
     concurrency.bind(1)
     begun = threading.Barrier(3)
@@ -54,13 +54,13 @@ def test_invariant_one_cpu_does_one_thing_at_a_time(monkeypatch):
         at_work.remove(name)
 
     def shard(name):
-        with turns.shard():
+        with lock.shard():
             begun.wait(timeout=10)
             for _ in range(3):
                 in_threads(compute, [name] * 3)
-                with turns.turn():
+                with lock.held():
                     compute(name)
-                    in_threads(compute, [name])  # who has the turn needs no other
+                    in_threads(compute, [name])  # a thread that holds the lock acquires it again
 
     with ThreadPoolExecutor(3) as pool:
         for future in [pool.submit(shard, name) for name in ("a", "b", "c")]:

@@ -69,10 +69,8 @@ def quick(monkeypatch):
 def test_refuses_a_second_driver_on_s3_while_the_first_lives(s3, quick, capsys):
     storage = Storage.open(f"{s3}/run")
     with held([storage]) as first:
-        start = time.monotonic()
         with pytest.raises(RunBusyError, match="another driver is at work here"), held([storage]):
             pass
-        assert time.monotonic() - start < lease.STALE_S
         assert "alive? Watching it" in capsys.readouterr().err
         first.check()
     assert storage.names() == []

@@ -19,10 +19,10 @@ from stl_ray.pipeline.attack.calibration import (
 from stl_ray.pipeline.attack.target import attacked_of
 from stl_ray.pipeline.batches import by_size, class_names, exact_bytes, pixels_of, plan_parts, stored
 from stl_ray.pipeline.inputs import dataset_of, with_solver
-from stl_ray.runtime.concurrency import TURNS
+from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
-from stl_ray.runtime.shard_task import ShardOutput, TableWork
+from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.store import Dataset, Layout, PlannedShard, require_same
 from stl_ray.training import validate_labels
 
@@ -74,7 +74,7 @@ def plan(experiment: Experiment, calibrations: Mapping[str, Calibration] | None 
             made["calibration"] = partial(calibrate, experiment, config, victim.identity, dataset)
         identity = _identity(experiment, config, victim.identity, dataset)
         planned.append(PlannedRun(layout.attacked(config.name), plan_parts(dataset), identity, made))
-    return ShardJob("attack", planned, partial(AttackWork, experiment, victims, calibrations or {}))
+    return ShardJob("attack", planned, partial(AttackTask, experiment, victims, calibrations or {}))
 
 
 def identity_of(experiment: Experiment, attack: NamedAttack, victim: Any, dataset: Dataset) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _identity(experiment: Experiment, attack: NamedAttack, victim: Any, dataset:
 
 
 @dataclass
-class AttackWork(TableWork):
+class AttackTask(TableTask):
     """Attacks the images of a shard at the budget of the set.
 
     Args:
@@ -140,7 +140,7 @@ class AttackWork(TableWork):
         paths = [image["path"] for image in table.column("image").to_pylist()]
         rows: dict[int, dict[str, Any]] = {}
         for positions, images in by_size(pixels_of(table), self._device):
-            with TURNS.turn():
+            with COMPUTE.held():
                 result = calibration.attack(
                     victim,
                     images,

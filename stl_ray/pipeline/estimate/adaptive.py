@@ -38,7 +38,7 @@ from stl_ray.pipeline.estimate.shards import Progress, progress_of
 from stl_ray.pipeline.estimate.steps import StepEstimate
 from stl_ray.pipeline.evaluate.adaptive.checks import probe_shards, subject_of
 from stl_ray.pipeline.evaluate.adaptive.context import Context
-from stl_ray.pipeline.evaluate.adaptive.verdicts import TiersWork, verdict_shards, verdicts_of
+from stl_ray.pipeline.evaluate.adaptive.verdicts import TiersTask, verdict_shards, verdicts_of
 from stl_ray.pipeline.inputs import with_solver
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.session import device_of
@@ -89,7 +89,7 @@ def tier_steps(experiment: Experiment) -> list[StepEstimate]:
         done = {name: progress_of(experiment.root, folder, shards) for name, folder in folders.items()}
         left = [name for name in names if done[name].left]
         found = dict(zip(left, _measured(experiment, left, part), strict=True))
-        job = ShardJob("tiers", (), partial(TiersWork, experiment, {}))
+        job = ShardJob("tiers", (), partial(TiersTask, experiment, {}))
         workers = actors_for(job, experiment.ray, len(shards) * len(names))
         steps += [_step(folders[name], done[name], found.get(name), len(shards), workers) for name in names]
     return steps

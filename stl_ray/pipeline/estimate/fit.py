@@ -13,7 +13,7 @@ from stl_ray.pipeline.batches import by_size, pixels_of
 from stl_ray.pipeline.estimate.sampling import sample
 from stl_ray.pipeline.estimate.shards import shard_steps
 from stl_ray.pipeline.estimate.steps import StepEstimate
-from stl_ray.pipeline.fit.dictionaries import places_of
+from stl_ray.pipeline.fit.dictionaries import dictionary_workers
 from stl_ray.pipeline.fit.thumbnails import shard_job as thumbnail_job
 from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.runtime.concurrency import bind
@@ -57,7 +57,7 @@ def fit_steps(experiment: Experiment) -> list[StepEstimate]:
     dataset = dataset_of(root, Layout(root).ingested("train"))
     images, costs = dataset.rows, _measured(experiment, dataset)
     here = experiment.ray
-    actors = places_of(here)
+    actors = dictionary_workers(here)
 
     def step(name: str, artifact: str, total: int, cost: float, size: float, workers: int) -> StepEstimate:
         left = 0 if storage.exists(f"{name}/{artifact}") else total

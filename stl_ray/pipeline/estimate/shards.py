@@ -11,7 +11,7 @@ from stl_ray.pipeline.estimate.sampling import sample
 from stl_ray.pipeline.estimate.steps import StepEstimate
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, actors_for
-from stl_ray.runtime.shard_task import ShardWork
+from stl_ray.runtime.shard_task import ShardTask
 from stl_ray.store import PlannedShard, Run
 from stl_ray.store.shards import table_to_bytes
 
@@ -67,15 +67,15 @@ def _step(planned: PlannedRun, job: ShardJob, experiment: Experiment) -> StepEst
 def _sample(planned: PlannedRun, job: ShardJob, experiment: Experiment, shard: PlannedShard) -> tuple[float, float]:
     config = experiment.ray
     return sample(
-        _sampled, job.make_work, planned.folder, shard, config.cpus_per_actor,
+        _sampled, job.make_task, planned.folder, shard, config.cpus_per_actor,
         cpus=config.cpus_per_actor, gpus=job.gpus(config), item=planned.folder,
     )  # fmt: skip
 
 
-def _sampled(make_work: Callable[[], ShardWork], folder: str, shard: PlannedShard, threads: int) -> tuple[float, float]:
+def _sampled(make_task: Callable[[], ShardTask], folder: str, shard: PlannedShard, threads: int) -> tuple[float, float]:
     """Bytes and seconds of a row."""
     bind(threads)
-    work = make_work()
+    work = make_task()
     few = set(range(min(_SAMPLE_ROWS, shard.rows)))
     work(folder, shard, {0})  # the first use loads and compiles
     start = time.monotonic()

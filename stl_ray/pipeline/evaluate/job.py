@@ -33,10 +33,10 @@ from stl_ray.pipeline.defended import DefendedClassifier, load_defended
 from stl_ray.pipeline.evaluate.adaptive import headline, plan_checks, plan_tiers, tier_scores
 from stl_ray.pipeline.evaluate.gallery import write_gallery
 from stl_ray.pipeline.inputs import classifier_of, dataset_of, with_solver
-from stl_ray.runtime.concurrency import TURNS
+from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
-from stl_ray.runtime.shard_task import ShardOutput, TableWork
+from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.store import Dataset, Layout, PlannedShard, Run, Storage, require_same
 from stl_ray.store.layout import CLEAN, VANILLA
 
@@ -86,7 +86,7 @@ def plan(experiment: Experiment) -> ShardJob:
 
 def _job(experiment: Experiment, cells: dict[tuple[str, str], PlannedRun]) -> ShardJob:
     identities = {planned.folder: planned.identity for planned in cells.values()}
-    return ShardJob("evaluate", list(cells.values()), partial(EvaluateWork, experiment, identities))
+    return ShardJob("evaluate", list(cells.values()), partial(EvaluateTask, experiment, identities))
 
 
 def cells_of(experiment: Experiment) -> dict[tuple[str, str], PlannedRun]:
@@ -144,7 +144,7 @@ def images_of(experiment: Experiment, attack_set: str) -> Dataset:
 
 
 @dataclass
-class EvaluateWork(TableWork):
+class EvaluateTask(TableTask):
     """Predicts the images of a shard behind a defense, with the vanilla and the retrained classifier.
 
     Args:
@@ -186,7 +186,7 @@ class EvaluateWork(TableWork):
         rows: dict[int, dict[str, Any]] = {}
         for positions, images in by_size(exact_pixels_of(table), self._device):
             clean = to_tensor([originals[position] for position in positions]).to(self._device)
-            with TURNS.turn():
+            with COMPUTE.held():
                 columns, status = _judged(models, images, [ids[position] for position in positions], clean)
             # Each leaves the device in one piece: image by image would wait every time for what others compute there.
             figures = {key: values.tolist() for key, values in columns.items()}

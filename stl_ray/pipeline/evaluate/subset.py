@@ -11,7 +11,7 @@ from stl_ray.evaluation import fixed_ids
 from stl_ray.store import Dataset, PlannedShard
 
 
-def plan_chosen(dataset: Dataset, count: int | None, size: int) -> list[PlannedShard]:
+def plan_subset(dataset: Dataset, count: int | None, size: int) -> list[PlannedShard]:
     """Shards of at most `size` images, of the `count` whose ids hash lowest; in the order of the dataset.
 
     A few full shards instead of one for each part, because a tile of a network that is not full costs what a full one does.

@@ -14,7 +14,7 @@ from stl_ray.pipeline.fit.latents import load_latents
 from stl_ray.pipeline.fit.thumbnails import thumbnails_of
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.progress import JobProgress
-from stl_ray.runtime.session import require_places
+from stl_ray.runtime.session import require_worker_slots
 from stl_ray.space.pretrained import load_autoencoder
 from stl_ray.space.storage import router_arrays, router_from, router_record
 from stl_ray.store import Dataset, Layout, Storage, load_artifact, require_same, save_artifact
@@ -44,7 +44,7 @@ def run(experiment: Experiment, thumbnails: Dataset, latents: Dataset) -> tuple[
     if not storage.exists(f"{KIND}.json"):
         cpus = experiment.ray.cpus_per_actor
         if not experiment.ray.autoscaling:
-            require_places(1, cpus=cpus, gpus=0, key="ray.cpus_per_actor")
+            require_worker_slots(1, cpus=cpus, gpus=0, key="ray.cpus_per_actor")
         with JobProgress("fit clusters", latents.rows) as progress:
             task = ray.remote(num_cpus=cpus)(_find).remote(experiment, thumbnails, latents, identity)
             try:

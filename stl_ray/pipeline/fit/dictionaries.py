@@ -19,7 +19,7 @@ from stl_ray.pipeline.inputs import with_solver
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.progress import JobProgress
 from stl_ray.runtime.progress_actor import make_board
-from stl_ray.runtime.session import device_of, require_places
+from stl_ray.runtime.session import device_of, require_worker_slots
 from stl_ray.runtime.side_by_side import run_side_by_side
 from stl_ray.store import Dataset, Layout, Storage, load_artifact, require_same, save_artifact
 from stl_ray.store.filesystem import canonical_json
@@ -60,7 +60,7 @@ def run(
         learnings.append(_Learning(experiment, one.name, samples, learned, held, method))
     missing = [learning for learning in learnings if not learning.done()]
     if missing:
-        places = places_of(experiment.ray)
+        places = dictionary_workers(experiment.ray)
         at_once = min(places, len(missing))
         total = config.iterations * len(learnings)
         done = config.iterations * (len(learnings) - len(missing))
@@ -71,12 +71,14 @@ def run(
     return {learning.name: learning.load() for learning in learnings}
 
 
-def places_of(resources: RayConfig) -> int:
+def dictionary_workers(resources: RayConfig) -> int:
     """Workers of all dictionaries together: as many as asked for, or as fit."""
     wanted = resources.actors
     if resources.autoscaling and wanted is not None:
         return wanted
-    fit = require_places(wanted or 1, cpus=resources.cpus_per_actor, gpus=resources.gpus_per_actor, key="ray.actors")
+    fit = require_worker_slots(
+        wanted or 1, cpus=resources.cpus_per_actor, gpus=resources.gpus_per_actor, key="ray.actors"
+    )
     return wanted or fit
 
 

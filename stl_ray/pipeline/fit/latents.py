@@ -13,10 +13,10 @@ from stl_ray.errors import ArtifactError, IncompleteRunError, InputError, Quaran
 from stl_ray.pipeline.batches import plan_parts
 from stl_ray.pipeline.fit.thumbnails import thumbnails_of
 from stl_ray.pipeline.inputs import dataset_of
-from stl_ray.runtime.concurrency import TURNS
+from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
-from stl_ray.runtime.shard_task import ShardOutput, TableWork
+from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.space import Autoencoder, encode
 from stl_ray.space.pretrained import load_autoencoder
 from stl_ray.store import Dataset, Layout, PlannedShard, QuarantinedRow, Storage
@@ -39,7 +39,7 @@ def run(experiment: Experiment, thumbnails: Dataset, digest: str) -> Dataset:
     _autoencoder(experiment, digest)
     identity = {"thumbnails": thumbnails.digest, "autoencoder": digest}
     planned = PlannedRun(Layout.latents, plan_parts(thumbnails), identity)
-    run_shards(ShardJob("fit latents", [planned], partial(LatentWork, experiment, thumbnails, digest)), experiment)
+    run_shards(ShardJob("fit latents", [planned], partial(LatentTask, experiment, thumbnails, digest)), experiment)
     return dataset_of(experiment.root, Layout.latents)
 
 
@@ -54,7 +54,7 @@ def _autoencoder(experiment: Experiment, digest: str) -> Autoencoder:
 
 
 @dataclass
-class LatentWork(TableWork):
+class LatentTask(TableTask):
     """Encodes the thumbnails of a shard; one whose latent is not finite is set aside."""
 
     experiment: Experiment
@@ -75,7 +75,7 @@ class LatentWork(TableWork):
         latents = torch.empty((0, self._autoencoder.latent))
         if ids:
             thumbnails = thumbnails_of(table).to(self._device)
-            with TURNS.turn():
+            with COMPUTE.held():
                 latents = encode(self._autoencoder, thumbnails).cpu()
         finite = latents.isfinite().all(dim=1)
         kept = [name for name, good in zip(ids, finite.tolist(), strict=True) if good]

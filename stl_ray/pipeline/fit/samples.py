@@ -14,7 +14,7 @@ from stl_ray.config import Experiment
 from stl_ray.errors import StorageError
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
-from stl_ray.runtime.shard_task import ShardOutput, TableWork
+from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.store import Dataset, Layout, PlannedShard
 from stl_ray.store.filesystem import canonical_json
 from stl_ray.store.shards import sha256
@@ -48,12 +48,12 @@ def run(experiment: Experiment, samples: Sequence[DictionarySample], latents: Da
             plan.append(PlannedShard(number=len(plan), source=source, rows=len(names), digest=part["sha256"]))
     identity = {"input": dataset.digest, "ids": sha256(canonical_json([ids[index] for index in chosen]))}
     planned = PlannedRun(Layout.samples, plan, identity)
-    run_shards(ShardJob("fit samples", [planned], partial(SampleWork, dataset), gpu=False), experiment)
+    run_shards(ShardJob("fit samples", [planned], partial(SampleTask, dataset), gpu=False), experiment)
     return dataset_of(experiment.root, Layout.samples)
 
 
 @dataclass
-class SampleWork(TableWork):
+class SampleTask(TableTask):
     """Copies the chosen rows of a shard."""
 
     dataset: Dataset

@@ -15,9 +15,9 @@ from stl_ray.errors import ImageError, InputError
 from stl_ray.images import decode
 from stl_ray.pipeline.batches import BATCH, STORED_PIXELS, by_size, plan_parts
 from stl_ray.pipeline.inputs import dataset_of
-from stl_ray.runtime.concurrency import TURNS, in_threads
+from stl_ray.runtime.concurrency import COMPUTE, in_threads
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
-from stl_ray.runtime.shard_task import ShardOutput, TableWork
+from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.space import thumbnails
 from stl_ray.store import Dataset, Layout, PlannedShard, QuarantinedRow
 
@@ -43,11 +43,11 @@ def shard_job(experiment: Experiment) -> ShardJob:
     dataset = dataset_of(experiment.root, Layout(experiment.root).ingested("train"))
     identity = {"input": dataset.digest, "side": experiment.fit.autoencoder.side}
     planned = PlannedRun(Layout.thumbnails, plan_parts(dataset), identity)
-    return ShardJob("fit thumbnails", [planned], partial(ThumbnailWork, experiment), gpu=False)
+    return ShardJob("fit thumbnails", [planned], partial(ThumbnailTask, experiment), gpu=False)
 
 
 @dataclass
-class ThumbnailWork(TableWork):
+class ThumbnailTask(TableTask):
     """Reduces the images of a shard; one that cannot be decoded is set aside."""
 
     experiment: Experiment
@@ -66,7 +66,7 @@ class ThumbnailWork(TableWork):
         small: list[bytes] = []
         quarantine: list[QuarantinedRow] = []
         for start in range(0, table.num_rows, BATCH):
-            with TURNS.turn():
+            with COMPUTE.held():
                 names, images = _decoded(table.slice(start, BATCH), quarantine)
                 ids += names
                 small += _reduced(images, side)

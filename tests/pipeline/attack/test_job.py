@@ -54,7 +54,7 @@ def calibrated_here(experiment) -> None:
 def crafted(experiment, name: str = "set") -> tuple[list[dict], torch.Tensor, torch.Tensor]:
     """Rows, exact adversarial images and clean images of a set that is made here."""
     job = attack.plan(experiment)
-    work = job.make_work()
+    work = job.make_task()
     for planned in job.runs:
         run = Run.open(experiment.root, planned.folder)
         made = {name: make(None) for name, make in planned.made.items()}

@@ -9,7 +9,7 @@ from stl_ray.pipeline.attack import job as attack
 from stl_ray.pipeline.evaluate import adaptive as tiers
 from stl_ray.pipeline.evaluate import job as evaluate
 from stl_ray.pipeline.evaluate.adaptive import verdicts
-from stl_ray.pipeline.evaluate.subset import plan_chosen, rows_of
+from stl_ray.pipeline.evaluate.subset import plan_subset, rows_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.store import Dataset, Layout
 
@@ -107,7 +107,7 @@ def test_invariant_a_shard_does_not_depend_on_the_others(experiment, monkeypatch
     folder = Layout(experiment.root).verdicts("stl_cluster")
 
     def made(job) -> list[dict]:
-        work = job.make_work()
+        work = job.make_task()
         (run,) = (run for run in job.runs if run.folder == folder)
         return [row for shard in run.plan for row in work(folder, shard).table.to_pylist()]
 
@@ -120,7 +120,7 @@ def test_invariant_a_shard_does_not_depend_on_the_others(experiment, monkeypatch
 
 def test_identity_chosen_rows_are_read_from_their_parts(experiment):
     dataset = dataset_of(experiment.root, "ingest/test")
-    shards = plan_chosen(dataset, 7, 3)
+    shards = plan_subset(dataset, 7, 3)
     assert [shard.rows for shard in shards] == [3, 3, 1]
     wanted = fixed_ids([f"id-{n}" for n in range(10)], 7)
     found = [row for shard in shards for row in rows_of(dataset, shard.source)["id"].to_pylist()]

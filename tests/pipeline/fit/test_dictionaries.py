@@ -325,9 +325,9 @@ def test_refuses_more_workers_than_fit(prepared, iterations, monkeypatch):
 
 def test_invariant_a_cluster_that_grows_is_asked_for_workers_that_do_not_fit_yet(monkeypatch):
     monkeypatch.setattr("stl_ray.runtime.session.ray.nodes", list)
-    assert dictionaries.places_of(RayConfig(actors=5, autoscaling=True)) == 5
+    assert dictionaries.dictionary_workers(RayConfig(actors=5, autoscaling=True)) == 5
     with pytest.raises(ConfigError, match="expected at most 0 of 1 CPUs"):
-        dictionaries.places_of(RayConfig(actors=5))
+        dictionaries.dictionary_workers(RayConfig(actors=5))
 
 
 def test_identity_the_record_of_a_dictionary_has_no_times(prepared, iterations):

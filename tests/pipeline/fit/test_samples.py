@@ -20,7 +20,7 @@ def runs_here(monkeypatch):
     """The shard runner in this process."""
 
     def run_shards(job, experiment):
-        work = job.make_work()
+        work = job.make_task()
         for plan in job.runs:
             run = Run.open(experiment.root, plan.folder)
             run.start(plan.plan, identity=plan.identity, environment={})

@@ -14,8 +14,8 @@ from stl_ray.pipeline.batches import BATCH, plan_parts
 from stl_ray.pipeline.fit import autoencoder as stage
 from stl_ray.pipeline.fit import latents as latents_stage
 from stl_ray.pipeline.fit import thumbnails as thumbnails_stage
-from stl_ray.pipeline.fit.latents import LatentWork, load_latents
-from stl_ray.pipeline.fit.thumbnails import ThumbnailWork, load_thumbnails, thumbnail_table
+from stl_ray.pipeline.fit.latents import LatentTask, load_latents
+from stl_ray.pipeline.fit.thumbnails import ThumbnailTask, load_thumbnails, thumbnail_table
 from stl_ray.runtime.shard_task import ShardOutput
 from stl_ray.space import encode, thumbnails
 from stl_ray.space.pretrained import save_autoencoder
@@ -72,7 +72,7 @@ def test_identity_thumbnails_are_what_the_router_makes_of_an_image(experiment_of
     experiment = with_side(experiment_of, side)
     images = _images(BATCH + 9)
     dataset = ingested(experiment, images[:5], images[5:])
-    outputs = work_through(ThumbnailWork(experiment), dataset)
+    outputs = work_through(ThumbnailTask(experiment), dataset)
     small, ids = load_thumbnails(finished(experiment, Layout.thumbnails, outputs))
     assert ids == [f"id-{number}" for number in range(len(images))]
     assert small.dtype == torch.uint8
@@ -86,7 +86,7 @@ def test_invariant_an_image_that_cannot_be_decoded_is_set_aside_and_the_rest_go_
     Image.fromarray(images[0]).save(buffer, "JPEG")
     cut = buffer.getvalue()[:-200]
     dataset = ingested(experiment, [images[0], cut, images[2]], [b"no image"], [images[1]])
-    outputs = work_through(ThumbnailWork(experiment), dataset)
+    outputs = work_through(ThumbnailTask(experiment), dataset)
     aside = {row.id: (str(row.reason), row.image) for output in outputs for row in output.quarantine}
     assert aside == {"id-1": ("unreadable", cut), "id-3": ("unreadable", b"no image")}
     # The second part has no row left, but its schema.
@@ -115,7 +115,7 @@ def test_identity_latents_are_what_the_router_makes_of_an_image(experiment_of, s
     dataset = thumbnail_run(experiment, small[:7], small[:0], small[7:])
     network = new_autoencoder(side, seed=0).eval()
     digest = save_autoencoder(Layout(experiment.root).uri(Layout.autoencoder), network, {})
-    outputs = work_through(LatentWork(experiment, dataset, digest), dataset)
+    outputs = work_through(LatentTask(experiment, dataset, digest), dataset)
     assert len({str(output.table.schema) for output in outputs}) == 1
     latents, ids = load_latents(finished(experiment, Layout.latents, outputs))
     assert latents.dtype == np.float32 and latents.shape == (9, network.latent)
@@ -135,7 +135,7 @@ def test_invariant_a_latent_that_is_not_finite_is_set_aside_and_the_rest_go_on(e
     small = torch.full((3, 3, 32, 32), 100, dtype=torch.uint8)
     small[1] = 0
     dataset = thumbnail_run(experiment, small)
-    (output,) = work_through(LatentWork(experiment, dataset, digest), dataset)
+    (output,) = work_through(LatentTask(experiment, dataset, digest), dataset)
     assert [(row.id, str(row.reason)) for row in output.quarantine] == [
         ("id-0", "latent_not_finite"), ("id-2", "latent_not_finite")
     ]  # fmt: skip

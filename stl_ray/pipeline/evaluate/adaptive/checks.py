@@ -13,10 +13,10 @@ from stl_ray.evaluation.sanity import FINITE_DIFFERENCES, PROBES_SCHEMA, Stored,
 from stl_ray.images import to_tensor
 from stl_ray.pipeline.batches import Pixels, by_size, exact_pixels_of, pixels_of
 from stl_ray.pipeline.budgets import budget_of
-from stl_ray.pipeline.evaluate.adaptive.context import AttackedWork, Context
-from stl_ray.pipeline.evaluate.subset import plan_chosen, rows_of
+from stl_ray.pipeline.evaluate.adaptive.context import AttackedTask, Context
+from stl_ray.pipeline.evaluate.subset import plan_subset, rows_of
 from stl_ray.pipeline.inputs import dataset_of
-from stl_ray.runtime.concurrency import TURNS
+from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob
 from stl_ray.runtime.shard_task import ShardOutput
@@ -43,12 +43,12 @@ def plan_checks(experiment: Experiment) -> ShardJob | None:
         if name != UNDEFENDED
     ]
     identities = {run.folder: run.identity for run in runs}
-    return ShardJob("check the attacks", runs, partial(ChecksWork, experiment, identities))
+    return ShardJob("check the attacks", runs, partial(ChecksTask, experiment, identities))
 
 
 def probe_shards(context: Context) -> list[PlannedShard]:
     """The images that every defense is checked on."""
-    return plan_chosen(context.clean, context.checked, SHARD[device_of(context.experiment.ray)])
+    return plan_subset(context.clean, context.checked, SHARD[device_of(context.experiment.ray)])
 
 
 def subject_of(context: Context, name: str) -> Subject:
@@ -65,7 +65,7 @@ def subject_of(context: Context, name: str) -> Subject:
 
 
 @dataclass
-class ChecksWork(AttackedWork):
+class ChecksTask(AttackedTask):
     """Probes of one defense on the images of a shard."""
 
     def _folder(self, name: str) -> str:
@@ -89,7 +89,7 @@ class ChecksWork(AttackedWork):
                 for item, pixels in sets
             }
             differences = [shard.number == 0 and position < FINITE_DIFFERENCES for position in positions]
-            with TURNS.turn():
+            with COMPUTE.held():
                 found = probe(subject, images, truth, own, differences, stored)
             rows |= dict(zip(positions, found, strict=True))
         return ShardOutput(pa.Table.from_pylist([rows[place] for place in sorted(rows)], schema=PROBES_SCHEMA))

@@ -14,7 +14,7 @@ from stl_ray.pipeline.evaluate.cascade import cascade_attacks_on, substitute_of
 from stl_ray.pipeline.evaluate.subset import rows_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.session import device_of
-from stl_ray.runtime.shard_task import TableWork
+from stl_ray.runtime.shard_task import TableTask
 from stl_ray.store import Dataset, Layout, PlannedShard, require_same
 
 QUICK = 64
@@ -92,7 +92,7 @@ def _within(item: NamedAttack, limit: Budgeted) -> bool:
 
 
 @dataclass
-class AttackedWork(TableWork):
+class AttackedTask(TableTask):
     """What both runs share.
 
     Args:

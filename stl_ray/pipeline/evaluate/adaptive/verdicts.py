@@ -12,11 +12,11 @@ from torch import Tensor
 from stl_ray.config import Experiment
 from stl_ray.evaluation import VERDICTS_SCHEMA, run_cascade, threat_of
 from stl_ray.pipeline.batches import by_size, pixels_of
-from stl_ray.pipeline.evaluate.adaptive.context import AttackedWork, Context
+from stl_ray.pipeline.evaluate.adaptive.context import AttackedTask, Context
 from stl_ray.pipeline.evaluate.cascade import cascade_settings_of
-from stl_ray.pipeline.evaluate.subset import plan_chosen, rows_if_any
+from stl_ray.pipeline.evaluate.subset import plan_subset, rows_if_any
 from stl_ray.pipeline.inputs import dataset_of
-from stl_ray.runtime.concurrency import TURNS
+from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob
 from stl_ray.runtime.shard_task import ShardOutput
@@ -46,12 +46,12 @@ def plan_tiers(experiment: Experiment) -> ShardJob | None:
         }
         runs.append(PlannedRun(layout.verdicts(name), shards, {**context.identity(name), "earlier": earlier}))
     identities = {run.folder: run.identity for run in runs}
-    return ShardJob("attack the defenses", runs, partial(TiersWork, experiment, identities))
+    return ShardJob("attack the defenses", runs, partial(TiersTask, experiment, identities))
 
 
 def verdict_shards(context: Context) -> list[PlannedShard]:
     """The images that every defense is attacked on."""
-    return plan_chosen(context.clean, context.images, SHARD[device_of(context.experiment.ray)])
+    return plan_subset(context.clean, context.images, SHARD[device_of(context.experiment.ray)])
 
 
 def verdicts_of(
@@ -87,7 +87,7 @@ def verdicts_of(
 
 
 @dataclass
-class TiersWork(AttackedWork):
+class TiersTask(AttackedTask):
     """Verdicts of one defense on the images of a shard."""
 
     def _folder(self, name: str) -> str:
@@ -102,7 +102,7 @@ class TiersWork(AttackedWork):
         for positions, images in by_size(pixels_of(table), self._device):
             own = [ids[position] for position in positions]
             truth = torch.from_numpy(labels[positions]).to(self._device)
-            with TURNS.turn():
+            with COMPUTE.held():
                 found = verdicts_of(self._context, name, images, truth, own, earlier)
             rows |= dict(zip(positions, found, strict=True))
         return ShardOutput(pa.Table.from_pylist([rows[place] for place in sorted(rows)], schema=VERDICTS_SCHEMA))
