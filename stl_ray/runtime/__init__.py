@@ -5,7 +5,7 @@ signals          Ctrl-C and SIGTERM
 shard_runner     plan -> Ray Data actors -> receipts -> manifest
 shard_actor      the actor that makes shards
 shard_task       what a job does with a shard
-concurrency      whose turn it is to compute in an actor with several shards in hand, and by how many threads
+concurrency      the compute lock and the shard slots of an actor with several shards in hand, and its threads
 bisection        finding the row that kills its worker
 side_by_side     long pieces of work, each driven by a Ray task, so that the driver needs no threads
 ray_train        Ray Train: workers, checkpoints

@@ -128,7 +128,7 @@ def _deaths(
         )
         # Ray reserves what a run requested for three minutes after its driver was killed, and elastic workers start on
         # nothing else. Under the killed run's id this one takes its request over; one driver at a time has the folder.
-        object.__setattr__(trainer.train_run_context, "run_id", sha256(storage.root.encode())[:32])
+        object.__setattr__(trainer.train_run_context, "run_id", sha256(storage.root.encode())[:32])  # type: ignore[attr-defined]
         try:
             trainer.fit()
         except ray_train.TrainingFailedError as error:
