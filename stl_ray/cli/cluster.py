@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stl_ray.cli.jobs import JOBS
 from stl_ray.cli.tables import columns
 from stl_ray.config import Experiment, load_experiment
+from stl_ray.options import require_known
 from stl_ray.runtime.signals import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None
         "submit", help="hand a job to a cluster, and follow it", description=SUBMIT, epilog=SUBMIT_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    submitted.add_argument("job", choices=JOBS, metavar="JOB", help=", ".join(JOBS))
+    submitted.add_argument("job", metavar="JOB", help=", ".join(JOBS))
     submitted.add_argument("config", help="YAML file of the experiment")
     submitted.add_argument("overrides", nargs="*", metavar="key=value", help="keys to set, such as ray.actors=16")
     submitted.add_argument(
@@ -78,6 +79,7 @@ def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _submit(options: argparse.Namespace) -> int:
+    require_known(options.job, JOBS, kind="job")
     experiment = load_experiment(options.config, options.overrides)
     from stl_ray.pipeline.preflight import preflight
     from stl_ray.runtime.submission.client import connect, follow

@@ -6,18 +6,23 @@ configuration; 130 interrupted.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from stl_ray import __version__
 from stl_ray.cli import cluster, jobs, roots, spaces
 from stl_ray.errors import ConfigError, InputError, StlRayError
+from stl_ray.options import require_known
 from stl_ray.runtime.signals import INTERRUPTED, interruptible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
-    options = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    whole, commands = _parsers()
     try:
+        for command in [argument for argument in arguments if not argument.startswith("-")][:1]:
+            require_known(command, commands, kind="command")  # argparse would not say which is the nearest
+        options = whole.parse_args(arguments)
         with interruptible():
             return int(options.function(options))
     except (ConfigError, InputError) as error:
@@ -33,6 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands; what it gives has the command's function."""
+    return _parsers()[0]
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
+    """The parser of all commands, and their names."""
     parser = argparse.ArgumentParser(
         prog="stl-ray",
         description="Adversarial defense by stratified convolutional sparse coding, as batch jobs on a Ray cluster. "
@@ -42,4 +52,4 @@ def parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (jobs, cluster, roots, spaces):
         group.add_commands(commands)
-    return parser
+    return parser, commands.choices

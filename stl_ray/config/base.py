@@ -1,13 +1,24 @@
 """What every section is, and the types of its keys."""
 
+import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from stl_ray.errors import StorageError
 from stl_ray.uris import normalized
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def _named(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"not a name; expected letters, digits, ., _ and -, a letter or digit first; got {name!r}")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_named)]
+"""What a user calls something: a part of paths. Names that are looked up somewhere are plain text, refused there."""
 
 
 def absolute(path: str) -> str:

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from stl_ray.config.sections import Experiment
 from stl_ray.errors import ConfigError
-from stl_ray.options import nearest
+from stl_ray.options import expected_by, named, nearest
 
 
 class _Loader(yaml.SafeLoader):
@@ -62,10 +62,9 @@ def bundled(name: str) -> str:
         ConfigError: if there is none of that name.
     """
     package = Path(__file__).resolve().parents[1]
-    for folder in (package / "configs", package.parent / "configs"):
-        if (folder / f"{name}.yaml").is_file():
-            return str(folder / f"{name}.yaml")
-    raise ConfigError("no such bundled configuration", item=name)
+    folders = [package / "configs", package.parent / "configs"]
+    files = {file.stem: str(file) for folder in folders for file in folder.glob("*.yaml")}
+    return named(files, name, kind="bundled configuration")
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -101,7 +100,10 @@ def _item(node: list[Any], index: str, override: str) -> Any:
 
 
 def _explain(error: ValidationError, values: Mapping[str, Any]) -> ConfigError:
-    problems = [_problem(detail) for detail in error.errors()]
+    details = error.errors()
+    # Of a list whose items are wrong, pydantic also says that it has too few.
+    wrong = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
+    problems = [_problem(detail) for detail in details if detail["type"] != "too_short" or detail["loc"] not in wrong]
     if len(problems) == 1:
         message, item, expected, got = problems[0]
         return ConfigError(message, item=item, expected=expected, got=got)
@@ -117,7 +119,7 @@ def _problem(detail: ErrorDetails) -> tuple[str, str, object, object]:
         return "missing key", path, "a value", None
     if detail["type"] == "value_error":
         return detail["msg"].removeprefix("Value error, "), path, None, None
-    return "wrong value", path, detail["msg"].removeprefix("Input should be "), repr(detail["input"])
+    return "wrong value", path, expected_by(detail), repr(detail["input"])
 
 
 def _keys_at(location: Sequence[int | str]) -> list[str]:

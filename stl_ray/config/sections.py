@@ -199,7 +199,7 @@ class AttackedConfig(Section):
         "such as resnet50; or module:function that returns a torch module on [0, 1] images"
     )  # fmt: skip
     weights: Location | None = Field(None, description="safetensors of an architecture's weights")
-    defense: Name | None = Field(None, description="name of the defense in front of it; absent: it is attacked alone")
+    defense: str | None = Field(None, description="name of the defense in front of it; absent: it is attacked alone")
     gradient: Literal["exact", "bpda", "none"] = Field(
         "exact", description="what of the defense: its exact gradient, the identity in its place, or queries alone"
     )
@@ -210,7 +210,7 @@ class NamedAttack(Budgeted):
     """One set of adversarial images: a method, and exactly one of the three budgets."""
 
     name: Name = Field(description="name of the set in paths and tables")
-    attack: Name = Field(description="name in the attack registry, such as fgsm, pgd, deepfool or autoattack")
+    attack: str = Field(description="name in the attack registry, such as fgsm, pgd, deepfool or autoattack")
     engine: Literal["native", "foolbox"] = Field(
         "native", description="native, or foolbox: then attack is the name of a class of foolbox.attacks"
     )
@@ -232,7 +232,7 @@ class NamedDefense(Section):
     """One defense under a name."""
 
     name: Name = Field(description="name of the defense in paths and tables")
-    defense: Name = Field(description="name in the defense registry, such as jpeg, stl or stl_cluster")
+    defense: str = Field(description="name in the defense registry, such as jpeg, stl or stl_cluster")
     options: dict[str, OptionValue] = Field({}, description="the defense's own options, such as quality")
 
 
@@ -258,7 +258,7 @@ class TierAttack(Section):
         description="T1b: crafted on the classifier behind the defense alone; T2: on the substitute; T3: through the defense by "
         "BPDA; T4: through it with its exact gradient, where it has one; T5: by queries alone"
     )  # fmt: skip
-    attack: Name = Field(description="name in the attack registry")
+    attack: str = Field(description="name in the attack registry")
     engine: Literal["native", "foolbox"] = Field(
         "native", description="native, or foolbox: then attack is the name of a class of foolbox.attacks"
     )

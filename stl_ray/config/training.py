@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stl_ray.config.base import Location, Name, Section, absolute
+from stl_ray.config.base import Location, Section, absolute
 
 
 class AdversarialConfig(Section):
@@ -54,7 +54,7 @@ def _weights(value: str) -> str:
 class TrainConfig(Section):
     """Classifiers: one on the clean shards (vanilla), one on each defense's purified shards (retrained)."""
 
-    classifier: Name = Field(
+    classifier: str = Field(
         "small_cnn", description="name in the classifier registry, such as small_cnn, vgg16_bn_small (32 and 64 pixels), "
         "resnet50 (224)"
     )  # fmt: skip

@@ -15,7 +15,8 @@ from torch import Tensor
 from stl_ray.csc.certified import certify, finish
 from stl_ray.csc.codes import Accuracy, Codes, Descent
 from stl_ray.csc.dictionary import Dictionary
-from stl_ray.errors import ConfigError, TensorError
+from stl_ray.errors import TensorError
+from stl_ray.options import require_known
 
 try:
     from stl_ray.csc import _native
@@ -49,8 +50,7 @@ def instruction_sets() -> list[str]:
         ConfigError: STL_RAY_MAX_CPU_ISA names none of INSTRUCTION_SETS.
     """
     cap = os.environ.get(CAP) or INSTRUCTION_SETS[0]
-    if cap not in INSTRUCTION_SETS:
-        raise ConfigError("no such instruction set", item=CAP, expected=", ".join(INSTRUCTION_SETS), got=cap)
+    require_known(cap, INSTRUCTION_SETS, kind=f"instruction set in {CAP}")
     allowed = INSTRUCTION_SETS[INSTRUCTION_SETS.index(cap) :]
     return [name for name in _native.instruction_sets() if name in allowed] if available() else []
 

@@ -16,6 +16,7 @@ from stl_ray.csc import active_set, admm, fused
 from stl_ray.csc.codes import ACCURACIES, Accuracy, Codes
 from stl_ray.csc.dictionary import Dictionary
 from stl_ray.errors import TensorError
+from stl_ray.options import require_known
 
 METHODS: dict[str, Callable[[Tensor, Dictionary, float, Accuracy, Tensor | None], Codes]] = {
     "active_set": active_set.solve,
@@ -112,8 +113,7 @@ def check_method(method: str) -> None:
     Raises:
         TensorError: with the names that there are.
     """
-    if method != "auto" and method not in METHODS:
-        raise TensorError("unknown method", expected=", ".join(("auto", *METHODS)), got=method)
+    require_known(method, ("auto", *METHODS), kind="method", error=TensorError)
 
 
 def tolerances(accuracy: str | Accuracy) -> Accuracy:
@@ -124,8 +124,7 @@ def tolerances(accuracy: str | Accuracy) -> Accuracy:
     """
     if isinstance(accuracy, Accuracy):
         return accuracy
-    if accuracy not in ACCURACIES:
-        raise TensorError("unknown accuracy", expected=", ".join(ACCURACIES), got=accuracy)
+    require_known(accuracy, ACCURACIES, kind="accuracy", error=TensorError)
     return ACCURACIES[accuracy]
 
 

@@ -10,13 +10,14 @@ import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from stl_ray.errors import DictionaryError
+from stl_ray.options import require_known
 
 Norm = Literal["joint", "per_channel"]
 
@@ -49,8 +50,7 @@ class Dictionary:
             raise DictionaryError("filters of another type", expected=torch.float32, got=filters.dtype)
         if filters.dim() != 4 or 0 in filters.shape or filters.shape[2] != filters.shape[3]:
             raise DictionaryError("filters of another shape", expected="(K, C, S, S)", got=tuple(filters.shape))
-        if self.norm not in ("joint", "per_channel"):
-            raise DictionaryError("unknown norm convention", expected="joint or per_channel", got=self.norm)
+        require_known(self.norm, get_args(Norm), kind="norm convention", error=DictionaryError)
         if not 0 < self.lmbda < float("inf"):
             raise DictionaryError("lambda out of range", expected="a positive number", got=self.lmbda)
         norms = filters.double().flatten(1 if self.norm == "joint" else 2).norm(dim=-1)

@@ -12,6 +12,7 @@ from torch.autograd import Function
 from stl_ray.errors import GradientError, TensorError
 from stl_ray.images import quantize
 from stl_ray.models import Victim
+from stl_ray.options import nearest
 from stl_ray.seeding import seeds_of
 from stl_ray.space import Gradient
 
@@ -189,7 +190,7 @@ def require_gradient(defense: Defense, gradient: Gradient) -> None:
         GradientError: with those it has.
     """
     if gradient not in defense.gradients:
-        expected = " or ".join(defense.gradients)
+        expected = nearest(gradient, defense.gradients)
         raise GradientError("no such gradient of the defense", item=defense.name, expected=expected, got=gradient)
 
 

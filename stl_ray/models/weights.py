@@ -14,8 +14,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from stl_ray.errors import ArtifactError, ConfigError
+from stl_ray.errors import ArtifactError
 from stl_ray.models.classifier import Classifier
+from stl_ray.options import named
 from stl_ray.store import Storage
 from stl_ray.store.shards import sha256
 
@@ -152,10 +153,8 @@ def _state_dict(storage: Storage, name: str) -> Mapping[str, Tensor]:
 def _published(name: str) -> object:
     from torchvision import models
 
-    try:
-        return models.get_weight(name)
-    except (ValueError, KeyError, AttributeError) as error:
-        raise ConfigError(f"torchvision has no such weights ({error})", item=name) from error
+    enums = {models.get_model_weights(model) for model in models.list_models(module=models)}
+    return named({str(member): member for enum in enums for member in enum}, name, kind="weights of torchvision")
 
 
 def _fill_published(classifier: Classifier, name: str) -> None:

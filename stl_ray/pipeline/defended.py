@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from stl_ray.config import Experiment
 from stl_ray.defenses import Defended, Defense, identity_in_run, make_defense
-from stl_ray.errors import ConfigError
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.models import Classifier, Victim
+from stl_ray.options import named
 from stl_ray.pipeline.inputs import classifier_of, make_defenses
 from stl_ray.store.layout import VANILLA
 
@@ -79,11 +79,8 @@ def load_defense(experiment: Experiment, name: str, device: str) -> Defense:
         ConfigError: if the experiment has no defense of that name.
         IncompleteRunError: if what it requires was not made yet.
     """
-    chosen = tuple(item for item in experiment.defenses if item.name == name)
-    if not chosen:
-        known = ", ".join(item.name for item in experiment.defenses) or "none"
-        raise ConfigError("no such defense in this experiment", item=name, expected=known)
-    return make_defenses(experiment.model_copy(update={"defenses": chosen}), device)[name]
+    chosen = named({item.name: item for item in experiment.defenses}, name, kind="defense of this experiment")
+    return make_defenses(experiment.model_copy(update={"defenses": (chosen,)}), device)[name]
 
 
 def retrained_name(experiment: Experiment, defense: str) -> str:

@@ -5,6 +5,7 @@ from stl_ray.config import Experiment
 from stl_ray.defenses import check_defense
 from stl_ray.errors import ConfigError
 from stl_ray.models import check_classifier
+from stl_ray.pipeline.attack.target import check_target
 from stl_ray.pipeline.budgets import budget_of
 
 
@@ -16,6 +17,7 @@ def preflight(experiment: Experiment) -> None:
     """
     check_classifier(experiment.train.classifier)
     for attack in experiment.attack.sets:
+        check_target(experiment, attack.victim)
         method = make_attack(attack.attack, attack.options, attack.engine)
         if not isinstance(method, Universal):  # whose budget is known when the data is
             method.check(budget_of(attack), attack.store)

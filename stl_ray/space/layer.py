@@ -1,7 +1,7 @@
 """The projection as a differentiable layer in front of any classifier."""
 
 from collections.abc import Callable
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from stl_ray.csc import Accuracy, Codes, SolveStatus, check_method, projection_vjp, tolerances
 from stl_ray.errors import TensorError
+from stl_ray.options import require_known
 from stl_ray.space.space import Normalization, QuasiNaturalSpace, check_normalization, divided
 
 Gradient = Literal["exact", "bpda", "none"]
@@ -62,8 +63,7 @@ class SparseTransformationLayer(nn.Module):
         warm_start: bool = False,
     ) -> None:
         super().__init__()
-        if gradient not in ("exact", "bpda", "none"):
-            raise TensorError("unknown gradient", expected="exact, bpda or none", got=gradient)
+        require_known(gradient, get_args(Gradient), kind="gradient", error=TensorError)
         if cg_steps < 1:
             raise TensorError("conjugate gradient steps out of range", expected="at least 1", got=cg_steps)
         check_normalization(normalization)

@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import torch
 from torch import Tensor
 
 from stl_ray.csc import Accuracy, Codes, Dictionary, Reconstruction, check_images, reconstruct
 from stl_ray.errors import DictionaryError, TensorError
+from stl_ray.options import require_known
 from stl_ray.space.router import Router
 from stl_ray.space.storage import content_digest, load_parts, save_parts
 
@@ -250,8 +251,7 @@ def check_normalization(normalization: Normalization) -> None:
     Raises:
         TensorError: there is no such normalisation.
     """
-    if normalization not in ("clip", "reference"):
-        raise TensorError("unknown normalization", expected="clip or reference", got=normalization)
+    require_known(normalization, get_args(Normalization), kind="normalization", error=TensorError)
 
 
 def divided(images: Tensor, normalization: Normalization) -> Tensor:

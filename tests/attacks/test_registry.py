@@ -11,9 +11,9 @@ def test_identity_options_reach_the_attack():
 @pytest.mark.parametrize(
     ("name", "options", "item", "expected"),
     [
-        ("fgms", {}, "fgms", "'fgsm'?"),
+        ("fgms", {}, "fgms", f"'fgsm'? (one of {', '.join(sorted(ATTACKS))})"),
         ("zzz", {}, "zzz", f"one of {', '.join(sorted(ATTACKS))}"),
-        ("bim", {"step": 3}, "bim.step", "'steps'?"),
+        ("bim", {"step": 3}, "bim.step", "'steps'? (one of relative_step, steps)"),
         ("fgsm", {"steps": 3}, "fgsm.steps", "none, it has no options"),
         ("bim", {"steps": "three"}, "bim.steps", "a valid integer"),
         ("bim", {"steps": 0}, "bim.steps", "greater than or equal to 1"),

@@ -53,9 +53,9 @@ def test_roundtrip_overrides_of_list_entries(tmp_path):
         ("fit.clusters=2.5", r"fit\.clusters: wrong value; expected a valid integer; got 2\.5"),
         ("fit.clusters=0", r"fit\.clusters: wrong value; expected greater than or equal to 1; got 0"),
         ("train.flip=1", r"train\.flip: wrong value; expected a valid boolean; got 1"),
-        ("stl.accuracy=best", r"stl\.accuracy: wrong value; expected 'default', 'reference' or 'exact'; got 'best'"),
+        ("stl.accuracy=best", r"stl\.accuracy: wrong value; expected one of default, exact, reference; got 'best'"),
         ("root=null", r"root: wrong value; expected a valid string; got None"),
-        ("name=a/b", r"name: wrong value; .*got 'a/b'"),
+        ("name=a/b", r"name: not a name; .*got 'a/b'"),
         ("seed", r"seed: not an override; expected key=value"),
         ("name.first=x", r"name\.first=x: a value has no keys below it; expected a section; got test"),
         ("train.learning_rate=.inf", r"train\.learning_rate: wrong value; expected a finite number"),
@@ -123,7 +123,7 @@ def test_refuses_a_missing_file(tmp_path):
 
 
 def test_refuses_unknown_bundled_names():
-    with pytest.raises(ConfigError, match="no such bundled configuration"):
+    with pytest.raises(ConfigError, match=r"nothing: unknown bundled configuration; expected one of cifar10, "):
         bundled("nothing")
 
 

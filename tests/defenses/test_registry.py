@@ -13,9 +13,9 @@ def test_identity_what_defenses_require():
 @pytest.mark.parametrize(
     ("name", "options", "item", "expected"),
     [
-        ("jpg", {}, "jpg", "'jpeg'?"),
-        ("stl-cluster", {}, "stl-cluster", "'stl_cluster'?"),
-        ("jpeg", {"qualty": 3}, "jpeg.qualty", "'quality'?"),
+        ("jpg", {}, "jpg", "'jpeg'? (one of jpeg, none, stl, stl_cluster)"),
+        ("stl-cluster", {}, "stl-cluster", "'stl_cluster'? (one of jpeg, none, stl, stl_cluster)"),
+        ("jpeg", {"qualty": 3}, "jpeg.qualty", "'quality'? (one of quality)"),
         ("jpeg", {"quality": 0}, "jpeg.quality", "greater than or equal to 1"),
         ("jpeg", {"quality": "high"}, "jpeg.quality", "a valid integer"),
         ("stl", {"lmbda": 0.2}, "stl.lmbda", "none, it has no options"),

@@ -228,7 +228,7 @@ def test_refuses_with_what_to_do_where_the_token_is_missing(head, environment, m
 
 def test_refuses_an_unknown_job_and_an_address_where_no_dashboard_is(head):
     result = head.run("cancel", "any")
-    assert result.returncode == 1 and "any: no such job" in result.stderr
+    assert result.returncode == 1 and "any: unknown job" in result.stderr
     result = subprocess.run(
         [sys.executable, "-m", "stl_ray.cli", "cancel", "any", "--address", f"http://127.0.0.1:{free_port()}"],
         env=head.environment, capture_output=True, text=True,

@@ -106,7 +106,7 @@ def test_refuses_weights_that_are_not_there(classifier, tmp_path):
             load_weights(classifier, str(tmp_path / name))
         with pytest.raises(StorageError):
             check_weights(str(tmp_path / name))
-    with pytest.raises(ConfigError, match="no such weights"):
+    with pytest.raises(ConfigError, match="unknown weights of torchvision"):
         check_weights("ResNet50_Weights.IMAGENET9")
     check_weights("ResNet50_Weights.IMAGENET1K_V2")
 

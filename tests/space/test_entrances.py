@@ -66,7 +66,7 @@ def test_refuses_images_by_what_was_expected_and_what_came(
 def test_refuses_an_unknown_method(entrance: Entrance, natural_images: Tensor) -> None:
     with pytest.raises(TensorError, match="method") as caught:
         entrance(natural_images[:1], method="magic")
-    assert caught.value.got == "magic"
+    assert caught.value.item == "magic"
     assert "admm" in str(caught.value.expected)
 
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from stl_ray.config import AttackedConfig, Experiment
 from stl_ray.errors import ConfigError
-from stl_ray.models import Classifier, Victim, build_classifier, load_weights
+from stl_ray.models import Classifier, Victim, build_classifier, check_classifier, load_weights
+from stl_ray.options import nearest, require_known
 from stl_ray.pipeline.defended import DefendedClassifier, load_defense
 from stl_ray.pipeline.inputs import classifier_of
 from stl_ray.store.layout import VANILLA
@@ -38,6 +39,7 @@ def attacked_of(experiment: Experiment, config: AttackedConfig, names: Sequence[
         IncompleteRunError: if the classifier or the space was not made yet.
         ConfigError: if the classifier, its function or the defense is unknown.
     """
+    check_target(experiment, config)
     classifier, identity = _classifier_of(experiment, config, names, device)
     if config.defense is None:
         return Attacked(classifier, identity, tuple(classifier.class_names))
@@ -54,6 +56,24 @@ def attacked_of(experiment: Experiment, config: AttackedConfig, names: Sequence[
     return Attacked(victim, made_of, tuple(classifier.class_names))
 
 
+def check_target(experiment: Experiment, config: AttackedConfig) -> None:
+    """Refuse names that `attacked_of` would refuse; nothing is loaded.
+
+    Raises:
+        ConfigError: if the classifier or the defense is unknown, with the nearest name that exists.
+    """
+    name, defenses = config.classifier, [item.name for item in experiment.defenses]
+    if config.defense is not None:
+        require_known(config.defense, defenses, kind="defense of this experiment")
+    if ":" in name:
+        return
+    if config.weights is not None:
+        check_classifier(name)
+    elif name not in (VANILLA, *defenses):
+        expected = f"{nearest(name, (VANILLA, *defenses))}, module:function, or weights for an architecture"
+        raise ConfigError("unknown classifier to attack", item=name, expected=expected)
+
+
 def _classifier_of(
     experiment: Experiment, config: AttackedConfig, names: Sequence[str], device: str
 ) -> tuple[Classifier, Any]:
@@ -68,11 +88,6 @@ def _classifier_of(
         built = build_classifier(name, names, seed=experiment.seed)
         load_weights(built, config.weights)
         return built.to(device).eval(), {"architecture": name, "weights": _digest(built)}
-    if name != VANILLA and name not in {item.name for item in experiment.defenses}:
-        expected = (
-            "vanilla, a defense's name (its retrained classifier), module:function, or weights for an architecture"
-        )
-        raise ConfigError("no such classifier to attack", item=name, expected=expected)
     return classifier_of(experiment.root, name, device)
 
 

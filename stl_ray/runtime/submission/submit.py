@@ -20,6 +20,7 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 from stl_ray import __version__
 from stl_ray.config import Experiment
 from stl_ray.errors import ClusterError, ConfigError, StorageError
+from stl_ray.options import require_known
 from stl_ray.runtime.submission.client import Say, explained
 from stl_ray.runtime.submission.wheel import pack
 from stl_ray.store.filesystem import canonical_json
@@ -146,10 +147,8 @@ def cancel(client: JobSubmissionClient, name: str) -> str:
         ClusterError: if there is no such job, or it does not stop.
     """
     with explained(client.get_address()):
-        if name not in (known := {info.submission_id for info in client.list_jobs()}):
-            raise ClusterError(
-                "no such job", item=name, expected=", ".join(sorted(filter(None, known))) or "one that was submitted"
-            )
+        known = [info.submission_id for info in client.list_jobs() if info.submission_id]
+        require_known(name, known, kind="job", error=ClusterError)
         client.stop_job(name)
         deadline = time.monotonic() + int(_STOPPING["RAY_JOB_STOP_WAIT_TIME_S"]) + 30
         while not (status := client.get_job_status(name)).is_terminal():

@@ -146,8 +146,8 @@ def test_identity_names_what_is_attacked_and_attacks_it(made, tmp_path, monkeypa
     [
         ({"classifier": "no.such:module"}, "imported"),
         ({"classifier": "os.path:getcwd"}, "imported|torch module"),
-        ({"classifier": "resnet50"}, "no such classifier"),
-        ({"defense": "moat"}, "no such defense"),
+        ({"classifier": "resnet50"}, "unknown classifier to attack"),
+        ({"defense": "moat"}, "unknown defense of this experiment"),
     ],
 )
 def test_refuses_what_cannot_be_attacked(made, victim, match):

@@ -103,7 +103,7 @@ def test_refuses_a_dataset_whose_manifest_fails_its_audit(ingested):
 
 
 def test_refuses_published_weights_that_do_not_exist(ingested):
-    with pytest.raises(ConfigError, match="no such weights"):
+    with pytest.raises(ConfigError, match="unknown weights of torchvision"):
         train.run(ingested(classifier="resnet18", weights="ResNet18_Weights.IMAGENET9"))
 
 
