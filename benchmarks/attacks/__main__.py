@@ -28,8 +28,6 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print the page, and write it where asked."""
     given = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(given)
-    if options.data is None:
-        raise SystemExit("no data: pass --data, a folder with cifar10/ and weights/")
     bind(1)
     progress, start = Progress(), time.monotonic()
     results = []
@@ -81,7 +79,9 @@ def _page(results: list[tuple[Match, dict[str, Entry]]], images: int, command: s
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command_parser("benchmarks.attacks", __doc__, data="shared data (default: ../shared/data)")
+    parser = command_parser(
+        "benchmarks.attacks", __doc__, data="with cifar10/ and weights/ (../shared/data)", needs_data=True
+    )
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3, help="times that every contestant runs")
     parser.add_argument("--only", action="append", help="an attack's name as in the page; may be given again")

@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,8 +60,6 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print the page, and write it where asked; 1 where a demand is not met."""
     given = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(given)
-    if options.data is None:
-        raise SystemExit("no data: pass --data, a folder with cifar10/ and weights/")
     bind(1)
     progress, start = Progress(), time.monotonic()
     rows = []
@@ -150,23 +147,9 @@ def _carlini_wagner(classifier: Classifier, images: Tensor, labels: Tensor) -> I
 
 def _universal(classifier: Classifier, images: Tensor) -> Iterator[Row]:
     """Vectors of one norm, trained on the first 100 images and tried on the others."""
-    from art.attacks.evasion import UniversalPerturbation
-
     training, held_out = images[:100], images[100:]
     radius = 0.08 * float(l2_norm(training).mean())
-    peer = UniversalPerturbation(
-        Art(classifier).estimator(),
-        attacker="deepfool",
-        attacker_params={"max_iter": 10, "verbose": False},
-        max_iter=1,
-        eps=radius,
-        norm=2,
-        verbose=False,
-    )
-    np.random.seed(0)  # noqa: NPY002 - ART draws from it
-    peer.generate(training.numpy())
-    vector = torch.from_numpy(np.asarray(peer.noise, dtype=np.float32)).reshape(3, 32, 32)
-    other = fooling_rate(classifier, held_out, vector)
+    other = fooling_rate(classifier, held_out, Art(classifier).universal(training, radius, seed=0))
     budget = Budget(kind="l2", size=radius)
     attacks: list[tuple[str, dict[str, Any]]] = [("uap", {"epochs": 1}), ("uap_gradient", {})]
     for name, settings in attacks:
@@ -234,7 +217,9 @@ def _page(rows: list[Row], options: argparse.Namespace, command: str, seconds: f
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command_parser("benchmarks.attacks.parity", __doc__, data="shared data (default: ../shared/data)")
+    parser = command_parser(
+        "benchmarks.attacks.parity", __doc__, data="with cifar10/ and weights/ (../shared/data)", needs_data=True
+    )
     parser.add_argument("--images", type=int, default=500, help="images for APGD, Square and universal vectors")
     parser.add_argument("--near", type=int, default=64, help="images for BIM, DeepFool and C&W")
     parser.add_argument("--queries", type=int, default=100, help="questions of Square")

@@ -3,7 +3,8 @@
 ART's DeepFool and C&W are left out: they go image by image, and take more than ten times as long as any other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -138,15 +139,32 @@ class Art:
         def run(images: Tensor, labels: Tensor, seed: int) -> Tensor:
             from art.attacks import evasion
 
-            np.random.seed(seed)  # noqa: NPY002 - ART draws from it
             attack = getattr(evasion, method)(
-                self.estimator(), norm=norm, eps=budget.size, batch_size=64, verbose=False, **options
+                self._estimator(), norm=norm, eps=budget.size, batch_size=64, verbose=False, **options
             )
-            return torch.from_numpy(attack.generate(images.numpy(), labels.numpy()))
+            with _numpy_seeded(seed):
+                return torch.from_numpy(attack.generate(images.numpy(), labels.numpy()))
 
         return run
 
-    def estimator(self) -> Any:
+    def universal(self, images: Tensor, radius: float, seed: int) -> Tensor:
+        """The universal vector (3, 32, 32) of an L2 norm, from DeepFool's on training images (B, 3, 32, 32)."""
+        from art.attacks.evasion import UniversalPerturbation
+
+        attack = UniversalPerturbation(
+            self._estimator(),
+            attacker="deepfool",
+            attacker_params={"max_iter": 10, "verbose": False},
+            max_iter=1,
+            eps=radius,
+            norm=2,
+            verbose=False,
+        )
+        with _numpy_seeded(seed):
+            attack.generate(images.numpy())
+        return torch.from_numpy(np.asarray(attack.noise, dtype=np.float32)).reshape(3, 32, 32)
+
+    def _estimator(self) -> Any:
         """The classifier as ART sees it."""
         from art.estimators.classification import PyTorchClassifier
 
@@ -158,3 +176,14 @@ class Art:
             clip_values=(0, 1),
             device_type="cpu",
         )
+
+
+@contextmanager
+def _numpy_seeded(seed: int) -> Iterator[None]:
+    """NumPy's global stream, from which ART draws, begun from a seed for the time of the block."""
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002

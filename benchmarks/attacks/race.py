@@ -20,11 +20,12 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.attacks.peers import Match, matches
+from benchmarks.common.networks import cifar10_network
 from benchmarks.common.progress import Progress
 from stl_ray.attacks import Budget
 from stl_ray.images import to_tensor
 from stl_ray.metrics import l2_norm, linf
-from stl_ray.models import Classifier, build_classifier, load_weights, predict
+from stl_ray.models import Classifier, predict
 from stl_ray.runtime.concurrency import bind
 
 OURS = "stl-ray"
@@ -51,9 +52,7 @@ class Entry:
 
 def load(data: Path, count: int, right: bool = True) -> tuple[Classifier, Tensor, Tensor]:
     """The network, and the first test images: all of them, or those that it classifies rightly."""
-    classifier = build_classifier("cifar_resnet20", [str(index) for index in range(10)], seed=0)
-    load_weights(classifier, str((data / "weights" / "cifar10_resnet20.safetensors").absolute()))
-    classifier.eval()
+    classifier = cifar10_network("resnet20", data)
     (path,) = (data / "cifar10").glob("test*.parquet")
     table = pq.read_table(path).slice(0, 2 * count)
     encoded = [image["bytes"] for image in table.column("image").to_pylist()]

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common.command import command_parser
-from benchmarks.common.images import LMBDA
+from benchmarks.common.images import LMBDA, authors_file
+from benchmarks.common.networks import CIFAR10, cifar10_network
 from benchmarks.common.pages import command_line, commit, measured_on, publish
 from benchmarks.common.training_images import training_images
 from stl_ray.cli.jobs import run_job
@@ -27,7 +28,7 @@ from stl_ray.config import Experiment
 from stl_ray.config.sections import DictionaryConfig
 from stl_ray.csc import Dictionary
 from stl_ray.csc.learning import learn_dictionary
-from stl_ray.models import build_classifier, load_weights, save_classifier
+from stl_ray.models import save_classifier
 from stl_ray.pipeline.batches import class_names
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.report.blocks import Section
@@ -67,8 +68,6 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the experiments, print the page, and write it where asked."""
     given = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(given)
-    if options.data is None:
-        raise SystemExit("the images, weights and dictionaries are needed: pass --data FOLDER")
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="stl-ray-", ignore_cleanup_errors=True) as folder:
         root = (options.root or Path(folder)).absolute()
@@ -119,22 +118,21 @@ def _substitute(root: Path, data: Path) -> None:
     images, _ = training_images(32, LEARNED + HELD, data)
     config = DictionaryConfig(lmbda=LMBDA)
     *_, last = learn_dictionary(images[:LEARNED], config, seed=1, name="substitute", holdout=images[LEARNED:])
-    _save(root, last.dictionary, "resnet20", [str(number) for number in range(10)], data, 1)
+    _save(root, last.dictionary, "resnet20", CIFAR10, data, 1)
 
 
 def _models(experiment: Experiment, data: Path, network: str, seed: int) -> None:
     """The authors' dictionary as the space, and the classifier that was trained elsewhere."""
-    path = data / "reference" / "dictionaries" / "basis_cifar" / f"64_p8_lm{LMBDA:g}.npy"
+    dictionary = Dictionary.from_reference(authors_file(data, "basis_cifar"), LMBDA)
     names = class_names(dataset_of(experiment.root, Layout(experiment.root).ingested("test")))
     if not Storage.open(experiment.root).exists(f"{Layout.space}/space.json"):
-        _save(Path(experiment.root), Dictionary.from_reference(path, LMBDA), network, names, data, seed)
+        _save(Path(experiment.root), dictionary, network, names, data, seed)
 
 
 def _save(root: Path, dictionary: Dictionary, network: str, names: Sequence[str], data: Path, seed: int) -> None:
     layout = Layout(str(root))
-    classifier = build_classifier(f"cifar_{network}", names, seed=seed)
-    load_weights(classifier, str((data / "weights" / f"cifar10_{network}.safetensors").absolute()))
-    save_classifier(layout.uri(layout.classifier(VANILLA)), classifier.eval(), {})
+    classifier = cifar10_network(network, data, names, seed)
+    save_classifier(layout.uri(layout.classifier(VANILLA)), classifier, {})
     QuasiNaturalSpace.from_dictionary(dictionary, LMBDA).save(layout.uri(Layout.space))
 
 
@@ -204,7 +202,10 @@ def _reading(row: TierRow) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
-        "benchmarks.attacks.threat_tiers", __doc__, data="folder of images (default: ../shared/data)"
+        "benchmarks.attacks.threat_tiers",
+        __doc__,
+        data="with cifar10/, weights/ and reference/ (../shared/data)",
+        needs_data=True,
     )
     parser.add_argument("--root", type=Path, help="folder of the experiments, to go on in (default: a temporary one)")
     parser.add_argument("--images", type=int, default=64, help="test images, the first ones")

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.common.command import command_parser
-from benchmarks.common.images import LMBDA
+from benchmarks.common.images import LMBDA, authors_file
+from benchmarks.common.networks import cifar10_network
 from benchmarks.common.pages import command_line, measured_on, write
 from benchmarks.common.progress import Progress
 from benchmarks.common.stored_images import Stored, stored_images
@@ -28,12 +29,10 @@ from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defended, make_defense
 from stl_ray.images import to_tensor
-from stl_ray.models import Victim, build_classifier, load_weights, predict
+from stl_ray.models import Victim, predict
 from stl_ray.runtime.concurrency import bind
 from stl_ray.space import QuasiNaturalSpace
 from stl_ray.statistics import mcnemar, paired_difference, wilson
-
-CLASSES = [str(number) for number in range(10)]
 
 BUDGETS = {
     "dissimilarity 0.015": Budget(size=0.015),
@@ -96,14 +95,10 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _victims(data: Path | None) -> dict[str, Victim]:
-    if data is None:
-        raise SystemExit("the images, weights and dictionaries are needed: pass --data FOLDER")
-    classifier = build_classifier("cifar_resnet56", CLASSES, seed=0)
-    load_weights(classifier, str((data / "weights" / "cifar10_resnet56.safetensors").absolute()))
-    classifier.eval()
-    path = data / "reference" / "dictionaries" / "basis_cifar" / f"64_p8_lm{LMBDA:g}.npy"
-    space = QuasiNaturalSpace.from_dictionary(Dictionary.from_reference(path), LMBDA)
+def _victims(data: Path) -> dict[str, Victim]:
+    classifier = cifar10_network("resnet56", data)
+    dictionary = Dictionary.from_reference(authors_file(data, "basis_cifar"), LMBDA)
+    space = QuasiNaturalSpace.from_dictionary(dictionary, LMBDA)
     defense = make_defense("stl", {}, {"space": space, "stl": StlConfig()})
     return {
         "grey-box": classifier,
@@ -187,7 +182,12 @@ def _share(right: Tensor) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command_parser("benchmarks.attacks.white_box", __doc__, data="folder of images (default: ../shared/data)")
+    parser = command_parser(
+        "benchmarks.attacks.white_box",
+        __doc__,
+        data="with cifar10/, weights/ and reference/ (../shared/data)",
+        needs_data=True,
+    )
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=list(ATTACKS))
     parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS))

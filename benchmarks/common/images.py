@@ -132,6 +132,11 @@ def _with_noise(clean: Tensor) -> Tensor:
     return images
 
 
+def authors_file(data: Path, folder: str) -> Path:
+    """Where the authors' dictionary of "basis_cifar", "basis_64" or "basis_224" is, if the data has it."""
+    return data / "reference" / "dictionaries" / folder / f"64_p8_lm{LMBDA:g}.npy"
+
+
 def dictionary_for(size: int, data: Path | None, named: Path | None, pixels: Tensor) -> tuple[Dictionary, str]:
     """The dictionary of a file, else the authors' for that size, else patches of some images; and what it is, in words.
 
@@ -145,8 +150,7 @@ def dictionary_for(size: int, data: Path | None, named: Path | None, pixels: Ten
         return Dictionary.from_reference(named), named.name
     if data is not None and (data / "reference" / "dictionaries").is_dir():
         folder = {32: "basis_cifar", 64: "basis_64"}.get(size, "basis_224")
-        path = data / "reference" / "dictionaries" / folder / f"64_p8_lm{LMBDA:g}.npy"
-        return Dictionary.from_reference(path, LMBDA), f"the authors' {folder}"
+        return Dictionary.from_reference(authors_file(data, folder), LMBDA), f"the authors' {folder}"
     names = [str(number) for number in range(len(pixels))]
     patches = Block(list(pixels), names, DictionaryConfig(), seed=_SEED).patches(-(-256 // len(pixels)))
     drawn = torch.randperm(len(patches), generator=torch.Generator().manual_seed(_SEED))[:64]

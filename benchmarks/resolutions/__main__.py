@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.common.command import command_parser
 from benchmarks.common.heldout import judge
-from benchmarks.common.images import LMBDA, load_images
+from benchmarks.common.images import LMBDA, authors_file, load_images
 from benchmarks.common.pages import command_line, figure_file, publish
 from benchmarks.common.progress import Progress
 from benchmarks.common.stored_images import stored_images
@@ -149,8 +149,7 @@ def at(size: int, levels: Sequence[NDArray[np.uint8]]) -> Tensor:
 
 
 def _authors(data: Path | None) -> dict[str, Dictionary]:
-    folder = Path() if data is None else data / "reference" / "dictionaries"
-    files = {name: folder / name / f"64_p8_lm{LMBDA:g}.npy" for name in AUTHORS}
+    files = {} if data is None else {name: authors_file(data, name) for name in AUTHORS}
     return {
         f"the authors' {name}": Dictionary.from_reference(file, LMBDA) for name, file in files.items() if file.is_file()
     }

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from botocore.httpsession import URLLib3Session
+
 from benchmarks.common.memory import Growth
 from benchmarks.common.processes import fresh_processes
-from stl_ray.store.s3 import S3Files
 
 Result = TypeVar("Result")
 
@@ -72,18 +73,18 @@ def _take_environment(environment: dict[str, str]) -> None:
 
 
 class _Counted:
-    """Counts what S3Files asks its server."""
+    """Counts the requests that botocore sends."""
 
-    asked = 0
-    _ask = S3Files._ask
+    sent = 0
+    send = URLLib3Session.send
 
     @staticmethod
-    def ask(files: S3Files, *arguments: Any) -> Any:
-        _Counted.asked += 1
-        return _Counted._ask(files, *arguments)
+    def counting(session: URLLib3Session, request: Any) -> Any:
+        _Counted.sent += 1
+        return _Counted.send(session, request)
 
 
 def _requests() -> int:
     """Requests since the first call."""
-    S3Files._ask = _Counted.ask  # type: ignore[method-assign]
-    return _Counted.asked
+    URLLib3Session.send = _Counted.counting
+    return _Counted.sent

@@ -17,7 +17,6 @@ from benchmarks.scale.phases import Phase, Phases, processes
 from stl_ray.images import image_schema
 from stl_ray.pipeline.batches import plan_parts
 from stl_ray.runtime.concurrency import SHARDS_IN_HAND
-from stl_ray.runtime.shard_runner import _pending
 from stl_ray.store import Dataset, Layout, PlannedShard, Run, verify
 from stl_ray.store.lease import held
 from stl_ray.store.plan import read_shard
@@ -103,7 +102,7 @@ def finish(root: str, images: int) -> list[Phase]:
         with phases.phase("plan again, compare"):
             run.start(folder_plan(images), identity=_IDENTITY, environment={})
         with phases.phase("what is left to do"):
-            left = _pending(run)
+            left = run.pending()
         with phases.phase("finish: receipts, ids, manifest"):
             manifest = run.finish(max_quarantined=0)
     if left or manifest["rows"] != images:

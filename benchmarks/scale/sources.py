@@ -19,7 +19,7 @@ from stl_ray.config import Source
 from stl_ray.images import image_schema
 from stl_ray.images.readers import open_reader
 from stl_ray.images.readers.fetching import LISTINGS
-from stl_ray.pipeline.ingest import _numbered
+from stl_ray.pipeline.ingest import planned_shards
 from stl_ray.store import Run, Storage
 from stl_ray.store.shards import ids_of
 
@@ -93,7 +93,7 @@ def plan(kind: str, place: str, images: int, root: str) -> Phase:
     phases, run = Phases(), Run.open(root, f"ingest/{kind}-{images}")
     with phases.phase(kind):
         reader = open_reader(Source(format=kind, path=place), split="train")
-        run.start(_numbered(reader.plan(SHARD)), identity={"class_names": reader.class_names}, environment={})
+        run.start(planned_shards(reader.plan(SHARD)), identity={"class_names": reader.class_names}, environment={})
     if run.plan().rows.sum() != images:
         raise RuntimeError(f"{run.plan().rows.sum()} images planned")
     return phases[0]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.common.heldout import HoldoutScore
-from benchmarks.common.images import LMBDA
+from benchmarks.common.images import LMBDA, authors_file
 from stl_ray.csc import Dictionary, SolveStatus
 from stl_ray.images import quantize
 from stl_ray.metrics import psnr
@@ -92,7 +92,7 @@ def choices(
         Choice(CLUSTER, space, routed),
         Choice(OTHER, space, others),
     ]
-    theirs = None if data is None else data / "reference" / "dictionaries" / "basis_cifar" / f"64_p8_lm{LMBDA:g}.npy"
+    theirs = None if data is None else authors_file(data, "basis_cifar")
     if theirs is not None and theirs.is_file():
         published = QuasiNaturalSpace.from_dictionary(Dictionary.from_reference(theirs, LMBDA), space.lmbda)
         found.append(Choice("the authors' basis_cifar", published, none))

@@ -12,7 +12,7 @@ from torch import Tensor
 from stl_ray.seeding import seed_of
 from stl_ray.space import Router
 from stl_ray.space.neighbours import Neighbours
-from stl_ray.space.router import _majority
+from stl_ray.space.router import majority
 from stl_ray.statistics import mcnemar
 from stl_ray.store.layout import CLEAN
 
@@ -76,7 +76,7 @@ def assignments(router: Router, latents: Mapping[str, Tensor], training: int) ->
         """By k: the clusters, and how many were tied. Neighbours come from the nearest on, so one search is enough."""
         nearest, distances = references.nearest(queries, ks[-1], exclude)
         found = model.labels[nearest]
-        return {k: (_majority(distances[:, :k], found[:, :k], len(model.centroids)), _tied(found[:, :k])) for k in ks}
+        return {k: (majority(distances[:, :k], found[:, :k], len(model.centroids)), _tied(found[:, :k])) for k in ks}
 
     by_set = {name: votes(points) for name, points in latents.items()}
     again = votes(model.latents[rows], router.reference_ids[rows])

@@ -23,7 +23,7 @@ from benchmarks.common.pages import command_line, processor, publish, table, thr
 from benchmarks.common.progress import Progress
 from stl_ray.runtime.concurrency import bind
 from stl_ray.space.neighbours import Neighbours, squared_distances
-from stl_ray.space.router import _majority
+from stl_ray.space.router import majority
 
 WIDTH, NEIGHBOURS, CLUSTERS, GROUPS = 128, 15, 10, 1000
 """PCA coordinates, k of the vote, clusters that are voted for, groups that points are drawn around."""
@@ -120,7 +120,7 @@ def measure(count: int, queries: int, checked: int, progress: Progress) -> Resul
         progress.tell(f"{count} references: round {turn + 1} of {ROUNDS}", now=True)
         speeds[0].add(queries, lambda: found.update(ours=index.nearest(asked, NEIGHBOURS)))
         speeds[1].add(queries, lambda: found.update(peer=peer.kneighbors(asked.numpy())))
-    vote = lambda indices, distances: _majority(distances.double(), labels[indices], CLUSTERS)  # noqa: E731
+    vote = lambda indices, distances: majority(distances.double(), labels[indices], CLUSTERS)  # noqa: E731
     votes = vote(*found["ours"])
     progress.tell(f"{count} references: votes", now=True)
     expected = torch.cat([vote(*_direct(references, query)) for query in asked[:checked]])

@@ -58,7 +58,7 @@ def plan(experiment: Experiment) -> ShardJob:
     layout = Layout(experiment.root)
     planned = []
     for split, reader in readers.items():
-        shards = _numbered(reader.plan(config.shard_size))
+        shards = planned_shards(reader.plan(config.shard_size))
         identity = {
             # Not the path: the plan's digest says what was found there.
             "source": _source(experiment, split).model_dump(mode="json", exclude={"path"}),
@@ -71,7 +71,8 @@ def plan(experiment: Experiment) -> ShardJob:
     return ShardJob("ingest", planned, partial(IngestTask, experiment, names["train"]), gpu=False)
 
 
-def _numbered(shards: Iterable[SourceShard]) -> Iterator[PlannedShard]:
+def planned_shards(shards: Iterable[SourceShard]) -> Iterator[PlannedShard]:
+    """A reader's shards in their order, numbered from 0."""
     for number, shard in enumerate(shards):
         yield PlannedShard(number=number, source=shard.source, rows=shard.rows, digest=shard.digest)
 

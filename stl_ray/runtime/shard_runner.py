@@ -111,18 +111,12 @@ def run_shards(job: ShardJob, experiment: Experiment) -> list[dict[str, Any]]:
             made = {name: make(stored.get(name)) for name, make in planned.made.items()}
             lease.check()
             draft.start(made, environment=environment())
-        pending = {(folder, number): rows for folder, run in runs.items() for number, rows in _pending(run)}
+        pending = {(folder, number): rows for folder, run in runs.items() for number, rows in run.pending().items()}
         total = sum(int(run.plan().rows.sum()) for run in runs.values())
         with JobProgress(job.label, total, done=total - sum(pending.values())) as progress:
             _bring_in(list(pending), runs, job, experiment, progress, lease)
         lease.check()
         return [runs[planned.folder].finish(max_quarantined=experiment.max_quarantined) for planned in job.runs]
-
-
-def _pending(run: Run) -> list[tuple[int, int]]:
-    """Number and rows of every planned shard that has no receipt yet."""
-    done = run.done()
-    return [(number, int(rows)) for number, rows in enumerate(run.plan().rows) if number not in done]
 
 
 def _bring_in(

@@ -128,7 +128,7 @@ class Router:
             raise TensorError("one id for each image", expected=len(latents), got=len(exclude))
         own = None if exclude is None else hash_ids(exclude).to(latents.device)
         nearest, distances = self._references.nearest(latents, self.neighbours, own)
-        return _majority(distances, self.clusters.labels[nearest], len(self.clusters.centroids))
+        return majority(distances, self.clusters.labels[nearest], len(self.clusters.centroids))
 
     def nearest_centroid(self, latents: Tensor) -> Tensor:
         """The cluster (B,) int64 whose centroid is nearest to every PCA latent (B, p): what the vote is compared with."""
@@ -139,7 +139,7 @@ class Router:
         return Neighbours(self.clusters.latents, self.reference_ids)
 
 
-def _majority(distances: Tensor, labels: Tensor, clusters: int) -> Tensor:
+def majority(distances: Tensor, labels: Tensor, clusters: int) -> Tensor:
     """The most frequent label of every row of (B, k), ties by the smaller sum of distances, added from the nearest on."""
     votes = distances.new_zeros((len(labels), clusters))
     sums = torch.zeros_like(votes)

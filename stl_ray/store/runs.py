@@ -151,6 +151,11 @@ class Run:
         """The numbers of the shards that have a receipt."""
         return {int(name.removesuffix(".json")) for name in self.storage.names("done")}
 
+    def pending(self) -> dict[int, int]:
+        """The rows of every planned shard that has no receipt yet, by its number."""
+        done = self.done()
+        return {number: int(rows) for number, rows in enumerate(self.plan().rows) if number not in done}
+
     def receipts(self) -> dict[int, Receipt]:
         """The receipts so far, by shard number."""
         with ThreadPoolExecutor(READERS) as pool:

@@ -8,18 +8,18 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.attacks.peers import Art, Torchattacks
+from benchmarks.common.networks import cifar10_network
 from stl_ray.attacks import Budget, fooling_rate, make_attack
 from stl_ray.images import to_tensor
-from stl_ray.models import build_classifier, load_weights, predict
+from stl_ray.models import predict
 
 FREE = Budget(kind="l2", size=50.0)
 
 
 @pytest.fixture(scope="module")
 def resnet(shared_data):
-    classifier = build_classifier("cifar_resnet20", [str(index) for index in range(10)], seed=0)
-    load_weights(classifier, str(shared_data / "weights" / "cifar10_resnet20.safetensors"))
-    return classifier.eval()
+    return cifar10_network("resnet20", shared_data)
 
 
 @pytest.fixture(scope="module")
@@ -103,34 +103,15 @@ SMALL_BALLS = [Budget(kind="linf", size=1 / 255), Budget(kind="l2", size=0.1)]
 
 
 def theirs_torchattacks(method, victim, images, labels, budget, **options):
-    torchattacks = pytest.importorskip("torchattacks")
+    pytest.importorskip("torchattacks")
     norm = {"linf": "Linf", "l2": "L2"}[budget.norm]
-    attack = getattr(torchattacks, method)(victim, norm=norm, eps=budget.size, seed=0, **options)
-    return robust(victim, attack(images, labels), labels)
+    run = Torchattacks(victim).run(method, norm=norm, eps=budget.size, **options)
+    return robust(victim, run(images, labels, 0), labels)
 
 
 def theirs_art(method, victim, images, labels, budget, **options):
     pytest.importorskip("art")
-    from art.attacks import evasion
-    from art.estimators.classification import PyTorchClassifier
-
-    peer = PyTorchClassifier(
-        victim,
-        loss=torch.nn.CrossEntropyLoss(),
-        input_shape=(3, 32, 32),
-        nb_classes=10,
-        clip_values=(0, 1),
-        device_type="cpu",
-    )
-    norm = np.inf if budget.norm == "linf" else 2
-    attack = getattr(evasion, method)(peer, norm=norm, eps=budget.size, batch_size=64, verbose=False, **options)
-    state = np.random.get_state()  # noqa: NPY002 - ART draws from it
-    np.random.seed(0)  # noqa: NPY002
-    try:
-        found = torch.from_numpy(attack.generate(images.numpy(), labels.numpy()))
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
-    return robust(victim, found, labels)
+    return robust(victim, Art(victim).run(method, budget, **options)(images, labels, 0), labels)
 
 
 @pytest.mark.parametrize("budget", SMALL_BALLS, ids=str)  # no image survives the larger balls
@@ -170,32 +151,9 @@ def test_agrees_square_on_500_images_with_the_strongest_of_its_peers(resnet, tes
 @pytest.mark.slow
 def test_agrees_universal_perturbation_fools_more_than_arts(resnet, test_set):
     pytest.importorskip("art")
-    from art.attacks.evasion import UniversalPerturbation
-    from art.estimators.classification import PyTorchClassifier
-
     training, held_out = test_set(100)[0], test_set(400, skip=1000)[0]
     radius = 0.08 * float(training.flatten(1).norm(dim=1).mean())
-    peer = PyTorchClassifier(
-        resnet,
-        loss=torch.nn.CrossEntropyLoss(),
-        input_shape=(3, 32, 32),
-        nb_classes=10,
-        clip_values=(0, 1),
-        device_type="cpu",
-    )
-    theirs = UniversalPerturbation(
-        peer,
-        attacker="deepfool",
-        attacker_params={"max_iter": 10, "verbose": False},
-        max_iter=1,
-        eps=radius,
-        norm=2,
-        verbose=False,
-    )
-    theirs.generate(training.numpy())
-    expected = fooling_rate(
-        resnet, held_out, torch.from_numpy(np.asarray(theirs.noise, dtype=np.float32)).reshape(3, 32, 32)
-    )
+    expected = fooling_rate(resnet, held_out, Art(resnet).universal(training, radius, seed=0))
     budget = Budget(kind="l2", size=radius)
     for name, options in (("uap", {"epochs": 1}), ("uap_gradient", {})):
         vector = make_attack(name, options).train(resnet, training, budget=budget, seed=0)

@@ -81,6 +81,7 @@ def test_invariant_a_resumed_run_plans_only_what_has_no_receipt(tmp_path):
     again = _run(tmp_path)
     _start(again)
     assert again.done() == {1}
+    assert again.pending() == {0: 3, 2: 3}
 
 
 def test_invariant_what_the_manifest_names_is_no_orphan(finished, tmp_path):

@@ -1,5 +1,8 @@
 """The benchmark simulates what it says, and its page says what was measured; how fast anything is, no test can tell."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import numpy as np
 import pytest
 
@@ -11,6 +14,7 @@ from benchmarks.scale.phases import Phase, Phases
 from benchmarks.scale.protocol import CLASS_NAMES, IMAGENET, folder_plan, images_of
 from stl_ray.config import Source
 from stl_ray.images.readers import open_reader
+from stl_ray.store import Storage
 
 
 def test_agrees_with_the_plan_of_a_real_folder(tmp_path):
@@ -55,6 +59,28 @@ def test_identity_a_phase_sees_what_was_allocated():
         np.ones(8_000_000)
     assert phases[0].peak > 1.9 * held.nbytes
     assert 1.5 * held.nbytes > phases[0].kept > 0.9 * held.nbytes
+
+
+def test_identity_a_phase_counts_requests_to_the_server(monkeypatch):
+    class Empty(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
+    phases = Phases()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Empty) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        storage = Storage.open(f"s3://bucket/root?endpoint_override=127.0.0.1:{server.server_port}&scheme=http")
+        for times in (3, 0):
+            with phases.phase(f"{times} requests"):
+                assert all(storage.exists(f"file-{number}") for number in range(times))
+        server.shutdown()
+    assert [phase.requests for phase in phases] == [3, 0]
 
 
 def test_identity_bytes_for_each_further_image_are_of_the_last_two_sizes():
