@@ -10,6 +10,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+import torch
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -63,7 +64,8 @@ def _installed(wheel: Path, folder: Path) -> Path:
 
 def _run(installed: Path, code: str, *arguments: str) -> str:
     """What Python code says in a fresh interpreter that has the wheel and not the checkout."""
-    path = f"import sys; sys.path[:0] = [{str(installed)!r}, {sysconfig.get_path('purelib')!r}]\n"
+    others = str(Path(torch.__file__).parents[1])
+    path = f"import sys; sys.path[:0] = [{str(installed)!r}, {others!r}]\n"
     # -S: the environment's own stl_ray, which may be editable, stays out.
     command = [sys.executable, "-I", "-S", "-c", path + code, *arguments]
     run = subprocess.run(command, cwd=installed, capture_output=True, text=True)
