@@ -32,6 +32,8 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     if address:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     else:
+        # Nobody announces that this machine goes: Ray Train needs no process that asks.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         ray.init(
             address="local",
             include_dashboard=False,

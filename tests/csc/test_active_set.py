@@ -1,5 +1,7 @@
 """The native core by itself: every instruction set, shapes that the vector loops have to round up, and its certificate."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -159,6 +161,20 @@ def test_admm_finishes_what_single_precision_cannot_certify(
     assert codes.gap.max() <= 1e-5
     assert codes.status.unique().tolist() == [SolveStatus.CONVERGED]
     assert codes.coefficients.is_sparse
+
+
+def test_invariant_an_image_is_tightened_as_often_as_it_needs_itself(highpass: Tensor, dictionary: Dictionary) -> None:
+    """From tolerances so loose that images need different numbers of tries."""
+    accuracy = replace(ACCURACIES["exact"], descent=Descent(0.3, 0.3, 5000))
+    signal = torch.cat([highpass[:4], highpass[4:6] / 20])
+    together = solve_cbpdn(signal, dictionary, 0.2, method="active_set", accuracy=accuracy)
+    alone = Codes.cat(
+        [solve_cbpdn(image[None], dictionary, 0.2, method="active_set", accuracy=accuracy) for image in signal]
+    )
+    assert len(together.iterations.unique()) > 1
+    assert together.gap.max() <= 1e-5
+    assert torch.equal(together.iterations, alone.iterations)
+    assert torch.equal(together.maps, alone.maps)
 
 
 def test_bad_arguments_are_refused(highpass: Tensor, dictionary: Dictionary) -> None:

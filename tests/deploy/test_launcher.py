@@ -35,25 +35,6 @@ def test_every_type_has_whole_resources_and_a_range_of_nodes(cluster):
     assert all(kind["min_workers"] == 0 for kind in types.values())
 
 
-def test_the_head_takes_no_work_and_is_no_spot_node_and_gpus_are(cluster):
-    types = cluster["available_node_types"]
-    head = types[cluster["head_node_type"]]
-    assert head["resources"] == {"CPU": 0} and "InstanceMarketOptions" not in head["node_config"]
-    spot = {name for name, kind in types.items() if kind["node_config"].get("InstanceMarketOptions")}
-    assert spot == {"gpu-spot", "cpu-spot"}
-    assert all(types[name]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"} for name in spot)
-    assert {name for name, kind in types.items() if kind["resources"].get("GPU")} == {"gpu-spot", "gpu-on-demand"}
-
-
-def test_every_node_has_a_role_of_its_own_a_disk_and_credentials_that_a_container_reaches(cluster):
-    for name, kind in cluster["available_node_types"].items():
-        node = kind["node_config"]
-        assert node["IamInstanceProfile"]["Name"] == f"stl-ray-{'head' if name == 'head' else 'worker'}"
-        assert node["MetadataOptions"] == {"HttpTokens": "required", "HttpPutResponseHopLimit": 2}
-        (disk,) = node["BlockDeviceMappings"]
-        assert disk["Ebs"]["Encrypted"] and disk["Ebs"]["VolumeSize"] >= 100
-
-
 def test_nobody_without_the_token_and_the_dashboard_on_loopback(cluster):
     assert "--env RAY_AUTH_MODE=token" in cluster["docker"]["run_options"]
     assert "~/.ray/auth_token" in cluster["file_mounts"]
@@ -71,9 +52,5 @@ def test_every_node_runs_the_image_that_has_the_pinned_ray_this_package_and_its_
     assert any("ray[" in need and version("ray").rpartition(".")[0] in need for need in requires("stl-ray"))
 
 
-def test_names_of_an_account_are_marked_and_there_is_nothing_secret(cluster):
-    lines = FILE.read_text().splitlines()
-    for name in ("region:", "availability_zone:", "AWS_DEFAULT_REGION", "IamInstanceProfile", "image:"):
-        for place in (i for i, line in enumerate(lines) if name in line and not line.lstrip().startswith("#")):
-            assert any("CHANGE" in line for line in lines[max(0, place - 2) : place + 1]), lines[place]
+def test_there_is_nothing_secret():
     assert not any(secret in FILE.read_text() for secret in ("AKIA", "SECRET", "arn:aws", "PASSWORD"))

@@ -71,6 +71,7 @@ def storage_environment(request):
 @pytest.fixture(scope="session")
 def local_ray(storage_environment):
     """A Ray of two CPUs; every job of these tests finds it running and leaves it running."""
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # as `ray_session` does
     ray.init(
         address="local",
         num_cpus=2,

@@ -12,4 +12,3 @@ def test_certificate_tables_have_every_column_and_the_known_landmarks():
         for name in ("STL", "STL (cluster)"):
             above = [ours > theirs for ours, theirs in zip(rows[name], rows["No defence"], strict=True)]
             assert above == [False, True, True, True, True, True]
-    assert retrained["STL (cluster)"][1] == 0.8567 and vanilla["STL (cluster)"][3] == 0.7531

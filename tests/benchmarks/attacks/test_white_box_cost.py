@@ -1,8 +1,11 @@
 """The benchmark runs and says something; what anything costs, no test can tell."""
 
+import pytest
+
 from benchmarks.attacks import white_box_cost
 
 
+@pytest.mark.faults
 def test_identity_a_row_for_every_network_and_mode(shared_data, tmp_path, capsys):
     output = tmp_path / "page.md"
     arguments = ["--data", str(shared_data), "--rounds", "1", "--images", "1", "--steps", "1", "--output", str(output)]

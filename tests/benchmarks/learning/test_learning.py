@@ -58,6 +58,7 @@ def race_page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return printed
 
 
+@pytest.mark.faults
 def test_identity_the_race_has_all_learners(race_page: str) -> None:
     ended = rows(race_page, "Where each ended")
     peers = ["SPORCO, consensus", "SPORCO, consensus from patches", "SPORCO, online"]
@@ -67,6 +68,7 @@ def test_identity_the_race_has_all_learners(race_page: str) -> None:
     assert [row[1] for row in rows(race_page, "Two threads")] == ["ours, consensus", "ours, online"]
 
 
+@pytest.mark.faults
 def test_identity_ratios_are_of_the_seconds_beside_them(race_page: str) -> None:
     compared = 0
     for row in rows(race_page, "CPU time to equal objectives"):
@@ -79,12 +81,14 @@ def test_identity_ratios_are_of_the_seconds_beside_them(race_page: str) -> None:
     assert compared
 
 
+@pytest.mark.faults
 def test_invariant_the_page_tells_nothing_of_this_machine(race_page: str) -> None:
     assert "python -m benchmarks.learning --quick" in race_page
     assert str(ROOT) not in race_page
     assert "/tmp" not in race_page
 
 
+@pytest.mark.faults
 def test_identity_the_authors_page_compares_on_the_same_images(tmp_path: Path) -> None:
     output = tmp_path / "authors.md"
     page = run("learning.authors", "--quick", "--counts", "8", "--partition", "0", "--output", str(output))

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 
 
+@pytest.mark.faults
 def test_identity_the_page_has_every_form(tmp_path: Path) -> None:
     pytest.importorskip("triton")
     output = tmp_path / "page.md"

@@ -127,6 +127,7 @@ def test_agrees_the_bare_loop_makes_the_images_that_project_makes(load, tmp_path
     assert bare.select(["id", "image"]).to_pylist() == ours.select(["id", "image"]).to_pylist()
 
 
+@pytest.mark.faults
 def test_identity_shards_go_through_an_actors_work_without_ray(tmp_path: Path) -> None:
     output = tmp_path / "page.md"
     ran = run("runner.gpu", "--smoke", "--output", str(output))

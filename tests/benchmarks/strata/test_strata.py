@@ -87,6 +87,7 @@ def rows(page: str, heading: str, table: int = 0) -> list[list[str]]:
     return [line.strip("| ").split(" | ") for line in blocks[table].splitlines()][2:]
 
 
+@pytest.mark.faults
 def test_identity_every_table_has_every_row(page: str) -> None:
     attacks = ["FGSM-0.08", "FGSM-0.04", "BIM-0.03"]
     assert [row[0] for row in rows(page, "Attacks")] == attacks
@@ -115,6 +116,7 @@ def test_identity_a_comparison_is_of_the_first_with_the_second(load) -> None:
     assert found.p == mcnemar(2, 1)
 
 
+@pytest.mark.faults
 def test_identity_the_strata_are_those_of_the_space(page: str, space: QuasiNaturalSpace) -> None:
     found = rows(page, "The strata")
     assert space.router is not None
@@ -124,6 +126,7 @@ def test_identity_the_strata_are_those_of_the_space(page: str, space: QuasiNatur
     assert found[2][2:4] == ["5", "3"]
 
 
+@pytest.mark.faults
 def test_invariant_the_page_tells_how_it_was_made_and_nothing_of_this_machine(page: str, setting: Path) -> None:
     given = f"--data {setting.name} --images 8 --training 20 --space space --output strata.md"
     assert f"python -m benchmarks.strata {given}" in page

@@ -10,6 +10,7 @@ def test_identity_classes_per_batch_from_sorted_images():
     assert loader_order.classes_per_batch(16) < 35
 
 
+@pytest.mark.faults
 def test_certificate_a_page_of_few_images(capsys):
     """Every contestant runs, on both codecs, and the ratio is that of its columns."""
     options = ["--images", "24", "--size", "32", "--batch", "8", "--loaders", "1", "--rounds", "1", "--seconds", "0.1"]
