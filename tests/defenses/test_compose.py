@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary, tolerances
-from stl_ray.defenses import Defended, Defense, Purified, make_defense
+from stl_ray.defenses import DIVERGED, NO_VERDICT, Defended, Defense, Purified, make_defense
 from stl_ray.errors import GradientError, TensorError
 from stl_ray.images import quantize
 from stl_ray.models import Victim, build_classifier, in_loop, seeded
@@ -227,6 +227,31 @@ def test_invariant_the_classifier_is_left_as_it_was(space, classifier, images):
     assert all(torch.equal(value, before[key]) for key, value in classifier.state_dict().items())
     assert all(parameter.grad is None for parameter in classifier.parameters())
     assert classifier.training is False
+
+
+def test_invariant_a_diverged_solve_has_finite_logits_no_gradient_and_no_verdict(classifier, images):
+    class Lost(Noise):
+        def purify(self, images, *, seeds, exclude=None):
+            purified = Purified.without_solver(images.clone())
+            purified.images[2] = torch.nan
+            purified.status[2] = DIVERGED
+            return purified
+
+    victim = Defended(classifier, Lost(), "bpda")
+    logits, product = victim.logits_and_vjp(images, cotangent)
+    expected_logits, expected = Defended(classifier, make_defense("none", {}, {})).logits_and_vjp(images, cotangent)
+    others = [0, 1, 3, 4, 5, 6, 7]
+    torch.testing.assert_close(logits[others], expected_logits[others])
+    torch.testing.assert_close(product[others], expected[others])
+    black = classifier.logits(torch.zeros_like(images[:1]))
+    for found in (logits, victim.logits(images), victim.verdict_logits(images, IDS[:8])):
+        torch.testing.assert_close(found[2:3], black)
+    assert not product[2].any()
+    decided = victim.decide(images, IDS[:8])
+    assert decided.prediction.tolist() == [
+        NO_VERDICT if row == 2 else int(prediction) for row, prediction in enumerate(expected_logits.argmax(1))
+    ]
+    assert decided.status[2] == DIVERGED
 
 
 def test_identity_expectation_over_transformation(linear, images):
