@@ -2,6 +2,8 @@
 
 import logging
 import os
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,24 +31,48 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     # Every actor pool logs a line about constructor arguments as an error, which it is not (Ray issue 53727).
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     address = config.address or os.environ.get("RAY_ADDRESS")
-    if address:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    else:
+    if not address:
         # Nobody announces that this machine goes: Ray Train needs no process that asks.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=_LOCAL_OBJECT_STORE,
-        )
+    with _without_lines_of(b"RAY_BACKEND_LOG_LEVEL"):  # which Ray repeats
+        if address:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=_LOCAL_OBJECT_STORE,
+            )
     keep_handlers()
     _prepare_ray_data()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _without_lines_of(text: bytes) -> Iterator[None]:
+    """Hold back what the process writes to stderr in the block, C++ too, and write it at the end without lines of a text."""
+    if sys.stderr is None:  # it was closed before the process began
+        yield
+        return
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            for line in held:
+                if text not in line:
+                    os.write(2, line)
 
 
 def _leave_out_warnings() -> None:

@@ -1,6 +1,9 @@
+import os
+
+import pytest
 from ray._private import worker as ray_worker
 
-from stl_ray.runtime.session import _leave_out_warnings
+from stl_ray.runtime.session import _leave_out_warnings, _without_lines_of
 
 
 def test_raylets_warnings_stay_away_and_their_errors_do_not(capsys, monkeypatch):
@@ -12,3 +15,11 @@ def test_raylets_warnings_stay_away_and_their_errors_do_not(capsys, monkeypatch)
         ray_worker.print_to_stdstream({"lines": [line], "pid": "raylet", "is_err": False}, ignore_prefix=False)
     said = "".join(capsys.readouterr())
     assert "worker processes" not in said and said.count("Worker ran out of memory") == 1
+
+
+def test_one_line_of_stderr_stays_away_and_the_others_do_not_however_the_block_ends(capfd):
+    with pytest.raises(KeyboardInterrupt), _without_lines_of(b"LEVEL"):
+        os.write(2, b"Set LEVEL to 3\nAn error\n")  # as C++ does
+        raise KeyboardInterrupt
+    os.write(2, b"Later, LEVEL 3\n")
+    assert capfd.readouterr().err == "An error\nLater, LEVEL 3\n"
