@@ -104,7 +104,7 @@ def _prepare_ray_data() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def places(*, cpus: int, gpus: float = 0) -> int:
+def worker_slots(*, cpus: int, gpus: float = 0) -> int:
     """How many workers of that size the cluster's nodes hold at once; a worker lies on one node."""
     total = 0
     for node in ray.nodes():  # type: ignore[no-untyped-call]
@@ -116,12 +116,12 @@ def places(*, cpus: int, gpus: float = 0) -> int:
 
 
 def require_worker_slots(wanted: int, *, cpus: int, gpus: float, key: str) -> int:
-    """`places`, at least as many as are wanted.
+    """`worker_slots`, at least as many as are wanted.
 
     Raises:
         ConfigError: if fewer fit; Ray would otherwise wait for ever.
     """
-    fit = places(cpus=cpus, gpus=gpus)
+    fit = worker_slots(cpus=cpus, gpus=gpus)
     if fit < wanted:
         raise ConfigError(
             "the cluster cannot hold that many workers",

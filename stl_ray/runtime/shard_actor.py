@@ -79,7 +79,7 @@ class ShardActor:
                 "a node has another version of stl-ray", item=socket.gethostname(), expected=version, got=__version__
             )
         bind(threads)
-        self._runs, self._make_work, self._threads, self._board = runs, make_task, threads, board
+        self._runs, self._make_task, self._threads, self._board = runs, make_task, threads, board
         context = ray.get_runtime_context()
         self._me = {
             "driver": driver,
@@ -142,7 +142,7 @@ class ShardActor:
             raise IncompleteRunError(f"its worker died {deaths} times; see the Ray logs of this session")
         if deaths >= DEATHS_BEFORE_BISECTION:
             torch.cuda.empty_cache()  # what is kept there for later, the processes of the isolation need now
-            return isolate(self._make_work, self._work, name, shard, self._threads)
+            return isolate(self._make_task, self._work, name, shard, self._threads)
         return self._work(name, shard)
 
 

@@ -296,7 +296,7 @@ def test_invariant_no_more_workers_at_once_than_the_cluster_carries_and_than_ask
         seen.append(workers)
         learn_one(self, workers, *more)
 
-    monkeypatch.setattr("stl_ray.runtime.session.places", lambda **_: fit)
+    monkeypatch.setattr("stl_ray.runtime.session.worker_slots", lambda **_: fit)
     monkeypatch.setattr(dictionaries, "make_board", board_of)
     monkeypatch.setattr(dictionaries, "run_side_by_side", run_side_by_side)
     monkeypatch.setattr(dictionaries._Learning, "run", run)
@@ -315,7 +315,7 @@ def test_invariant_no_more_workers_at_once_than_the_cluster_carries_and_than_ask
 
 def test_refuses_more_workers_than_fit(prepared, iterations, monkeypatch):
     experiment, dataset = prepared(iterations=1)
-    monkeypatch.setattr("stl_ray.runtime.session.places", lambda **_: 2)
+    monkeypatch.setattr("stl_ray.runtime.session.worker_slots", lambda **_: 2)
     monkeypatch.setattr(dictionaries, "make_board", board_of)
     experiment = experiment.model_copy(update={"ray": experiment.ray.model_copy(update={"actors": 3})})
     drawn = [DictionarySample("universal", LEARN, HOLDOUT)]
