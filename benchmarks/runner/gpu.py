@@ -13,9 +13,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ examples:
 
 @dataclass
 class Work(TableTask):
-    """What `stages.project` does with a shard, on a dataset at hand."""
+    """What the job `project` does with a shard, on a dataset at hand."""
 
     dataset: Dataset
     defense: Defense
@@ -75,7 +76,7 @@ class Work(TableTask):
 
     def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
         """The images, purified."""
-        return purify_table(self.defense, table, exclude_self=False, device=self.device)
+        return purify_table(self.defense, table, seed=0, exclude_self=False, device=self.device)
 
 
 @dataclass(frozen=True)
@@ -173,8 +174,8 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _each(items: Sequence[Any], call: Callable[[Any], object]) -> float:
-    return statistics.median(_seconds(lambda item=item: call(item)) for item in items)
+def _each(items: Iterable[Any], call: Callable[[Any], object]) -> float:
+    return statistics.median(_seconds(partial(call, item)) for item in items)
 
 
 def _page(found: Found, dictionary: str, device: str, options: argparse.Namespace, command: str) -> str:
