@@ -100,9 +100,10 @@ class Foolbox:
         def run(images: Tensor, labels: Tensor, seed: int) -> Tensor:
             import foolbox
 
-            model = foolbox.PyTorchModel(self.classifier, bounds=(0, 1), device="cpu")
+            model = foolbox.PyTorchModel(self.classifier, bounds=(0, 1), device="cpu")  # type: ignore[attr-defined]
             criterion = foolbox.criteria.Misclassification(labels)
-            return getattr(foolbox.attacks, method)(**options).run(model, images, criterion, **epsilon)
+            found: Tensor = getattr(foolbox.attacks, method)(**options).run(model, images, criterion, **epsilon)
+            return found
 
         return run
 
@@ -121,7 +122,8 @@ class Torchattacks:
 
             attack = getattr(torchattacks, method)(self.classifier, **options)
             attack.seed = seed
-            return attack(images, labels).detach()
+            found: Tensor = attack(images, labels)
+            return found.detach()
 
         return run
 

@@ -84,9 +84,9 @@ def race(match: Match, arguments: tuple[Path, int], rounds: int, progress: Progr
             for place in range(len(names)):
                 name = names[(turn + place) % len(names)]
                 progress.tell(f"{match.name}: round {turn + 1} of {rounds}, {name}", now=True)
-                spent, images = at_work[name].submit(_attack, turn).result()
+                spent, adversarial = at_work[name].submit(_attack, turn).result()
                 seconds[name].append(spent)
-                found[name].append(torch.from_numpy(images))
+                found[name].append(torch.from_numpy(adversarial))
     classifier, images, labels = load(*arguments)
     return {name: _entry(match.budget, classifier, images, labels, found[name], seconds[name]) for name in names}
 

@@ -28,14 +28,14 @@ from stl_ray.defenses import Defended, make_defense
 from stl_ray.metrics import l2_norm
 from stl_ray.models import Classifier, Victim, build_classifier, load_weights
 from stl_ray.runtime.concurrency import bind
-from stl_ray.space import QuasiNaturalSpace
+from stl_ray.space import Gradient, QuasiNaturalSpace
 
 STEPS = 20
 DISSIMILARITY = 0.015
 AIM = 2.0
 """Most that the exact gradient may cost, times BPDA."""
 
-MODES = {
+MODES: dict[str, tuple[Gradient, bool]] = {
     "exact": ("exact", True),
     "BPDA": ("bpda", True),
     "exact, every solve cold": ("exact", False),

@@ -110,7 +110,7 @@ def _photographs(size: int, count: int) -> list[Tensor]:
     from skimage import data
 
     def crops() -> Iterator[Tensor]:
-        photographs = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
+        photographs = [getattr(data, name)() for name in ("astronaut", "coffee", "chelsea", "rocket")]
         generator = np.random.default_rng(_SEED)
         for index in range(count):
             photograph = photographs[index % len(photographs)]

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -127,13 +128,11 @@ def _section(size: int, options: argparse.Namespace, device: torch.device, ceili
         else ACCURACIES[TIER]
     )
     # Also compiles what the turns run.
-    allocated = {
-        form.name: _allocated(lambda form=form: _project(form, images, batch, accuracy), device) for form in FORMS
-    }
+    allocated = {form.name: _allocated(partial(_project, form, images, batch, accuracy), device) for form in FORMS}
     seconds: dict[str, list[float]] = {form.name: [] for form in FORMS}
     for _ in range(options.turns):
         for form in FORMS:
-            seconds[form.name].append(_seconds(lambda form=form: _project(form, images, batch, accuracy), device))
+            seconds[form.name].append(_seconds(partial(_project, form, images, batch, accuracy), device))
     low, high = split_bands(some)
     # Hundreds of iterations in Triton's interpreter would take a minute.
     method: Literal["admm", "fused"] = "admm" if options.smoke else "fused"
@@ -189,7 +188,7 @@ def _ceilings(device: torch.device) -> Ceilings:
         left, right = (torch.randn((side, side), device=device).to(dtype) for _ in range(2))
         before = torch.backends.cuda.matmul.allow_tf32
         torch.backends.cuda.matmul.allow_tf32 = True
-        rates[name] = 2 * side**3 / _median(lambda left=left, right=right: left @ right, device)
+        rates[name] = 2 * side**3 / _median(partial(torch.matmul, left, right), device)
         torch.backends.cuda.matmul.allow_tf32 = before
     return Ceilings(copy, rates)
 
@@ -204,13 +203,13 @@ def _seconds(call: Callable[[], object], device: torch.device) -> float:
         start = time.perf_counter()
         call()
         return time.perf_counter() - start
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()
     begin.record()
     call()
     end.record()
     torch.cuda.synchronize()
-    return begin.elapsed_time(end) / 1e3
+    return float(begin.elapsed_time(end)) / 1e3
 
 
 def _allocated(call: Callable[[], object], device: torch.device) -> float:

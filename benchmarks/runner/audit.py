@@ -69,7 +69,7 @@ def count(files: Iterable[Sequence[str]], expected: Iterable[str], made: int, ex
 class Pipeline(Protocol):
     """One of the two, on one workload, in a folder of its own."""
 
-    command: Sequence[str]
+    command: list[str]
 
     def progress(self) -> tuple[int, set[str]]:
         """Images that are done, and the processes of the workers that took any."""

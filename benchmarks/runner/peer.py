@@ -5,6 +5,7 @@
 does it on the Ray at RAY_ADDRESS; the benchmark kills that process, or the workers that it has.
 """
 
+import logging
 import os
 import sys
 import time
@@ -80,7 +81,7 @@ def done_in(log: Path) -> list[Done]:
 def main(arguments: Sequence[str]) -> int:
     """What the module's docstring says; FILES is a file with one path a line."""
     space, files, output, log, actors, batch = arguments
-    ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
+    ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level=logging.ERROR)
     project(space, Path(files).read_text().splitlines(), output, log, int(actors), int(batch))
     return 0
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from stl_ray.images.readers.photographs import SIDE, PhotographsReader
 from stl_ray.space import QuasiNaturalSpace
 from stl_ray.store import Dataset, Layout, PlannedShard, Run, Storage
 
-SPLIT = "train"
+SPLIT: Literal["train"] = "train"
 DEFENSE = "stl"
 
 # Different images, at most: of the large ones a crop costs as much as the others.

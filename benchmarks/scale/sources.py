@@ -9,6 +9,7 @@ import os
 import tarfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,14 +24,15 @@ from stl_ray.pipeline.ingest import planned_shards
 from stl_ray.store import Run, Storage
 from stl_ray.store.shards import ids_of
 
-KINDS = ("folder", "tar", "parquet")
+Kind = Literal["folder", "tar", "parquet"]
+KINDS: tuple[Kind, ...] = ("folder", "tar", "parquet")
 
 _MADE = "made.txt"
 _UPLOADS = 16
 _ROWS = 10_000  # of a Parquet file
 
 
-def make(kind: str, place: str, images: int) -> None:
+def make(kind: Kind, place: str, images: int) -> None:
     """Make a source of a kind, unless it is there."""
     storage = Storage.open(place)
     if not storage.exists(_MADE):
@@ -88,7 +90,7 @@ _MAKERS: dict[str, Callable[[Storage, int], None]] = {
 }
 
 
-def plan(kind: str, place: str, images: int, root: str) -> Phase:
+def plan(kind: Kind, place: str, images: int, root: str) -> Phase:
     """Plan a run of ingest, in a folder of its own."""
     phases, run = Phases(), Run.open(root, f"ingest/{kind}-{images}")
     with phases.phase(kind):
@@ -99,7 +101,7 @@ def plan(kind: str, place: str, images: int, root: str) -> Phase:
     return phases[0]
 
 
-def bare(kind: str, place: str) -> Phase:
+def bare(kind: Kind, place: str) -> Phase:
     """The least that any plan has to do: list what there is, or read all headers, or all ids; and keep nothing."""
     phases, storage = Phases(), Storage.open(place)
     with phases.phase(kind):
@@ -128,7 +130,7 @@ def _headers(storage: Storage) -> None:
     for name in names:
         with tarfile.open(storage.folder / name, "r:") as tar:
             while tar.next() is not None:
-                tar.members = []
+                tar.members = []  # type: ignore[attr-defined]  # it would keep all of them
 
 
 def _ids(storage: Storage) -> None:

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from benchmarks.common.progress import Progress
 from benchmarks.common.stored_images import Stored
-from stl_ray.attacks import Budget, make_attack
+from stl_ray.attacks import make_attack
 from stl_ray.config.sections import AttackConfig
 from stl_ray.models import Victim
+from stl_ray.pipeline.budgets import budget_of
 
 PART = 128
 """Images that are attacked between two lines of progress: a tile of the classifier."""
@@ -39,7 +40,7 @@ def attack_all(victim: Victim, images: Tensor, stored: Stored, progress: Progres
     """The sets of `AttackConfig` by name, of clean images (N, 3, H, W)."""
     found = {}
     for config in AttackConfig().sets:
-        attack = make_attack(config.attack, config.options)
+        attack, budget = make_attack(config.attack, config.options), budget_of(config)
         results = []
         for start in range(0, len(images), PART):
             progress.tell(f"{config.name}: image {start + 1} of {len(images)}", now=start == 0)
@@ -49,14 +50,14 @@ def attack_all(victim: Victim, images: Tensor, stored: Stored, progress: Progres
                     victim,
                     images[part],
                     stored.labels[part],
-                    budget=Budget(size=config.dissimilarity),
+                    budget=budget,
                     ids=stored.ids[part],
                     seed=_SEED,
                 )
             )
         found[config.name] = Attacked(
             torch.cat([result.images for result in results]),
-            config.dissimilarity,
+            budget.size,
             torch.cat([result.dissimilarity for result in results]),
             Counter(str(status) for result in results for status in result.status),
         )

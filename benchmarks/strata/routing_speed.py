@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from statistics import median
+from typing import Any
 
 import torch
 from sklearn.neighbors import NearestNeighbors
@@ -82,9 +83,11 @@ class Counted(Neighbours):
 
     again = 0
 
-    def _search(self, *arguments: Tensor) -> tuple[Tensor, Tensor]:
+    def _search(
+        self, query: Tensor, centred: Tensor, limit: Tensor, k: int, exclude: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         Counted.again += 1
-        return super()._search(*arguments)
+        return super()._search(query, centred, limit, k, exclude)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -114,13 +117,17 @@ def measure(count: int, queries: int, checked: int, progress: Progress) -> Resul
     index.nearest(asked[:1], NEIGHBOURS)
     preparation = time.perf_counter() - began
     peer = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(references.numpy())
-    speeds, found = (Speed(), Speed()), {}
+    speeds = (Speed(), Speed())
+    found: dict[str, tuple[Any, Any]] = {}
     Counted.again = 0
     for turn in range(ROUNDS):
         progress.tell(f"{count} references: round {turn + 1} of {ROUNDS}", now=True)
         speeds[0].add(queries, lambda: found.update(ours=index.nearest(asked, NEIGHBOURS)))
         speeds[1].add(queries, lambda: found.update(peer=peer.kneighbors(asked.numpy())))
-    vote = lambda indices, distances: majority(distances.double(), labels[indices], CLUSTERS)  # noqa: E731
+
+    def vote(indices: Tensor, distances: Tensor) -> Tensor:
+        return majority(distances.double(), labels[indices], CLUSTERS)
+
     votes = vote(*found["ours"])
     progress.tell(f"{count} references: votes", now=True)
     expected = torch.cat([vote(*_direct(references, query)) for query in asked[:checked]])
@@ -150,7 +157,7 @@ def draw(count: int) -> Tensor:
 
 
 def _direct(references: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
-    squares = torch.cat([squared_distances(query, block) for block in references.split(2**16)])
+    squares = torch.cat([squared_distances(query, block) for block in torch.split(references, 2**16)])
     squares, indices = squares.sort(stable=True)
     return indices[None, :NEIGHBOURS], squares[None, :NEIGHBOURS].sqrt()
 
@@ -159,7 +166,7 @@ def _half(references: Tensor, queries: Tensor, kind: torch.dtype) -> tuple[Tenso
     """Nearest neighbours by |r|^2 - 2 q.r of points stored in half precision and multiplied in float32, not ranked again."""
     rounded, asked = references.to(kind).float(), queries.to(kind).float()
     norms, found = rounded.square().sum(1), []
-    for block in asked.split(64):
+    for block in torch.split(asked, 64):
         scores, indices = torch.addmm(norms, block, rounded.T, alpha=-2).topk(NEIGHBOURS, largest=False)
         found.append((indices, (scores + block.square().sum(1, keepdim=True)).clamp(min=0).sqrt()))
     indices, distances = (torch.cat(parts) for parts in zip(*found, strict=True))

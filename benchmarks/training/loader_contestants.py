@@ -2,7 +2,8 @@
 
 import argparse
 import io
-from collections.abc import Iterator
+import logging
+from collections.abc import Generator
 from typing import Any, Literal
 
 import numpy as np
@@ -28,13 +29,13 @@ def recipe_of(batch: int, loaders: int, augment_on: Literal["loaders", "device"]
     )
 
 
-def ours(images: CachedImages, batch: int, loaders: int) -> Iterator[torch.Tensor]:
+def ours(images: CachedImages, batch: int, loaders: int) -> Generator[torch.Tensor]:
     """`training_batches` of a node's copy."""
     for item in training_batches(images, recipe_of(batch, loaders), Share(), seed=0, pinned=torch.cuda.is_available()):
         yield item.images
 
 
-def on_device(images: CachedImages, batch: int, loaders: int, device: torch.device) -> Iterator[torch.Tensor]:
+def on_device(images: CachedImages, batch: int, loaders: int, device: torch.device) -> Generator[torch.Tensor]:
     """The same, with the views made on the device, between the steps."""
     recipe = recipe_of(batch, loaders, "device")
     for item in training_batches(images, recipe, Share(), seed=0, pinned=device.type == "cuda"):
@@ -42,7 +43,7 @@ def on_device(images: CachedImages, batch: int, loaders: int, device: torch.devi
         yield augment(moved, images.ids(item.indices), recipe, seed=0, epoch=item.epoch)
 
 
-def image_folder(files: Files, options: argparse.Namespace, loaders: int, batches: int) -> Iterator[torch.Tensor]:
+def image_folder(files: Files, options: argparse.Namespace, loaders: int, batches: int) -> Generator[torch.Tensor]:
     """Torchvision's ImageFolder, `batches` of it."""
     from torchvision import datasets, transforms
 
@@ -60,7 +61,7 @@ def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def ray_data(files: Files, options: argparse.Namespace, loaders: int) -> Iterator[torch.Tensor]:
+def ray_data(files: Files, options: argparse.Namespace, loaders: int) -> Generator[torch.Tensor]:
     """Ray Data on a local Ray of its own, epoch after epoch."""
     import ray
 
@@ -74,8 +75,8 @@ def ray_data(files: Files, options: argparse.Namespace, loaders: int) -> Iterato
         pixels = torch.from_numpy(decoded).permute(0, 3, 1, 2)
         return {"image": augment(pixels, list(batch["id"]), recipe, seed=0, epoch=0).permute(0, 2, 3, 1).numpy()}
 
-    ray.init(address="local", num_cpus=loaders + 1, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-             object_store_memory=2**30)  # fmt: skip
+    ray.init(address="local", num_cpus=loaders + 1, include_dashboard=False, log_to_driver=False,
+             logging_level=logging.ERROR, object_store_memory=2**30)  # fmt: skip
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
         parts = [files.dataset.storage.at(part["file"]) for part in files.dataset.parts]

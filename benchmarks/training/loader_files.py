@@ -52,12 +52,12 @@ def jpegs(size: int, count: int, data: Path | None) -> tuple[list[tuple[bytes, i
 def written(codec: str, images: list[tuple[bytes, int]], place: Path) -> Files:
     """The images with their classes, written below a place."""
     folder = place / codec / "folder"
-    rows = []
+    rows, size = [], 0
     for number, (jpeg, label) in enumerate(images):
         data = jpeg if codec == "jpeg" else encode_png(np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")))
         path = folder / f"{label:03d}" / f"{number:06d}.{codec}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        size += path.write_bytes(data)
         rows.append({"id": f"{number:06d}", "image": {"bytes": data, "path": None}, "label": label})
     names = [f"{label:03d}" for label in range(1 + max(label for _, label in images))]
     table = pa.Table.from_pylist(rows, schema=image_schema("image", names))
@@ -69,4 +69,4 @@ def written(codec: str, images: list[tuple[bytes, int]], place: Path) -> Files:
         run.publish(shard, table.slice(begin, shard.rows), [], seconds=0, attempt=1, environment={})
     run.finish(max_quarantined=0)
     dataset = Dataset.open(run.storage.root)
-    return Files(codec, dataset, folder, sum(len(row["image"]["bytes"]) for row in rows) / len(rows))
+    return Files(codec, dataset, folder, size / len(rows))

@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,6 +16,9 @@ from benchmarks.training.loader_files import Files
 from stl_ray.models import build_classifier
 from stl_ray.training.data.cache import cached_images
 
+Contestants = Mapping[str, Callable[[], Generator[torch.Tensor]]]
+"""Batches of images by who gives them."""
+
 
 def measure_loaders(
     files: Files, loaders: int, options: argparse.Namespace, place: Path, progress: Progress
@@ -27,15 +30,17 @@ def measure_loaders(
     if options.ray_data:
         rates["ray"] = []
     with cached_images(files.dataset, str(place), most_decoded=0) as copy:
+        contestants: Contestants = {
+            "ours": lambda: ours(copy, options.batch, loaders),
+            "torchvision": lambda: image_folder(files, options, loaders, warm + count),
+            "ray": lambda: ray_data(files, options, loaders),
+        }
         for turn in range(options.rounds):
             for who in rates:
                 progress.tell(
                     f"{files.codec}, {loaders} processes, {who}: round {turn + 1} of {options.rounds}", now=True
                 )
-                contestant = {"ours": lambda: ours(copy, options.batch, loaders),
-                              "torchvision": lambda: image_folder(files, options, loaders, warm + count),
-                              "ray": lambda: ray_data(files, options, loaders)}[who]  # fmt: skip
-                batches = contestant()
+                batches = contestants[who]()
                 rates[who].append(images_per_second(batches, warm, count, len))
                 batches.close()
     return {"codec": files.codec, "loaders": loaders, **{who: median(found) for who, found in rates.items()}}
@@ -68,13 +73,16 @@ def measure_steps(
     with cached_images(files.dataset, str(place), most_decoded=0) as copy:
         classifier = build_classifier(options.train, copy.class_names, seed=0).to(device)
         step = _Step(classifier, device)
+        contestants: Contestants = {
+            "synthetic": lambda: _synthetic(options, device),
+            "ours": lambda: ours(copy, options.batch, loaders),
+            "on device": lambda: on_device(copy, options.batch, loaders, device),
+            "torchvision": lambda: image_folder(files, options, loaders, warm + count),
+        }
         for turn in range(options.rounds):
             for who, found in rates.items():
                 progress.tell(f"{options.train}, {loaders} processes, {who}: round {turn + 1}", now=True)
-                batches = {"synthetic": lambda: _synthetic(options, device),
-                           "ours": lambda: ours(copy, options.batch, loaders),
-                           "on device": lambda: on_device(copy, options.batch, loaders, device),
-                           "torchvision": lambda: image_folder(files, options, loaders, warm + count)}[who]()  # fmt: skip
+                batches = contestants[who]()
                 found.append(images_per_second(map(step, batches), warm if options.gpu else 1, count, int))
                 batches.close()
     return {"loaders": loaders, **{who: median(found) for who, found in rates.items()}}
@@ -101,7 +109,7 @@ class _Step:
         return len(images)
 
 
-def _synthetic(options: argparse.Namespace, device: torch.device) -> Iterator[torch.Tensor]:
+def _synthetic(options: argparse.Namespace, device: torch.device) -> Generator[torch.Tensor]:
     images = torch.randint(0, 256, (options.batch, 3, options.size, options.size), dtype=torch.uint8).to(device)
     while True:
         yield images
