@@ -192,7 +192,7 @@ def _kmeans(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Centroids (M, p) and labels (N,)."""
     from sklearn.cluster import KMeans, MiniBatchKMeans
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     options: dict[str, Any] = {"init": "k-means++", "n_init": restarts, "random_state": seed % 2**32}
     if len(points) <= KMEANS_POINTS:
