@@ -13,19 +13,19 @@ from stl_ray.config.sections import Experiment
 # What each job reads besides the shared keys (name, root, seed, max_quarantined, ray).
 SECTIONS: dict[str, tuple[str, ...]] = {
     "ingest": ("ingest",),
-    "fit": ("fit",),
+    "fit": ("fit", "stl"),
     "project": ("defenses", "stl", "project"),
-    "train": ("defenses", "train"),
-    "attack": ("attack",),
+    "train": ("defenses", "stl", "train"),
+    "attack": ("defenses", "stl", "attack"),
     "evaluate": ("defenses", "stl", "train", "attack", "evaluate"),
     "report": ("report",),
 }
-_SHARED = ("name", "root", "seed", "max_quarantined", "ray")
+SHARED = ("name", "root", "seed", "max_quarantined", "ray")
 
 
 def explain_keys(job: str) -> str:
     """Every key that a job reads: path, type, default, meaning; one key a paragraph."""
-    names = (*_SHARED, *SECTIONS[job])
+    names = (*SHARED, *SECTIONS[job])
     lines = ["keys (in the YAML file, or as key=value after it):"]
     for name in names:
         lines += list(_lines(name, Experiment.model_fields[name]))

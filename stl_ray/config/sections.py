@@ -379,7 +379,7 @@ class Experiment(Section):
             NamedDefense(name="stl", defense="stl"),
             NamedDefense(name="stl_cluster", defense="stl_cluster"),
         ),
-        description="the defenses of project, train and evaluate, in the order of the tables",
+        description="the defenses of project, train, attack and evaluate, in the order of the tables",
     )
     ray: RayConfig = RayConfig()
     ingest: IngestConfig

@@ -1,9 +1,7 @@
 import pytest
 import yaml
-from pydantic import BaseModel
 
-from stl_ray.config import Experiment, bundled, load_experiment
-from stl_ray.config.help import SECTIONS, explain_keys
+from stl_ray.config import bundled, load_experiment
 from stl_ray.errors import ConfigError
 
 MINIMAL = {
@@ -125,18 +123,3 @@ def test_refuses_a_missing_file(tmp_path):
 def test_refuses_unknown_bundled_names():
     with pytest.raises(ConfigError, match=r"nothing: unknown bundled configuration; expected one of cifar10, "):
         bundled("nothing")
-
-
-def _leaves(model, prefix):
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _leaves(field.annotation, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", field
-
-
-def test_every_key_is_explained_by_the_help_of_a_job():
-    text = "\n".join(explain_keys(job) for job in SECTIONS)
-    for path, field in _leaves(Experiment, ""):
-        assert field.description, path
-        assert f"  {path}: " in text, path
