@@ -5,10 +5,10 @@ clusters     PCA and k-means++ over latents
 neighbours   exact k nearest neighbours by matrix products
 router       image -> thumbnail -> latent -> nearest neighbours' vote
 space        QuasiNaturalSpace: route, project
-storage      the space as an artifact
+storage      the parts of a space, and the space as an artifact
 pretrained   the autoencoder as an artifact of its own
 layer        SparseTransformationLayer, the projection with a gradient
-opaque       the layer for torch.compile
+no_compile   calls that torch.compile does not trace
 """
 
 from stl_ray.space.autoencoder import Autoencoder

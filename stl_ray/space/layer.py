@@ -82,9 +82,9 @@ class SparseTransformationLayer(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The projected images, (B, C, H, W) in [0, 1]."""
         if torch.compiler.is_compiling():
-            from stl_ray.space.opaque import projected  # loads the compiler, which takes a second
+            from stl_ray.space import no_compile  # loads the compiler, which takes a second
 
-            return cast(Tensor, projected(self, images))
+            return cast(Tensor, no_compile.call(self.project, images))
         return self.project(images)
 
     def project(self, images: Tensor) -> Tensor:

@@ -4,10 +4,10 @@ Projecting onto it is the defense of Sun et al. 2019: T(x) = low band + D z with
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
-from typing import Any, Literal, NamedTuple, Self, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import Literal, NamedTuple, Self, get_args
 
 import torch
 from torch import Tensor
@@ -15,8 +15,7 @@ from torch import Tensor
 from stl_ray.csc import Accuracy, Codes, Dictionary, Reconstruction, check_images, reconstruct
 from stl_ray.errors import DictionaryError, TensorError
 from stl_ray.options import require_known
-from stl_ray.space.router import Router
-from stl_ray.space.storage import content_digest, load_parts, save_parts
+from stl_ray.space.storage import SpaceParts, load_parts, save_parts
 
 Normalization = Literal["clip", "reference"]
 
@@ -54,30 +53,13 @@ class Projection(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class QuasiNaturalSpace:
-    """A space of one stratum (no router) or of M, each with its dictionary.
-
-    Args:
-        universal_dictionary: learned on all clusters together.
-        dictionaries: one for each cluster; (universal_dictionary,) where there is no router.
-        lmbda: the l1 weight of the projection.
-        router: picks the cluster of an image.
-        resolution: pixels; side of the images it was learned from, where known.
-        provenance: JSON-able record of how it was made.
-        samples: (M, n, 3, side, side) uint8, thumbnails of the training images nearest to each centroid, to look at.
+class QuasiNaturalSpace(SpaceParts):
+    """A space of one stratum (no router) or of M, each with its dictionary; its arguments are those of `SpaceParts`.
 
     Raises:
         DictionaryError: the dictionaries differ in shape or norm, or do not fit the router's clusters.
         TensorError: the samples are no thumbnails of each cluster.
     """
-
-    universal_dictionary: Dictionary
-    dictionaries: tuple[Dictionary, ...]
-    lmbda: float
-    router: Router | None = None
-    resolution: int | None = None
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    samples: Tensor | None = None
 
     def __post_init__(self) -> None:
         clusters = 1 if self.router is None else len(self.router.clusters.centroids)
@@ -97,10 +79,6 @@ class QuasiNaturalSpace:
     def from_dictionary(cls, dictionary: Dictionary, lmbda: float | None = None) -> Self:
         """The unclustered space of one dictionary, at the lambda it was learned at unless another is given."""
         return cls(dictionary, (dictionary,), dictionary.lmbda if lmbda is None else lmbda)
-
-    def universal(self) -> Self:
-        """The unclustered space of the universal dictionary: the paper's "STL" beside its "STL (cluster)"."""
-        return replace(self, dictionaries=(self.universal_dictionary,), router=None, samples=None)
 
     def stratum(self, cluster: int) -> Self:
         """The unclustered space of one cluster's dictionary: that every image is routed there.
@@ -124,16 +102,12 @@ class QuasiNaturalSpace:
         Raises:
             ArtifactError: it is missing, unreadable, altered or of another version.
         """
-        return cls(**load_parts(uri))
+        parts = load_parts(uri)
+        return cls(**{part.name: getattr(parts, part.name) for part in fields(parts)})
 
     def save(self, uri: str) -> str:
         """Write the space to a folder and return the digest of the artifact."""
         return save_parts(self, uri)
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 over everything that can change a projection; samples and provenance cannot."""
-        return content_digest(self)
 
     def latents(self, images: Tensor) -> Tensor:
         """PCA latents (B, p) by which images (B, 3, H, W) in [0, 1] are routed.

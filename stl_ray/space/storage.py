@@ -1,4 +1,4 @@
-"""The space as an artifact: safetensors and a JSON record of format "space", version 2. No pickle.
+"""The parts of a space, and the space as an artifact: safetensors and a JSON record of format "space", version 2. No pickle.
 
 Arrays: `universal` (K, C, S, S) and `dictionaries` (M, K, C, S, S), RGB; with a router also `pca_mean`,
 `pca_components`, `centroids`, `reference_latents`, `reference_clusters`, `reference_ids` and `autoencoder.<parameter>`;
@@ -8,11 +8,11 @@ neighbours and cluster sizes (null without one), digest of the content and of th
 dictionary, provenance.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -25,19 +25,50 @@ from stl_ray.space.clusters import ClusterModel
 from stl_ray.space.router import Router
 from stl_ray.store import load_artifact, save_artifact
 
-if TYPE_CHECKING:
-    from stl_ray.space.space import QuasiNaturalSpace
-
 KIND, VERSION = "space", 2
 
 _PREFIX = "autoencoder."
-
-
 _ROUTER = ("side", "neighbours", "sizes")
 
 
-def save_parts(space: QuasiNaturalSpace, uri: str) -> str:
-    """Write `space` and return the artifact's digest."""
+@dataclass(frozen=True, eq=False)
+class SpaceParts:
+    """What a space consists of.
+
+    Attributes:
+        universal_dictionary: learned on all clusters together.
+        dictionaries: one for each cluster; (universal_dictionary,) where there is no router.
+        lmbda: the l1 weight of the projection.
+        router: picks the cluster of an image.
+        resolution: pixels; side of the images it was learned from, where known.
+        provenance: JSON-able record of how it was made.
+        samples: (M, n, 3, side, side) uint8, thumbnails of the training images nearest to each centroid, to look at.
+    """
+
+    universal_dictionary: Dictionary
+    dictionaries: tuple[Dictionary, ...]
+    lmbda: float
+    router: Router | None = None
+    resolution: int | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    samples: Tensor | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over everything that can change a projection; samples and provenance cannot."""
+        content = hashlib.sha256(repr(sorted(_settings(self).items())).encode())
+        for name, array in sorted(_arrays(self).items()):
+            content.update(f"{name}{array.dtype.str}{array.shape}".encode())
+            content.update(array.tobytes())
+        return content.hexdigest()
+
+    def universal(self) -> Self:
+        """The unclustered space of the universal dictionary: the paper's "STL" beside its "STL (cluster)"."""
+        return replace(self, dictionaries=(self.universal_dictionary,), router=None, samples=None)
+
+
+def save_parts(space: SpaceParts, uri: str) -> str:
+    """Write a space to a folder and return the artifact's digest."""
     record = {
         **_settings(space),
         **(dict.fromkeys(_ROUTER) if space.router is None else router_record(space.router)),
@@ -52,8 +83,8 @@ def save_parts(space: QuasiNaturalSpace, uri: str) -> str:
     return save_artifact(uri, KIND, VERSION, arrays, record)
 
 
-def load_parts(uri: str) -> dict[str, Any]:
-    """The arguments of `QuasiNaturalSpace` from its folder.
+def load_parts(uri: str) -> SpaceParts:
+    """The parts of the space in a folder.
 
     Raises:
         ArtifactError: it is missing, unreadable, altered, of another version, or its parts do not fit together.
@@ -67,29 +98,20 @@ def load_parts(uri: str) -> dict[str, Any]:
             Dictionary(_tensor(filters), lmbda, norm)
             for filters, lmbda in zip(arrays["dictionaries"], meta["dictionary_lmbdas"], strict=True)
         )
-        return {
-            "universal_dictionary": universal,
-            "dictionaries": dictionaries,
-            "lmbda": meta["lmbda"],
-            "router": None if meta["neighbours"] is None else router_from(arrays, meta),
-            "resolution": meta["resolution"],
-            "provenance": meta["provenance"],
-            "samples": _tensor(arrays["samples"]) if "samples" in arrays else None,
-        }
+        return SpaceParts(
+            universal_dictionary=universal,
+            dictionaries=dictionaries,
+            lmbda=meta["lmbda"],
+            router=None if meta["neighbours"] is None else router_from(arrays, meta),
+            resolution=meta["resolution"],
+            provenance=meta["provenance"],
+            samples=_tensor(arrays["samples"]) if "samples" in arrays else None,
+        )
     except (KeyError, TypeError, ValueError, RuntimeError, StlRayError) as error:
         raise ArtifactError(f"the parts of the space do not fit together ({error})", item=uri) from error
 
 
-def content_digest(space: QuasiNaturalSpace) -> str:
-    """SHA-256 over what can change a projection: every array, lambda, norm and k; neither samples nor provenance."""
-    content = hashlib.sha256(repr(sorted(_settings(space).items())).encode())
-    for name, array in sorted(_arrays(space).items()):
-        content.update(f"{name}{array.dtype.str}{array.shape}".encode())
-        content.update(array.tobytes())
-    return content.hexdigest()
-
-
-def _settings(space: QuasiNaturalSpace) -> dict[str, Any]:
+def _settings(space: SpaceParts) -> dict[str, Any]:
     return {
         "lmbda": space.lmbda,
         "norm": space.universal_dictionary.norm,
@@ -99,7 +121,7 @@ def _settings(space: QuasiNaturalSpace) -> dict[str, Any]:
     }
 
 
-def _arrays(space: QuasiNaturalSpace) -> dict[str, np.ndarray[Any, Any]]:
+def _arrays(space: SpaceParts) -> dict[str, np.ndarray[Any, Any]]:
     tensors = {
         "universal": space.universal_dictionary.filters,
         "dictionaries": torch.stack([dictionary.filters for dictionary in space.dictionaries]),

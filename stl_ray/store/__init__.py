@@ -1,6 +1,7 @@
 """STORAGE: where an experiment's files lie and how they are published so that nothing is lost or doubled.
 
 filesystem   bytes under a root, written atomically, or created once
+files        what every kind of storage offers
 local, s3, arrow   the kinds of storage: disks, S3 by boto3, every other scheme of pyarrow
 lease        one driver of a run at a time
 layout       every path of an experiment
@@ -18,7 +19,8 @@ Knows nothing of torch or Ray.
 from stl_ray.store.artifacts import Artifact, load_artifact, save_artifact
 from stl_ray.store.audit import runs_below, verify
 from stl_ray.store.datasets import Dataset
-from stl_ray.store.filesystem import FileInfo, Storage
+from stl_ray.store.files import FileInfo
+from stl_ray.store.filesystem import Storage
 from stl_ray.store.identity import require_same
 from stl_ray.store.layout import Layout
 from stl_ray.store.plan import Plan, PlannedShard

@@ -12,13 +12,13 @@ import pyarrow as pa
 from pyarrow import fs
 
 from stl_ray.errors import StorageError
-from stl_ray.store.filesystem import FileInfo
+from stl_ray.store.files import FileInfo
 from stl_ray.uris import joined
 
 
 @dataclass(frozen=True)
 class ArrowFiles:
-    """Files below a URI (see `store.filesystem.Files`).
+    """Files below a URI (see `store.files.Files`).
 
     Args:
         root: the URI.

@@ -1,7 +1,7 @@
 """Bytes under a root folder or bucket. A file is either not there or whole.
 
-`create` publishes a record at most once, whoever asks first; `write` replaces. What a scheme can do is in a file of its
-own: local, s3, arrow (every other scheme of pyarrow).
+`create` publishes a record at most once, whoever asks first; `write` replaces. Each scheme is in a file of its own: local,
+s3, arrow (every other scheme of pyarrow); what all of them offer is in files.
 """
 
 import io
@@ -11,74 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, cast
 
 from stl_ray.errors import StorageError
+from stl_ray.store.files import FileInfo, Files
 from stl_ray.uris import joined, normalized, parted
 
 # A header, a footer or a small column costs one request; images are read by their own ranges.
 _READ_AHEAD = 64 * 1024
-
-
-@dataclass(frozen=True)
-class FileInfo:
-    """A file of a storage.
-
-    Attributes:
-        path: relative to the storage's root.
-        size: in bytes; -1 for a symbolic link that leads to no file.
-        stamp: another one when the content is another (time of change, or ETag).
-        leads_to: the real folder behind a symbolic link that is not followed; None for everything else.
-    """
-
-    path: str
-    size: int
-    stamp: str
-    leads_to: str | None = None
-
-
-class Files(Protocol):
-    """What every kind of storage offers; paths are relative to its root. All of it raises StorageError."""
-
-    def impatient(self) -> "Files":
-        """The same files, without waiting for a storage that is away."""
-        ...
-
-    def exists(self, path: str) -> bool:
-        """Whether there is such a file, or a folder with something in it."""
-        ...
-
-    def names(self, folder: str) -> list[str]:
-        """Sorted names of the finished files and the folders in a folder; empty where there is none."""
-        ...
-
-    def entries(self, folder: str) -> tuple[list[str], list[FileInfo]]:
-        """Sorted names of the folders in a folder, and its finished files."""
-        ...
-
-    def walk(self, folder: str) -> Iterator[FileInfo]:
-        """Every finished file below a folder, in the order of their paths."""
-        ...
-
-    def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
-        """The bytes of a file from `start`, all when `length` is None."""
-        ...
-
-    def size(self, path: str) -> int:
-        """Bytes of a file."""
-        ...
-
-    def write(self, path: str, data: bytes) -> None:
-        """Put a whole file in place."""
-        ...
-
-    def create(self, path: str, data: bytes) -> bool:
-        """Put a whole file in place unless there is one; whether this call did it."""
-        ...
-
-    def delete(self, path: str) -> None:
-        """Remove a file; no error if it is not there."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stl_ray.errors import StorageError
-from stl_ray.store.filesystem import FileInfo
+from stl_ray.store.files import FileInfo
 
 UNFINISHED = ".tmp-"
 """How the names of files begin that are still being written, or whose writer died."""
@@ -18,7 +18,7 @@ UNFINISHED = ".tmp-"
 
 @dataclass(frozen=True)
 class LocalFiles:
-    """Files below a folder (see `store.filesystem.Files`)."""
+    """Files below a folder (see `store.files.Files`)."""
 
     root: Path
 

@@ -16,7 +16,7 @@ from botocore import exceptions as boto
 from botocore.config import Config
 
 from stl_ray.errors import StorageError
-from stl_ray.store.filesystem import FileInfo
+from stl_ray.store.files import FileInfo
 from stl_ray.uris import joined, normalized
 
 Result = TypeVar("Result")
@@ -59,7 +59,7 @@ _AWAY = (
 
 @dataclass(frozen=True)
 class S3Files:
-    """Objects below s3://bucket/prefix (see `store.filesystem.Files`).
+    """Objects below s3://bucket/prefix (see `store.files.Files`).
 
     Args:
         root: the URI; its query may hold endpoint_override, scheme and region, for servers other than AWS.

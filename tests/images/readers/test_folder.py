@@ -11,8 +11,7 @@ from stl_ray.errors import InputError, QuarantineReason, StorageError
 from stl_ray.images import decode, encode_png
 from stl_ray.images.readers import open_reader
 from stl_ray.images.readers.folder import FolderReader
-from stl_ray.store import Storage
-from stl_ray.store.filesystem import FileInfo
+from stl_ray.store import FileInfo, Storage
 
 IMAGE = encode_png(np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8))
 
