@@ -19,6 +19,8 @@ from stl_ray.runtime.signals import keep_handlers
 # Only shard rows and weights travel; images never go through the object store.
 _LOCAL_OBJECT_STORE = 512 * 1024 * 1024
 
+_ON_PURPOSE = "killed by `ray.kill`"
+
 
 @contextmanager
 def ray_session(config: RayConfig) -> Iterator[None]:
@@ -76,16 +78,17 @@ def _without_lines_of(text: bytes) -> Iterator[None]:
 
 
 def _leave_out_warnings() -> None:
-    """Keep raylets' warnings from the terminal: Ray publishes them as errors, and `log_to_driver` does not hold for these.
+    """Keep from the terminal what Ray publishes as an error and is none; `log_to_driver` does not hold for these.
 
-    The usual one counts worker processes: every training and dictionary has some that take no CPU.
+    Warnings: the usual one counts worker processes, of which every training and dictionary has some that take no CPU. And the
+    deaths of actors that are killed on purpose, as the rest of a pool is when its job ends early.
     """
     show = ray_worker.print_to_stdstream
     if getattr(show, "without_warnings", False):
         return
 
     def show_errors(data: dict[str, Any], ignore_prefix: bool) -> None:
-        lines = [line for line in data["lines"] if not line.startswith("WARNING:")]
+        lines = [line for line in data["lines"] if not line.startswith("WARNING:") and _ON_PURPOSE not in line]
         if lines:
             show({**data, "lines": lines}, ignore_prefix)
 

@@ -11,10 +11,15 @@ def test_raylets_warnings_stay_away_and_their_errors_do_not(capsys, monkeypatch)
     _leave_out_warnings()
     _leave_out_warnings()
     # As `listen_error_messages` of Ray passes on what a raylet publishes.
-    for line in ("WARNING: 10 PYTHON worker processes have been started on node: 1", "Worker ran out of memory"):
+    for line in (
+        "WARNING: 10 PYTHON worker processes have been started on node: 1",
+        "Task MapWorker.submit failed. Error: The actor is dead because it was killed by `ray.kill`.",
+        "Worker ran out of memory",
+    ):
         ray_worker.print_to_stdstream({"lines": [line], "pid": "raylet", "is_err": False}, ignore_prefix=False)
     said = "".join(capsys.readouterr())
-    assert "worker processes" not in said and said.count("Worker ran out of memory") == 1
+    assert "worker processes" not in said and "ray.kill" not in said
+    assert said.count("Worker ran out of memory") == 1
 
 
 def test_one_line_of_stderr_stays_away_and_the_others_do_not_however_the_block_ends(capfd):
