@@ -89,6 +89,7 @@ def _experiment(write_config, folder):
 LATE_WRITER = """
 import json, os, signal, sys
 import pyarrow as pa
+from stl_ray.store import Run
 run = Run.open(sys.argv[1], "stage/name")
 shard = run.plan().shard(2)
 table = pa.table({"id": [f"id-{number}" for number in range(20, 30)], "made": ["late"] * 10})
