@@ -62,11 +62,6 @@ class Timeline:
         return self.workers / self.steady
 
     @property
-    def cpu_of_all(self) -> float:
-        """CPU seconds of all processes of the run for an image."""
-        return (self.workers + self.others) / self.steady
-
-    @property
     def first(self) -> float:
         """Seconds from the beginning to the first piece."""
         return min(piece.at for piece in self.done) - self.began

@@ -1,4 +1,4 @@
-"""Rows of image shards to pixels and back, and the plan of a stage that reads a finished dataset."""
+"""Rows of image shards to pixels and back, and the plan of a job that reads a finished dataset."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -31,7 +31,7 @@ _RAISED = 3
 _CONTROLS = 8
 
 
-def isolate(
+def bisect(
     make_task: Callable[[], ShardTask], work: ShardTask, run: str, shard: PlannedShard, threads: int
 ) -> ShardOutput:
     """Make a shard without the rows that kill the process that makes them; those are set aside.

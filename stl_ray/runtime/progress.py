@@ -101,7 +101,7 @@ class JobProgress:
             self._bar.update(self._task, completed=self.done, text=self._text())
 
     def shard(self, summary: Any) -> None:
-        """Count a shard by its `worker.ShardSummary`."""
+        """Count a shard by its `shard_actor.ShardSummary`."""
         self.reasons.update(json.loads(summary.reasons))
         if summary.worker:
             self._usage[summary.worker] = (summary.busy, summary.span)

@@ -19,6 +19,8 @@ from stl_ray.runtime.signals import keep_handlers
 # Only shard rows and weights travel; images never go through the object store.
 _LOCAL_OBJECT_STORE = 512 * 1024 * 1024
 
+_WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+
 _ON_PURPOSE = "killed by `ray.kill`"
 
 
@@ -33,26 +35,39 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     # Every actor pool logs a line about constructor arguments as an error, which it is not (Ray issue 53727).
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     address = config.address or os.environ.get("RAY_ADDRESS")
-    if not address:
-        # Nobody announces that this machine goes: Ray Train needs no process that asks.
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     with _without_lines_of(b"RAY_BACKEND_LOG_LEVEL"):  # which Ray repeats
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=_LOCAL_OBJECT_STORE,
-            )
+            with _without_preemption_watcher():
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    object_store_memory=_LOCAL_OBJECT_STORE,
+                )
     keep_handlers()
     _prepare_ray_data()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _without_preemption_watcher() -> Iterator[None]:
+    """Start a local Ray whose trainings have no process that asks for announced ends of nodes: nobody announces this one's.
+
+    Its workers inherit the setting; the process itself may join a cluster later, where such ends count.
+    """
+    given = _WATCHER in os.environ
+    os.environ.setdefault(_WATCHER, "0")
+    try:
+        yield
+    finally:
+        if not given:
+            del os.environ[_WATCHER]
 
 
 @contextmanager

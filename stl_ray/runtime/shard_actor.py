@@ -16,14 +16,14 @@ import torch
 
 from stl_ray import __version__
 from stl_ray.errors import ConfigError, IncompleteRunError
-from stl_ray.runtime.bisection import isolate
+from stl_ray.runtime.bisection import bisect
 from stl_ray.runtime.concurrency import COMPUTE, SLOTS, bind, bind_thread, ending_with_device
 from stl_ray.runtime.shard_task import ShardOutput, ShardTask
 from stl_ray.store import PlannedShard, Receipt, Run
 from stl_ray.store.plan import read_shard
 
 DEATHS_BEFORE_BISECTION = 2
-"""A shard whose worker died this often, under one driver and on nodes that live on, is made row by row in isolation.
+"""A shard whose worker died this often, under one driver and on nodes that live on, is bisected to the row that does it.
 
 The first time others were in its hands too, the second time it was alone."""
 
@@ -141,8 +141,8 @@ class ShardActor:
         if deaths >= DEATHS_BEFORE_GIVING_UP:
             raise IncompleteRunError(f"its worker died {deaths} times; see the Ray logs of this session")
         if deaths >= DEATHS_BEFORE_BISECTION:
-            torch.cuda.empty_cache()  # what is kept there for later, the processes of the isolation need now
-            return isolate(self._make_task, self._work, name, shard, self._threads)
+            torch.cuda.empty_cache()  # what is kept there for later, the processes of the bisection need now
+            return bisect(self._make_task, self._work, name, shard, self._threads)
         return self._work(name, shard)
 
 

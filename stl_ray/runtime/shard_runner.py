@@ -56,7 +56,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class ShardJob:
-    """Everything that a stage has the runner do.
+    """Everything that a job has the runner do.
 
     Args:
         label: what is being done, shown with the progress.

@@ -1,4 +1,4 @@
-"""What a stage does with a shard, and the base of those that read a finished dataset."""
+"""What a job does with a shard, and the base of the tasks that read a finished dataset."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
@@ -12,7 +12,7 @@ from stl_ray.store import PlannedShard, QuarantinedRow
 
 @dataclass(frozen=True)
 class ShardOutput:
-    """What a stage makes of one shard: the rows that come out, in source order, and the rows set aside."""
+    """What a job makes of one shard: the rows that come out, in source order, and the rows set aside."""
 
     table: pa.Table
     quarantine: Sequence[QuarantinedRow] = ()
@@ -27,7 +27,7 @@ class RawRow:
 
 
 class ShardTask(Protocol):
-    """The work of a stage, made once in every actor; several threads call it at once."""
+    """The task of a job, made once in every actor; several threads call it at once."""
 
     def __call__(self, run: str, shard: PlannedShard, rows: Collection[int] | None = None) -> ShardOutput:
         """Make one shard of the run of that name, or only the rows at some positions of its source."""

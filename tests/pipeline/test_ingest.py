@@ -14,7 +14,7 @@ from stl_ray.errors import InputError
 from stl_ray.images import decode
 from stl_ray.images.readers import open_reader
 from stl_ray.pipeline.ingest import IngestTask
-from stl_ray.runtime.bisection import isolate
+from stl_ray.runtime.bisection import bisect
 from stl_ray.store import Layout, PlannedShard
 
 
@@ -66,7 +66,7 @@ def test_invariant_an_image_that_kills_its_decoder_is_set_aside(experiment_of, f
     (shard,) = reader.plan(3)
     planned = PlannedShard(number=0, source=shard.source, rows=shard.rows, digest=shard.digest)
     make = partial(Poisoned, experiment, reader.class_names)
-    output = isolate(make, make(), Layout(experiment.root).ingested("train"), planned, threads=1)
+    output = bisect(make, make(), Layout(experiment.root).ingested("train"), planned, threads=1)
     assert output.table["id"].to_pylist() == ["a/1.png", "b/3.png"]
     assert [(row.id, row.reason, row.image) for row in output.quarantine] == [("a/2.png", "kills_worker", poison)]
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from stl_ray.errors import IncompleteRunError
-from stl_ray.runtime.bisection import isolate
+from stl_ray.runtime.bisection import bisect
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.store import PlannedShard
 
@@ -31,7 +31,7 @@ def _isolated(doing, rows):
             return ShardOutput(table)
 
     shard = PlannedShard(number=7, source={}, rows=rows, digest="")
-    return isolate(Work, Work(), "stage/name", shard, threads=1)
+    return bisect(Work, Work(), "stage/name", shard, threads=1)
 
 
 def _ids(output):

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import pytest
 from ray._private import worker as ray_worker
@@ -28,3 +30,24 @@ def test_one_line_of_stderr_stays_away_and_the_others_do_not_however_the_block_e
         raise KeyboardInterrupt
     os.write(2, b"Later, LEVEL 3\n")
     assert capfd.readouterr().err == "An error\nLater, LEVEL 3\n"
+
+
+LOCAL = """
+import os, ray
+from stl_ray.config import RayConfig
+from stl_ray.runtime.session import ray_session
+
+def watcher():
+    return os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER")
+
+with ray_session(RayConfig()):
+    print("said", ray.get(ray.remote(watcher).remote()), watcher())
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.faults
+def test_workers_of_a_local_ray_have_no_watcher_and_the_process_keeps_no_trace():
+    given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    result = subprocess.run([sys.executable, "-c", LOCAL], env=given, capture_output=True, text=True, timeout=120)
+    assert "said 0 None" in result.stdout, result.stderr

@@ -10,6 +10,12 @@ from stl_ray.pipeline.budgets import budget_of
 from stl_ray.pipeline.defended import DefendedClassifier, load_defended
 from stl_ray.store import Storage
 
+_GRADIENTS: dict[ThreatTier, Literal["exact", "bpda", "none"]] = {
+    ThreatTier.BPDA: "bpda",
+    ThreatTier.WHITE_BOX: "exact",
+    ThreatTier.QUERY: "none",
+}
+
 
 def cascade_settings_of(experiment: Experiment) -> CascadeSettings:
     """What holds for every attack of the tiers."""
@@ -29,22 +35,20 @@ def cascade_attacks_on(
     """
     found = []
     for item in tiers.attacks:
-        if name == UNDEFENDED and item.tier not in ("T4", "T5"):
+        tier = ThreatTier(item.tier)
+        if name == UNDEFENDED and tier not in (ThreatTier.WHITE_BOX, ThreatTier.QUERY):
             continue
-        if item.tier == "T4" and "exact" not in defended.defense.gradients:
+        if tier == ThreatTier.WHITE_BOX and "exact" not in defended.defense.gradients:
             continue
-        if item.tier == "T2" and substitute is None:
+        if tier == ThreatTier.TRANSFER and substitute is None:
             continue
-        if item.tier == "T1b":
+        if tier == ThreatTier.GREY_BOX_DEPLOYED:
             victim: Any = defended.classifier
-        elif item.tier == "T2" and substitute is not None:
+        elif tier == ThreatTier.TRANSFER and substitute is not None:
             victim = substitute[name].victim(substitute[name].strongest, tiers.samples)
         else:
-            gradient: Literal["exact", "bpda", "none"] = {"T3": "bpda", "T4": "exact", "T5": "none"}[item.tier]  # type: ignore[assignment]
-            victim = defended.victim(gradient, tiers.samples)
-        found.append(
-            CascadeAttack(item.name, ThreatTier(item.tier), make_attack(item.attack, item.options, item.engine), victim)
-        )
+            victim = defended.victim(_GRADIENTS[tier], tiers.samples)
+        found.append(CascadeAttack(item.name, tier, make_attack(item.attack, item.options, item.engine), victim))
     return found
 
 
