@@ -1,12 +1,11 @@
 """Intervals and tests for accuracies: integer counts in, plain numbers out. No torch.
 
-Sources: Wilson 1927 (score interval); McNemar 1947 (exact form); Newcombe 1998, method 10 (paired difference).
+Sources: Wilson 1927 (score interval) and McNemar 1947 (exact form), both by scipy; Newcombe 1998, method 10 (paired
+difference).
 """
 
 from math import sqrt
-from typing import NamedTuple
-
-Z95 = 1.959963984540054
+from typing import Any, NamedTuple
 
 
 class Interval(NamedTuple):
@@ -17,7 +16,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(successes: int, total: int, z: float = Z95) -> Interval:
+def wilson(successes: int, total: int) -> Interval:
     """Wilson's score interval of a proportion.
 
     Raises:
@@ -25,29 +24,24 @@ def wilson(successes: int, total: int, z: float = Z95) -> Interval:
     """
     if not (0 <= successes <= total and total > 0):
         raise ValueError(f"expected 0 <= successes <= total and total > 0; got {successes} of {total}")
-    p = successes / total
-    centre = (p + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * sqrt(p * (1 - p) / total + z * z / (4 * total * total))
-    # At the ends the limits are 0 and 1, which rounding would miss.
-    low = centre - half if successes > 0 else 0.0
-    high = centre + half if successes < total else 1.0
-    return Interval(p, low, high)
+    limits = _binomtest(successes, total).proportion_ci(method="wilson")
+    return Interval(successes / total, float(limits.low), float(limits.high))
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
     """Exact two-sided McNemar p-value from the discordant counts of two classifiers on the same images."""
-    n = only_first + only_second
-    if n == 0:
-        return 1.0
-    term = tail = 1  # integers: exact at any size; C(n, k + 1) from C(n, k), because comb() anew costs seconds at 10^4
-    for k in range(min(only_first, only_second)):
-        term = term * (n - k) // (k + 1)
-        tail += term
-    p: float = 2 * tail / 2**n
-    return min(1.0, p)
+    discordant = only_first + only_second
+    return float(_binomtest(only_first, discordant).pvalue) if discordant else 1.0
 
 
-def paired_difference(both: int, only_first: int, only_second: int, neither: int, z: float = Z95) -> Interval:
+def _binomtest(successes: int, total: int) -> Any:
+    # Imported where it is used: scipy.stats takes a second.
+    from scipy.stats import binomtest
+
+    return binomtest(successes, total)
+
+
+def paired_difference(both: int, only_first: int, only_second: int, neither: int) -> Interval:
     """Newcombe's interval of p_first - p_second for two classifiers on the same images.
 
     Args:
@@ -55,10 +49,9 @@ def paired_difference(both: int, only_first: int, only_second: int, neither: int
         only_first: images that only the first has right.
         only_second: images that only the second has right.
         neither: images that both have wrong.
-        z: normal quantile.
     """
     n = both + only_first + only_second + neither
-    first, second = wilson(both + only_first, n, z), wilson(both + only_second, n, z)
+    first, second = wilson(both + only_first, n), wilson(both + only_second, n)
     product = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
     phi = 0.0
     if product > 0:

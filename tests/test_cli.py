@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stl_ray.cli import JOBS, main
+from stl_ray.cli import main
+from stl_ray.config.help import JOBS
 from stl_ray.store import PlannedShard, Run, Storage
 from stl_ray.store.lease import held
 

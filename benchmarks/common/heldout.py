@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from math import log10, sqrt
 
 import torch
+from scipy.stats import norm
 from torch import Tensor
 
 from benchmarks.common.images import LMBDA
 from stl_ray.csc import Dictionary, solve_cbpdn
-from stl_ray.statistics import Z95, Interval
+from stl_ray.statistics import Interval
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,6 @@ def difference(ours: HoldoutScore, base: HoldoutScore) -> Interval:
     The interval (normal) is over images like the held-out ones, for these two dictionaries as they are.
     """
     differences = ours.objectives - base.objectives
-    half = Z95 * float(differences.std()) / sqrt(len(differences)) if len(differences) > 1 else float("nan")
+    half = norm.ppf(0.975) * float(differences.std()) / sqrt(len(differences)) if len(differences) > 1 else float("nan")
     middle, percent = float(differences.mean()), 100 / base.objective
     return Interval(percent * middle, percent * (middle - half), percent * (middle + half))

@@ -9,6 +9,6 @@ tables     how figures are printed
 """
 
 from stl_ray.cli.command import main, parser
-from stl_ray.cli.jobs import JOBS, run_job
+from stl_ray.cli.jobs import run_job
 
-__all__ = ["JOBS", "main", "parser", "run_job"]
+__all__ = ["main", "parser", "run_job"]

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stl_ray.cli.jobs import JOBS
 from stl_ray.cli.tables import columns
 from stl_ray.config import Experiment, load_experiment
+from stl_ray.config.help import JOBS
 from stl_ray.options import require_known
 from stl_ray.runtime.signals import INTERRUPTED
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 
 from stl_ray import __version__
 from stl_ray.cli import cluster, jobs, roots, spaces
+from stl_ray.config.help import JOBS
 from stl_ray.errors import ConfigError, InputError, StlRayError
 from stl_ray.options import require_known
 from stl_ray.runtime.signals import INTERRUPTED, interruptible
@@ -46,7 +47,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     parser = argparse.ArgumentParser(
         prog="stl-ray",
         description="Adversarial defense by stratified convolutional sparse coding, as batch jobs on a Ray cluster. "
-        "The jobs in their order: " + ", ".join(jobs.JOBS) + ". Every job can be killed and run again: it continues.",
+        "The jobs in their order: " + ", ".join(JOBS) + ". Every job can be killed and run again: it continues.",
     )
     parser.add_argument("--version", action="version", version=f"stl-ray {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -7,26 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from stl_ray.cli.tables import columns, duration, size
 from stl_ray.config import Experiment, bundled, load_experiment
-from stl_ray.config.help import explain_keys
+from stl_ray.config.help import JOBS, explain_keys
 from stl_ray.store import Layout, Storage
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-JOBS = {
-    "ingest": "files of any kind -> image shards",
-    "fit": "training shards -> the stratified space: autoencoder, clusters, dictionaries",
-    "project": "image shards -> purified image shards, through every defense",
-    "train": "classifiers on clean and on purified shards",
-    "attack": "adversarial image shards, crafted on the vanilla classifier",
-    "evaluate": "every defense x attack x classifier -> scores with intervals",
-    "report": "scores -> tables, figures, one HTML page",
-}
-
 
 def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add a command for each job, and `quickstart`."""
-    for job, summary in JOBS.items():
+    for job, (summary, _) in JOBS.items():
         command = commands.add_parser(
             job, help=summary, description=summary, epilog=explain_keys(job),
             formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,7 +1,7 @@
-"""The explanation of every key that a job reads, made from the models' own descriptions."""
+"""The jobs, and the explanation of every key that each reads, made from the models' own descriptions."""
 
 from collections.abc import Iterator
-from typing import Annotated, get_args, get_origin
+from typing import Annotated, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -10,22 +10,39 @@ from pydantic_core import PydanticUndefined
 from stl_ray.config.loader import section_in
 from stl_ray.config.sections import Experiment
 
-# What each job reads besides the shared keys (name, root, seed, max_quarantined, ray).
-SECTIONS: dict[str, tuple[str, ...]] = {
-    "ingest": ("ingest",),
-    "fit": ("fit", "stl"),
-    "project": ("defenses", "stl", "project"),
-    "train": ("defenses", "stl", "train"),
-    "attack": ("defenses", "stl", "attack"),
-    "evaluate": ("defenses", "stl", "train", "attack", "evaluate"),
-    "report": ("report",),
+
+class Job(NamedTuple):
+    """What a user reads of a job.
+
+    Attributes:
+        summary: what goes in -> what comes out.
+        sections: the keys that it reads besides `SHARED`.
+    """
+
+    summary: str
+    sections: tuple[str, ...]
+
+
+JOBS = {
+    "ingest": Job("files of any kind -> image shards", ("ingest",)),
+    "fit": Job("training shards -> the stratified space: autoencoder, clusters, dictionaries", ("fit", "stl")),
+    "project": Job("image shards -> purified image shards, through every defense", ("defenses", "stl", "project")),
+    "train": Job("classifiers on clean and on purified shards", ("defenses", "stl", "train")),
+    "attack": Job("adversarial image shards, crafted on the vanilla classifier", ("defenses", "stl", "attack")),
+    "evaluate": Job(
+        "every defense x attack x classifier -> scores with intervals",
+        ("defenses", "stl", "train", "attack", "evaluate"),
+    ),
+    "report": Job("scores -> tables, figures, one HTML page", ("report",)),
 }
+"""In their order."""
+
 SHARED = ("name", "root", "seed", "max_quarantined", "ray")
 
 
 def explain_keys(job: str) -> str:
     """Every key that a job reads: path, type, default, meaning; one key a paragraph."""
-    names = (*SHARED, *SECTIONS[job])
+    names = (*SHARED, *JOBS[job].sections)
     lines = ["keys (in the YAML file, or as key=value after it):"]
     for name in names:
         lines += list(_lines(name, Experiment.model_fields[name]))

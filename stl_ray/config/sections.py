@@ -330,7 +330,6 @@ class RayConfig(Section):
     min_actors: int | None = Field(
         None, ge=1, description="fewest actors; more are started while shards wait; absent: as many as ray.actors"
     )
-    initial_actors: int | None = Field(None, ge=1, description="actors to begin with; absent: ray.min_actors")
     autoscaling: bool = Field(
         False, description="whether the cluster adds nodes on demand: what does not fit at present is then waited for, not "
         "refused; needs ray.actors"
@@ -344,9 +343,8 @@ class RayConfig(Section):
     def _pool_is_possible(self) -> "RayConfig":
         if self.autoscaling and self.actors is None:
             raise ValueError("autoscaling needs actors: what the cluster may grow to is not known here")
-        sizes = [size for size in (self.min_actors, self.initial_actors, self.actors) if size is not None]
-        if sizes != sorted(sizes):
-            raise ValueError("min_actors, initial_actors and actors must not fall in this order")
+        if self.min_actors and self.actors and self.min_actors > self.actors:
+            raise ValueError("min_actors must not be above actors")
         return self
 
 

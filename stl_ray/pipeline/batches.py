@@ -1,6 +1,6 @@
 """Rows of image shards to pixels and back, and the plan of a job that reads a finished dataset."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,11 @@ def by_size(images: Sequence[Pixels], device: str) -> Iterator[tuple[list[int], 
 def batch_size(height: int, width: int, device: str) -> int:
     """Images of a size that are computed together."""
     return BATCH if device == "cpu" else _TILES * max(1, PIXELS_AT_ONCE // (height * width))
+
+
+def in_order(rows: Mapping[int, Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """A shard from its rows by position, in which batches of one size were not; rows that are missing are left out."""
+    return pa.Table.from_pylist([rows[position] for position in sorted(rows)], schema=schema)
 
 
 def stored(images: NDArray[np.uint8], paths: Sequence[str | None]) -> list[dict[str, bytes | str | None]]:

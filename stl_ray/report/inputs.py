@@ -7,6 +7,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from stl_ray.config import Experiment
+from stl_ray.config.help import JOBS
 from stl_ray.errors import ArtifactError
 from stl_ray.report.records import (
     ClassifierRecord,
@@ -22,8 +23,6 @@ from stl_ray.report.space import StoredSpace, read_space
 from stl_ray.store import Layout, Storage
 from stl_ray.store.layout import VANILLA
 from stl_ray.store.shards import table_from_bytes
-
-JOBS = ("ingest", "fit", "project", "train", "attack", "evaluate", "report")
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 

@@ -1,7 +1,8 @@
 """Timings, quarantine and provenance: what ran where, how long, on which versions, and what was set aside."""
 
+from stl_ray.config.help import JOBS
 from stl_ray.report.blocks import EMPTY, Block, Cell, Listing, Table, Text
-from stl_ray.report.inputs import JOBS, Inputs
+from stl_ray.report.inputs import Inputs
 from stl_ray.report.names import unique
 from stl_ray.report.records import Session
 

@@ -201,7 +201,6 @@ def _pool(job: ShardJob, config: RayConfig, shards: int) -> ActorPoolStrategy:
     return ActorPoolStrategy(
         min_size=least,
         max_size=most,
-        initial_size=min(max(config.initial_actors or least, least), most),
         max_tasks_in_flight_per_actor=SHARDS_IN_HAND,
         max_concurrent_calls_per_actor=SHARDS_IN_HAND,
         enable_true_multi_threading=True,

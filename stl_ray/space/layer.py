@@ -35,13 +35,12 @@ class SparseTransformationLayer(nn.Module):
             (the identity, as in backward pass differentiable approximation, Athalye et al. 2018), or "none".
         accuracy: of the solver.
         cg_steps: conjugate gradient steps of the exact gradient, at most.
-        cg_tolerance: relative residual at which they stop.
         method: of the solver: "auto" or a name of `stl_ray.csc.METHODS`.
         normalization: as for `space.project`.
         warm_start: start every solve from the codes of the previous call, where that had images of the same shape: for
             attacks, which project one batch again and again. An image that is routed to another stratum than before, or
             whose solve diverged, starts from zero. Results depend on the image's calls before (within the accuracy), so
-            verdicts are for a layer without it, or after `forget`.
+            verdicts are for a layer without it.
 
     Attributes:
         cg_residual: relative residuals (B,) of the latest backward pass, as `projection_vjp` returns them; None before.
@@ -57,7 +56,6 @@ class SparseTransformationLayer(nn.Module):
         accuracy: str | Accuracy = "default",
         cg_steps: int = 30,
         *,
-        cg_tolerance: float = 0.0,
         method: str = "auto",
         normalization: Normalization = "clip",
         warm_start: bool = False,
@@ -72,7 +70,6 @@ class SparseTransformationLayer(nn.Module):
         self.gradient = gradient
         self.accuracy = tolerances(accuracy)
         self.cg_steps = cg_steps
-        self.cg_tolerance = cg_tolerance
         self.method = method
         self.normalization = normalization
         self.warm_start = warm_start
@@ -100,10 +97,6 @@ class SparseTransformationLayer(nn.Module):
                 if self.gradient == "bpda":
                     output = _StraightThrough.apply(own, output)
             return output.to(images.dtype)
-
-    def forget(self) -> None:
-        """Let the next solve start cold."""
-        self._latest = None
 
     def _projected(self, space: QuasiNaturalSpace, images: Tensor) -> Tensor:
         """The projected images, without a gradient."""
@@ -199,9 +192,7 @@ class _Reconstruction(torch.autograd.Function):
         residual = v.new_empty(len(v))
         for indices, dictionary in ctx.strata:
             own = support if len(ctx.strata) == 1 else _of_images(support, indices, len(v))
-            gradient[indices], residual[indices] = projection_vjp(
-                v[indices], own, dictionary, layer.cg_steps, layer.cg_tolerance
-            )
+            gradient[indices], residual[indices] = projection_vjp(v[indices], own, dictionary, layer.cg_steps)
         layer.cg_residual = residual
         return gradient, None, None
 

@@ -10,9 +10,8 @@ import pytest
 from pydantic import BaseModel
 
 import stl_ray
-from stl_ray.cli import JOBS
 from stl_ray.config import Experiment
-from stl_ray.config.help import SECTIONS, SHARED, explain_keys
+from stl_ray.config.help import JOBS, SHARED, explain_keys
 
 PACKAGE = Path(stl_ray.__file__).parent
 
@@ -99,7 +98,7 @@ def _read(entrance: Place) -> set[str]:
 
 @pytest.mark.parametrize("job", JOBS)
 def test_identity_the_help_explains_the_sections_that_the_job_reads(job):
-    assert set(SECTIONS[job]) == _read(ENTRANCES[job]) - set(SHARED)
+    assert set(JOBS[job].sections) == _read(ENTRANCES[job]) - set(SHARED)
 
 
 def test_identity_every_section_is_read_by_a_job():
@@ -117,7 +116,7 @@ def _leaves(model, prefix=""):
 
 
 def test_every_key_is_explained_by_the_help_of_a_job():
-    text = "\n".join(explain_keys(job) for job in SECTIONS)
+    text = "\n".join(explain_keys(job) for job in JOBS)
     for path, field in _leaves(Experiment):
         assert field.description, path
         assert f"  {path}: " in text, path

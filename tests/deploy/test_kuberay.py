@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stl_ray.cli import JOBS, parser
+from stl_ray.cli import parser
 from stl_ray.config import load_experiment
+from stl_ray.config.help import JOBS
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kuberay"
 CONFIG = "/etc/stl-ray/experiment.yaml"

@@ -7,8 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from stl_ray.cli import JOBS, main
+from stl_ray.cli import main
 from stl_ray.config import load_experiment
+from stl_ray.config.help import JOBS
 from stl_ray.images import encode_png
 from stl_ray.pipeline.estimate import estimate
 from stl_ray.runtime.submission.node_check import disagreements, examine

@@ -17,7 +17,7 @@ from stl_ray.pipeline.attack.calibration import (
     needs_calibration,
 )
 from stl_ray.pipeline.attack.target import attacked_of
-from stl_ray.pipeline.batches import by_size, class_names, exact_bytes, pixels_of, plan_parts, stored
+from stl_ray.pipeline.batches import by_size, class_names, exact_bytes, in_order, pixels_of, plan_parts, stored
 from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
@@ -165,4 +165,4 @@ class AttackTask(TableTask):
                     **{name: values[index] for name, values in figures.items()},
                 }
         schema = image_schema("adversarial", class_names_of(table.schema))
-        return ShardOutput(pa.Table.from_pylist([rows[position] for position in sorted(rows)], schema=schema))
+        return ShardOutput(in_order(rows, schema))

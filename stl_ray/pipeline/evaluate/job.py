@@ -28,7 +28,7 @@ from stl_ray.images import quantize, to_tensor
 from stl_ray.metrics import psnr
 from stl_ray.pipeline.attack.job import identity_of as attack_identity
 from stl_ray.pipeline.attack.target import attacked_of
-from stl_ray.pipeline.batches import by_size, class_names, exact_pixels_of, pixels_of, plan_parts
+from stl_ray.pipeline.batches import by_size, class_names, exact_pixels_of, in_order, pixels_of, plan_parts
 from stl_ray.pipeline.defended import DefendedClassifier, load_defended
 from stl_ray.pipeline.evaluate.adaptive import headline, plan_checks, plan_tiers, tier_scores
 from stl_ray.pipeline.evaluate.gallery import write_gallery
@@ -189,16 +189,15 @@ class EvaluateTask(TableTask):
             with COMPUTE.held():
                 columns, status = _judged(models, images, [ids[position] for position in positions], clean)
             # Each leaves the device in one piece: image by image would wait every time for what others compute there.
-            figures = {key: values.tolist() for key, values in columns.items()}
+            figures = {name: values.tolist() for name, values in columns.items()}
             for index, position in enumerate(positions):
-                row = {key: values[index] for key, values in figures.items()}
                 rows[position] = {
                     "id": ids[position],
                     "label": labels[position],
                     "status": status[index],
-                    **row,
+                    **{name: values[index] for name, values in figures.items()},
                 }
-        return ShardOutput(pa.Table.from_pylist([rows[p] for p in sorted(rows)], schema=PREDICTIONS_SCHEMA))
+        return ShardOutput(in_order(rows, PREDICTIONS_SCHEMA))
 
     def _clean(self, shard: PlannedShard, ids: list[str]) -> pa.Table:
         """The clean images of some ids, in their order."""

@@ -11,7 +11,7 @@ from stl_ray.config import Experiment, NamedAttack
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.evaluation.sanity import FINITE_DIFFERENCES, PROBES_SCHEMA, Stored, Subject, probe
 from stl_ray.images import to_tensor
-from stl_ray.pipeline.batches import Pixels, by_size, exact_pixels_of, pixels_of
+from stl_ray.pipeline.batches import Pixels, by_size, exact_pixels_of, in_order, pixels_of
 from stl_ray.pipeline.budgets import budget_of
 from stl_ray.pipeline.evaluate.adaptive.context import AttackedTask, Context
 from stl_ray.pipeline.evaluate.subset import plan_subset, rows_of
@@ -92,7 +92,7 @@ class ChecksTask(AttackedTask):
             with COMPUTE.held():
                 found = probe(subject, images, truth, own, differences, stored)
             rows |= dict(zip(positions, found, strict=True))
-        return ShardOutput(pa.Table.from_pylist([rows[place] for place in sorted(rows)], schema=PROBES_SCHEMA))
+        return ShardOutput(in_order(rows, PROBES_SCHEMA))
 
     def _sets(self, shard: PlannedShard) -> list[tuple[NamedAttack, list[Pixels]]]:
         """The chosen images in every stored set in which each has a budget of its own."""

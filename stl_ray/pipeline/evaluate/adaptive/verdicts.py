@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stl_ray.config import Experiment
 from stl_ray.evaluation import VERDICTS_SCHEMA, run_cascade, threat_of
-from stl_ray.pipeline.batches import by_size, pixels_of
+from stl_ray.pipeline.batches import by_size, in_order, pixels_of
 from stl_ray.pipeline.evaluate.adaptive.context import AttackedTask, Context
 from stl_ray.pipeline.evaluate.cascade import cascade_settings_of
 from stl_ray.pipeline.evaluate.subset import plan_subset, rows_if_any
@@ -105,7 +105,7 @@ class TiersTask(AttackedTask):
             with COMPUTE.held():
                 found = verdicts_of(self._context, name, images, truth, own, earlier)
             rows |= dict(zip(positions, found, strict=True))
-        return ShardOutput(pa.Table.from_pylist([rows[place] for place in sorted(rows)], schema=VERDICTS_SCHEMA))
+        return ShardOutput(in_order(rows, VERDICTS_SCHEMA))
 
     def _earlier(self, name: str, shard: PlannedShard) -> dict[str, list[dict[str, Any]]]:
         """By id, the deployed pipeline's verdicts on the stored sets within the budget."""
