@@ -48,13 +48,13 @@ def write_gallery(
         predictions: the tables of (none, set) and (defense, set).
     """
     count = min(experiment.evaluate.gallery, clean.rows)
-    places = np.linspace(0, clean.rows - 1, count).round().astype(int).tolist()
-    originals = rows_at(clean, places)
+    positions = np.linspace(0, clean.rows - 1, count).round().astype(int).tolist()
+    originals = rows_at(clean, positions)
     rows: list[dict[str, Any]] = []
     for name, dataset in attacked.items():
         before = _column(predictions[UNDEFENDED, name], "vanilla")
         after = _column(predictions[defense_name, name], "retrained")
-        for row, original in zip(rows_at(dataset, places), originals, strict=True):
+        for row, original in zip(rows_at(dataset, positions), originals, strict=True):
             image = to_tensor([decode(row["image"]["bytes"], max_pixels=STORED_PIXELS)])
             purified = to_uint8(model.seen(model.purify(image, [row["id"]])))[0]
             rows.append(

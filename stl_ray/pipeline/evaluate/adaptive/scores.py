@@ -39,8 +39,10 @@ def tier_scores(experiment: Experiment, chance: float) -> dict[str, Any] | None:
         else:
             probes = ProbeTable.of(_whole(experiment, layout.probes(name)), name)
             attacks[CHECKS] = ThreatTier.CHECKS
-            found = broken_images(probes, budget_of(tiers.budget))
-            scores = cascade_scores(with_further(table, CHECKS, ThreatTier.CHECKS, found, tiers.cascade), name, attacks)
+            broken = broken_images(probes, budget_of(tiers.budget))
+            scores = cascade_scores(
+                with_further(table, CHECKS, ThreatTier.CHECKS, broken, tiers.cascade), name, attacks
+            )
             flags = check_all(
                 probes,
                 chance=chance,
