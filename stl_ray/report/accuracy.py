@@ -71,18 +71,18 @@ def verdict(scores: Scores, setting: str, defenses: Sequence[str]) -> tuple[str,
     attacks = unique(attack for _, attack in cells if attack != CLEAN)
     sentences = []
     for defense in defenses:
-        found = {
+        comparisons = {
             attack: cell.versus_none
             for (name, attack), cell in cells.items()
             if name == defense and cell.versus_none is not None
         }
-        if found:
-            sentences.append(f"{SETTINGS[setting]}, {defense_label(defense)}: {_finding(attacks, found)}")
+        if comparisons:
+            sentences.append(f"{SETTINGS[setting]}, {defense_label(defense)}: {_finding(attacks, comparisons)}")
     return tuple(sentences)
 
 
-def _finding(attacks: Sequence[str], found: dict[str, Comparison]) -> str:
-    attacked = {attack: found[attack] for attack in attacks if attack in found}
+def _finding(attacks: Sequence[str], comparisons: dict[str, Comparison]) -> str:
+    attacked = {attack: comparisons[attack] for attack in attacks if attack in comparisons}
     above = [_named(attack, c) for attack, c in attacked.items() if c.low > 0]
     below = [_named(attack, c) for attack, c in attacked.items() if c.high < 0]
     undecided = [_named(attack, c) for attack, c in attacked.items() if c.low <= 0 <= c.high]
@@ -94,8 +94,8 @@ def _finding(attacks: Sequence[str], found: dict[str, Comparison]) -> str:
         parts.append(f"not distinguishable from no defense under {_listed(undecided)}")
     if below:
         parts.append(f"below no defense under {_listed(below)}")
-    if CLEAN in found:
-        parts.append(f"on clean images the difference is {_signed(found[CLEAN])}")
+    if CLEAN in comparisons:
+        parts.append(f"on clean images the difference is {_signed(comparisons[CLEAN])}")
     finding = f"{'; '.join(parts)}."
     if attacks:
         outcome = "holds" if holds else "is not confirmed"

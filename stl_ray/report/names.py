@@ -1,4 +1,4 @@
-"""How settings, defenses, attack sets and dictionaries are called on the page."""
+"""The labels of settings, defenses, attack sets and dictionaries on the page."""
 
 from collections.abc import Iterable
 

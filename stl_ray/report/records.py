@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Record(BaseModel):
-    """Immutable; keys that the report does not use are passed over."""
+    """The base of the records: immutable; keys that the report does not use are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -52,7 +52,7 @@ class Spread(Record):
 
 
 class AttackSummary(Record):
-    """What one attack set achieved on the vanilla classifier."""
+    """What one attack set achieved on its victim."""
 
     images: int = Field(ge=1)
     statuses: dict[str, int] = Field(description="images that are ok, already_wrong, budget_unreachable")
@@ -86,7 +86,7 @@ class Worst(Record):
 
 
 class SanityFlag(Record):
-    """What one check said."""
+    """The outcome of one check."""
 
     check: str
     title: str
@@ -112,7 +112,7 @@ class TierRow(Record):
 
 
 class TierBudget(Record):
-    """How far an image may go."""
+    """The budget of the tiers."""
 
     kind: Literal["dissimilarity", "l2", "linf"]
     size: float

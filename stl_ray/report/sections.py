@@ -16,7 +16,7 @@ from stl_ray.report.records import ScoreCell, Scores
 from stl_ray.report.tiers import tier_blocks
 
 STL_DEFENSES = ("stl", "stl_cluster")  # names in the defense registry
-SOLVED = ("converged", "applied")  # statuses of images that a defense brought out as it should
+SOLVED = ("converged", "applied")  # statuses of images whose solve converged, or that need none
 
 
 def build_sections(inputs: Inputs) -> tuple[Section, ...]:

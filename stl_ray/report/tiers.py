@@ -46,7 +46,7 @@ def worst_case(tiers: TierScores, used: Sequence[str]) -> Table:
 
 
 def tier_table(tiers: TierScores, tier: str) -> Table:
-    """The attacks of one tier: how many of the images that they were tried on they left right."""
+    """The attacks of one tier: how many of the attacked images each left right."""
     names = unique(step.attack for row in tiers.rows for step in row.steps if step.tier == tier)
     grey = " These rows are no claim of robustness." if tier in tiers.grey_box else ""
     tried = "the survivors of the attacks before it" if tiers.cascade else "all images"
