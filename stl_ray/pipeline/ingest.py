@@ -12,7 +12,6 @@ from stl_ray.config import Experiment, Source
 from stl_ray.errors import ImageError, InputError, QuarantineReason
 from stl_ray.images import MIN_SIDE, decode_original, encode_png, image_schema, resize
 from stl_ray.images.readers import LeftOut, RawImage, Reader, SourceShard, open_reader
-from stl_ray.pipeline.batches import BATCH
 from stl_ray.runtime.concurrency import COMPUTE, in_threads
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import RawRow, ShardOutput
@@ -20,6 +19,9 @@ from stl_ray.store import Layout, PlannedShard, QuarantinedRow, Run
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
+
+# Images that are decoded under one hold of the compute lock.
+_AT_ONCE = 64
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
@@ -106,7 +108,7 @@ class IngestTask:
             for position, raw in enumerate(self._readers[run].read(shard.source))
             if rows is None or position in rows
         )
-        while batch := list(islice(wanted, BATCH)):
+        while batch := list(islice(wanted, _AT_ONCE)):
             with COMPUTE.held():
                 results = in_threads(self._image, batch)
             images += [row for row in results if isinstance(row, dict)]
