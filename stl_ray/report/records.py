@@ -102,7 +102,7 @@ class TierRow(Record):
     images: int
     steps: tuple[TierStep, ...]
     worst: Worst
-    complete: bool
+    complete: bool = Field(description="whether every attack reached all its images in time")
     flags: tuple[SanityFlag, ...]
 
     @property
