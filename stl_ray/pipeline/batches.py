@@ -1,6 +1,6 @@
 """Rows of image shards to pixels and back, and the plan of a job that reads a finished dataset."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -116,3 +116,10 @@ def rows_at(dataset: Dataset, places: Sequence[int]) -> list[dict[str, Any]]:
             rows += dataset.read(part).take(here).to_pylist()
         start += part["rows"]
     return rows
+
+
+def rows_by_id(dataset: Dataset, ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The rows of these ids, by id; an id that the dataset does not have is left out."""
+    wanted = set(ids)
+    places = [position for position, identifier in enumerate(dataset.column("id")) if identifier in wanted]
+    return {row["id"]: row for row in rows_at(dataset, places)}

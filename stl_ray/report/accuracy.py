@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from stl_ray.report.blocks import EMPTY, Cell, Table
-from stl_ray.report.names import SETTINGS, UNDEFENDED, attack_label, defense_label, unique
+from stl_ray.report.names import SETTINGS, UNDEFENDED, attack_label, defense_label, listed, unique
 from stl_ray.report.paper import COLUMNS, PaperTable
 from stl_ray.report.records import Comparison, ScoreCell, Scores
 from stl_ray.store.layout import CLEAN
@@ -89,11 +89,11 @@ def _finding(attacks: Sequence[str], comparisons: dict[str, Comparison]) -> str:
     holds = len(above) == len(attacks)
     parts = []
     if above:
-        parts.append(f"above no defense under {'every attack: ' if holds else ''}{_listed(above)}")
+        parts.append(f"above no defense under {'every attack: ' if holds else ''}{listed(above)}")
     if undecided:
-        parts.append(f"not distinguishable from no defense under {_listed(undecided)}")
+        parts.append(f"not distinguishable from no defense under {listed(undecided)}")
     if below:
-        parts.append(f"below no defense under {_listed(below)}")
+        parts.append(f"below no defense under {listed(below)}")
     if CLEAN in comparisons:
         parts.append(f"on clean images the difference is {_signed(comparisons[CLEAN])}")
     finding = f"{'; '.join(parts)}."
@@ -109,10 +109,6 @@ def _named(attack: str, comparison: Comparison) -> str:
 
 def _signed(comparison: Comparison) -> str:
     return f"{comparison.difference:+.3f} [{comparison.low:+.3f}, {comparison.high:+.3f}]"
-
-
-def _listed(items: Sequence[str]) -> str:
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
 def _accuracy(cell: ScoreCell | None, strong: bool) -> Cell:

@@ -26,7 +26,7 @@ class ScoreCell(Record):
     setting: Literal["vanilla", "retrained"]
     defense: str
     attack: str = Field(description="`clean`, or the name of an attack set")
-    threat: str
+    threat: str = Field(description="tier of the attack set against this defense: what the attacker knew")
     correct: int = Field(ge=0)
     total: int = Field(ge=1)
     accuracy: float = Field(ge=0, le=1)
@@ -102,7 +102,7 @@ class TierRow(Record):
     images: int
     steps: tuple[TierStep, ...]
     worst: Worst
-    complete: bool
+    complete: bool = Field(description="whether every attack reached all its images in time")
     flags: tuple[SanityFlag, ...]
 
     @property

@@ -93,14 +93,6 @@ class Plan:
             rows = file.read(columns=["rows"]).column("rows").to_numpy()
             return cls(storage, rows, metadata.get(_DIGEST, b"").decode(), json.loads(metadata.get(_NOTES, b"{}")))
 
-    def shard(self, number: int) -> PlannedShard:
-        """One shard.
-
-        Raises:
-            StorageError: if the plan is missing or damaged.
-        """
-        return read_shard(self.storage, number)
-
     def __iter__(self) -> Iterator[PlannedShard]:
         """All shards, a few in memory at a time."""
         with _opened(self.storage) as file:

@@ -85,8 +85,9 @@ LATE_WRITER = """
 import json, os, signal, sys
 import pyarrow as pa
 from stl_ray.store import Run
+from stl_ray.store.plan import read_shard
 run = Run.open(sys.argv[1], "stage/name")
-shard = run.plan().shard(2)
+shard = read_shard(run.storage, 2)
 table = pa.table({"id": [f"id-{number}" for number in range(20, 30)], "made": ["late"] * 10})
 os.kill(os.getpid(), signal.SIGSTOP)
 receipt = run.publish(shard, table, [], seconds=1, attempt=1, environment={})

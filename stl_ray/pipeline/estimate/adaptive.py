@@ -70,6 +70,23 @@ class Measured:
     images: Counter[str]
 
 
+@dataclass(frozen=True)
+class Tile:
+    """The work of one part of the job on a tile behind one defense.
+
+    Attributes:
+        own: work of the defense's pipeline.
+        substitute: work of the substitute's pipeline; none where there is no substitute.
+        bytes: of what is stored of an image.
+        seconds: of everything but the pipelines.
+    """
+
+    own: Work
+    substitute: Work
+    bytes: float
+    seconds: float
+
+
 def tier_steps(experiment: Experiment) -> list[StepEstimate]:
     """A step, an upper bound, for each defense and part; none where no attack is configured. Needs a connected Ray.
 
@@ -119,18 +136,21 @@ def _measure(experiment: Experiment, name: str, part: str) -> Measured:
     table = context.clean.read(context.clean.parts[0]).slice(0, _TILE)
     _, images = max(by_size(pixels_of(table), device), key=lambda batch: len(batch[0]))
     side = min(_SIDE, *images.shape[-2:])
-    work, bytes_per_image, seconds = counted(context, name, part, side)
-    for owner, share in work.items():
-        defended = context.defended[name] if owner == name else (context.substitute or {})[name]
-        costs = _costs(defended, images, share.images)
-        seconds += sum(cost(share.calls[kind], share.images[kind]) for kind, cost in costs.items())
-    total = sum((share.images for share in work.values()), Counter[str]())
+    tile = counted(context, name, part, side)
+    shares = [(context.defended[name], tile.own)]
+    if context.substitute is not None:
+        shares.append((context.substitute[name], tile.substitute))
+    seconds = tile.seconds
+    for defended, work in shares:
+        costs = _costs(defended, images, work.images)
+        seconds += sum(cost(work.calls[kind], work.images[kind]) for kind, cost in costs.items())
+    total = tile.own.images + tile.substitute.images
     each = Counter({kind: round(count / _TILE) for kind, count in total.items()})
-    return Measured(seconds / _TILE, bytes_per_image, each)
+    return Measured(seconds / _TILE, tile.bytes, each)
 
 
-def counted(context: Context, name: str, part: str, side: int) -> tuple[dict[str, Work], float, float]:
-    """One part of the job on a tile behind one defense: the work by pipeline, bytes of an image, seconds.
+def counted(context: Context, name: str, part: str, side: int) -> Tile:
+    """One part of the job on a tile behind one defense, counted on stubs.
 
     Args:
         context: what is attacked.
@@ -138,12 +158,11 @@ def counted(context: Context, name: str, part: str, side: int) -> tuple[dict[str
         part: "verdicts" or "probes".
         side: of the images, pixels.
     """
-    work, classes = {name: Work()}, len(class_names(context.clean))
-    defended = {name: _counted(context.defended[name], classes, work[name])}
+    classes, own, other = len(class_names(context.clean)), Work(), Work()
+    defended = {name: _counted(context.defended[name], classes, own)}
     substitute = None
     if context.substitute is not None:
-        work["substitute"] = Work()
-        substitute = {name: _counted(context.substitute[name], classes, work["substitute"])}
+        substitute = {name: _counted(context.substitute[name], classes, other)}
     stand_in = replace(context, defended=defended, substitute=substitute)
     images = quantize(torch.full((_TILE, 3, side, side), GREY))
     labels = torch.zeros(_TILE, dtype=torch.int64)
@@ -154,7 +173,7 @@ def counted(context: Context, name: str, part: str, side: int) -> tuple[dict[str
     else:
         rows, schema = probe(subject_of(stand_in, name), images, labels, ids, [False] * _TILE), PROBES_SCHEMA
     seconds = _clock(images) - start
-    return work, len(table_to_bytes(pa.Table.from_pylist(rows, schema=schema))) / _TILE, seconds
+    return Tile(own, other, len(table_to_bytes(pa.Table.from_pylist(rows, schema=schema))) / _TILE, seconds)
 
 
 def _counted(defended: DefendedClassifier, classes: int, work: Work) -> DefendedClassifier:

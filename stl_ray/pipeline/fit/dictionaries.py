@@ -14,6 +14,7 @@ from stl_ray import __version__
 from stl_ray.config import Experiment, RayConfig
 from stl_ray.csc import Dictionary
 from stl_ray.csc.learning import learn, partition
+from stl_ray.errors import TrainingError
 from stl_ray.pipeline.fit.block_workers import BlockRows, RayBlockPool
 from stl_ray.pipeline.inputs import with_solver
 from stl_ray.runtime.concurrency import bind
@@ -39,6 +40,9 @@ def run(
 ) -> dict[str, LearnedDictionary]:
     """Learn every dictionary that is not there yet; all of them by name.
 
+    An image that was set aside when it was copied is missing from the samples that it was drawn for; the identity of a
+    dictionary has the images that are left.
+
     Args:
         experiment: `fit.dictionary`, seed, root and Ray resources.
         drawn: the images of every dictionary, as indices into `ids`.
@@ -49,14 +53,21 @@ def run(
         ConfigError: if the cluster cannot hold one worker, or as many as were asked for.
         RunIdentityError: if there is a dictionary of another identity.
         TensorError: if images are too few or too flat to learn from.
-        TrainingError: if a worker keeps dying.
+        TrainingError: if a worker keeps dying, or a dictionary has no image left to learn from or to judge it by.
     """
     config = experiment.fit.dictionary
     method = with_solver(experiment).stl.method
     row_of = {identifier: row for row, identifier in enumerate(samples.column("id"))}
     learnings = []
     for one in drawn:
-        learned, held = ([row_of[ids[index]] for index in part] for part in (one.learn, one.holdout))
+        drawn_ids = ([ids[index] for index in part] for part in (one.learn, one.holdout))
+        learned, held = ([row_of[name] for name in names if name in row_of] for names in drawn_ids)
+        if not learned or not held:
+            raise TrainingError(
+                "every image to learn the dictionary from, or to judge it by, was set aside; mend what quarantine/ says "
+                "and remove the folder, and the next fit copies the images again", item=samples.storage.root,
+                expected=f"images for {one.name}",
+            )  # fmt: skip
         learnings.append(_Learning(experiment, one.name, samples, learned, held, method))
     missing = [learning for learning in learnings if not learning.done()]
     if missing:

@@ -64,4 +64,4 @@ def _fit(experiment: Experiment) -> dict[str, Any]:
         "clusters": space.provenance["clusters"],
     }
     Storage.open(experiment.root).write_json(Layout.curves, curves)
-    return {"images": dataset.rows, "quarantined": small.quarantined + encoded.quarantined}
+    return {"images": dataset.rows, "quarantined": small.quarantined + encoded.quarantined + images.quarantined}
