@@ -186,6 +186,8 @@ class _Record:
 
     def release(self) -> None:
         """Delete the record if still held. A refusal is ignored: the record goes stale, and hides no earlier error."""
+        # A delete has no condition (Ceph ignores If-Match there). A driver that takes a stale lease over between the two
+        # requests loses its record; its next beat finds that out and stops it, and no file is written twice.
         files = self._files.impatient()
         with suppress(StorageError):
             current = files.tagged(RECORD)
