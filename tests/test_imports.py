@@ -17,6 +17,7 @@ def _loaded(code: str) -> set[str]:
     [
         ("import stl_ray", {"ray", "torch"}),
         ("import stl_ray.report", {"ray", "torch"}),
+        ("import stl_ray.pipeline.ingest", {"torch"}),
         ("import stl_ray.store, stl_ray.config, stl_ray.statistics, stl_ray.seeding", {"ray", "torch"}),
         ("from stl_ray import QuasiNaturalSpace, SparseTransformationLayer", {"ray"}),
         ("import stl_ray.training, stl_ray.evaluation, stl_ray.attacks, stl_ray.defenses", {"ray"}),

@@ -237,7 +237,7 @@ class NamedDefense(Section):
 
 
 class AttackConfig(Section):
-    """Adversarial shards, crafted on the vanilla classifier from the clean test shards (threat tier T1a)."""
+    """Adversarial shards, crafted from the clean test shards: on the vanilla classifier (threat tier T1a) by default."""
 
     sets: tuple[NamedAttack, ...] = Field(
         (

@@ -1,12 +1,17 @@
 """The image record: its schema, its bytes, its tensors, and the readers of every source of images.
 
 Stored images are uint8 RGB (H, W, 3); batches are float32 RGB (B, 3, H, W) in [0, 1]. `quantize` is the one place
-where 8-bit rounding is defined.
+where 8-bit rounding is defined. What makes tensors is loaded when it is first asked for: a worker that decodes needs no torch.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from stl_ray.images.codec import MIN_SIDE, decode, decode_original, encode_png, resize
 from stl_ray.images.schema import ImageKind, class_names_of, features_of, image_schema
-from stl_ray.images.tensors import from_uint8, quantize, to_tensor, to_uint8
+
+if TYPE_CHECKING:
+    from stl_ray.images.tensors import from_uint8, quantize, to_tensor, to_uint8
 
 __all__ = [
     "MIN_SIDE",
@@ -23,3 +28,9 @@ __all__ = [
     "to_tensor",
     "to_uint8",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(importlib.import_module("stl_ray.images.tensors"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,9 +8,9 @@ attack/     clean test shards and a classifier -> adversarial shards
 evaluate/   every defense x attack x classifier -> scores; attacks that know of the defense
 estimate/   what a job would take
 
-inputs      what a job needs from the jobs before it
+inputs      datasets, classifiers and defenses from earlier jobs
 defended    defenses with the classifiers behind them
-preflight   what can be refused before any work
+preflight   checks before any work
 batches     rows of image shards <-> tensors
 purify      a shard's images through a defense, without Ray
 budgets     budgets as a configuration gives them

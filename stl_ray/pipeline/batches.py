@@ -1,6 +1,6 @@
 """Rows of image shards to pixels and back, and the plan of a job that reads a finished dataset."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ STORED_PIXELS = 2**31
 BATCH = 64
 """Images that are computed together on a CPU, whose caches hold no more. No image's result depends on it."""
 
-# A GPU solves tiles of so many pixels, and the last tile of a batch, however full, takes as long as the others.
+# Tiles of a batch on a GPU, of which the last, however full, takes as long as the others.
 _TILES = 4
 
 
@@ -66,9 +66,9 @@ def by_size(images: Sequence[Pixels], device: str) -> Iterator[tuple[list[int], 
         for start in range(0, len(positions), size):
             batch = positions[start : start + size]
             stacked = torch.from_numpy(np.stack([images[position] for position in batch])).permute(0, 3, 1, 2)
-            # Levels travel as bytes, a quarter of what the numbers take.
-            there = stacked.contiguous().to(device)
-            yield batch, from_uint8(there) if there.dtype == torch.uint8 else there
+            # 8-bit levels travel as bytes, a quarter of float32.
+            moved = stacked.contiguous().to(device)
+            yield batch, from_uint8(moved) if moved.dtype == torch.uint8 else moved
 
 
 def batch_size(height: int, width: int, device: str) -> int:
@@ -77,7 +77,7 @@ def batch_size(height: int, width: int, device: str) -> int:
 
 
 def in_order(rows: Mapping[int, Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """A shard from its rows by position, in which batches of one size were not; rows that are missing are left out."""
+    """The table of a shard in order, from its rows by position; positions without a row are left out."""
     return pa.Table.from_pylist([rows[position] for position in sorted(rows)], schema=schema)
 
 
@@ -108,11 +108,18 @@ def class_names(dataset: Dataset) -> list[str]:
 
 
 def rows_at(dataset: Dataset, places: Sequence[int]) -> list[dict[str, Any]]:
-    """The rows at ascending places of a dataset; only the parts that hold them are read."""
+    """The rows at ascending positions of a dataset; only the parts that hold them are read."""
     rows, start, wanted = [], 0, list(places)
     for part in dataset.parts:
-        here = [place - start for place in wanted if start <= place < start + part["rows"]]
+        here = [position - start for position in wanted if start <= position < start + part["rows"]]
         if here:
             rows += dataset.read(part).take(here).to_pylist()
         start += part["rows"]
     return rows
+
+
+def rows_by_id(dataset: Dataset, ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The rows of these ids, by id; an id that the dataset does not have is left out."""
+    wanted = set(ids)
+    places = [position for position, identifier in enumerate(dataset.column("id")) if identifier in wanted]
+    return {row["id"]: row for row in rows_at(dataset, places)}

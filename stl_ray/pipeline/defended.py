@@ -30,7 +30,7 @@ class DefendedClassifier:
 
     @classmethod
     def of(cls, defense: Defense, classifier: Classifier, digest: Any, seed: int) -> "DefendedClassifier":
-        """The two in a run of that seed.
+        """The pair in a run of that seed.
 
         Args:
             defense: in front.
@@ -41,7 +41,7 @@ class DefendedClassifier:
         return cls(defense, classifier, {"defense": identity_in_run(defense, seed), "classifier": digest}, seed)
 
     def victim(self, gradient: Literal["exact", "bpda", "none"], samples: int = 1) -> Defended:
-        """The two as a victim; only a randomised defense is asked more than once."""
+        """The pair as a victim; only a randomised defense is drawn more than once."""
         draws = samples if self.defense.randomised else 1
         return Defended(self.classifier, self.defense, gradient, samples=draws, seed=self.seed)
 

@@ -12,7 +12,6 @@ from stl_ray.config import Experiment, Source
 from stl_ray.errors import ImageError, InputError, QuarantineReason
 from stl_ray.images import MIN_SIDE, decode_original, encode_png, image_schema, resize
 from stl_ray.images.readers import LeftOut, RawImage, Reader, SourceShard, open_reader
-from stl_ray.pipeline.batches import BATCH
 from stl_ray.runtime.concurrency import COMPUTE, in_threads
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import RawRow, ShardOutput
@@ -21,9 +20,12 @@ from stl_ray.store import Layout, PlannedShard, QuarantinedRow, Run
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 
+# Images that are decoded under one hold of the compute lock.
+_AT_ONCE = 64
+
 
 def run(experiment: Experiment) -> dict[str, Any]:
-    """Ingest both splits; images and quarantined, counted, and a remark on what the sources hold beside images.
+    """Ingest both splits; the counts of images and quarantined, and a remark on files that are no images.
 
     Raises:
         InputError: if a source is missing, empty or unusable, or the splits have different classes.
@@ -35,7 +37,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
 
 def _left_out(experiment: Experiment) -> str:
-    """What no image was made of, as the plans have it; empty where nothing was left out."""
+    """A remark on the files left out, from the notes of the plans; empty where there are none."""
     layout = Layout(experiment.root)
     notes = {split: Run.open(experiment.root, layout.ingested(split)).plan().notes for split in SPLITS}
     texts = [f"of {split} {text}" for split in SPLITS if (text := LeftOut.of(notes[split]).text())]
@@ -43,7 +45,7 @@ def _left_out(experiment: Experiment) -> str:
 
 
 def plan(experiment: Experiment) -> ShardJob:
-    """Both splits; their plans are made shard by shard, as they are taken.
+    """The runs of both splits; their shards are planned one by one, as they are taken.
 
     Raises:
         InputError: if a source is missing, empty or unusable, or the splits have different classes.
@@ -60,7 +62,7 @@ def plan(experiment: Experiment) -> ShardJob:
     for split, reader in readers.items():
         shards = planned_shards(reader.plan(config.shard_size))
         identity = {
-            # Not the path: the plan's digest says what was found there.
+            # Without the path: the plan's digest covers the files there.
             "source": _source(experiment, split).model_dump(mode="json", exclude={"path"}),
             "size": config.size,
             "codec": config.codec,
@@ -87,7 +89,7 @@ class IngestTask:
 
     Args:
         experiment: what to read and what to make of it.
-        class_names: as the driver found them; a source may need long to tell.
+        class_names: from the driver; reading them from a source may take long.
     """
 
     experiment: Experiment
@@ -102,13 +104,15 @@ class IngestTask:
         images: list[dict[str, Any]] = []
         quarantine: list[QuarantinedRow] = []
         wanted = (
-            raw for place, raw in enumerate(self._readers[run].read(shard.source)) if rows is None or place in rows
+            raw
+            for position, raw in enumerate(self._readers[run].read(shard.source))
+            if rows is None or position in rows
         )
-        while batch := list(islice(wanted, BATCH)):
+        while batch := list(islice(wanted, _AT_ONCE)):
             with COMPUTE.held():
-                made = in_threads(self._image, batch)
-            images += [row for row in made if isinstance(row, dict)]
-            quarantine += [row for row in made if isinstance(row, QuarantinedRow)]
+                results = in_threads(self._image, batch)
+            images += [row for row in results if isinstance(row, dict)]
+            quarantine += [row for row in results if isinstance(row, QuarantinedRow)]
         schema = image_schema("image", self.class_names)
         return ShardOutput(pa.Table.from_pylist(images, schema=schema), quarantine)
 

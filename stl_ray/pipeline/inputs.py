@@ -1,4 +1,4 @@
-"""What a job needs from the jobs before it, with an error that says which one to run."""
+"""Datasets, classifiers and defenses from earlier jobs, with an error that names the job to run."""
 
 from collections.abc import Callable
 
@@ -80,4 +80,4 @@ _RESOURCES: dict[str, Callable[[Experiment, str], object]] = {
     "space": _space,
     "stl": lambda experiment, device: experiment.stl,
 }
-"""What defenses may require, and how it is had of an experiment on a device."""
+"""Loaders of the resources that defenses may require, from an experiment to a device."""

@@ -1,4 +1,4 @@
-"""What can be refused before any work: names that no registry knows, options that do not fit."""
+"""Checks before any work: names that no registry knows, options that do not fit."""
 
 from stl_ray.attacks import Universal, make_attack
 from stl_ray.config import Experiment
@@ -19,16 +19,16 @@ def preflight(experiment: Experiment) -> None:
     for attack in experiment.attack.sets:
         check_target(experiment, attack.victim)
         method = make_attack(attack.attack, attack.options, attack.engine)
-        if not isinstance(method, Universal):  # whose budget is known when the data is
+        if not isinstance(method, Universal):  # whose budget is known only from the data
             method.check(budget_of(attack), attack.store)
     tiers = experiment.evaluate.tiers
-    for own in tiers.attacks:
-        method = make_attack(own.attack, own.options, own.engine)
+    for item in tiers.attacks:
+        method = make_attack(item.attack, item.options, item.engine)
         try:
             method.check(budget_of(tiers.budget), tiers.budget.store)
         except ConfigError as error:
-            raise ConfigError(error.message, item=own.name, expected=error.expected, got=error.got) from error
-        if own.tier == "T2" and tiers.substitute is None:
-            raise ConfigError("no experiment to transfer from", item=own.name, expected="evaluate.tiers.substitute")
+            raise ConfigError(error.message, item=item.name, expected=error.expected, got=error.got) from error
+        if item.tier == "T2" and tiers.substitute is None:
+            raise ConfigError("no experiment to transfer from", item=item.name, expected="evaluate.tiers.substitute")
     for defense in experiment.defenses:
         check_defense(defense.defense, defense.options)

@@ -21,7 +21,7 @@ TRAIN = "train"
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
-    """Purify every split with every defense; images and quarantined, counted.
+    """Purify every split with every defense; the counts of images and quarantined.
 
     Raises:
         IncompleteRunError: if a split was not ingested.
@@ -32,7 +32,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
 
 def plan(experiment: Experiment) -> ShardJob:
-    """Every split through every defense.
+    """The runs of every split through every defense.
 
     Raises:
         IncompleteRunError: if a split was not ingested.
@@ -51,7 +51,7 @@ def plan(experiment: Experiment) -> ShardJob:
 
 
 def identity_of(defense: Defense, dataset: Dataset, split: str, seed: int) -> dict[str, Any]:
-    """What a purified split is made of; the run seed belongs to it where the defense draws."""
+    """The identity of a purified split; the run seed belongs to it where the defense draws."""
     return {"defense": identity_in_run(defense, seed), "input": dataset.digest, "exclude_self": split == TRAIN}
 
 
@@ -61,7 +61,7 @@ class ProjectTask(TableTask):
 
     Args:
         experiment: as the driver has it.
-        identities: of the runs, which the defenses that are loaded here must agree with.
+        identities: of the runs; the defenses that are loaded here must have the same.
     """
 
     experiment: Experiment
@@ -78,8 +78,8 @@ class ProjectTask(TableTask):
             layout.projected(name, split): (name, split) for name in self._defenses for split in self._datasets
         }
         for run, (name, split) in self._inputs.items():
-            found = identity_of(self._defenses[name], self._datasets[split], split, self.experiment.seed)
-            require_same(found, self.identities[run], run)
+            identity = identity_of(self._defenses[name], self._datasets[split], split, self.experiment.seed)
+            require_same(identity, self.identities[run], run)
 
     def table(self, run: str, shard: PlannedShard) -> pa.Table:
         """The clean images of the shard."""

@@ -1,4 +1,4 @@
-"""What `project` does with the rows of a shard. Knows nothing of Ray."""
+"""Purification of the rows of a shard, as `project` does it. Knows nothing of Ray."""
 
 import pyarrow as pa
 import torch
@@ -29,24 +29,24 @@ def purify_table(defense: Defense, table: pa.Table, *, seed: int, exclude_self: 
     rows: dict[int, tuple[object, ...]] = {}
     quarantine: list[QuarantinedRow] = []
     for positions, images in by_size(pixels_of(table), device):
-        names = [ids[position] for position in positions]
+        batch_ids = [ids[position] for position in positions]
         with COMPUTE.held():
             purified = defense.purify(
-                images, seeds=deployed_seeds(seed, names), exclude=names if exclude_self else None
+                images, seeds=deployed_seeds(seed, batch_ids), exclude=batch_ids if exclude_self else None
             )
         kept = (~purified.diverged).nonzero()[:, 0].tolist()
         for index in sorted(set(range(len(positions))) - set(kept)):
             original = originals[positions[index]]["bytes"]
             message = "the solve did not stay finite"
-            quarantine.append(QuarantinedRow(names[index], QuarantineReason.SOLVER_DIVERGED, message, original))
+            quarantine.append(QuarantinedRow(batch_ids[index], QuarantineReason.SOLVER_DIVERGED, message, original))
         if not kept:
             continue
-        places = [positions[index] for index in kept]
+        kept_positions = [positions[index] for index in kept]
         images_out = quantize(_only(purified.images, kept))
-        encoded = stored(to_uint8(images_out), [originals[place]["path"] for place in places])
+        encoded = stored(to_uint8(images_out), [originals[position]["path"] for position in kept_positions])
         figures = _figures(purified, kept, psnr(images_out, _only(images, kept)))
-        for place, image, own in zip(places, encoded, figures, strict=True):
-            rows[place] = (ids[place], image, labels[place], *own)
+        for position, image, values in zip(kept_positions, encoded, figures, strict=True):
+            rows[position] = (ids[position], image, labels[position], *values)
     schema = image_schema("purified", class_names_of(table.schema), {"defense": identity_in_run(defense, seed)})
     columns = zip(*(rows[position] for position in sorted(rows)), strict=True) if rows else [()] * len(schema)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
@@ -54,14 +54,14 @@ def purify_table(defense: Defense, table: pa.Table, *, seed: int, exclude_self: 
 
 
 def _only(images: torch.Tensor, kept: list[int]) -> torch.Tensor:
-    """Those that are kept; not copied where all are."""
+    """The images that are kept; not copied where all are."""
     return images if len(kept) == len(images) else images[kept]
 
 
 def _figures(purified: Purified, kept: list[int], ratios: torch.Tensor) -> list[tuple[object, ...]]:
     """Cluster, iterations, status, sparsity and PSNR of the images that are kept.
 
-    Each leaves the device in one piece: to ask it image by image would wait every time for what others compute there.
+    Each leaves the device in one piece: image by image, every transfer would wait for other work there.
     """
     numbers = (part.tolist() for part in (purified.cluster, purified.iterations, purified.sparsity))
     clusters, iterations, sparsity = ([values[index] for index in kept] for values in numbers)

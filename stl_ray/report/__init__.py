@@ -1,9 +1,10 @@
 """THE REPORT: an experiment's folder to tables, figures and one self-contained page. Reads files only.
 
 records      the files that it reads, one model each
-inputs       reading them; what is not there yet is missing, never made up
-blocks       what a page is made of
+inputs       reading them; a missing file is said to be missing
+blocks       the blocks of a page
 accuracy     the accuracy tables and the sentence that says what they show
+threats      what the attackers behind these tables knew
 attacks      what the attacks did, and where they missed the budget
 tiers        every defense under attacks that know of it, and the checks on these
 paper        the paper's tables, shown beside ours

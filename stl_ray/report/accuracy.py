@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from stl_ray.report.blocks import EMPTY, Cell, Table
-from stl_ray.report.names import SETTINGS, UNDEFENDED, attack_label, defense_label, unique
+from stl_ray.report.names import SETTINGS, UNDEFENDED, attack_label, defense_label, listed, unique
 from stl_ray.report.paper import COLUMNS, PaperTable
 from stl_ray.report.records import Comparison, ScoreCell, Scores
 from stl_ray.store.layout import CLEAN
@@ -71,31 +71,31 @@ def verdict(scores: Scores, setting: str, defenses: Sequence[str]) -> tuple[str,
     attacks = unique(attack for _, attack in cells if attack != CLEAN)
     sentences = []
     for defense in defenses:
-        found = {
+        comparisons = {
             attack: cell.versus_none
             for (name, attack), cell in cells.items()
             if name == defense and cell.versus_none is not None
         }
-        if found:
-            sentences.append(f"{SETTINGS[setting]}, {defense_label(defense)}: {_finding(attacks, found)}")
+        if comparisons:
+            sentences.append(f"{SETTINGS[setting]}, {defense_label(defense)}: {_finding(attacks, comparisons)}")
     return tuple(sentences)
 
 
-def _finding(attacks: Sequence[str], found: dict[str, Comparison]) -> str:
-    attacked = {attack: found[attack] for attack in attacks if attack in found}
+def _finding(attacks: Sequence[str], comparisons: dict[str, Comparison]) -> str:
+    attacked = {attack: comparisons[attack] for attack in attacks if attack in comparisons}
     above = [_named(attack, c) for attack, c in attacked.items() if c.low > 0]
     below = [_named(attack, c) for attack, c in attacked.items() if c.high < 0]
     undecided = [_named(attack, c) for attack, c in attacked.items() if c.low <= 0 <= c.high]
     holds = len(above) == len(attacks)
     parts = []
     if above:
-        parts.append(f"above no defense under {'every attack: ' if holds else ''}{_listed(above)}")
+        parts.append(f"above no defense under {'every attack: ' if holds else ''}{listed(above)}")
     if undecided:
-        parts.append(f"not distinguishable from no defense under {_listed(undecided)}")
+        parts.append(f"not distinguishable from no defense under {listed(undecided)}")
     if below:
-        parts.append(f"below no defense under {_listed(below)}")
-    if CLEAN in found:
-        parts.append(f"on clean images the difference is {_signed(found[CLEAN])}")
+        parts.append(f"below no defense under {listed(below)}")
+    if CLEAN in comparisons:
+        parts.append(f"on clean images the difference is {_signed(comparisons[CLEAN])}")
     finding = f"{'; '.join(parts)}."
     if attacks:
         outcome = "holds" if holds else "is not confirmed"
@@ -109,10 +109,6 @@ def _named(attack: str, comparison: Comparison) -> str:
 
 def _signed(comparison: Comparison) -> str:
     return f"{comparison.difference:+.3f} [{comparison.low:+.3f}, {comparison.high:+.3f}]"
-
-
-def _listed(items: Sequence[str]) -> str:
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
 def _accuracy(cell: ScoreCell | None, strong: bool) -> Cell:

@@ -1,4 +1,4 @@
-"""What the attacks did: the table of every attack set, and which images are closer than the budget."""
+"""What the attacks did: the table of every attack set, and caveats for images that missed the budget."""
 
 from collections.abc import Sequence
 

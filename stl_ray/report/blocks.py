@@ -1,4 +1,4 @@
-"""What a page is made of. Built once, rendered twice: as HTML and as Markdown."""
+"""The blocks of a page. Built once, rendered twice: as HTML and as Markdown."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -62,7 +62,7 @@ Block = Text | Table | Figure | Listing
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, the anchor that the table of contents points to, and what stands below."""
+    """A heading, the anchor that the table of contents points to, and the blocks below."""
 
     anchor: str
     title: str

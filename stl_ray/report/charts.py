@@ -72,11 +72,11 @@ def _dodged(axes: Axes, points: Sequence[tuple[str, str, float, tuple[float, flo
     defenses, attacks = unique([point[0] for point in points]), unique([point[1] for point in points])
     step = 0.7 / max(len(defenses), 1)
     for number, (defense, colour, marker) in enumerate(zip(defenses, cycle(COLOURS), cycle(MARKERS), strict=False)):
-        mine = [point for point in points if point[0] == defense]
-        errors = [point[3] for point in mine if point[3] is not None]
+        series = [point for point in points if point[0] == defense]
+        errors = [point[3] for point in series if point[3] is not None]
         axes.errorbar(
-            [attacks.index(point[1]) + (number - (len(defenses) - 1) / 2) * step for point in mine],
-            [point[2] for point in mine],
+            [attacks.index(point[1]) + (number - (len(defenses) - 1) / 2) * step for point in series],
+            [point[2] for point in series],
             yerr=list(zip(*errors, strict=True)) if errors else None,
             fmt=marker,
             color=colour,

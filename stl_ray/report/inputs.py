@@ -1,4 +1,7 @@
-"""Everything the report shows, read from an experiment's folder. What is not there yet is None or empty; an empty gallery is there, with no image."""
+"""Everything the report shows, read from an experiment's folder.
+
+A missing file is None or empty; an empty gallery is a file without images.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -121,6 +124,6 @@ def _read_gallery(storage: Storage, path: str) -> tuple[GalleryRow, ...] | None:
 
 def _read_manifests(storage: Storage) -> tuple[Manifest, ...]:
     paths = [f"{stage}/{name}/MANIFEST.json" for stage in storage.names() for name in storage.names(stage)]
-    found = [_parse(storage, path, Manifest) for path in paths if storage.exists(path)]
+    manifests = [_parse(storage, path, Manifest) for path in paths if storage.exists(path)]
     order = {job: number for number, job in enumerate(JOBS)}
-    return tuple(sorted(found, key=lambda manifest: (order.get(manifest.stage, len(JOBS)), manifest.name)))
+    return tuple(sorted(manifests, key=lambda manifest: (order.get(manifest.stage, len(JOBS)), manifest.name)))

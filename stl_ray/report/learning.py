@@ -1,4 +1,4 @@
-"""How the space and the classifiers were learned: what came of it, and the curves."""
+"""How the space and the classifiers were learned: their quality, and the curves."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from stl_ray.report.records import AutoencoderEpoch, DictionaryIteration, Traini
 
 
 def space_blocks(inputs: Inputs) -> tuple[Block, ...]:
-    """The space: what its autoencoder is worth, how many clusters it might have had, and its filters."""
+    """The space: the quality of its autoencoder, the numbers of clusters compared, and its filters."""
     blocks: list[Block] = []
     curves = inputs.curves
     if curves is not None:
@@ -22,7 +22,7 @@ def space_blocks(inputs: Inputs) -> tuple[Block, ...]:
 
 
 def _denoising(epochs: Sequence[AutoencoderEpoch]) -> tuple[Text, ...]:
-    """What the autoencoder as it was kept makes of noisy images; nothing where that was not measured."""
+    """The denoising gain of the autoencoder that was kept; nothing where it was not measured."""
     if not epochs:
         return ()
     kept = min(epochs, key=lambda epoch: epoch.validation_loss)
@@ -64,7 +64,7 @@ def curve_blocks(inputs: Inputs) -> tuple[Block, ...]:
 
 
 def _validation(classifiers: Mapping[str, Sequence[TrainingEpoch]]) -> str:
-    """What the dashes are; empty where there are none."""
+    """The meaning of the dashes; empty where there are none."""
     if all(epoch.validation_loss is None for epochs in classifiers.values() for epoch in epochs):
         return ""
     return (

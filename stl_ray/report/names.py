@@ -1,6 +1,6 @@
-"""How settings, defenses, attack sets and dictionaries are called on the page."""
+"""The labels of settings, defenses, attack sets and dictionaries on the page, and lists of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from stl_ray.store.layout import CLEAN
 
@@ -43,3 +43,8 @@ def class_label(index: int, class_names: tuple[str, ...]) -> str:
 def unique(names: Iterable[str]) -> tuple[str, ...]:
     """The names in order of first appearance."""
     return tuple(dict.fromkeys(names))
+
+
+def listed(items: Sequence[str]) -> str:
+    """One or more items in words: a; a and b; a, b and c."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

@@ -37,7 +37,7 @@ def mosaic(tiles: Array) -> Array:
     rows = ceil(count / columns)
     image = np.ones((rows * (side + 1) + 1, columns * (side + 1) + 1, 3))
     for number, tile in enumerate(tiles):
-        top, left = (1 + (side + 1) * place for place in divmod(number, columns))
+        top, left = (1 + (side + 1) * index for index in divmod(number, columns))
         image[top : top + side, left : left + side] = tile.transpose(1, 2, 0)
     return image
 
@@ -56,11 +56,11 @@ def filter_atlas(universal: Array, clusters: Array, sizes: Sequence[int]) -> Fig
     rows = ceil(len(panels) / columns)
     figure = Figure(figsize=(1.9 * columns, 2.15 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for place, (title, filters) in zip(axes, panels, strict=False):
-        place.imshow(filter_mosaic(filters), interpolation="nearest")
-        place.set_title(title)
-    for place in axes:
-        place.set_axis_off()
+    for ax, (title, filters) in zip(axes, panels, strict=False):
+        ax.imshow(filter_mosaic(filters), interpolation="nearest")
+        ax.set_title(title)
+    for ax in axes:
+        ax.set_axis_off()
     return figure
 
 
@@ -81,8 +81,8 @@ def cluster_atlas(clusters: Array, samples: Array, sizes: Sequence[int]) -> Figu
         left.imshow(filter_mosaic(clusters[number]), interpolation="nearest")
         left.set_title(_cluster(number, sizes))
         right.imshow(mosaic(samples[number] / 255), interpolation="nearest")
-    for place in axes.flat:
-        place.set_axis_off()
+    for ax in axes.flat:
+        ax.set_axis_off()
     return figure
 
 
@@ -103,8 +103,8 @@ def gallery(rows: Sequence[GalleryRow], class_names: tuple[str, ...]) -> Figure:
     columns, strips = min(len(ids), COLUMNS), ceil(len(ids) / COLUMNS)
     figure = Figure(figsize=(1.15 * columns + 0.35, 1.34 * strips * len(lines)), layout="constrained")
     axes = figure.subplots(strips * len(lines), columns, squeeze=False)
-    for place in axes.flat:
-        place.set_axis_off()
+    for ax in axes.flat:
+        ax.set_axis_off()
     for line, heading in enumerate(lines * strips):
         axes[line, 0].text(
             -0.06, 0.5, heading, transform=axes[line, 0].transAxes, rotation=90, ha="right", va="center",
@@ -115,10 +115,10 @@ def gallery(rows: Sequence[GalleryRow], class_names: tuple[str, ...]) -> Figure:
         first, *middle, last = axes[strip * len(lines) : (strip + 1) * len(lines), column]
         row = any_of[identifier]
         _show(first, row.adversarial, row.pred_before, row.label, class_names)
-        for place, defense in zip(middle, defenses, strict=True):
+        for ax, defense in zip(middle, defenses, strict=True):
             if (identifier, defense) in by_key:
                 purified = by_key[identifier, defense]
-                _show(place, purified.purified, purified.pred_after, purified.label, class_names)
+                _show(ax, purified.purified, purified.pred_after, purified.label, class_names)
         _show(last, row.clean, None, row.label, class_names)
     return figure
 

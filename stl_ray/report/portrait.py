@@ -16,7 +16,7 @@ from stl_ray.store import Storage
 
 @dataclass(frozen=True)
 class Portrait:
-    """A space as lines, tables and figures; a part that the space does not have is not there."""
+    """A space as lines, tables and figures; parts that the space does not have are left out."""
 
     facts: dict[str, str]
     tables: tuple[Table, ...]
@@ -36,10 +36,10 @@ class Portrait:
 
 def portray(space: StoredSpace) -> Portrait:
     """The portrait of a space."""
-    made = space.provenance
-    candidates = made.clusters.candidates if made.clusters else ()
+    provenance = space.provenance
+    candidates = provenance.clusters.candidates if provenance.clusters else ()
     chosen = len(space.dictionaries)
-    tables = [dictionary_table(made.dictionaries)] if made.dictionaries else []
+    tables = [dictionary_table(provenance.dictionaries)] if provenance.dictionaries else []
     figures = [*filter_figure(space), *cluster_figure(space)]
     if candidates:
         tables.append(candidate_table(candidates, chosen))
@@ -95,7 +95,7 @@ def candidate_table(candidates: Sequence[Candidate], chosen: int) -> Table:
 
 
 def dictionary_table(dictionaries: dict[str, DictionaryRecord]) -> Table:
-    """How every dictionary was learned, and what it is worth."""
+    """The learning and the quality of every dictionary."""
     columns = ("Dictionary", "Method", "Images", "Iterations", "Converged", "Objective", "Sparsity", "PSNR, dB")
     rows = tuple((Cell(dictionary_label(name)), *_learned(record)) for name, record in dictionaries.items())
     held = {record.holdout for record in dictionaries.values() if record.holdout is not None}
@@ -118,8 +118,9 @@ def _learned(record: DictionaryRecord) -> tuple[Cell, ...]:
 
 
 def _facts(space: StoredSpace) -> dict[str, str]:
-    """What the space is, by name; without what it does not have."""
-    record, made = space.record, space.provenance
+    """The facts of a space by name, without those that it does not have."""
+    record, provenance = space.record, space.provenance
+    imported = provenance.imported
     count, channels, side = space.universal.shape[:3]
     filters = f"K = {count} of S = {side} x {side} pixels, C = {channels} channel{'s' if channels > 1 else ''}"
     facts = {
@@ -129,12 +130,12 @@ def _facts(space: StoredSpace) -> dict[str, str]:
         "filters": filters + (f", {record.norm.replace('_', ' ')} norm" if record.norm else ""),
         "lambda": _lambdas(space),
         "resolution": record.resolution and f"{record.resolution} pixels",
-        "training images": made.images and f"{made.images:,}",
+        "training images": provenance.images and f"{provenance.images:,}",
         "clusters": _clusters(space),
         "vote": _vote(space),
-        "autoencoder": _autoencoder(space, made.autoencoder),
-        "fitted": _origin(seed=made.seed, dataset=made.dataset),
-        "imported from": made.imported and _origin(file=made.imported.file, sha256=made.imported.sha256),
+        "autoencoder": _autoencoder(space, provenance.autoencoder),
+        "fitted": _origin(seed=provenance.seed, dataset=provenance.dataset),
+        "imported from": imported and _origin(file=imported.file, sha256=imported.sha256),
     }
     return {name: text for name, text in facts.items() if text}
 

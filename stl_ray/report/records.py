@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Record(BaseModel):
-    """Immutable; keys that the report does not use are passed over."""
+    """The base of the records: immutable; keys that the report does not use are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -26,7 +26,7 @@ class ScoreCell(Record):
     setting: Literal["vanilla", "retrained"]
     defense: str
     attack: str = Field(description="`clean`, or the name of an attack set")
-    threat: str
+    threat: str = Field(description="tier of the attack set against this defense: what the attacker knew")
     correct: int = Field(ge=0)
     total: int = Field(ge=1)
     accuracy: float = Field(ge=0, le=1)
@@ -52,7 +52,7 @@ class Spread(Record):
 
 
 class AttackSummary(Record):
-    """What one attack set achieved on the vanilla classifier."""
+    """What one attack set achieved on its victim."""
 
     images: int = Field(ge=1)
     statuses: dict[str, int] = Field(description="images that are ok, already_wrong, budget_unreachable")
@@ -86,7 +86,7 @@ class Worst(Record):
 
 
 class SanityFlag(Record):
-    """What one check said."""
+    """The outcome of one check."""
 
     check: str
     title: str
@@ -102,7 +102,7 @@ class TierRow(Record):
     images: int
     steps: tuple[TierStep, ...]
     worst: Worst
-    complete: bool
+    complete: bool = Field(description="whether every attack reached all its images in time")
     flags: tuple[SanityFlag, ...]
 
     @property
@@ -112,7 +112,7 @@ class TierRow(Record):
 
 
 class TierBudget(Record):
-    """How far an image may go."""
+    """The budget of the tiers."""
 
     kind: Literal["dissimilarity", "l2", "linf"]
     size: float

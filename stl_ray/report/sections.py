@@ -13,10 +13,11 @@ from stl_ray.report.names import SETTINGS, attack_label, defense_label, unique
 from stl_ray.report.paper import SIZE, TABLES
 from stl_ray.report.provenance import provenance, quarantine, timings
 from stl_ray.report.records import ScoreCell, Scores
+from stl_ray.report.threats import threat_sentences
 from stl_ray.report.tiers import tier_blocks
 
 STL_DEFENSES = ("stl", "stl_cluster")  # names in the defense registry
-SOLVED = ("converged", "applied")  # statuses of images that a defense brought out as it should
+SOLVED = ("converged", "applied")  # statuses of images whose solve converged, or that need none
 
 
 def build_sections(inputs: Inputs) -> tuple[Section, ...]:
@@ -123,21 +124,11 @@ def _caveats(inputs: Inputs) -> tuple[Block, ...]:
             "intervals, which take them to be, are too narrow as statements about photographs in general."
         )
     texts += [
-        "Threat tier T1a: the attacks were crafted on the vanilla classifier, without knowledge of the defense and of "
-        "the retrained classifiers, as the paper's tables appear to be. A high accuracy in these rows is not a "
-        "claim of robustness.",
-        f"Adaptive attacks, which differentiate through the defense, {_adaptive(inputs.scores)}. Under BPDA "
-        "the paper itself reports STL at 0.16 and STL (cluster) at 0.19 on CIFAR-10 (Table 4), and 0.01 on ImageNet.",
+        *threat_sentences(inputs.scores),
         "Images that the classifier has wrong when clean count as errors in every column. No defense in the retrained "
         "setting is the vanilla classifier; every other row there was trained and tested on its own defense's output.",
     ]
     return tuple(Text(text, kind="caveat") for text in texts)
-
-
-def _adaptive(scores: Scores | None) -> str:
-    if scores is None or scores.tiers is None:
-        return "are not in these tables"
-    return "have a section of their own, whose worst case is what a claim of robustness rests on"
 
 
 def _gallery(inputs: Inputs) -> tuple[Block, ...]:
@@ -173,7 +164,7 @@ def _psnr(scores: Scores | None) -> tuple[Block, ...]:
             )
         )
     rows = [_measured(cell) for cell in scores.cells]
-    columns = ["Defense", "Images", "Setting", "Correct", "PSNR, dB", "Cluster changed", "Float disagrees"]
+    columns = ["Defense", "Images", "Tier", "Setting", "Correct", "PSNR, dB", "Cluster changed", "Float disagrees"]
     footnote = (
         "Cluster changed: share of images routed to another cluster than when clean. Float disagrees: images on which "
         "the pipeline without 8-bit rounding after the defense predicts another class."
@@ -200,6 +191,7 @@ def _measured(cell: ScoreCell) -> tuple[Cell, ...]:
     return (
         Cell(defense_label(cell.defense)),
         Cell(attack_label(cell.attack)),
+        Cell(cell.threat),
         Cell(cell.setting),
         Cell(f"{cell.correct} of {cell.total}"),
         EMPTY if cell.psnr is None else Cell(f"{cell.psnr:.2f}"),

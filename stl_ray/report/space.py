@@ -1,6 +1,6 @@
-"""A space as it lies on disk, as far as it is shown. What a space does not have, or what cannot be read, is None.
+"""A stored space, as far as the report shows it. Parts that it does not have, or that cannot be read, are None.
 
-A space that was imported has no clusters, and the record of how a space was made is its maker's own.
+An imported space has no clusters, and the record of how it was made is free in form.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 
 
 class _Known(Record):
-    """A record of which every field may be absent; one that cannot be read is taken for absent."""
+    """A record whose fields may all be absent; one that cannot be read is taken for absent."""
 
     @field_validator("*", mode="wrap")
     @classmethod
@@ -53,7 +53,7 @@ class DictionaryRecord(_Known):
 
 
 class ImportedRecord(_Known):
-    """The file of the authors' that a space was imported from."""
+    """The authors' file that a space was imported from."""
 
     file: str | None = None
     sha256: str | None = None
@@ -89,7 +89,7 @@ class SpaceRecord(_Known):
 
 @dataclass(frozen=True)
 class StoredSpace:
-    """What is shown of a space.
+    """The parts of a space that are shown.
 
     Attributes:
         digest: of the artifact, with everything that is recorded in it.
@@ -111,12 +111,12 @@ class StoredSpace:
 
     @property
     def provenance(self) -> Provenance:
-        """How it was made, as far as is known."""
+        """How the space was made, as far as is known."""
         return self.record.provenance or Provenance()
 
     @property
     def clustered(self) -> bool:
-        """Whether it routes images to dictionaries."""
+        """Whether the space routes images to dictionaries."""
         return self.references is not None
 
 
@@ -127,9 +127,9 @@ def find_space(folder: str) -> str:
         InputError: there is none.
     """
     storage = Storage.open(folder)
-    for place in (storage, storage.below(Layout.space)):
-        if place.exists(f"{KIND}.json"):
-            return place.root
+    for candidate in (storage, storage.below(Layout.space)):
+        if candidate.exists(f"{KIND}.json"):
+            return candidate.root
     raise InputError(
         "no space here", item=storage.root, expected="a folder with space.json, or an experiment's root with space/"
     )

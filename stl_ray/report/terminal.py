@@ -33,7 +33,8 @@ def _table(table: Table) -> str:
     grid = [list(table.columns), *([_text(cell) for cell in row] for row in table.rows)]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     lines = (
-        "  ".join(f"{text:{'>' if place else '<'}{widths[place]}}" for place, text in enumerate(row)) for row in grid
+        "  ".join(f"{text:{'>' if position else '<'}{widths[position]}}" for position, text in enumerate(row))
+        for row in grid
     )
     return "\n".join([table.caption, *(f"    {line}" for line in lines), indented(table.footnote)])
 

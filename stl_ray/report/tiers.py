@@ -30,9 +30,9 @@ def worst_case(tiers: TierScores, used: Sequence[str]) -> Table:
                 Cell(defense_label(row.defense)),
                 *(_cumulative(row, tier) for tier in used),
                 Cell(
-                    f"{row.worst.accuracy:.3f}",
+                    f"{_at_most(row)}{row.worst.accuracy:.3f}",
                     note=f"[{row.worst.low:.3f}, {row.worst.high:.3f}]",
-                    strong=not row.raised and bool(row.flags),
+                    strong=not row.raised and bool(row.flags) and row.complete,
                 ),
                 Cell(_flags(row)),
             )
@@ -41,12 +41,12 @@ def worst_case(tiers: TierScores, used: Sequence[str]) -> Table:
         footnote="An image counts only if the deployed pipeline is right on it when clean and after every attack so far; "
         "accuracy [95 % Wilson interval] over "
         f"{tiers.rows[0].images} images, the same for all. Verdicts are from cold solves on the stored images. Flags: checks "
-        "that are raised, each of which voids the row's claim to robustness; a row in bold has none.",
+        f"that are raised, each of which voids the row's claim to robustness; a row in bold has none.{_incomplete(tiers)}",
     )
 
 
 def tier_table(tiers: TierScores, tier: str) -> Table:
-    """The attacks of one tier: how many of the images that they were tried on they left right."""
+    """The attacks of one tier: how many of the attacked images each left right."""
     names = unique(step.attack for row in tiers.rows for step in row.steps if step.tier == tier)
     grey = " These rows are no claim of robustness." if tier in tiers.grey_box else ""
     tried = "the survivors of the attacks before it" if tiers.cascade else "all images"
@@ -75,9 +75,36 @@ def _findings(tiers: TierScores) -> Iterable[str]:
         if not row.flags:
             continue
         worst = row.worst
-        claim = f"{worst.accuracy:.3f} [{worst.low:.3f}, {worst.high:.3f}] of {worst.total} images in the worst case"
+        accuracy = f"{_at_most(row)}{worst.accuracy:.3f} [{worst.low:.3f}, {worst.high:.3f}]"
         verdict = f"void: {', '.join(row.raised)} raised" if row.raised else "no flag is raised"
-        yield f"{defense_label(row.defense)}: {claim} at {budget_text(tiers)}; {verdict}."
+        yield (
+            f"{defense_label(row.defense)}: {accuracy} of {worst.total} images in the worst case at {budget_text(tiers)}; "
+            f"{_late(row)}{verdict}."
+        )
+
+
+def _at_most(row: TierRow) -> str:
+    """Before the worst case: it can only fall with the attacks for which there was no time."""
+    return "" if row.complete else "at most "
+
+
+def _late(row: TierRow) -> str:
+    """What a row lacks, in words."""
+    if row.complete:
+        return ""
+    late = ", ".join(
+        f"{attack_label(step.attack)} on {step.out_of_time} images" for step in row.steps if step.out_of_time
+    )
+    return f"incomplete, an upper bound: no time was left for {late}; "
+
+
+def _incomplete(tiers: TierScores) -> str:
+    if all(row.complete for row in tiers.rows):
+        return ""
+    return (
+        ' "At most": attacks ran out of time, so that some images met fewer of them, and the accuracy is an upper bound; '
+        "the tables below say which."
+    )
 
 
 def _checks(tiers: TierScores) -> tuple[Block, ...]:

@@ -5,11 +5,14 @@ shard computes at a time, the one that was taken first before the others: side b
 GPU need its memory twice. An actor with one CPU decodes and encodes under the lock too: two threads on a core take longer
 than one after the other, since each finds the caches full of the other's images. A shard that may kill the process is held
 exclusively.
+
+Only a task that computes with torch has it loaded; a worker that decodes starts in a third of the time without it.
 """
 
 import heapq
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -18,9 +21,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import torch
+import numpy as np
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -156,14 +159,18 @@ def ending_with_device() -> Iterator[None]:
     """End the process where its GPU fails in the block: nothing that came after could use it, whatever it is."""
     try:
         yield
-    except torch.AcceleratorError:
+    except Exception as error:
+        torch = loaded_torch()
+        if torch is None or not isinstance(error, torch.AcceleratorError):
+            raise
         traceback.print_exc()
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def bind(threads: int) -> None:
     """Set this process up for images: so many threads for each of networks and solver, decoding, encoding; freed memory kept."""
-    _THREADS.set(threads, gpu=torch.cuda.is_available())
+    torch = loaded_torch()
+    _THREADS.set(threads, gpu=torch is not None and torch.cuda.is_available())
     bind_thread()
     _keep_freed_memory()
 
@@ -175,12 +182,19 @@ def _keep_freed_memory() -> None:
     fifth of their time. It stops where it sees one freed, at the size of that one, 32 MiB at most (mallopt(3), dynamic
     mmap threshold). Elsewhere this does nothing.
     """
-    torch.empty(2**25 - 2**14, dtype=torch.uint8)
+    np.empty(2**25 - 2**14, np.uint8)
 
 
 def bind_thread() -> None:
     """The same in a thread that Ray started: OpenMP counts by thread."""
-    torch.set_num_threads(_THREADS.count)
+    torch = loaded_torch()
+    if torch is not None:
+        torch.set_num_threads(_THREADS.count)
+
+
+def loaded_torch() -> Any:
+    """The module torch where this process has loaded it, else None."""
+    return sys.modules.get("torch")
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:

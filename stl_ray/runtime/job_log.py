@@ -12,8 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import stl_ray
 from stl_ray.config import Experiment
 from stl_ray.errors import StlRayError
@@ -27,6 +25,8 @@ _PACKAGES = ("stl-ray", "ray", "torch", "torchvision", "numpy", "pyarrow", "scik
 
 def environment() -> dict[str, Any]:
     """Machine and software: what is recorded with results but is no part of their identity."""
+    import torch  # here, since workers that need no torch import this module too
+
     return {
         "machine": _processor(),
         "cpus": os.cpu_count(),

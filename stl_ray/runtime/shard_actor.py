@@ -1,6 +1,6 @@
 """The actor that makes shards: it takes one, makes it, publishes it, and answers with a summary.
 
-Ray Data hands it several at once (`computing.SHARDS_IN_HAND`), of which one computes while the others are read and published.
+Ray Data hands it several at once (`concurrency.SHARDS_IN_HAND`), of which one computes while the others are read and published.
 """
 
 import json
@@ -12,12 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import ray
-import torch
 
 from stl_ray import __version__
 from stl_ray.errors import ConfigError, IncompleteRunError
 from stl_ray.runtime.bisection import bisect
-from stl_ray.runtime.concurrency import COMPUTE, SLOTS, bind, bind_thread, ending_with_device
+from stl_ray.runtime.concurrency import COMPUTE, SLOTS, bind, bind_thread, ending_with_device, loaded_torch
 from stl_ray.runtime.shard_task import ShardOutput, ShardTask
 from stl_ray.store import PlannedShard, Receipt, Run
 from stl_ray.store.plan import read_shard
@@ -45,7 +44,7 @@ class ShardSummary:
     reasons: str = "{}"  # JSON
     error: str = ""
     worker: str = ""
-    busy: float = 0.0  # of the worker so far, see computing.Usage
+    busy: float = 0.0  # of the worker so far, see concurrency.Usage
     span: float = 0.0
 
 
@@ -134,14 +133,19 @@ class ShardActor:
             output.quarantine,
             seconds=time.monotonic() - start,
             attempt=deaths + 1,
-            environment={"host": self._me["host"], "torch": torch.__version__},
+            environment=self._environment(),
         )
+
+    def _environment(self) -> dict[str, str]:
+        torch = loaded_torch()
+        return {"host": self._me["host"], **({} if torch is None else {"torch": torch.__version__})}
 
     def _make(self, name: str, shard: PlannedShard, deaths: int) -> ShardOutput:
         if deaths >= DEATHS_BEFORE_GIVING_UP:
             raise IncompleteRunError(f"its worker died {deaths} times; see the Ray logs of this session")
         if deaths >= DEATHS_BEFORE_BISECTION:
-            torch.cuda.empty_cache()  # what is kept there for later, the processes of the bisection need now
+            if (torch := loaded_torch()) is not None:
+                torch.cuda.empty_cache()  # what it keeps for later, the processes of the bisection need now
             return bisect(self._make_task, self._work, name, shard, self._threads)
         return self._work(name, shard)
 

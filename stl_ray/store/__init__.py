@@ -1,12 +1,12 @@
 """STORAGE: where an experiment's files lie and how they are published so that nothing is lost or doubled.
 
 filesystem   bytes under a root, written atomically, or created once
-files        what every kind of storage offers
+files        the interface of every kind of storage
 local, s3, arrow   the kinds of storage: disks, S3 by boto3, every other scheme of pyarrow
 lease        one driver of a run at a time
 layout       every path of an experiment
 artifacts    safetensors + JSON with a digest (spaces, classifiers)
-identity     what may not be mixed
+identity     results of different identities are never mixed
 shards       Parquet tables as bytes
 runs, plan, receipts   the run protocol: identity, plan, parts, receipts, manifest
 unique       whether every id comes once

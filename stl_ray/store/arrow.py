@@ -1,6 +1,6 @@
-"""Every other kind of storage that pyarrow knows: gs://, abfss://, hdfs://.
+"""Storages through pyarrow: every other scheme, such as gs://, abfss://, hdfs://.
 
-It has no conditional writes: `create` looks first and then writes. One driver at a time is up to the user there.
+pyarrow has no conditional writes: `create` looks first and then writes. One driver at a time is up to the user there.
 """
 
 from collections.abc import Iterator
@@ -33,13 +33,13 @@ class ArrowFiles:
         _opened(self.root)
 
     def impatient(self) -> "ArrowFiles":
-        """The same: it never waits."""
+        """Itself, since it never waits."""
         return self
 
     def exists(self, path: str) -> bool:
         """Whether there is such a file or folder."""
         with self._explained(path):
-            return bool(self._files.get_file_info(self._place(path)).type != fs.FileType.NotFound)
+            return bool(self._files.get_file_info(self._full_path(path)).type != fs.FileType.NotFound)
 
     def names(self, folder: str) -> list[str]:
         """Sorted names of the files and folders in a folder."""
@@ -47,9 +47,9 @@ class ArrowFiles:
 
     def entries(self, folder: str) -> tuple[list[str], list[FileInfo]]:
         """Sorted names of the folders in a folder, and its files."""
-        found = self._selected(folder, recursive=False)
-        folders = sorted(entry.base_name for entry in found if entry.type == fs.FileType.Directory)
-        return folders, self._infos(found)
+        listed = self._selected(folder, recursive=False)
+        folders = sorted(entry.base_name for entry in listed if entry.type == fs.FileType.Directory)
+        return folders, self._infos(listed)
 
     def walk(self, folder: str) -> Iterator[FileInfo]:
         """Every file below a folder, in the order of their paths."""
@@ -57,28 +57,28 @@ class ArrowFiles:
 
     def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
         """The bytes of a file from `start`, all when `length` is None."""
-        with self._explained(path), self._files.open_input_file(self._place(path)) as file:
+        with self._explained(path), self._files.open_input_file(self._full_path(path)) as file:
             file.seek(start)
             return bytes(file.read() if length is None else file.read(length))
 
     def size(self, path: str) -> int:
         """Bytes of a file."""
         with self._explained(path):
-            info = self._files.get_file_info(self._place(path))
+            info = self._files.get_file_info(self._full_path(path))
             if info.type != fs.FileType.File:
                 raise FileNotFoundError(path)
             return int(info.size)
 
     def write(self, path: str, data: bytes) -> None:
         """Put a whole file in place; object stores show it when its stream is closed."""
-        place = self._place(path)
+        full_path = self._full_path(path)
         with self._explained(path):
-            self._files.create_dir(place.rpartition("/")[0], recursive=True)
-            with self._files.open_output_stream(place) as stream:
+            self._files.create_dir(full_path.rpartition("/")[0], recursive=True)
+            with self._files.open_output_stream(full_path) as stream:
                 stream.write(data)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Put a whole file in place unless there is one; two that ask at once may both do it."""
+        """Put a whole file in place unless there is one; two simultaneous callers may both write it."""
         if self.exists(path):
             return False
         self.write(path, data)
@@ -88,23 +88,23 @@ class ArrowFiles:
         """Remove a file; no error if it is not there."""
         if self.exists(path):
             with self._explained(path):
-                self._files.delete_file(self._place(path))
+                self._files.delete_file(self._full_path(path))
 
     @property
     def _files(self) -> fs.FileSystem:
         return _opened(self.root)[0]
 
-    def _place(self, path: str) -> str:
+    def _full_path(self, path: str) -> str:
         return joined(_opened(self.root)[1], path)
 
     def _selected(self, folder: str, *, recursive: bool) -> list[fs.FileInfo]:
-        selector = fs.FileSelector(self._place(folder), allow_not_found=True, recursive=recursive)
+        selector = fs.FileSelector(self._full_path(folder), allow_not_found=True, recursive=recursive)
         with self._explained(folder):
             return list(self._files.get_file_info(selector))
 
-    def _infos(self, found: list[fs.FileInfo]) -> list[FileInfo]:
-        skipped = len(self._place("").rstrip("/")) + 1
-        files = sorted((entry for entry in found if entry.type == fs.FileType.File), key=lambda entry: entry.path)
+    def _infos(self, listed: list[fs.FileInfo]) -> list[FileInfo]:
+        skipped = len(self._full_path("").rstrip("/")) + 1
+        files = sorted((entry for entry in listed if entry.type == fs.FileType.File), key=lambda entry: entry.path)
         return [FileInfo(entry.path[skipped:], entry.size, str(entry.mtime_ns)) for entry in files]
 
     @contextmanager

@@ -18,7 +18,7 @@ from stl_ray.store.filesystem import Storage, canonical_json
 
 @dataclass(frozen=True)
 class Artifact:
-    """What `load_artifact` read: arrays by name, the record, and the digest of both."""
+    """An artifact as loaded: arrays by name, the record, and the digest of both."""
 
     arrays: dict[str, np.ndarray[Any, Any]]
     meta: dict[str, Any]

@@ -68,7 +68,7 @@ def verify(folder: str, advance: Callable[[int, int], object] = lambda rows, tot
 
 
 def orphans_of(storage: Storage) -> list[str]:
-    """The parts and quarantine files of a run that nothing names: left by writers that died or came late."""
+    """The parts and quarantine files that no receipt or manifest names, left by dead or late writers."""
     receipts = Run(storage, "", "").receipts().values()
     named = {receipt.part for receipt in receipts} | {receipt.quarantine for receipt in receipts}
     if storage.exists(MANIFEST):
@@ -88,7 +88,7 @@ def runs_below(root: Storage) -> list[str]:
 
 @dataclass(frozen=True)
 class _Part:
-    """What a part's bytes say."""
+    """The recount of one part."""
 
     file: str
     rows: int
@@ -99,14 +99,14 @@ class _Part:
 
 @dataclass
 class _Count:
-    """What the parts' bytes say together; of each part only its hashes are kept, by whom they are handed to."""
+    """The recount of all parts so far; the hashes of the ids are left to the caller."""
 
     rows: int = 0
     schema: pa.Schema | None = None
     problems: list[str] = field(default_factory=list)
 
     def add(self, part: _Part, advance: Callable[[int], object]) -> Keys:
-        """Count one more part; the hashes of its ids."""
+        """Count one more part; returns the hashes of its ids."""
         advance(part.rows)
         self.rows += part.rows
         self.problems += part.problems
@@ -119,7 +119,7 @@ class _Count:
 def _recount(dataset: Dataset, part: dict[str, Any]) -> _Part:
     file = part["file"]
     try:
-        # Only the ids are decoded: that the images are those that were written, their digest says.
+        # Only the ids are decoded; the digest proves that the images are unaltered.
         ids, schema = ids_and_schema(BytesIO(dataset.bytes_of(part)), item=dataset.storage.at(file))
     except StlRayError as error:
         return _Part(file, 0, None, keys_of([]), [str(error)])
@@ -130,10 +130,10 @@ def _recount(dataset: Dataset, part: dict[str, Any]) -> _Part:
 
 
 def _where(dataset: Dataset, twice: set[bytes]) -> list[str]:
-    """The ids that come twice; only where there are any are the parts read again."""
+    """Problems that name the duplicate ids; the parts are read again only if there are any."""
     problems = []
     for part in dataset.parts if twice else ():
-        name = first_of(ids_of(dataset.storage, part["file"]), twice)
-        if name is not None:
-            problems.append(f"{part['file']}: id {name!r} comes twice")
+        duplicate = first_of(ids_of(dataset.storage, part["file"]), twice)
+        if duplicate is not None:
+            problems.append(f"{part['file']}: id {duplicate!r} comes twice")
     return problems

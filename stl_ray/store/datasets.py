@@ -14,7 +14,7 @@ from stl_ray.store.shards import columns_of, schema_of, sha256, table_from_bytes
 
 @dataclass(frozen=True)
 class Dataset:
-    """The parts that a manifest names."""
+    """A finished run: the parts that its manifest names."""
 
     storage: Storage
     manifest: dict[str, Any]
@@ -61,17 +61,17 @@ class Dataset:
         return table_from_bytes(self.bytes_of(part), item=self.storage.at(part["file"]))
 
     def bytes_of(self, part: dict[str, Any]) -> bytes:
-        """A part as it is stored, checked.
+        """The bytes of a part, checked against the manifest.
 
         Raises:
             AuditError: if the bytes are not those that the manifest names.
             StorageError: if it cannot be read.
         """
         data = self.storage.read(part["file"])
-        found = sha256(data)
-        if found != part["sha256"]:
+        digest = sha256(data)
+        if digest != part["sha256"]:
             raise AuditError(
-                "the part was altered", item=self.storage.at(part["file"]), expected=part["sha256"], got=found
+                "the part was altered", item=self.storage.at(part["file"]), expected=part["sha256"], got=digest
             )
         return data
 
@@ -95,7 +95,7 @@ class Dataset:
             yield self.columns_of(part, *names)
 
     def columns_of(self, part: dict[str, Any], *names: str) -> pa.Table:
-        """Some columns of a part. No other is read, so that its digest is not checked: whoever reads its images does that.
+        """Some columns of a part, read alone: its digest is checked only when the whole part is read.
 
         Raises:
             AuditError: if it has not as many rows as the manifest says.

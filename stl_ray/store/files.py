@@ -1,4 +1,4 @@
-"""What every kind of storage offers, and what it tells of a file."""
+"""The interface of every kind of storage, and its record of a file."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class FileInfo:
     Attributes:
         path: relative to the storage's root.
         size: in bytes; -1 for a symbolic link that leads to no file.
-        stamp: another one when the content is another (time of change, or ETag).
+        stamp: changes with the content (time of change, or ETag).
         leads_to: the real folder behind a symbolic link that is not followed; None for everything else.
     """
 
@@ -23,7 +23,7 @@ class FileInfo:
 
 
 class Files(Protocol):
-    """What every kind of storage offers; paths are relative to its root. All of it raises StorageError."""
+    """The operations of every kind of storage, which raise StorageError; paths are relative to its root."""
 
     def impatient(self) -> "Files":
         """The same files, without waiting for a storage that is away."""

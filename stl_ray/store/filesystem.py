@@ -1,7 +1,7 @@
 """Bytes under a root folder or bucket. A file is either not there or whole.
 
 `create` publishes a record at most once, whoever asks first; `write` replaces. Each scheme is in a file of its own: local,
-s3, arrow (every other scheme of pyarrow); what all of them offer is in files.
+s3, arrow (every other scheme of pyarrow); their interface is in files.
 """
 
 import io
@@ -54,7 +54,7 @@ class Storage:
 
     @property
     def files(self) -> Files:
-        """What does the work."""
+        """The implementation for the scheme of the root."""
         return _files(self.root)
 
     @property
@@ -152,7 +152,7 @@ class Storage:
         self.write(path, to_json(value))
 
     def preflight(self) -> None:
-        """Write and delete one file, so that what cannot be written to fails before any work.
+        """Write and delete one file, so that a storage that refuses writes fails before any work.
 
         Raises:
             StorageError: if it cannot be written to.
@@ -168,7 +168,7 @@ class _Ranges(io.RawIOBase):
 
     def __init__(self, files: Files, path: str, size: int) -> None:
         super().__init__()
-        self._files, self._path, self._size, self._place = files, path, size, 0
+        self._files, self._path, self._size, self._position = files, path, size, 0
 
     def readable(self) -> bool:
         return True
@@ -177,17 +177,17 @@ class _Ranges(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
-        return self._place
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
 
     def tell(self) -> int:
-        return self._place
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
-        length = min(len(buffer), max(self._size - self._place, 0))
-        data = self._files.read(self._path, self._place, length) if length else b""
+        length = min(len(buffer), max(self._size - self._position, 0))
+        data = self._files.read(self._path, self._position, length) if length else b""
         buffer[: len(data)] = data
-        self._place += len(data)
+        self._position += len(data)
         return len(data)
 
 

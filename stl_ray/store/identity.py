@@ -1,4 +1,4 @@
-"""An identity says whatever can change a result; two results of different identity are never mixed."""
+"""Identities: whatever can change a result. Results of different identities are never mixed."""
 
 import json
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from stl_ray.store.filesystem import canonical_json
 
 
 def require_same(found: Mapping[str, Any], wanted: Mapping[str, Any], where: object) -> None:
-    """Refuse to go on with what was made under another identity.
+    """Refuse a result that was made under another identity.
 
     Args:
         found: the identity on record.
         wanted: the identity asked for; compared as JSON.
-        where: the folder that it is about.
+        where: the folder of the result.
 
     Raises:
         RunIdentityError: with the keys that differ, nested ones joined by dots.

@@ -1,4 +1,4 @@
-"""Every path of an experiment, relative to its root. Nobody else spells one.
+"""Every path of an experiment, relative to its root. No other file spells one.
 
 experiment.json                 the resolved configuration of the last job that ended well
 ingest/{train,test}/            clean image shards (a run)
@@ -13,10 +13,10 @@ space/                          the stratified space (an artifact)
 project/DEFENSE-SPLIT/          purified shards (a run)
 train/CLASSIFIER/               model artifact, metrics.jsonl, TensorBoard's event file, checkpoint, best/
 attack/SET/                     adversarial shards (a run)
-calibrations/SET/               what a set needed from a pass over the data (an artifact)
+calibrations/SET/               a set's common radius or universal vector (an artifact)
 evaluate/DEFENSE-on-SET/        predictions (a run); scores.json, gallery.parquet beside them
 evaluate/DEFENSE-under-attack/  verdicts under the attacks of the tiers (a run)
-evaluate/DEFENSE-under-checks/  what the sanity checks look at (a run)
+evaluate/DEFENSE-under-checks/  the probes that the sanity checks read (a run)
 report/                         report.html, report.md, figures/
 jobs/JOB/                       one file for each session of a job: times, versions
 status/JOB.json                 how far a job is, or how its last session ended
@@ -75,7 +75,7 @@ class Layout:
         return f"attack/{attack_set}"
 
     def calibration(self, attack_set: str) -> str:
-        """What an attack set needed from a pass over the data."""
+        """The calibration of an attack set."""
         return f"calibrations/{attack_set}"
 
     def predictions(self, defense: str, attack_set: str) -> str:
@@ -87,12 +87,12 @@ class Layout:
         return f"evaluate/{defense}-under-attack"
 
     def probes(self, defense: str) -> str:
-        """What the sanity checks of a defense look at."""
+        """The probes of a defense, which its sanity checks read."""
         return f"evaluate/{defense}-under-checks"
 
     @classmethod
     def status(cls, job: str) -> str:
-        """How far a job is."""
+        """The status file of a job."""
         return f"{cls.statuses}/{job}.json"
 
     def sessions(self, job: str) -> str:

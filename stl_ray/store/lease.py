@@ -1,9 +1,9 @@
 """One driver of a run at a time.
 
 On disks the lease is a lock on `lease.lock` that the kernel takes back when the driver dies, so that a resume never
-waits. On S3 it is `lease.json`, created once, whose holder puts it anew every few seconds (If-Match its last ETag); one
-who finds the ETag the same for a while, by a clock of its own, takes it over. Other storages have neither: there, one
-driver at a time is up to the user.
+waits. On S3 it is `lease.json`, created once and renewed by its holder every few seconds (If-Match its last ETag); a
+driver that sees the ETag unchanged for a while, by its own clock, takes the lease over. Other storages have neither:
+there, one driver at a time is up to the user.
 """
 
 import fcntl
@@ -34,7 +34,7 @@ _WATCHERS = 16
 
 
 class Lease:
-    """What a driver holds; it can be lost, where its heartbeat was not seen for long."""
+    """The lease of a driver; it is lost where another took it over for want of heartbeats."""
 
     def __init__(self) -> None:
         self._lost: str | None = None
@@ -81,14 +81,14 @@ def held(storages: Sequence[Storage]) -> Iterator[Lease]:
                 stack.callback(remote[-1].release)
         if remote:
             stack.enter_context(_beating(remote, lease))
-            # Side by side: to watch those of a dead driver takes a while.
+            # Side by side: watching the leases of a dead driver takes a while.
             with ThreadPoolExecutor(_WATCHERS) as pool:
                 list(pool.map(_Record.acquire, remote))
         yield lease
 
 
 def busy(record: dict[str, Any], item: str) -> RunBusyError:
-    """The error that says who is at work."""
+    """The error that names the driver at work."""
     return RunBusyError(
         f"another driver is at work here: process {record.get('pid')} on {record.get('host')} since {record.get('since')}; "
         "wait for it, or stop it", item=item,
@@ -137,22 +137,22 @@ class _Record:
         """Create the record, or take it over from a driver that gives no sign of life.
 
         Raises:
-            RunBusyError: if its holder does.
+            RunBusyError: if its holder is alive.
         """
         tag = self._files.replace(RECORD, self._bytes(), None)
         while tag is None:
-            found = self._files.tagged(RECORD)
-            stale = None if found is None else self._watch(found)
+            current = self._files.tagged(RECORD)
+            stale = None if current is None else self._watch(current)
             tag = self._files.replace(RECORD, self._bytes(), stale)
         self._tag = tag
 
-    def _watch(self, found: tuple[bytes, str]) -> str | None:
-        """The ETag, once it has been the same for `STALE_S` of successful looks; None if the record is gone.
+    def _watch(self, current: tuple[bytes, str]) -> str | None:
+        """The ETag, once it was unchanged for `STALE_S` seconds of successful reads; None if the record is gone.
 
         Raises:
             RunBusyError: if it changed.
         """
-        holder = _parsed(found[0])
+        holder = _parsed(current[0])
         sys.stderr.write(
             f"{self._item}: is the driver on {holder.get('host')} (process {holder.get('pid')}) alive? Watching it for "
             f"{STALE_S:.0f} s.\n"
@@ -164,32 +164,32 @@ class _Record:
             latest = self._files.tagged(RECORD)
             if latest is None:
                 return None
-            if latest[1] != found[1]:
+            if latest[1] != current[1]:
                 raise busy(holder, self._item)
             if time.monotonic() - asked > BEAT_S:
                 start = time.monotonic()  # the server was away; so may have been the holder's beats
-        return found[1]
+        return current[1]
 
     def beat(self) -> bool:
-        """Put the record anew, once it is ours; whether it still was."""
+        """Renew the record, once acquired; whether the lease is still held."""
         if not self._tag:
             return True
         files = self._files.impatient()  # the next beat is soon
         tag = files.replace(RECORD, self._bytes(), self._tag)
         if tag is None:
-            found = files.tagged(RECORD)
-            if found is None or _parsed(found[0]).get("holder") != self._me["holder"]:
+            current = files.tagged(RECORD)
+            if current is None or _parsed(current[0]).get("holder") != self._me["holder"]:
                 return False
-            tag = found[1]  # an earlier beat's, whose answer was lost
+            tag = current[1]  # an earlier beat's, whose answer was lost
         self._tag = tag
         return True
 
     def release(self) -> None:
-        """Give it back, if it is ours; where the storage refuses, it goes stale, and what happened before is told."""
+        """Delete the record if still held. A refusal is ignored: the record goes stale, and hides no earlier error."""
         files = self._files.impatient()
         with suppress(StorageError):
-            found = files.tagged(RECORD)
-            if found is not None and found[1] == self._tag:
+            current = files.tagged(RECORD)
+            if current is not None and current[1] == self._tag:
                 files.delete(RECORD)
 
     def _bytes(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Files on a local or shared disk: write, fsync, rename; and walks, which no cycle of symbolic links leads astray."""
+"""Files on a local or shared disk: write, fsync, rename; and walks that are safe from cycles of symbolic links."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from stl_ray.errors import StorageError
 from stl_ray.store.files import FileInfo
 
 UNFINISHED = ".tmp-"
-"""How the names of files begin that are still being written, or whose writer died."""
+"""Prefix of unfinished files, which are still being written or whose writer died."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class LocalFiles:
     root: Path
 
     def impatient(self) -> "LocalFiles":
-        """The same: it never waits."""
+        """Itself, since it never waits."""
         return self
 
     def exists(self, path: str) -> bool:
@@ -39,9 +39,9 @@ class LocalFiles:
 
     def entries(self, folder: str) -> tuple[list[str], list[FileInfo]]:
         """Sorted names of the folders in a folder, and its finished files; none where there is no such folder."""
-        found = list(_Walk(self.root, folder).level(folder)) if self._is_folder(folder) else []
-        folders = (posixpath.basename(path) for path, info in found if info is None)
-        return sorted(folders), [info for _, info in found if info is not None]
+        listed = list(_Walk(self.root, folder).level(folder)) if self._is_folder(folder) else []
+        folders = (posixpath.basename(path) for path, info in listed if info is None)
+        return sorted(folders), [info for _, info in listed if info is not None]
 
     def walk(self, folder: str) -> Iterator[FileInfo]:
         """Every finished file below a folder, in the order of their paths."""
@@ -100,7 +100,7 @@ class _Walk:
     """One walk, which enters every real folder once.
 
     It follows a link to a file, and to a folder elsewhere. It does not follow a link to a folder below the root, which
-    has a path of its own there; to a folder above the link, which holds the link; or to a folder that it was in before.
+    has a path of its own there; to a folder above the link, which holds the link; or to a folder that it entered before.
 
     Args:
         root: of the storage.
@@ -110,7 +110,7 @@ class _Walk:
     def __init__(self, root: Path, folder: str) -> None:
         parts = Path(folder).parts
         self._root = root
-        # The real folders on the way from the root to the folder at hand.
+        # The real folders on the way from the root to the current folder.
         self._trail = [os.path.realpath(root.joinpath(*parts[:depth])) for depth in range(len(parts) + 1)]
         self._entered = {self._trail[-1]}
 
@@ -126,13 +126,13 @@ class _Walk:
             self._trail.pop()
 
     def level(self, folder: str) -> Iterator[tuple[str, FileInfo | None]]:
-        """The paths in the folder at hand, each with its file; with None for a folder to enter."""
-        place = self._root / folder
+        """The paths in the current folder, each with its file; with None for a folder to enter."""
+        full_path = self._root / folder
         prefix = f"{folder}/" if folder else ""
-        with _explained(place):
-            with os.scandir(place) as scanned:
+        with _explained(full_path):
+            with os.scandir(full_path) as scanned:
                 entries = [(entry, _is_folder(entry)) for entry in scanned]
-            # As an object store sorts them, where the slash is a letter like any other.
+            # In the order of an object store, where the slash is a character like any other.
             for entry, is_folder in sorted(entries, key=lambda pair: pair[0].name + "/" * pair[1]):
                 path = prefix + entry.name
                 if is_folder:
@@ -143,7 +143,7 @@ class _Walk:
                     yield path, _file_info(entry, path)
 
     def _has_a_path(self, real: str) -> bool:
-        """Whether a real folder lies below the root, or holds the folder at hand."""
+        """Whether a real folder lies below the root, or holds the current folder."""
         return _within(real, self._trail[0]) or any(_within(step, real) for step in self._trail)
 
 
@@ -175,7 +175,7 @@ class _TakenError(Exception):
 
 
 def _link(temporary: Path, final: Path) -> None:
-    """A hard link fails when the name is taken, and shows the file only once all of it is written."""
+    """Publish by a hard link, which fails when the name is taken and shows the file only once it is whole."""
     try:
         final.hardlink_to(temporary)
     except FileExistsError as error:
@@ -201,7 +201,7 @@ _EXPLANATIONS = {
     errno.EEXIST: "a part of the path is a file, not a folder",
     errno.ELOOP: "a symbolic link that leads to itself",
 }
-# What a link is asked for whose target is gone, is the link itself, or lies where this process may not look.
+# The errors of a link whose target is gone, is the link itself, or lies where this process may not look.
 _NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES}
 
 

@@ -21,7 +21,7 @@ from stl_ray.store.filesystem import Storage, canonical_json
 
 FILE = "plan.parquet"
 
-# Rows that are read to get at one of them: few, since the row of a folder's shard lists a thousand files.
+# Rows that are read to reach one of them: few, since the row of a folder's shard lists a thousand files.
 _GROUP = 8
 
 _DIGEST, _NOTES = b"plan_digest", b"notes"
@@ -34,7 +34,7 @@ class PlannedShard:
 
     Args:
         number: position in the plan and in the dataset.
-        source: JSON-able; what the stage needs to find the rows.
+        source: JSON-able; what the job needs to find the rows.
         rows: rows that the source holds; each comes out or is quarantined.
         digest: of the source's content or name.
     """
@@ -50,11 +50,11 @@ def plan_file(shards: Iterable[PlannedShard], notes: Callable[[], Mapping[str, A
 
     Args:
         shards: numbered from 0 in order; taken a few at a time.
-        notes: what planning found out besides, asked for when all shards were taken; JSON-able, no part of the digest.
+        notes: gives further findings of planning, once all shards were taken; JSON-able, not part of the digest.
     """
-    sink, digest, place = io.BytesIO(), hashlib.sha256(), iter(shards)
+    sink, digest, remaining = io.BytesIO(), hashlib.sha256(), iter(shards)
     with pq.ParquetWriter(sink, _SCHEMA, compression="zstd") as writer:
-        while group := list(islice(place, _GROUP)):
+        while group := list(islice(remaining, _GROUP)):
             rows = [asdict(shard) for shard in group]
             for row in rows:
                 digest.update(canonical_json(row) + b"\n")
@@ -92,14 +92,6 @@ class Plan:
             metadata = file.metadata.metadata or {}
             rows = file.read(columns=["rows"]).column("rows").to_numpy()
             return cls(storage, rows, metadata.get(_DIGEST, b"").decode(), json.loads(metadata.get(_NOTES, b"{}")))
-
-    def shard(self, number: int) -> PlannedShard:
-        """One shard.
-
-        Raises:
-            StorageError: if the plan is missing or damaged.
-        """
-        return read_shard(self.storage, number)
 
     def __iter__(self) -> Iterator[PlannedShard]:
         """All shards, a few in memory at a time."""

@@ -1,4 +1,4 @@
-"""What is on record of a shard that is done: its receipt, and the rows that were set aside."""
+"""The record of a finished shard: its receipt, and its quarantined rows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ class QuarantinedRow:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of one shard; JSON in done/."""
+    """The record that one shard is done; JSON in done/."""
 
     shard: int
     part: str

@@ -42,7 +42,7 @@ class Draft:
     Attributes:
         run: its folder.
         file: the bytes of its plan.
-        identity: what is known of it.
+        identity: its entries that are known yet.
         stored: the identity of the run in the folder; None: there is none.
     """
 
@@ -102,11 +102,11 @@ class Run:
         made: Collection[str] = (),
         notes: Callable[[], Mapping[str, Any]] = dict,
     ) -> "Draft":
-        """The run as it is to be, checked against the one in the folder where there is one; nothing is written.
+        """A draft of the run, checked against the one in the folder where there is one; nothing is written.
 
         Args:
             plan: all its shards.
-            identity: what is known of its identity.
+            identity: the entries of its identity that are known yet.
             made: names of the entries of the identity that are not known yet.
             notes: see `plan_file`; those of the run's first start stay.
 
@@ -129,8 +129,8 @@ class Run:
         """
         if not self.storage.exists("run.json"):
             raise IncompleteRunError(f"there is no run; run `stl-ray {self.stage}` first", item=self.storage.root)
-        found = self.storage.read_json("run.json")["identity"]
-        require_same({key: found.get(key) for key in identity}, identity, self.storage.root)
+        stored = self.storage.read_json("run.json")["identity"]
+        require_same({key: stored.get(key) for key in identity}, identity, self.storage.root)
 
     def plan(self) -> Plan:
         """The plan.
@@ -159,8 +159,8 @@ class Run:
     def receipts(self) -> dict[int, Receipt]:
         """The receipts so far, by shard number."""
         with ThreadPoolExecutor(READERS) as pool:
-            found = pool.map(self.receipt, sorted(self.done()))
-        return {receipt.shard: receipt for receipt in found}
+            receipts = pool.map(self.receipt, sorted(self.done()))
+        return {receipt.shard: receipt for receipt in receipts}
 
     def receipt(self, shard: int) -> Receipt:
         """The receipt of a shard.
@@ -202,7 +202,7 @@ class Run:
         attempt: int,
         environment: Mapping[str, Any],
     ) -> Receipt:
-        """Write a shard's part and quarantine, then its receipt; the receipt that counts (perhaps another's).
+        """Write a shard's part and quarantine, then its receipt; returns the receipt that counts (perhaps another's).
 
         Raises:
             StorageError: if the storage refuses, or rows are missing or doubled.

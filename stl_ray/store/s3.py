@@ -70,7 +70,7 @@ class S3Files:
     patience: float = PATIENCE_S
 
     def impatient(self) -> "S3Files":
-        """The same, failing within about a second."""
+        """The same files, failing within about a second."""
         return replace(self, patience=_IMPATIENCE_S)
 
     def exists(self, path: str) -> bool:
@@ -88,11 +88,11 @@ class S3Files:
     def names(self, folder: str) -> list[str]:
         """Sorted names of the objects and folders directly in a folder."""
         prefix = self._prefix(folder)
-        found = set()
+        names = set()
         for page in self._pages(folder, prefix, Delimiter="/"):
-            found |= {entry["Key"][len(prefix) :] for entry in page.get("Contents", ())}
-            found |= {entry["Prefix"][len(prefix) : -1] for entry in page.get("CommonPrefixes", ())}
-        return sorted(found - {""})
+            names |= {entry["Key"][len(prefix) :] for entry in page.get("Contents", ())}
+            names |= {entry["Prefix"][len(prefix) : -1] for entry in page.get("CommonPrefixes", ())}
+        return sorted(names - {""})
 
     def entries(self, folder: str) -> tuple[list[str], list[FileInfo]]:
         """Sorted names of the folders in a folder, and its objects."""
@@ -134,12 +134,12 @@ class S3Files:
         return self.replace(path, data, None) is not None
 
     def replace(self, path: str, data: bytes, tag: str | None) -> str | None:
-        """Put an object in place of the one with this ETag (None: of none at all).
+        """Put an object in place of the one with this ETag (None: only if there is none).
 
         Returns:
             The new ETag; None if there is another object, or none any more.
         """
-        # With the quotes, Ceph finds no ETag the same.
+        # Without its quotes, with which Ceph matches no ETag.
         condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
         tries = 0
 
@@ -154,9 +154,9 @@ class S3Files:
         except _MissingError:
             return None
         except _TakenError:
-            # A put whose answer was lost finds, when it is tried again, what it put itself.
-            found = self.tagged(path) if tries > 1 else None
-            return found[1] if found is not None and found[0] == data else None
+            # A repeated put whose first answer was lost meets the object that it put itself.
+            current = self.tagged(path) if tries > 1 else None
+            return current[1] if current is not None and current[0] == data else None
 
     def tagged(self, path: str) -> tuple[bytes, str] | None:
         """The bytes of an object and its ETag; None if there is none."""
@@ -226,7 +226,7 @@ class S3Files:
                 if status < 500 and code not in _AWAY_CODES:
                     raise trouble from None
             except boto.NoCredentialsError as error:
-                # Perhaps: where many processes start, the service that hands out a role's keys does not answer them all.
+                # Asked again: the service that hands out a role's keys may not answer all of many starting processes.
                 text = f"{str(error).rstrip('.').lower()}; give credentials by the environment, a profile or a role"
                 trouble = StorageError(text, item=item)
             except _AWAY as error:
@@ -236,7 +236,7 @@ class S3Files:
                 raise StorageError(f"S3 cannot be used like this ({error})", item=item) from None
             if time.monotonic() + pause > deadline:
                 raise trouble from None
-            # By the clock and by chance: waiting apart is all that matters here, no result depends on it.
+            # Random by design: it only keeps waiting processes apart, and no result depends on it.
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
@@ -246,7 +246,7 @@ class _MissingError(StorageError):
 
 
 class _TakenError(StorageError):
-    """The object is there already, or is another one by now."""
+    """The object exists already, or was replaced by another."""
 
 
 @lru_cache(maxsize=16)
@@ -259,7 +259,7 @@ def _client(query: str) -> Any:
     config = Config(
         connect_timeout=_CONNECT_S,
         read_timeout=_ANSWER_S,
-        # The patience is ours: who asks twice must know it (see `replace`).
+        # `_ask` repeats requests itself, since `replace` must know of it.
         retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=32,
         request_checksum_calculation="when_required",
@@ -271,7 +271,7 @@ def _client(query: str) -> Any:
     try:
         client = session.client("s3", endpoint_url=endpoint, region_name=options.get("region"), config=config)
     except ValueError:
-        # Not with its text, which repeats what may hold a password.
+        # Without its text, which repeats the endpoint and so may hold a password.
         raise StorageError("the endpoint is not a URL", item="S3", expected="such as http://host:port") from None
     normalized(client.meta.endpoint_url)  # refuses credentials in it
     return client

@@ -39,8 +39,8 @@ def ids_of(storage: Storage, file: str) -> list[str]:
     Raises:
         StorageError: if the file cannot be read, or has no such column.
     """
-    names: list[str] = columns_of(storage, file, ["id"]).column("id").to_pylist()
-    return names
+    ids: list[str] = columns_of(storage, file, ["id"]).column("id").to_pylist()
+    return ids
 
 
 def columns_of(storage: Storage, file: str, names: Sequence[str]) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Sweeping a run: what writers that died or came late have left behind, and nobody will ever read."""
+"""Sweeping a run: files that dead or late writers left behind and nobody will ever read."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,12 @@ from stl_ray.store.local import UNFINISHED
 
 @dataclass(frozen=True)
 class Swept:
-    """What was found in a run, or removed from it.
+    """The leftovers of a run, found or removed.
 
     Attributes:
         run: folder of the run, relative to the root.
         files: paths relative to the run.
-        bytes: of them together.
+        bytes: of all files together.
     """
 
     run: str

@@ -1,4 +1,4 @@
-"""Whether ids come once, by 128-bit hashes: 16 bytes an id, 20 MB for the 1.28 million of ImageNet."""
+"""Uniqueness of ids, by 128-bit hashes: 16 bytes an id, 20 MB for the 1.28 million of ImageNet."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -17,17 +17,17 @@ def keys_of(ids: Sequence[str]) -> Keys:
 
 
 def doubled(keys: Iterable[Keys]) -> set[bytes]:
-    """The hashes that come more than once in all of these together, which are taken one by one."""
+    """The hashes that come more than once in all arrays together, which are taken one by one."""
     digests = bytearray()
-    for some in keys:
-        digests += some.tobytes()
+    for array in keys:
+        digests += array.tobytes()
     every = np.frombuffer(digests, np.uint64).reshape(-1, 2)
     hashes, counts = np.unique(every[alike(every[:, 0])], axis=0, return_counts=True)
     return {key.tobytes() for key in hashes[counts > 1]}
 
 
 def alike(words: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which of these come more than once: of hashes' first words, hardly any but those of the same hash."""
+    """Mask of the words that come more than once; first words of different hashes hardly ever coincide."""
     ordered = np.sort(words)
     twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     del ordered
@@ -36,4 +36,4 @@ def alike(words: NDArray[np.uint64]) -> NDArray[np.bool_]:
 
 def first_of(ids: Sequence[str], wanted: set[bytes]) -> str | None:
     """The first id whose hash is wanted."""
-    return next((name for name in ids if keys_of([name]).tobytes() in wanted), None)
+    return next((identifier for identifier in ids if keys_of([identifier]).tobytes() in wanted), None)

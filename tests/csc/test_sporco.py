@@ -87,7 +87,9 @@ def distance(ours: Tensor, theirs: Tensor) -> Tensor:
     return (ours.double() - theirs).flatten(1).norm(dim=1) / theirs.flatten(1).norm(dim=1)
 
 
-@pytest.mark.parametrize(("tier", "count"), [("default", 6), ("reference", 6), ("exact", 2)])
+@pytest.mark.parametrize(
+    ("tier", "count"), [pytest.param("default", 6, marks=pytest.mark.faults), ("reference", 6), ("exact", 2)]
+)
 def test_agrees_with_sporco_on_the_authors_samples(
     samples: Tensor, theirs: Tensor, dictionaries: Path, method: str, tier: str, count: int
 ) -> None:

@@ -15,22 +15,17 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from stl_ray.cli import main
 from stl_ray.config import load_experiment
 from stl_ray.errors import ConfigError, IncompleteRunError, StorageError
-from stl_ray.models import build_classifier, load
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.store import Dataset, PlannedShard, verify
-from stl_ray.training import cached_images, train_classifier
 
 pytestmark = pytest.mark.ray
 
 PLAN = [PlannedShard(number=n, source={"start": 10 * n}, rows=10, digest=str(n)) for n in range(6)]
-
-EPOCHS = 16  # time enough to be killed in the midst of them
 
 
 @pytest.fixture
@@ -90,8 +85,9 @@ LATE_WRITER = """
 import json, os, signal, sys
 import pyarrow as pa
 from stl_ray.store import Run
+from stl_ray.store.plan import read_shard
 run = Run.open(sys.argv[1], "stage/name")
-shard = run.plan().shard(2)
+shard = read_shard(run.storage, 2)
 table = pa.table({"id": [f"id-{number}" for number in range(20, 30)], "made": ["late"] * 10})
 os.kill(os.getpid(), signal.SIGSTOP)
 receipt = run.publish(shard, table, [], seconds=1, attempt=1, environment={})
@@ -267,37 +263,6 @@ def test_refuses_a_job_before_its_inputs_and_names_the_missing_one(
 ):
     assert main([job, write_config(tmp_path)]) == 1
     assert f"run `stl-ray {first}` first" in capsys.readouterr().err
-
-
-def test_invariant_training_continues_after_its_driver_is_killed(local_ray, images_in_root, write_config, tmp_path):
-    config = write_config(tmp_path, train={"epochs": EPOCHS, "batch_size": 32, "retrain": False})
-    metrics = images_in_root / "train" / "vanilla" / "metrics.jsonl"
-    command = [sys.executable, "-m", "stl_ray.cli", "train", config]
-    driver = subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": local_ray}, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and driver.poll() is None:
-        if metrics.exists() and len(metrics.read_text().splitlines()) >= 4:
-            break
-        time.sleep(0.02)
-    driver.kill()
-    driver.wait()
-    assert not (metrics.parent / "model.json").exists(), driver.stderr.read().decode()
-    before = metrics.read_text().splitlines()
-
-    assert main(["train", config]) == 0
-    after = metrics.read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in after] == list(range(1, EPOCHS + 1))
-    assert after[:2] == before[:2]  # kept: at most the last reports before the kill are trained again
-
-    # The undisturbed training, in this process: the same weights, bit for bit.
-    continued = load(str(metrics.parent))
-    undisturbed = build_classifier("small_cnn", continued.class_names, seed=1)
-    experiment = load_experiment(config)
-    with cached_images(Dataset.open(str(images_in_root / "ingest" / "train")), str(tmp_path)) as images:
-        for _ in train_classifier(undisturbed, images, experiment.train, seed=1):
-            pass
-    for name, tensor in undisturbed.state_dict().items():
-        assert torch.equal(tensor, continued.state_dict()[name]), name
 
 
 def test_refuses_an_unreadable_space(local_ray, prepared, write_config, tmp_path, capsys):

@@ -150,7 +150,7 @@ def test_invariant_a_worker_that_dies_within_an_epoch_costs_nothing(here, prepar
     require_same_as_here(experiment, here)
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 def test_invariant_training_continues_after_its_driver_is_killed(local_ray, here, prepared):
     experiment, small = prepared()
     driver = (
@@ -180,7 +180,7 @@ def test_invariant_training_continues_after_its_driver_is_killed(local_ray, here
     assert autoencoder.curve(experiment)[:2] == before[:2]
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 def test_agrees_two_workers_with_one(here, prepared):
     experiment, small = prepared(workers=2)
     autoencoder.run(experiment, small)

@@ -27,8 +27,8 @@ from stl_ray.store.sweep import sweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.faults]
 
-# Many small shards: time enough to disturb.
-IMAGES, SHARD = 800, 5
+# Many small shards: time enough to disturb, and more than may fail one after the other.
+IMAGES, SHARD = 400, 5
 MANY = {
     "ingest": {
         "train": {"format": "photographs", "limit": IMAGES},

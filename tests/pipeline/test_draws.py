@@ -150,9 +150,8 @@ def test_refuses_shards_of_another_seed_where_the_defense_draws(made, run_here):
     Run.open(own.root, "evaluate/none-on-clean").require({"defense": plain.identity["defense"]})
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_invariant_table_cascade_probes_and_gallery_draw_alike(made, images, run_here, seed):
-    own, other = made("a", 6, 4, seed=seed), made("b", 3, 7, seed=seed)
+def test_invariant_table_cascade_probes_and_gallery_draw_alike(made, images, run_here):
+    own, other = made("a", 6, 4, seed=1), made("b", 3, 7, seed=1)
     for one in (own, other):
         evaluated(one, run_here)
     table = rows(own, "evaluate/noise-on-clean")
@@ -177,7 +176,7 @@ def test_invariant_table_cascade_probes_and_gallery_draw_alike(made, images, run
     assert len(shown) == 4
     for row in shown:
         image = to_tensor([decode(row["adversarial"], max_pixels=10**6)])
-        seen = deployed(Noise(), image, deployed_seeds(seed, [row["id"]]))
+        seen = deployed(Noise(), image, deployed_seeds(own.seed, [row["id"]]))
         assert torch.equal(to_tensor([decode(row["purified"], max_pixels=10**6)]), seen)
         assert row["pred_after"] == judged[row["id"]]["retrained"]
 

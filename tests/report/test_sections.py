@@ -39,6 +39,18 @@ def test_certificate_the_photographs_caveat_stands_only_beside_photographs(input
     assert any("T1a" in text for text in reading) and any("Adaptive attacks" in text for text in reading)
 
 
+def test_identity_the_tier_of_a_cell_is_what_the_reader_is_told(inputs):
+    cells = tuple(
+        cell if cell.attack == "clean" else cell.model_copy(update={"threat": "T3"}) for cell in inputs.scores.cells
+    )
+    inputs = replace(inputs, scores=inputs.scores.model_copy(update={"cells": cells}))
+    reading = texts(section(inputs, "reading"))
+    assert any(text.startswith("Threat tier T3") for text in reading) and not any("T1a" in text for text in reading)
+    table = section(inputs, "psnr").blocks[-1]
+    tier = table.columns.index("Tier")
+    assert {(row[1].text == "Clean", row[tier].text) for row in table.rows} == {(True, "T0"), (False, "T3")}
+
+
 def test_invariant_a_partly_finished_experiment_shows_what_it_has(experiment_root):
     (experiment_root / "evaluate" / "scores.json").unlink()
     inputs = read_inputs(str(experiment_root))

@@ -24,13 +24,24 @@ def row(defense: str, steps: list[dict], raised: tuple[str, ...] | None) -> dict
         for n in (range(1, 16) if raised is not None else ())
     ]  # fmt: skip
     return {
-        "defense": defense, "gradient": "exact", "images": TOTAL, "steps": steps, "complete": True, "flags": flags,
+        "defense": defense, "gradient": "exact", "images": TOTAL, "steps": steps, "flags": flags,
+        "complete": not any(one["out_of_time"] for one in steps),
         "worst": {"total": TOTAL, **{name: last[name] for name in ("correct", "accuracy", "low", "high")}},
     }  # fmt: skip
 
 
 @pytest.fixture
 def tiers() -> TierScores:
+    return scores()
+
+
+@pytest.fixture
+def late() -> TierScores:
+    """Ten images were left when the time of an attack on STL, and of one without a defense, was up."""
+    return scores(out_of_time=10)
+
+
+def scores(out_of_time: int = 0) -> TierScores:
     clean = step("clean", "T0", TOTAL, 900, 900)
     return TierScores.model_validate(
         {
@@ -41,7 +52,7 @@ def tiers() -> TierScores:
             "knowledge": {"T0": "clean", "T1b": "grey", "T3": "bpda", "T4": "white"},
             "grey_box": ["T1a", "T1b"],
             "rows": [
-                row("none", [clean, step("exact-pgd", "T4", 900, 0, 0)], None),
+                row("none", [clean, step("exact-pgd", "T4", 900 - out_of_time, 0, out_of_time, out_of_time)], None),
                 row("jpeg", [clean, step("bpda-pgd", "T3", 900, 200, 200)], ("H4", "H8")),
                 row(
                     "stl",
@@ -49,7 +60,7 @@ def tiers() -> TierScores:
                         clean,
                         step("grey-pgd", "T1b", 900, 700, 700),
                         step("bpda-pgd", "T3", 700, 100, 100),
-                        step("exact-pgd", "T4", 90, 20, 30, out_of_time=10),
+                        step("exact-pgd", "T4", 100 - out_of_time, 20, 20 + out_of_time, out_of_time),
                     ],
                     (),
                 ),
@@ -66,7 +77,7 @@ def test_identity_the_worst_case_adds_up_and_carries_the_flags(tiers):
     first = next(block for block in tier_blocks(tiers) if isinstance(block, Table))
     assert first.columns == ("Defense", "Clean", "+ T1b", "+ T3", "+ T4", "Worst case", "Flags")
     cells = {cells[0].text: [cell.text for cell in cells[1:]] for cells in first.rows}
-    assert cells["STL"] == ["0.900", "0.700", "0.100", "0.030", "0.030", "none"]
+    assert cells["STL"] == ["0.900", "0.700", "0.100", "0.020", "0.020", "none"]
     assert cells["JPEG"] == ["0.900", "–", "0.200", "–", "0.200", "H4, H8"]  # noqa: RUF001
     assert cells["No defense"][-1] == "–"  # noqa: RUF001
     strong = {cells[0].text: cells[-2].strong for cells in first.rows}
@@ -80,8 +91,7 @@ def test_identity_one_table_for_each_tier_with_an_attack(tiers):
     assert "no claim of robustness" in found["T1b"].footnote
     assert "no claim of robustness" not in found["T4"].footnote
     cells = {cells[0].text: cells[1] for cells in found["T4"].rows}
-    assert cells["STL"].text == "20 of 90"
-    assert "10 not in time" in cells["STL"].note
+    assert cells["STL"].text == "20 of 100"
     assert cells["JPEG"].text == "–"  # noqa: RUF001
 
 
@@ -90,6 +100,24 @@ def test_identity_a_raised_flag_voids_the_claim_in_words(tiers):
     assert len(sentences) == 2
     assert "void: H4, H8 raised" in sentences[0]
     assert "no flag is raised" in sentences[1]
+
+
+def test_certificate_a_row_with_attacks_out_of_time_is_an_upper_bound_and_says_so(tiers, late):
+    first = next(block for block in tier_blocks(late) if isinstance(block, Table))
+    worst = {cells[0].text: cells[-2] for cells in first.rows}
+    assert {name: cell.text for name, cell in worst.items()} == {
+        "No defense": "at most 0.010",
+        "JPEG": "0.200",
+        "STL": "at most 0.030",
+    }
+    assert not worst["STL"].strong and "upper bound" in first.footnote
+    jpeg, stl = (block.text for block in tier_blocks(late) if isinstance(block, Text))
+    assert "STL: at most 0.030 [" in stl and "incomplete" in stl and "exact-pgd on 10 images; no flag" in stl
+    assert "at most" not in jpeg and "incomplete" not in jpeg
+    cells = {cells[0].text: cells[1] for cells in tables(late)["T4"].rows}
+    assert cells["STL"].text == "20 of 90" and "10 not in time" in cells["STL"].note
+    complete = [block.footnote for block in tier_blocks(tiers) if isinstance(block, Table)]
+    assert not any("upper bound" in footnote for footnote in complete)
 
 
 def test_identity_every_check_is_shown_with_what_it_found(tiers):

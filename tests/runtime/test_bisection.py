@@ -1,4 +1,7 @@
-"""The bisection of a shard, in real child processes that really die; no Ray."""
+"""The bisection of a shard, in real child processes that really die; no Ray.
+
+The children import this module: what takes long to import is imported where it is used.
+"""
 
 import os
 import resource
@@ -11,7 +14,6 @@ from pathlib import Path
 import cloudpickle
 import pyarrow as pa
 import pytest
-import torch
 
 from stl_ray.errors import IncompleteRunError
 from stl_ray.runtime.bisection import bisect
@@ -50,13 +52,15 @@ def _times(file) -> int:
 
 
 def _fail_like_a_device():
+    import torch
+
     raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
 
 def test_invariant_a_row_on_which_the_device_fails_is_set_aside_and_its_mate_kept():
     def doing(rows):
         if 1 in rows:
-            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+            _fail_like_a_device()
 
     output = _isolated(doing, rows=2)
     assert _ids(output) == (["0"], ["1"])

@@ -7,6 +7,7 @@ import pytest
 from stl_ray.errors import AuditError, IncompleteRunError, QuarantineLimitError, RunIdentityError, StorageError
 from stl_ray.store import Dataset, PlannedShard, QuarantinedRow, Run, Storage, verify
 from stl_ray.store.audit import orphans_of
+from stl_ray.store.plan import read_shard
 from stl_ray.store.sweep import sweep
 
 PLAN = [PlannedShard(number=n, source={"start": 3 * n}, rows=3, digest=str(n)) for n in range(3)]
@@ -41,7 +42,7 @@ def finished(tmp_path):
 
 def test_roundtrip_plan_and_dataset(finished, tmp_path):
     assert list(finished.plan()) == PLAN
-    assert [finished.plan().shard(number) for number in (2, 0)] == [PLAN[2], PLAN[0]]
+    assert [read_shard(finished.storage, number) for number in (2, 0)] == [PLAN[2], PLAN[0]]
     dataset = Dataset.open(str(tmp_path))
     assert dataset.rows == 9
     assert [i for table in dataset.tables() for i in table["id"].to_pylist()] == [

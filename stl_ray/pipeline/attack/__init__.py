@@ -1,7 +1,7 @@
-"""ATTACK: clean test shards and a classifier -> adversarial shards (attacks/NAME).
+"""ATTACK: clean test shards and a classifier -> adversarial shards (attack/SET).
 
 target        the classifier that a set is crafted on
-calibration   what needs a pass over the data before any shard
+calibration   what a set needs from a pass over the data before any shard
 job           the shards
 """
 

@@ -1,4 +1,4 @@
-"""What an attack needs from a pass over the data before any shard: a common radius, a universal vector. An artifact.
+"""A calibration: the common radius or universal vector from a pass over the data before any shard. An artifact.
 
 Made once, by one Ray task; its digest is in the identity of the set, so every shard is crafted with the same one.
 """
@@ -45,10 +45,10 @@ def needs_calibration(config: NamedAttack) -> bool:
 
 
 def calibration_of(experiment: Experiment, config: NamedAttack) -> Calibration:
-    """The calibration that was made for a set, or what takes its place where none is needed.
+    """The calibration that was made for a set; where none is needed, its budget and attack as configured.
 
     Raises:
-        IncompleteRunError: if it is needed and was not made.
+        IncompleteRunError: if one is needed and was not made.
     """
     if not needs_calibration(config):
         return Calibration(budget_of(config), method_of(config), None)
@@ -62,7 +62,7 @@ def calibration_of(experiment: Experiment, config: NamedAttack) -> Calibration:
 
 
 def calibrate(experiment: Experiment, config: NamedAttack, victim: Any, test: Dataset, stored: str | None) -> str:
-    """Make the calibration of a set unless there is one of the same inputs; its digest. Needs a Ray.
+    """Make the calibration of a set unless there is one of the same inputs; returns its digest. Needs Ray.
 
     Args:
         experiment: root, seed and resources.
@@ -75,9 +75,9 @@ def calibrate(experiment: Experiment, config: NamedAttack, victim: Any, test: Da
         IncompleteRunError: if the training split is needed and was not ingested.
         RunIdentityError: if the set in the folder was made with another calibration, which is left as it is.
     """
-    found = calibrated(experiment, config, victim, test)
-    if found is not None:
-        return found.digest
+    existing = calibrated(experiment, config, victim, test)
+    if existing is not None:
+        return existing.digest
     resources, folder = experiment.ray, Layout(experiment.root).uri(Layout(experiment.root).calibration(config.name))
     gpus = resources.gpus_per_actor if isinstance(method_of(config), Universal) else 0
     task = ray.remote(num_cpus=resources.cpus_per_actor, num_gpus=gpus)(make_calibration)
@@ -90,8 +90,10 @@ def calibrate(experiment: Experiment, config: NamedAttack, victim: Any, test: Da
 
 def calibrated(experiment: Experiment, config: NamedAttack, victim: Any, test: Dataset) -> Artifact | None:
     """The calibration of these inputs (arguments as those of `calibrate`), if it was made."""
-    found = _artifact(experiment, config)
-    return found if found is not None and found.meta["made_of"] == _inputs(experiment, config, victim, test) else None
+    artifact = _artifact(experiment, config)
+    if artifact is None or artifact.meta["made_of"] != _inputs(experiment, config, victim, test):
+        return None
+    return artifact
 
 
 def make_calibration(
@@ -150,17 +152,17 @@ def common_radius(tables: Iterable[pa.Table], budget: Budget, item: str) -> floa
 
 
 def drawn(dataset: Dataset, most: int, seed: int) -> Tensor:
-    """At most so many images of a dataset, drawn by seed, of one size: (N, 3, H, W).
+    """At most `most` images of a dataset, drawn by seed, of one size: (N, 3, H, W).
 
     Raises:
         InputError: they have several sizes.
     """
-    parts = [table.column("id").to_pylist() for table in dataset.columns("id")]
-    ids = [name for names in parts for name in names]
-    wanted = set(sorted(ids, key=lambda name: seed_of(seed, name, "universal training"))[:most])
+    ids_by_part = [table.column("id").to_pylist() for table in dataset.columns("id")]
+    ids = [identifier for part_ids in ids_by_part for identifier in part_ids]
+    wanted = set(sorted(ids, key=lambda identifier: seed_of(seed, identifier, "universal training"))[:most])
     pixels = []
-    for part, names in zip(dataset.parts, parts, strict=True):
-        rows = [row for row, name in enumerate(names) if name in wanted]
+    for part, part_ids in zip(dataset.parts, ids_by_part, strict=True):
+        rows = [row for row, identifier in enumerate(part_ids) if identifier in wanted]
         pixels += pixels_of(dataset.read(part).take(rows)) if rows else []
     if len({image.shape for image in pixels}) != 1:
         raise InputError("one vector needs images of one size; set ingest.size", item=dataset.storage.root)

@@ -38,7 +38,7 @@ _FIGURES = (
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
-    """Craft every adversarial set; images, counted.
+    """Craft every adversarial set; the counts of images and quarantined.
 
     Raises:
         IncompleteRunError: if the test split was not ingested.
@@ -49,7 +49,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
 
 def plan(experiment: Experiment, calibrations: Mapping[str, Calibration] | None = None) -> ShardJob:
-    """Every adversarial set; what needs a pass over the data first is calibrated when the job is run.
+    """The runs of every adversarial set; what needs a pass over the data first is calibrated when the job is run.
 
     Args:
         experiment: of the sets.
@@ -62,28 +62,28 @@ def plan(experiment: Experiment, calibrations: Mapping[str, Calibration] | None 
     experiment = with_solver(experiment)
     layout = Layout(experiment.root)
     dataset = dataset_of(experiment.root, layout.ingested("test"))
-    names, ids, labels = class_names(dataset), dataset.column("id"), torch.tensor(dataset.column("label"))
+    classes, ids, labels = class_names(dataset), dataset.column("id"), torch.tensor(dataset.column("label"))
     victims: dict[str, Any] = {}
     planned = []
     for config in experiment.attack.sets:
-        victim = attacked_of(experiment, config.victim, names)
-        validate_labels(labels, lambda places: [ids[place] for place in places], victim.class_names)
+        victim = attacked_of(experiment, config.victim, classes)
+        validate_labels(labels, lambda positions: [ids[position] for position in positions], victim.class_names)
         victims[config.name] = victim.identity
-        made = {}
+        deferred = {}
         if needs_calibration(config):
-            made["calibration"] = partial(calibrate, experiment, config, victim.identity, dataset)
+            deferred["calibration"] = partial(calibrate, experiment, config, victim.identity, dataset)
         identity = _identity(experiment, config, victim.identity, dataset)
-        planned.append(PlannedRun(layout.attacked(config.name), plan_parts(dataset), identity, made))
+        planned.append(PlannedRun(layout.attacked(config.name), plan_parts(dataset), identity, deferred))
     return ShardJob("attack", planned, partial(AttackTask, experiment, victims, calibrations or {}))
 
 
 def identity_of(experiment: Experiment, attack: NamedAttack, victim: Any, dataset: Dataset) -> dict[str, Any]:
-    """What a finished adversarial set is made of.
+    """The identity of a finished adversarial set.
 
     Args:
         experiment: its seed and root.
         attack: the set.
-        victim: the identity of what it is crafted on.
+        victim: the identity of the victim.
         dataset: the clean images.
 
     Raises:
@@ -108,8 +108,8 @@ class AttackTask(TableTask):
 
     Args:
         experiment: as the driver has it.
-        victims: by set, the identity of what it is crafted on, which the one loaded here must have.
-        calibrations: by set, those to take instead of the ones on record.
+        victims: by set, the identity of the victim, which the one loaded here must have.
+        calibrations: by set, stand-ins for the stored ones.
     """
 
     experiment: Experiment
@@ -120,10 +120,10 @@ class AttackTask(TableTask):
         layout = Layout(self.experiment.root)
         self._device = device_of(self.experiment.ray)
         self._clean = dataset_of(self.experiment.root, layout.ingested("test"))
-        names = class_names(self._clean)
+        classes = class_names(self._clean)
         self._sets = {}
         for config in self.experiment.attack.sets:
-            victim = attacked_of(self.experiment, config.victim, names, self._device)
+            victim = attacked_of(self.experiment, config.victim, classes, self._device)
             run = layout.attacked(config.name)
             require_same({"classifier": victim.identity}, {"classifier": self.victims[config.name]}, run)
             calibration = self.calibrations.get(config.name) or calibration_of(self.experiment, config)
@@ -151,7 +151,7 @@ class AttackTask(TableTask):
                     store=config.store,
                 )
             encoded = stored(to_uint8(result.images), [paths[position] for position in positions])
-            # Each leaves the device in one piece: image by image would wait every time for what others compute there.
+            # Each leaves the device in one piece: image by image, every transfer would wait for other work there.
             figures = {name: getattr(result, name).tolist() for name in _FIGURES}
             exact = exact_bytes(result.images) if config.store == "f32" else [None] * len(positions)
             for index, position in enumerate(positions):

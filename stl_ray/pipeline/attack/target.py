@@ -27,7 +27,7 @@ class Attacked(NamedTuple):
 
 
 def attacked_of(experiment: Experiment, config: AttackedConfig, names: Sequence[str], device: str = "cpu") -> Attacked:
-    """What a set is crafted on.
+    """The victim of an adversarial set.
 
     Args:
         experiment: where classifiers and defenses are.
@@ -80,10 +80,10 @@ def _classifier_of(
     name = config.classifier
     if ":" in name:
         module = _called(name).to(device).eval()
-        own = Classifier(
+        classifier = Classifier(
             module, architecture=name, class_names=names, mean=(0.0,) * 3, std=(1.0,) * 3, channels_last=False
         )
-        return own.to(device).eval(), {"function": name, "weights": _digest(module)}
+        return classifier.to(device).eval(), {"function": name, "weights": _digest(module)}
     if config.weights is not None:
         built = build_classifier(name, names, seed=experiment.seed)
         load_weights(built, config.weights)
@@ -97,9 +97,9 @@ def _called(reference: str) -> nn.Module:
     Raises:
         ConfigError: if it cannot be imported or returns something else.
     """
-    place, _, function = reference.partition(":")
+    module_name, _, function = reference.partition(":")
     try:
-        make = getattr(importlib.import_module(place), function)
+        make = getattr(importlib.import_module(module_name), function)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"cannot be imported ({error})", item=reference, expected="module:function") from error
     module = make()
@@ -109,7 +109,7 @@ def _called(reference: str) -> nn.Module:
 
 
 def _digest(module: nn.Module) -> str:
-    """Of every weight and buffer, by name."""
+    """The digest of every weight and buffer, by name."""
     total = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         total.update(name.encode() + b"\0" + np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())

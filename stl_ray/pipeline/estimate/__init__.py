@@ -1,4 +1,4 @@
-"""ESTIMATE: what a job would take, before it does it (`stl-ray JOB CONFIG --dry-run`). Nothing is written.
+"""ESTIMATE: what a job would take, before it runs (`stl-ray JOB CONFIG --dry-run`). Nothing is written.
 
 steps      an estimate: steps of so many units, bytes and seconds
 sampling   samples of the work, made by Ray tasks

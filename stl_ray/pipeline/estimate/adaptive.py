@@ -1,7 +1,7 @@
-"""What the attacks of the tiers and their checks would take at most: their work is counted, not done.
+"""An upper bound on the attacks of the tiers and their checks: their work is counted, not done.
 
-The functions that the job runs are run here on pipelines that answer at once (`evaluation.cost_model`), so that what is
-counted are the attacks and checks of the experiment and no list of them. One tile of the real pipelines is timed.
+The functions of the job run here on stub pipelines that answer at once (`evaluation.cost_model`), so that the attacks
+and checks of the experiment are counted, not a list of them. One tile of the real pipelines is timed.
 """
 
 import time
@@ -57,7 +57,7 @@ _TILE = 16
 
 @dataclass(frozen=True)
 class Measured:
-    """One image of one defense, in one part of the job.
+    """The cost of one image of one defense, in one part of the job.
 
     Attributes:
         seconds: of an actor.
@@ -70,8 +70,25 @@ class Measured:
     images: Counter[str]
 
 
+@dataclass(frozen=True)
+class Tile:
+    """The work of one part of the job on a tile behind one defense.
+
+    Attributes:
+        own: work of the defense's pipeline.
+        substitute: work of the substitute's pipeline; none where there is no substitute.
+        bytes: of what is stored of an image.
+        seconds: of everything but the pipelines.
+    """
+
+    own: Work
+    substitute: Work
+    bytes: float
+    seconds: float
+
+
 def tier_steps(experiment: Experiment) -> list[StepEstimate]:
-    """A step for each defense and part, at most; none where no attack is configured. Needs a Ray that is connected.
+    """A step, an upper bound, for each defense and part; none where no attack is configured. Needs a connected Ray.
 
     Raises:
         IncompleteRunError: if a space, a classifier or the substitute is not there yet.
@@ -88,18 +105,19 @@ def tier_steps(experiment: Experiment) -> list[StepEstimate]:
         folders = {name: layout.verdicts(name) if part == "verdicts" else layout.probes(name) for name in names}
         done = {name: progress_of(experiment.root, folder, shards) for name, folder in folders.items()}
         left = [name for name in names if done[name].left]
-        found = dict(zip(left, _measured(experiment, left, part), strict=True))
+        measured = dict(zip(left, _measured(experiment, left, part), strict=True))
         job = ShardJob("tiers", (), partial(TiersTask, experiment, {}))
         workers = actors_for(job, experiment.ray, len(shards) * len(names))
-        steps += [_step(folders[name], done[name], found.get(name), len(shards), workers) for name in names]
+        steps += [_step(folders[name], done[name], measured.get(name), len(shards), workers) for name in names]
     return steps
 
 
-def _step(folder: str, done: Progress, found: Measured | None, shards: int, workers: int) -> StepEstimate:
+def _step(folder: str, done: Progress, measured: Measured | None, shards: int, workers: int) -> StepEstimate:
     size, seconds, detail = done.bytes, 0.0, ""
-    if found is not None:
-        size, seconds = size + found.bytes * done.left, found.seconds * done.left
-        detail = "for each image " + ", ".join(f"{found.images[kind]} {kind}" for kind in KINDS if found.images[kind])
+    if measured is not None:
+        size, seconds = size + measured.bytes * done.left, measured.seconds * done.left
+        counts = measured.images
+        detail = "for each image " + ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
     return StepEstimate(
         folder, "images", done.rows, done.left, size, seconds, workers, shards, at_most=seconds > 0, detail=detail
     )
@@ -118,18 +136,21 @@ def _measure(experiment: Experiment, name: str, part: str) -> Measured:
     table = context.clean.read(context.clean.parts[0]).slice(0, _TILE)
     _, images = max(by_size(pixels_of(table), device), key=lambda batch: len(batch[0]))
     side = min(_SIDE, *images.shape[-2:])
-    work, bytes_per_image, seconds = counted(context, name, part, side)
-    for whose, found in work.items():
-        defended = context.defended[name] if whose == name else (context.substitute or {})[name]
-        costs = _costs(defended, images, found.images)
-        seconds += sum(cost(found.calls[kind], found.images[kind]) for kind, cost in costs.items())
-    total = sum((found.images for found in work.values()), Counter[str]())
+    tile = counted(context, name, part, side)
+    shares = [(context.defended[name], tile.own)]
+    if context.substitute is not None:
+        shares.append((context.substitute[name], tile.substitute))
+    seconds = tile.seconds
+    for defended, work in shares:
+        costs = _costs(defended, images, work.images)
+        seconds += sum(cost(work.calls[kind], work.images[kind]) for kind, cost in costs.items())
+    total = tile.own.images + tile.substitute.images
     each = Counter({kind: round(count / _TILE) for kind, count in total.items()})
-    return Measured(seconds / _TILE, bytes_per_image, each)
+    return Measured(seconds / _TILE, tile.bytes, each)
 
 
-def counted(context: Context, name: str, part: str, side: int) -> tuple[dict[str, Work], float, float]:
-    """One part of the job on a tile behind one defense: the work by whose pipeline it is, bytes of an image, seconds.
+def counted(context: Context, name: str, part: str, side: int) -> Tile:
+    """One part of the job on a tile behind one defense, counted on stubs.
 
     Args:
         context: what is attacked.
@@ -137,12 +158,11 @@ def counted(context: Context, name: str, part: str, side: int) -> tuple[dict[str
         part: "verdicts" or "probes".
         side: of the images, pixels.
     """
-    work, classes = {name: Work()}, len(class_names(context.clean))
-    defended = {name: _counted(context.defended[name], classes, work[name])}
+    classes, own, other = len(class_names(context.clean)), Work(), Work()
+    defended = {name: _counted(context.defended[name], classes, own)}
     substitute = None
     if context.substitute is not None:
-        work["substitute"] = Work()
-        substitute = {name: _counted(context.substitute[name], classes, work["substitute"])}
+        substitute = {name: _counted(context.substitute[name], classes, other)}
     stand_in = replace(context, defended=defended, substitute=substitute)
     images = quantize(torch.full((_TILE, 3, side, side), GREY))
     labels = torch.zeros(_TILE, dtype=torch.int64)
@@ -153,7 +173,7 @@ def counted(context: Context, name: str, part: str, side: int) -> tuple[dict[str
     else:
         rows, schema = probe(subject_of(stand_in, name), images, labels, ids, [False] * _TILE), PROBES_SCHEMA
     seconds = _clock(images) - start
-    return work, len(table_to_bytes(pa.Table.from_pylist(rows, schema=schema))) / _TILE, seconds
+    return Tile(own, other, len(table_to_bytes(pa.Table.from_pylist(rows, schema=schema))) / _TILE, seconds)
 
 
 def _counted(defended: DefendedClassifier, classes: int, work: Work) -> DefendedClassifier:
@@ -163,7 +183,7 @@ def _counted(defended: DefendedClassifier, classes: int, work: Work) -> Defended
 def _costs(
     defended: DefendedClassifier, images: Tensor, kinds: Collection[str]
 ) -> dict[str, Callable[[int, int], float]]:
-    """By kind, (calls, images) -> seconds: so much for each call and so much for each image, from one image and a tile."""
+    """By kind, (calls, images) -> seconds: linear in both, from timings of one image and of a tile."""
     few, many = (_seconds(defended, batch, kinds) for batch in (images[:1], images))
 
     def cost(kind: str) -> Callable[[int, int], float]:
@@ -175,7 +195,7 @@ def _costs(
 
 
 def _seconds(defended: DefendedClassifier, images: Tensor, kinds: Collection[str]) -> dict[str, float]:
-    """What a call of each kind takes on a batch of images."""
+    """Seconds of a call of each kind on a batch of images."""
     defense, seeds = defended.defense, range(len(images))
     certified = defense.certified()
     linearise = defense.linearised(defended.strongest)
@@ -207,7 +227,7 @@ def _timed(call: Callable[[], object], images: Tensor) -> float:
 
 
 def _clock(images: Tensor) -> float:
-    """Seconds; on CPUs those that this process had: what else runs there now says nothing of the job's own time."""
+    """Seconds; on CPUs those of this process alone, since other load there says nothing of the job's time."""
     if images.is_cuda:
         torch.cuda.synchronize()
         return time.monotonic()

@@ -1,4 +1,4 @@
-"""What `attack` would take: its shards, from images that are really attacked, and before them the calibrations.
+"""The estimate of `attack`: its shards, from images that are really attacked, and the calibrations before them.
 
 A set that is not calibrated yet is attacked with a stand-in that costs the same: the common radius of some images, a
 universal vector of zeros.

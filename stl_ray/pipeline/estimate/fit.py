@@ -1,4 +1,4 @@
-"""What `fit` would take: every one of its steps is really done with some of the images, by one worker."""
+"""The estimate of `fit`: one worker really does every step with some of the images."""
 
 import time
 from dataclasses import dataclass
@@ -34,8 +34,8 @@ _FLOAT, _IDS = 4, 24
 
 @dataclass(frozen=True)
 class _Costs:
-    """What a worker needs: seconds for an image in an epoch, for a latent, for a latent to be clustered, for an image to
-    be coded once; and bytes of weights, of a latent, of a stored image."""
+    """The costs of a worker: seconds for an image in an epoch, for a latent, for a latent to be clustered, for an image
+    to be coded once; and bytes of weights, of a latent, of a stored image."""
 
     epoch: float
     latent: float
@@ -63,7 +63,7 @@ def fit_steps(experiment: Experiment) -> list[StepEstimate]:
         left = 0 if storage.exists(f"{name}/{artifact}") else total
         return StepEstimate(name, "images", total, left, size, cost * left, workers)
 
-    # One that was taken from elsewhere is copied. Weights, Adam's two moments, the best weights, and the artifact.
+    # A pretrained one is copied. Else: weights, Adam's two moments, the best weights, and the artifact.
     epochs = 0 if config.autoencoder.pretrained else config.autoencoder.epochs
     weights = 5 * costs.weights
     latents = images * costs.latent_bytes
@@ -92,7 +92,7 @@ def _dictionaries(experiment: Experiment, names: list[str], cost: float, workers
 
 
 def _coded(experiment: Experiment) -> int:
-    """Images that are coded in an iteration, those that judge it included."""
+    """Images that are coded in an iteration, the holdout included."""
     config = experiment.fit.dictionary
     return config.holdout + (
         min(config.images, BLOCKS_AT_ONCE * config.block) if config.method == "online" else config.images
@@ -110,7 +110,7 @@ def _measure(experiment: Experiment, dataset: Dataset) -> _Costs:
     config, device = experiment.fit, device_of(experiment.ray)
     part = dataset.parts[0]
     table = dataset.read(part).slice(0, _SAMPLE)
-    # The images of the size that most of them have: the others cost as much.
+    # The images of the most frequent size; the others cost as much.
     _, images = max(by_size(pixels_of(table), device), key=lambda batch: len(batch[0]))
     small = thumbnails(images.cpu(), config.autoencoder.side)
     small = small.repeat(-(-_SAMPLE // len(small)), 1, 1, 1)[:_SAMPLE]
@@ -132,7 +132,7 @@ def _measure(experiment: Experiment, dataset: Dataset) -> _Costs:
 
 
 def _clustering(latents: Tensor, experiment: Experiment) -> float:
-    """Seconds of a latent in the division into clusters and in the comparison of their numbers."""
+    """Seconds of a latent in clustering and in the comparison of the numbers of clusters."""
     config = experiment.fit
     noise = torch.Generator().manual_seed(experiment.seed)
     spread = latents[torch.randint(len(latents), (_POINTS,), generator=noise)]

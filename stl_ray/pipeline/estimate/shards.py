@@ -1,5 +1,5 @@
-"""What a job on the shard runner would take: some rows of the first shard that is left are really made, by one worker
-with the CPUs and GPUs that an actor would have.
+"""The estimate of a job on the shard runner: one worker, with the CPUs and GPUs of an actor, really makes some rows of
+the first shard that is left.
 """
 
 import time

@@ -41,10 +41,10 @@ class JobEstimate:
 
     @property
     def seconds(self) -> float:
-        """Of the whole job, if all workers of a step had work to its end."""
+        """Seconds of the whole job, if all workers of a step had work to its end."""
         return sum(step.seconds / step.workers for step in self.steps)
 
     @property
     def bytes(self) -> float:
-        """Of all that will have been written."""
+        """Bytes that the job will have written."""
         return sum(step.bytes for step in self.steps)

@@ -1,4 +1,4 @@
-"""What `train` would take: one epoch on some of the images, by one worker."""
+"""The estimate of `train`, from one epoch on some of the images by one worker."""
 
 import torch
 
@@ -30,7 +30,7 @@ def train_steps(experiment: Experiment) -> list[StepEstimate]:
     measured: dict[str, tuple[float, float]] = {}
     steps = []
     for training in trainings:
-        # All that see stored images cost the same; behind a defense, its time is added.
+        # Trainings on stored images cost the same; behind a defense, its time is added.
         alike = training.name if training.behind else VANILLA
         if alike not in measured:
             measured[alike] = _measured(experiment, training)

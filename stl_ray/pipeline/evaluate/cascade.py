@@ -18,7 +18,7 @@ _GRADIENTS: dict[ThreatTier, Literal["exact", "bpda", "none"]] = {
 
 
 def cascade_settings_of(experiment: Experiment) -> CascadeSettings:
-    """What holds for every attack of the tiers."""
+    """The settings that all attacks of the tiers share."""
     tiers = experiment.evaluate.tiers
     return CascadeSettings(budget_of(tiers.budget), tiers.budget.store, experiment.seed, tiers.cascade, tiers.seconds)
 
@@ -31,9 +31,9 @@ def cascade_attacks_on(
 ) -> list[CascadeAttack]:
     """The attacks of the tiers on one defense, in their order; those that it has no gradient for are left out.
 
-    Without a defense the classifier is attacked with its own gradient and by queries; the other tiers are the same thing.
+    Without a defense, the classifier is attacked by its gradient and by queries; the other tiers coincide with these.
     """
-    found = []
+    attacks = []
     for item in tiers.attacks:
         tier = ThreatTier(item.tier)
         if name == UNDEFENDED and tier not in (ThreatTier.WHITE_BOX, ThreatTier.QUERY):
@@ -48,8 +48,8 @@ def cascade_attacks_on(
             victim = substitute[name].victim(substitute[name].strongest, tiers.samples)
         else:
             victim = defended.victim(_GRADIENTS[tier], tiers.samples)
-        found.append(CascadeAttack(item.name, tier, make_attack(item.attack, item.options, item.engine), victim))
-    return found
+        attacks.append(CascadeAttack(item.name, tier, make_attack(item.attack, item.options, item.engine), victim))
+    return attacks
 
 
 def substitute_of(experiment: Experiment, device: str) -> dict[str, DefendedClassifier] | None:

@@ -1,6 +1,9 @@
-"""The images that the report shows: adversarial | purified | clean, evenly spaced over the test set, not picked."""
+"""The images that the report shows: adversarial | purified | clean, evenly spaced over the test set, not picked.
 
-from collections.abc import Mapping
+An image that an attack or an evaluation set aside is not among them: all that is shown of an image is found by its id.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +13,7 @@ from stl_ray.config import Experiment
 from stl_ray.defenses import Defended
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.images import decode, encode_png, to_tensor, to_uint8
-from stl_ray.pipeline.batches import STORED_PIXELS, rows_at
+from stl_ray.pipeline.batches import STORED_PIXELS, rows_by_id
 from stl_ray.store import Dataset, Layout, Storage
 from stl_ray.store.shards import table_to_bytes
 
@@ -47,31 +50,44 @@ def write_gallery(
         model: the defense, with the classifier behind it.
         predictions: the tables of (none, set) and (defense, set).
     """
-    count = min(experiment.evaluate.gallery, clean.rows)
-    places = np.linspace(0, clean.rows - 1, count).round().astype(int).tolist()
-    originals = rows_at(clean, places)
+    before = {name: _column(predictions[UNDEFENDED, name], "vanilla") for name in attacked}
+    after = {name: _column(predictions[defense_name, name], "retrained") for name in attacked}
+    ids = _shown(experiment.evaluate.gallery, clean, attacked, [*before.values(), *after.values()])
+    originals = rows_by_id(clean, ids)
     rows: list[dict[str, Any]] = []
     for name, dataset in attacked.items():
-        before = _column(predictions[UNDEFENDED, name], "vanilla")
-        after = _column(predictions[defense_name, name], "retrained")
-        for row, original in zip(rows_at(dataset, places), originals, strict=True):
+        adversarial = rows_by_id(dataset, ids)
+        for identifier in ids:
+            row = adversarial[identifier]
             image = to_tensor([decode(row["image"]["bytes"], max_pixels=STORED_PIXELS)])
-            purified = to_uint8(model.seen(model.purify(image, [row["id"]])))[0]
+            purified = to_uint8(model.seen(model.purify(image, [identifier])))[0]
             rows.append(
                 {
-                    "id": row["id"],
+                    "id": identifier,
                     "label": row["label"],
                     "attack": name,
                     "defense": defense_name,
                     "adversarial": row["image"]["bytes"],
                     "purified": encode_png(purified),
-                    "clean": original["image"]["bytes"],
-                    "pred_before": before[row["id"]],
-                    "pred_after": after[row["id"]],
+                    "clean": originals[identifier]["image"]["bytes"],
+                    "pred_before": before[name][identifier],
+                    "pred_after": after[name][identifier],
                 }
             )
     table = pa.Table.from_pylist(rows, schema=_SCHEMA)
     Storage.open(experiment.root).write(Layout.gallery, table_to_bytes(table))
+
+
+def _shown(
+    most: int, clean: Dataset, attacked: Mapping[str, Dataset], predictions: Iterable[Collection[str]]
+) -> list[str]:
+    """At most `most` of the ids that every dataset and every table of predictions has, in the order of the clean images."""
+    ids: list[str] = clean.column("id")
+    for others in (*(dataset.column("id") for dataset in attacked.values()), *predictions):
+        kept = set(others)
+        ids = [identifier for identifier in ids if identifier in kept]
+    positions = np.linspace(0, len(ids) - 1, min(most, len(ids))).round().astype(int).tolist()
+    return [ids[position] for position in positions]
 
 
 def _column(table: pa.Table, name: str) -> dict[str, int]:

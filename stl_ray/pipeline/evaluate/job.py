@@ -42,7 +42,7 @@ from stl_ray.store.layout import CLEAN, VANILLA
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
-    """Predict every cell, score, and write scores.json and the gallery; predictions, counted, and the worst cases in words.
+    """Predict every cell, score, and write scores.json and the gallery; the count of predictions, worst cases in words.
 
     Raises:
         IncompleteRunError: if a job before this one is not done.
@@ -75,7 +75,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
 
 def plan(experiment: Experiment) -> ShardJob:
-    """Every cell.
+    """The runs of every cell.
 
     Raises:
         IncompleteRunError: if a job before this one is not done.
@@ -97,9 +97,9 @@ def cells_of(experiment: Experiment) -> dict[tuple[str, str], PlannedRun]:
     names = class_names(clean)
     for attack in experiment.attack.sets:
         # The set on disk must be the one that the tables will name, crafted on the same victim from these images.
-        found = Run.open(experiment.root, layout.attacked(attack.name))
+        attacked = Run.open(experiment.root, layout.attacked(attack.name))
         crafted = attacked_of(experiment, attack.victim, names).identity
-        found.require(attack_identity(experiment, attack, crafted, clean))
+        attacked.require(attack_identity(experiment, attack, crafted, clean))
     cells = {}
     for name, defended in load_defended(experiment, "cpu").items():
         for attack_set in attack_sets(experiment):
@@ -149,7 +149,7 @@ class EvaluateTask(TableTask):
 
     Args:
         experiment: as the driver has it.
-        identities: of the runs, which the defenses and classifiers that are loaded here must agree with.
+        identities: of the runs; the defenses and classifiers that are loaded here must have the same.
     """
 
     experiment: Experiment
@@ -168,10 +168,10 @@ class EvaluateTask(TableTask):
                 "vanilla": replace(defended, classifier=classifier).victim("none"),
                 "retrained": defended.victim("none"),
             }
-            found = _made_of(defended, digest)
+            identity = _made_of(defended, digest)
             for attack_set in self._images:
                 run = layout.predictions(name, attack_set)
-                require_same({key: self.identities[run][key] for key in found}, found, run)
+                require_same({key: self.identities[run][key] for key in identity}, identity, run)
                 self._cells[run] = (models, attack_set)
 
     def table(self, run: str, shard: PlannedShard) -> pa.Table:
@@ -188,7 +188,7 @@ class EvaluateTask(TableTask):
             clean = to_tensor([originals[position] for position in positions]).to(self._device)
             with COMPUTE.held():
                 columns, status = _judged(models, images, [ids[position] for position in positions], clean)
-            # Each leaves the device in one piece: image by image would wait every time for what others compute there.
+            # Each leaves the device in one piece: image by image, every transfer would wait for other work there.
             figures = {name: values.tolist() for name, values in columns.items()}
             for index, position in enumerate(positions):
                 rows[position] = {
@@ -202,16 +202,16 @@ class EvaluateTask(TableTask):
     def _clean(self, shard: PlannedShard, ids: list[str]) -> pa.Table:
         """The clean images of some ids, in their order."""
         clean = self._images[CLEAN].read(shard.source["clean"])
-        places = {name: place for place, name in enumerate(clean.column("id").to_pylist())}
-        if not places.keys() >= set(ids):
+        row_of = {identifier: row for row, identifier in enumerate(clean.column("id").to_pylist())}
+        if not row_of.keys() >= set(ids):
             raise AuditError("the set's images are not those of the clean shard", item=shard.source["images"]["file"])
-        return clean.take([places[name] for name in ids])
+        return clean.take([row_of[identifier] for identifier in ids])
 
 
 def _judged(
     models: Mapping[str, Defended], images: Tensor, ids: Sequence[str], clean: Tensor
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """What is predicted and measured of a batch behind one defense, (B,) each, and how the defense ended.
+    """The predictions and measurements of a batch behind one defense, (B,) each, and the statuses of its solves.
 
     Args:
         models: by column, the classifiers behind the defense.
@@ -222,7 +222,7 @@ def _judged(
     floating = {name: replace(model, rounded=False) for name, model in models.items()}
     columns: dict[str, Tensor] = {}
     purified = models["vanilla"].purify(images, ids)
-    # Of an image that is stored exactly the float pipeline sees what the deployed one rounds away.
+    # The float pipeline sees an exactly stored image, the deployed one its rounding.
     exact = not torch.equal(quantize(images), images)
     unrounded = floating["vanilla"].purify(images, ids) if exact else purified
     for name, model in models.items():

@@ -14,19 +14,21 @@ from stl_ray.store import Dataset, PlannedShard
 def plan_subset(dataset: Dataset, count: int | None, size: int) -> list[PlannedShard]:
     """Shards of at most `size` images, of the `count` whose ids hash lowest; in the order of the dataset.
 
-    A few full shards instead of one for each part, because a tile of a network that is not full costs what a full one does.
+    A few full shards instead of one for each part, because a network's tile costs the same whether full or not.
     """
-    parts = [table.column("id").to_pylist() for table in dataset.columns("id")]
-    wanted = set(fixed_ids([name for names in parts for name in names], count))
-    places = [(number, name) for number, names in enumerate(parts) for name in names if name in wanted]
+    ids_by_part = [table.column("id").to_pylist() for table in dataset.columns("id")]
+    wanted = set(fixed_ids([identifier for ids in ids_by_part for identifier in ids], count))
+    chosen = [
+        (number, identifier) for number, ids in enumerate(ids_by_part) for identifier in ids if identifier in wanted
+    ]
     shards: list[PlannedShard] = []
-    for start in range(0, len(places), size):
+    for start in range(0, len(chosen), size):
         pieces: dict[int, list[str]] = {}
-        for number, name in places[start : start + size]:
-            pieces.setdefault(number, []).append(name)
-        source = {"pieces": [{"part": number, "ids": names} for number, names in pieces.items()]}
+        for number, identifier in chosen[start : start + size]:
+            pieces.setdefault(number, []).append(identifier)
+        source = {"pieces": [{"part": number, "ids": ids} for number, ids in pieces.items()]}
         digest = hashlib.sha256(
-            "\n".join(part for n, names in pieces.items() for part in (dataset.parts[n]["sha256"], *names)).encode()
+            "\n".join(part for n, ids in pieces.items() for part in (dataset.parts[n]["sha256"], *ids)).encode()
         ).hexdigest()
         rows = sum(map(len, pieces.values()))
         shards.append(PlannedShard(number=len(shards), source=source, rows=rows, digest=digest))
@@ -46,18 +48,18 @@ def rows_of(dataset: Dataset, source: dict[str, Any]) -> pa.Table:
 
 
 def rows_if_any(dataset: Dataset, source: dict[str, Any], columns: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """By id, the given columns of those chosen rows that a dataset made from the same shards has."""
-    found: dict[str, dict[str, Any]] = {}
+    """By id, the given columns of the chosen rows that are in a dataset made from the same shards."""
+    rows: dict[str, dict[str, Any]] = {}
     for piece in source["pieces"]:
         wanted = set(piece["ids"])
         table = dataset.columns_of(dataset.parts[piece["part"]], "id", *columns)
-        found |= {row["id"]: row for row in table.to_pylist() if row["id"] in wanted}
-    return found
+        rows |= {row["id"]: row for row in table.to_pylist() if row["id"] in wanted}
+    return rows
 
 
 def _taken(table: pa.Table, ids: Sequence[str], item: str) -> pa.Table:
-    places = {name: place for place, name in enumerate(table.column("id").to_pylist())}
-    missing = [name for name in ids if name not in places]
+    row_of = {identifier: row for row, identifier in enumerate(table.column("id").to_pylist())}
+    missing = [identifier for identifier in ids if identifier not in row_of]
     if missing:
         raise AuditError("a chosen image is not in its part", item=item, expected=missing[0])
-    return table.take([places[name] for name in ids])
+    return table.take([row_of[identifier] for identifier in ids])

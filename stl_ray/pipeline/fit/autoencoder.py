@@ -24,7 +24,7 @@ from stl_ray.training.space.autoencoder import best_autoencoder, new_autoencoder
 
 
 def run(experiment: Experiment, thumbnails: Dataset) -> str:
-    """Bring the autoencoder to its folder unless it is there; the digest of its artifact.
+    """Train or copy the autoencoder unless it is there; the digest of its artifact.
 
     Args:
         experiment: `fit.autoencoder`, seed and root.
@@ -46,14 +46,14 @@ def run(experiment: Experiment, thumbnails: Dataset) -> str:
             require_same({"pretrained": digest}, {"pretrained": given[2]}, storage.root)
         return digest
     if given is not None:
-        # With its record: how good it is was measured where it was trained.
+        # With its record, whose figures were measured where it was trained.
         return save_autoencoder(storage.root, given[0], given[1])
     _train(experiment, thumbnails)
     return load_autoencoder(storage.root)[2]
 
 
 def pretrained(experiment: Experiment) -> tuple[Autoencoder, dict[str, Any], str] | None:
-    """The autoencoder that the configuration says to take, its record and digest; None where it says to train one.
+    """The configured pretrained autoencoder, its record and digest; None where one is to be trained.
 
     Raises:
         ArtifactError: if it is missing or unreadable.
@@ -74,7 +74,7 @@ def pretrained(experiment: Experiment) -> tuple[Autoencoder, dict[str, Any], str
 
 
 def curve(experiment: Experiment) -> list[dict[str, Any]]:
-    """The rows of the training's epochs so far; none where the autoencoder was taken from elsewhere."""
+    """The rows of the training's epochs so far; none for a pretrained autoencoder."""
     storage = _storage(experiment)
     if experiment.fit.autoencoder.pretrained is not None or not storage.exists(HISTORY):
         return []
@@ -98,7 +98,7 @@ def _train(experiment: Experiment, thumbnails: Dataset) -> None:
     config = experiment.fit.autoencoder
     resources = experiment.ray
     workers = Workers(config.workers, resources.cpus_per_actor, config.gpu, waits=resources.autoscaling)
-    # Here too: Ray Train would start its workers three times before it gave up.
+    # Checked here too: Ray Train would start its workers three times before it gave up.
     split(thumbnails.rows, config, seed=experiment.seed, world_size=config.workers)
     workers.trainings_at_once("fit.autoencoder.workers")
     identity = _identity(experiment, thumbnails)

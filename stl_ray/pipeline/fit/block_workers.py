@@ -26,15 +26,15 @@ from stl_ray.runtime.session import device_of
 from stl_ray.store import Dataset
 
 HELD_BYTES = 2**30
-"""Of high bands that a worker holds; what was asked for longest ago is let go, and read again when it is asked for."""
+"""Bytes of high bands that a worker holds; the least recently used block is dropped, and read again on demand."""
 
 DEATHS = 3
-"""A worker that has died more often than this gives its dictionary up."""
+"""Deaths that a worker is restarted after; one more fails its dictionary."""
 
 
 @dataclass(frozen=True)
 class BlockRows:
-    """A block as places of its images in the dataset of samples, in the block's order."""
+    """A block as the positions of its images in the dataset of samples, in the block's order."""
 
     places: tuple[int, ...]
 
@@ -43,10 +43,10 @@ class BlockRows:
         rows = dict(zip(sorted(self.places), rows_at(samples, sorted(self.places)), strict=True))
         device = device_of(experiment.ray)
         images = [
-            to_tensor([decode(rows[place]["image"]["bytes"], max_pixels=STORED_PIXELS)])[0].to(device)
-            for place in self.places
+            to_tensor([decode(rows[position]["image"]["bytes"], max_pixels=STORED_PIXELS)])[0].to(device)
+            for position in self.places
         ]
-        ids = [rows[place]["id"] for place in self.places]
+        ids = [rows[position]["id"] for position in self.places]
         return Block(images, ids, experiment.fit.dictionary, seed=experiment.seed, method=method)
 
 
@@ -63,7 +63,7 @@ class Worker:
         self._blocks: dict[int, Block] = {}
 
     def answer(self, number: int, question: str, *arguments: Any) -> Any:
-        """What the method `question` of a block says."""
+        """The answer of a block's method `question`."""
         block = self._blocks.pop(number, None)
         if block is None:
             rows, samples, experiment, method = self._load[number]
@@ -104,17 +104,17 @@ class RayBlockPool:
         config = experiment.ray
         numbered = dict(enumerate([*blocks, *holdout]))
         count = min(workers, len(blocks))
-        # All places or none: two pools that each hold a part of what they need would wait for each other for ever.
-        place = {"CPU": config.cpus_per_actor} | ({"GPU": config.gpus_per_actor} if config.gpus_per_actor else {})
-        self._places = placement_group([place] * count)
+        # All bundles or none: two pools that each hold a part of what they need would wait for each other for ever.
+        bundle = {"CPU": config.cpus_per_actor} | ({"GPU": config.gpus_per_actor} if config.gpus_per_actor else {})
+        self._bundles = placement_group([bundle] * count)
         make = ray.remote(Worker).options(
             num_cpus=config.cpus_per_actor,
             num_gpus=config.gpus_per_actor or None,
             max_restarts=DEATHS,
             max_task_retries=DEATHS,
-            scheduling_strategy=PlacementGroupSchedulingStrategy(self._places),
+            scheduling_strategy=PlacementGroupSchedulingStrategy(self._bundles),
         )
-        # Ray gives handles, of whose methods it declares nothing.
+        # Actor handles, whose methods Ray does not declare.
         self._workers: list[Any] = [
             make.remote(
                 experiment, samples, {n: b for n, b in numbered.items() if n % count == turn}, method, __version__
@@ -130,7 +130,7 @@ class RayBlockPool:
             return  # after an interrupt; Ray would start anew
         for worker in self._workers:
             ray.kill(worker)
-        remove_placement_group(self._places)
+        remove_placement_group(self._bundles)
 
     @property
     def sizes(self) -> Sequence[int]:
@@ -138,26 +138,26 @@ class RayBlockPool:
         return self._sizes
 
     def patches(self, per_image: int, blocks: Sequence[int]) -> list[Tensor]:
-        """Of these training blocks."""
+        """Patches of these training blocks."""
         return self._ask(blocks, "patches", [(per_image,)] * len(blocks))
 
     def code(self, filters: Tensor) -> list[CodingResult]:
-        """Of every training block."""
+        """Coding results of every training block."""
         return self._ask(self._training, "code", [(filters,)] * len(self._training))
 
     def statistics(self, filters: Tensor, blocks: Sequence[int]) -> list[CodeStatistics]:
-        """Of these training blocks."""
+        """Code statistics of these training blocks."""
         return self._ask(blocks, "statistics", [(filters,)] * len(blocks))
 
     def local_filters(self, filters: Tensor, starts: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
-        """Of every training block."""
+        """Local filters of every training block."""
         questions = [
             (filters, start.clone(), target.clone(), penalty) for start, target in zip(starts, targets, strict=True)
         ]
         return torch.stack(self._ask(self._training, "local_filters", questions))
 
     def judge(self, filters: Tensor) -> list[HoldoutScore]:
-        """Of every block of held-out images."""
+        """Scores of every block of held-out images."""
         return self._ask(self._held, "judge", [(filters,)] * len(self._held))
 
     def _ask(self, blocks: Sequence[int], question: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -169,7 +169,7 @@ class RayBlockPool:
         try:
             answers: list[Any] = ray.get(tasks)
         except RayTaskError as error:
-            # What went wrong, without the worker's stack, where it is an error of ours.
+            # The cause alone, without the worker's stack, where it is an error of ours.
             raise (error.cause if isinstance(error.cause, StlRayError) else error) from None
         except RayError as error:
             raise TrainingError(_loss(error), item=self._name) from error

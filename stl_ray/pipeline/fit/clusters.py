@@ -24,7 +24,7 @@ KIND, VERSION = "strata", 1
 
 
 def run(experiment: Experiment, thumbnails: Dataset, latents: Dataset) -> tuple[Clustering, Tensor]:
-    """Divide the latents into strata, unless that was done.
+    """Divide the latents into clusters, unless that was done.
 
     Args:
         experiment: `fit`, seed and root.
@@ -32,10 +32,10 @@ def run(experiment: Experiment, thumbnails: Dataset, latents: Dataset) -> tuple[
         latents: the run of latents.
 
     Returns:
-        The strata, and thumbnails (M, n, 3, side, side) uint8 of the images that are central to each.
+        The clusters, and thumbnails (M, n, 3, side, side) uint8 of the images that are central to each.
 
     Raises:
-        RunIdentityError: if there are strata that were made otherwise.
+        RunIdentityError: if there are clusters of another identity.
         TrainingError: if a cluster is too small for a dictionary.
         TensorError: if there are too few different latents.
     """
@@ -50,7 +50,7 @@ def run(experiment: Experiment, thumbnails: Dataset, latents: Dataset) -> tuple[
             try:
                 ray.get(task)
             except RayTaskError as error:
-                # What went wrong, without the worker's stack, where it is an error of ours.
+                # The cause alone, without the worker's stack, where it is an error of ours.
                 raise (error.cause if isinstance(error.cause, StlRayError) else error) from None
             progress.complete()
     artifact = load_artifact(storage.root, KIND, VERSION)
@@ -70,21 +70,21 @@ def _find(experiment: Experiment, thumbnails: Dataset, latents: Dataset, identit
     storage = Storage.open(experiment.root)
     autoencoder, _, _ = load_autoencoder(storage.below(Layout.autoencoder).root)
     points, ids = load_latents(latents)
-    strata = cluster_latents(autoencoder, points, ids, experiment.fit, seed=experiment.seed)
-    found = _thumbnails(thumbnails, {ids[index] for index in strata.central.flatten().tolist()})
-    samples = torch.stack([torch.stack([found[ids[index]] for index in row]) for row in strata.central.tolist()])
-    tensors = {"labels": strata.labels, "central": strata.central, "samples": samples}
-    arrays = {**router_arrays(strata.router), **{name: tensor.numpy() for name, tensor in tensors.items()}}
-    record = {**router_record(strata.router), "candidates": strata.candidates, "identity": identity}
+    clusters = cluster_latents(autoencoder, points, ids, experiment.fit, seed=experiment.seed)
+    central = _thumbnails(thumbnails, {ids[index] for index in clusters.central.flatten().tolist()})
+    samples = torch.stack([torch.stack([central[ids[index]] for index in row]) for row in clusters.central.tolist()])
+    tensors = {"labels": clusters.labels, "central": clusters.central, "samples": samples}
+    arrays = {**router_arrays(clusters.router), **{name: tensor.numpy() for name, tensor in tensors.items()}}
+    record = {**router_record(clusters.router), "candidates": clusters.candidates, "identity": identity}
     save_artifact(storage.below(Layout.strata).root, KIND, VERSION, arrays, record)
 
 
 def _thumbnails(dataset: Dataset, ids: set[str]) -> dict[str, Tensor]:
-    """The thumbnails of these images, (3, side, side) uint8 each."""
-    found: dict[str, Tensor] = {}
+    """The thumbnails of these images by id, (3, side, side) uint8 each."""
+    thumbnails: dict[str, Tensor] = {}
     for table in dataset.tables():
-        here = [place for place, name in enumerate(table.column("id").to_pylist()) if name in ids]
+        here = [row for row, identifier in enumerate(table.column("id").to_pylist()) if identifier in ids]
         if here:
             rows = table.take(here)
-            found |= dict(zip(rows.column("id").to_pylist(), thumbnails_of(rows), strict=True))
-    return found
+            thumbnails |= dict(zip(rows.column("id").to_pylist(), thumbnails_of(rows), strict=True))
+    return thumbnails

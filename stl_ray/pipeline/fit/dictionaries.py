@@ -1,6 +1,6 @@
 """fit/dictionaries: one dictionary for all images and one for each cluster, learned side by side.
 
-Learning resumes from the latest checkpoint, one of which is written every few iterations.
+Learning resumes from the latest checkpoint; one is written every few iterations.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from stl_ray import __version__
 from stl_ray.config import Experiment, RayConfig
 from stl_ray.csc import Dictionary
 from stl_ray.csc.learning import learn, partition
+from stl_ray.errors import TrainingError
 from stl_ray.pipeline.fit.block_workers import BlockRows, RayBlockPool
 from stl_ray.pipeline.inputs import with_solver
 from stl_ray.runtime.concurrency import bind
@@ -39,6 +40,9 @@ def run(
 ) -> dict[str, LearnedDictionary]:
     """Learn every dictionary that is not there yet; all of them by name.
 
+    An image that was set aside when it was copied is missing from the samples that it was drawn for; the identity of a
+    dictionary has the images that are left.
+
     Args:
         experiment: `fit.dictionary`, seed, root and Ray resources.
         drawn: the images of every dictionary, as indices into `ids`.
@@ -47,26 +51,33 @@ def run(
 
     Raises:
         ConfigError: if the cluster cannot hold one worker, or as many as were asked for.
-        RunIdentityError: if a dictionary is there that was learned otherwise.
+        RunIdentityError: if there is a dictionary of another identity.
         TensorError: if images are too few or too flat to learn from.
-        TrainingError: if a worker keeps dying.
+        TrainingError: if a worker keeps dying, or a dictionary has no image left to learn from or to judge it by.
     """
     config = experiment.fit.dictionary
     method = with_solver(experiment).stl.method
-    place = {name: number for number, name in enumerate(samples.column("id"))}
+    row_of = {identifier: row for row, identifier in enumerate(samples.column("id"))}
     learnings = []
     for one in drawn:
-        learned, held = ([place[ids[index]] for index in part] for part in (one.learn, one.holdout))
+        drawn_ids = ([ids[index] for index in part] for part in (one.learn, one.holdout))
+        learned, held = ([row_of[name] for name in names if name in row_of] for names in drawn_ids)
+        if not learned or not held:
+            raise TrainingError(
+                "every image to learn the dictionary from, or to judge it by, was set aside; mend what quarantine/ says "
+                "and remove the folder, and the next fit copies the images again", item=samples.storage.root,
+                expected=f"images for {one.name}",
+            )  # fmt: skip
         learnings.append(_Learning(experiment, one.name, samples, learned, held, method))
     missing = [learning for learning in learnings if not learning.done()]
     if missing:
-        places = dictionary_workers(experiment.ray)
-        at_once = min(places, len(missing))
+        workers = dictionary_workers(experiment.ray)
+        at_once = min(workers, len(missing))
         total = config.iterations * len(learnings)
         done = config.iterations * (len(learnings) - len(missing))
         with JobProgress("fit dictionaries", total, unit="iterations", done=done) as progress:
             board = make_board()
-            works = [partial(_learn, one, places // at_once, board) for one in missing]
+            works = [partial(_learn, one, workers // at_once, board) for one in missing]
             run_side_by_side(works, at_once, board, progress)
     return {learning.name: learning.load() for learning in learnings}
 
@@ -96,8 +107,8 @@ class _Learning:
         experiment: `fit.dictionary`, seed, root and Ray resources.
         name: of the dictionary.
         samples: the dataset of images.
-        learn: places in it to learn from.
-        holdout: places in it to judge by.
+        learn: rows of it to learn from.
+        holdout: rows of it to judge by.
         method: of the solver.
     """
 
@@ -125,7 +136,7 @@ class _Learning:
         }
 
     def done(self) -> bool:
-        """Whether it was learned; refuses one that was learned otherwise."""
+        """Whether the dictionary was learned; refuses one of another identity."""
         storage = self._storage
         if not storage.exists(f"{KIND}.json"):
             return False
@@ -140,11 +151,11 @@ class _Learning:
         return LearnedDictionary(dictionary, meta["curve"], len(self.learn), len(self.holdout))
 
     def run(self, workers: int, board: Any) -> None:
-        """Learn it with as many workers, from its last checkpoint on."""
+        """Learn the dictionary with as many workers, from its last checkpoint on."""
         config = self.experiment.fit.dictionary
         blocks, holdout = (
-            [BlockRows(tuple(places[index] for index in part)) for part in partition(len(places), config.block)]
-            for places in (self.learn, self.holdout)
+            [BlockRows(tuple(rows[index] for index in part)) for part in partition(len(rows), config.block)]
+            for rows in (self.learn, self.holdout)
         )
         state, curve = self._checkpoint()
         board.resume.remote(self.name, len(curve))

@@ -1,7 +1,7 @@
 """fit: clean training shards -> the stratified space, with its learning curves.
 
-Thumbnails, the autoencoder, latents, strata, the images to learn from, the dictionaries: what each step has finished is
-kept under fit/, so that a fit that was killed goes on with what is missing.
+Thumbnails, autoencoder, latents, clusters, samples, dictionaries: each step keeps its results under fit/, so that a fit
+that was killed resumes with the missing ones.
 """
 
 from typing import Any
@@ -20,12 +20,12 @@ from stl_ray.training import assemble, quality_of, sample_dictionaries
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
-    """Fit what is missing and write the space; the training images, counted.
+    """Fit what is missing and write the space; the counts of training images and quarantined.
 
     Raises:
         IncompleteRunError: if the training split was not ingested, or shards failed.
         RunBusyError: if another driver is fitting below this root.
-        RunIdentityError: if a step's folder holds what was made of other settings or images.
+        RunIdentityError: if a step's folder holds results of other settings or images.
         QuarantineLimitError: if too many images cannot be used.
         TrainingError: if there are too few images for the autoencoder, a cluster or a dictionary.
         TensorError: if the images are too much alike or too flat.
@@ -37,12 +37,12 @@ def run(experiment: Experiment) -> dict[str, Any]:
 def _fit(experiment: Experiment) -> dict[str, Any]:
     layout, config = Layout(experiment.root), experiment.fit
     dataset = dataset_of(experiment.root, layout.ingested("train"))
-    autoencoder.pretrained(experiment)  # one that cannot be used is refused before anything is made
+    autoencoder.pretrained(experiment)  # an unusable one is refused before any work
     small = thumbnails.run(experiment)
     digest = autoencoder.run(experiment, small)
     encoded = latents.run(experiment, small, digest)
-    found, shown = clusters.run(experiment, small, encoded)
-    drawn = sample_dictionaries(found.labels, config.dictionary, clusters=config.clusters, seed=experiment.seed)
+    clustering, shown = clusters.run(experiment, small, encoded)
+    drawn = sample_dictionaries(clustering.labels, config.dictionary, clusters=config.clusters, seed=experiment.seed)
     ids = latent_ids(encoded)
     images = samples.run(experiment, drawn, encoded, ids)
     learned = dictionaries.run(experiment, drawn, images, ids)
@@ -55,8 +55,8 @@ def _fit(experiment: Experiment) -> dict[str, Any]:
         "autoencoder": quality_of(record),
         "stl_ray": __version__,
     }
-    # Always: a space that is there may be of a fit that was removed; the same fit gives the same bytes.
-    space = assemble(found, shown, learned, config, resolution=first.shape[0], provenance=provenance)
+    # Always: an earlier space may be of a fit that was removed; the same fit gives the same bytes.
+    space = assemble(clustering, shown, learned, config, resolution=first.shape[0], provenance=provenance)
     space.save(layout.uri(Layout.space))
     curves = {
         "autoencoder": autoencoder.curve(experiment),
@@ -64,4 +64,4 @@ def _fit(experiment: Experiment) -> dict[str, Any]:
         "clusters": space.provenance["clusters"],
     }
     Storage.open(experiment.root).write_json(Layout.curves, curves)
-    return {"images": dataset.rows, "quarantined": small.quarantined + encoded.quarantined}
+    return {"images": dataset.rows, "quarantined": small.quarantined + encoded.quarantined + images.quarantined}

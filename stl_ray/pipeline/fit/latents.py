@@ -47,9 +47,9 @@ def _autoencoder(experiment: Experiment, digest: str) -> Autoencoder:
     storage = Storage.open(experiment.root).below(Layout.autoencoder)
     if not storage.exists("autoencoder.json"):
         raise IncompleteRunError("there is no autoencoder yet; run `stl-ray fit` first", item=storage.root)
-    autoencoder, _, found = load_autoencoder(storage.root)
-    if found != digest:
-        raise ArtifactError("another autoencoder than was asked for", item=storage.root, expected=digest, got=found)
+    autoencoder, _, stored = load_autoencoder(storage.root)
+    if stored != digest:
+        raise ArtifactError("another autoencoder than was asked for", item=storage.root, expected=digest, got=stored)
     return autoencoder
 
 
@@ -78,10 +78,10 @@ class LatentTask(TableTask):
             with COMPUTE.held():
                 latents = encode(self._autoencoder, thumbnails).cpu()
         finite = latents.isfinite().all(dim=1)
-        kept = [name for name, good in zip(ids, finite.tolist(), strict=True) if good]
+        kept = [identifier for identifier, good in zip(ids, finite.tolist(), strict=True) if good]
         quarantine = [
-            QuarantinedRow(name, QuarantineReason.LATENT_NOT_FINITE, "the autoencoder gave NaN or infinity")
-            for name, good in zip(ids, finite.tolist(), strict=True)
+            QuarantinedRow(identifier, QuarantineReason.LATENT_NOT_FINITE, "the autoencoder gave NaN or infinity")
+            for identifier, good in zip(ids, finite.tolist(), strict=True)
             if not good
         ]
         return ShardOutput(_latent_table(kept, latents[finite].numpy()), quarantine)

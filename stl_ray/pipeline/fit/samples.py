@@ -37,15 +37,15 @@ def run(experiment: Experiment, samples: Sequence[DictionarySample], latents: Da
     dataset = dataset_of(experiment.root, Layout(experiment.root).ingested("train"))
     chosen = sorted({index for sample in samples for index in (*sample.learn, *sample.holdout)})
     plan: list[PlannedShard] = []
-    start, place = 0, 0
+    end, position = 0, 0
     for part, encoded in zip(dataset.parts, latents.parts, strict=True):
-        start, first = start + encoded["rows"], place
-        while place < len(chosen) and chosen[place] < start:
-            place += 1
-        names = [ids[index] for index in chosen[first:place]]
-        if names:
-            source = {"part": part, "ids": names}
-            plan.append(PlannedShard(number=len(plan), source=source, rows=len(names), digest=part["sha256"]))
+        end, first = end + encoded["rows"], position
+        while position < len(chosen) and chosen[position] < end:
+            position += 1
+        part_ids = [ids[index] for index in chosen[first:position]]
+        if part_ids:
+            source = {"part": part, "ids": part_ids}
+            plan.append(PlannedShard(number=len(plan), source=source, rows=len(part_ids), digest=part["sha256"]))
     identity = {"input": dataset.digest, "ids": sha256(canonical_json([ids[index] for index in chosen]))}
     planned = PlannedRun(Layout.samples, plan, identity)
     run_shards(ShardJob("fit samples", [planned], partial(SampleTask, dataset), gpu=False), experiment)
@@ -62,7 +62,7 @@ class SampleTask(TableTask):
         """The rows of the shard that were planned."""
         table = self.dataset.read(shard.source["part"])
         wanted = set(shard.source["ids"])
-        rows = table.filter(pa.array([name in wanted for name in table.column("id").to_pylist()]))
+        rows = table.filter(pa.array([identifier in wanted for identifier in table.column("id").to_pylist()]))
         if rows.num_rows != len(wanted):
             raise StorageError(
                 "images that have latents are not in their shard", item=shard.source["part"]["file"],

@@ -35,7 +35,7 @@ def run(experiment: Experiment) -> Dataset:
 
 
 def shard_job(experiment: Experiment) -> ShardJob:
-    """What `run` does.
+    """The job that makes the thumbnails.
 
     Raises:
         IncompleteRunError: if the training split was not ingested.
@@ -67,22 +67,22 @@ class ThumbnailTask(TableTask):
         quarantine: list[QuarantinedRow] = []
         for start in range(0, table.num_rows, BATCH):
             with COMPUTE.held():
-                names, images = _decoded(table.slice(start, BATCH), quarantine)
-                ids += names
+                batch_ids, images = _decoded(table.slice(start, BATCH), quarantine)
+                ids += batch_ids
                 small += _reduced(images, side)
         return ShardOutput(thumbnail_table(ids, small, side), quarantine)
 
 
 def _decoded(table: pa.Table, quarantine: list[QuarantinedRow]) -> tuple[list[str], list[NDArray[np.uint8]]]:
-    names, images = [], []
+    ids, images = [], []
     rows = table.select(["id", "image"]).to_pylist()
     for row, image in zip(rows, in_threads(_decode, [row["image"]["bytes"] for row in rows]), strict=True):
         if isinstance(image, ImageError):
             quarantine.append(QuarantinedRow(row["id"], image.reason, str(image), row["image"]["bytes"]))
         else:
-            names.append(row["id"])
+            ids.append(row["id"])
             images.append(image)
-    return names, images
+    return ids, images
 
 
 def _decode(data: bytes) -> NDArray[np.uint8] | ImageError:

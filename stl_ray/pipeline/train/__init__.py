@@ -1,4 +1,4 @@
-"""TRAIN: clean and purified shards -> classifiers (classifiers/NAME).
+"""TRAIN: clean and purified shards -> classifiers (train/CLASSIFIER).
 
 plan          which classifiers, from what
 job           the trainings, by Ray Train

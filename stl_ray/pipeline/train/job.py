@@ -56,7 +56,7 @@ BEST = "best"
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
-    """Train every classifier that is not there yet; the images of all datasets, counted.
+    """Train every classifier that is not there yet; the count of the images of all datasets.
 
     Raises:
         ConfigError: if the workers do not fit on the cluster, or there are no such published weights.
@@ -64,7 +64,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         ArtifactError: if they do not fit the classifier and the number of classes.
         AuditError: if a dataset's manifest fails its audit.
         RunBusyError: if another driver is training one of them.
-        RunIdentityError: if a classifier is there that was trained otherwise.
+        RunIdentityError: if there is a classifier of another identity.
         TrainingError: if the data cannot be trained on, or the loss is not finite.
     """
     experiment = with_solver(experiment)
@@ -93,7 +93,7 @@ def _train(experiment: Experiment, trainings: Sequence[Training]) -> None:
 
 
 def is_done(experiment: Experiment, training: Training) -> bool:
-    """Whether a classifier was trained; refuses one that was trained otherwise."""
+    """Whether a classifier was trained; refuses one of another identity."""
     storage = Storage.open(experiment.root).below(training.folder)
     if not storage.exists("model.json"):
         return False
@@ -102,7 +102,7 @@ def is_done(experiment: Experiment, training: Training) -> bool:
 
 
 def _tell_of_other_settings(experiment: Experiment, training: Training) -> None:
-    """Warn where a training lies half done with other settings: it is left alone, and this one begins at its first epoch."""
+    """Warn of an unfinished training with other settings: it is left alone, and this one begins at its first epoch."""
     storage = Storage.open(experiment.root).below(training.folder)
     others = checkpoints(storage)
     if others and checkpoint_of(training.identity) not in others:
@@ -115,7 +115,7 @@ def _tell_of_other_settings(experiment: Experiment, training: Training) -> None:
 
 
 def workers_of(experiment: Experiment) -> Workers:
-    """What one training takes."""
+    """The workers of one training."""
     config = experiment.train
     return Workers(config.workers, config.cpus_per_worker, config.gpu, config.min_workers, experiment.ray.autoscaling)
 
@@ -149,19 +149,19 @@ def _work(settings: dict[str, Any]) -> None:
     bind(max(1, config.cpus_per_worker - config.loader_processes))
     torch.backends.cudnn.benchmark = config.gpu
     storage = Storage.open(experiment.root).below(training.folder)
-    # The layout first: gradients are exchanged in the one that the weights have when they are wrapped.
+    # The layout first: gradients are exchanged in the layout that the weights have when they are wrapped.
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     classifier = new_classifier(experiment, training).to(get_device()).to(memory_format=layout)
     # Ray wraps the classifier in DistributedDataParallel; it declares no more than a Module.
     model: Any = prepare_model(classifier) if world_size > 1 else classifier
     state, history = resume(storage, training.identity)
-    found = [row["validation_accuracy"] for row in history]
-    best = max((accuracy for accuracy in found if accuracy is not None), default=-1.0)
+    accuracies = [row["validation_accuracy"] for row in history]
+    best = max((accuracy for accuracy in accuracies if accuracy is not None), default=-1.0)
     with _images(experiment, training, board) as (images, validation):
 
-        def reached(epoch: int, images_of_it: int, note: str) -> None:
+        def reached(epoch: int, images_seen: int, note: str) -> None:
             if rank == 0:
-                units = (epoch - 1) * len(images) + images_of_it
+                units = (epoch - 1) * len(images) + images_seen
                 board.reach.remote(training.name, units, f"{training.name} {note}")
 
         def live(now: EpochProgress) -> None:
@@ -217,7 +217,7 @@ def _images(
 
 
 def front_for(experiment: Experiment, training: Training, device: str) -> Differentiable | None:
-    """The defense that images pass on their way to a classifier that is trained behind it; None for the others."""
+    """The defense in front of a classifier that is trained behind it; None for the others."""
     if not training.behind:
         return None
     defense = load_defense(experiment, training.name, device)

@@ -1,4 +1,4 @@
-"""Which classifiers an experiment trains, from what, and what is refused before a worker starts."""
+"""The classifiers that an experiment trains, their datasets, and the checks before a worker starts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from stl_ray.store import Layout, Run
 from stl_ray.store.layout import VANILLA
 from stl_ray.training import audited, require_sizes
 
-_WHERE = {"workers", "min_workers", "cpus_per_worker", "loaders", "scratch", "gpu", "compile"}  # and how fast
+_WHERE = {"workers", "min_workers", "cpus_per_worker", "loaders", "scratch", "gpu", "compile"}  # where, and how fast
 _NOT_IDENTITY = {"retrain", "validate_every", "weights"} | _WHERE
 
 
@@ -27,13 +27,13 @@ class Training:
 
     Attributes:
         name: `vanilla` or a defense's.
-        folder: where it goes.
+        folder: of the classifier.
         dataset: folder of its images.
         validation: folder of the images that it is validated on; None: there are none behind this defense.
         rows: training images.
         identity: whatever can change its weights.
         defense: identity of the defense behind which it is to stand.
-        behind: whether its images pass the defense while it is trained, instead of having passed it before.
+        behind: whether its images pass the defense during training, instead of before.
     """
 
     name: str
@@ -103,7 +103,7 @@ def _purified_test(experiment: Experiment, name: str, made_by: Mapping[str, Any]
 
 
 def require_sound(experiment: Experiment, training: Training) -> None:
-    """Refuse before any worker starts what none of them could use.
+    """Check datasets, weights and sizes of images before any worker starts.
 
     Raises:
         AuditError: if a dataset's manifest fails its audit.

@@ -98,6 +98,19 @@ def _flags(evaluated) -> None:
     assert "another cluster" not in flags["stl"]["H12"]["finding"]
 
 
+def test_certificate_the_headline_says_what_is_incomplete_and_what_is_void():
+    def row(defense: str, complete: bool, *raised: str) -> dict:
+        flags = [{"check": check, "state": "raised"} for check in raised]
+        worst = {"accuracy": 0.25, "low": 0.125, "high": 0.5}
+        return {"defense": defense, "worst": worst, "complete": complete, "flags": flags}
+
+    line = tiers.headline({"rows": [row("none", True), row("jpeg", False), row("stl", False, "H4", "H14")]})
+    assert line == (
+        "worst case none 0.250 [0.125, 0.500], jpeg at most 0.250 [0.125, 0.500] (incomplete: attacks out of time), "
+        "stl at most 0.250 [0.125, 0.500] (incomplete: attacks out of time; void: H4, H14 raised)"
+    )
+
+
 def test_invariant_a_shard_does_not_depend_on_the_others(experiment, monkeypatch, run_here):
     run_here(attack.plan(experiment), experiment)
     run_here(evaluate.plan(experiment), experiment)

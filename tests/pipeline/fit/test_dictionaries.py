@@ -12,7 +12,7 @@ import torch
 from stl_ray.config import RayConfig
 from stl_ray.csc import learn_dictionary
 from stl_ray.csc.learning import LocalBlockPool, learn
-from stl_ray.errors import ConfigError, RunIdentityError, TensorError
+from stl_ray.errors import ConfigError, RunIdentityError, TensorError, TrainingError
 from stl_ray.images import to_tensor
 from stl_ray.pipeline.batches import pixels_of
 from stl_ray.pipeline.fit import block_workers, dictionaries
@@ -311,6 +311,29 @@ def test_invariant_no_more_workers_at_once_than_the_cluster_carries_and_than_ask
     assert seen == [at_once, *[workers] * missing]
     everyone()
     assert len(seen) == 1 + missing
+
+
+def test_invariant_an_image_that_was_set_aside_is_missing_from_its_sample_and_stops_nothing(
+    prepared, iterations, monkeypatch
+):
+    experiment, dataset = prepared(iterations=1)
+    monkeypatch.setattr("stl_ray.runtime.session.worker_slots", lambda **_: 1)
+    monkeypatch.setattr(dictionaries, "make_board", board_of)
+    monkeypatch.setattr(dictionaries, "run_side_by_side", lambda fits, *_: [one() for one in fits])
+    ids = [*(f"id-{number}" for number in range(16)), "lost", "lost too"]
+    samples = [
+        DictionarySample("universal", LEARN, HOLDOUT),
+        DictionarySample("cluster_0", [*LEARN[:5], 16, *LEARN[5:]], [17, *HOLDOUT]),
+    ]
+    monkeypatch.setattr(dictionaries, "with_solver", lambda experiment: experiment)
+    learned = dictionaries.run(experiment, samples, dataset, ids)
+    assert [(one.images, one.holdout) for one in learned.values()] == [(12, 4)] * 2
+    whole, less = (
+        json.loads(files_of(learning_of(experiment, dataset, name))["dictionary.json"])["meta"] for name in learned
+    )
+    assert less["identity"]["images"] == whole["identity"]["images"]
+    with pytest.raises(TrainingError, match=r"fit/samples: every image .* was set aside; .* expected images for empty"):
+        dictionaries.run(experiment, [DictionarySample("empty", LEARN, [16, 17])], dataset, ids)
 
 
 def test_refuses_more_workers_than_fit(prepared, iterations, monkeypatch):

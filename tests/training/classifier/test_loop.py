@@ -238,6 +238,7 @@ def test_agrees_two_workers_with_one(toy, tmp_path):
         torch.testing.assert_close(first[name], tensor, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.faults
 def test_invariant_both_workers_have_the_running_statistics_that_are_kept(toy, tmp_path):
     save_file({"images": toy.images, "labels": toy.labels}, tmp_path / "data.safetensors")
     (tmp_path / "batch norm").touch()
@@ -326,6 +327,7 @@ def poisoned(folder: Path, rank: int) -> str:
     return ""
 
 
+@pytest.mark.faults
 def test_invariant_both_workers_stop_with_the_same_error(toy, tmp_path):
     """Neither is left waiting for the other's gradients."""
     save_file({"images": toy.images, "labels": toy.labels}, tmp_path / "data.safetensors")

@@ -1,8 +1,8 @@
 """ADAPTIVE: the second half of `evaluate`: every defense under attacks that know of it, and the checks on these.
 
-context    what is attacked, on how many images, and what the two kinds of work share
+context    what the attacks and the checks share: defenses, images, identities
 verdicts   the attacks: every verdict is stored, their images are not
-checks     what the sanity checks look at
+checks     the probes that the sanity checks read
 scores     the part of scores.json that speaks of these attacks
 """
 

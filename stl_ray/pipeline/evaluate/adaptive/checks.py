@@ -1,4 +1,4 @@
-"""What the sanity checks look at: the answers of every defense to the probes of `evaluation.sanity`."""
+"""The input of the sanity checks: the answers of every defense to the probes of `evaluation.sanity`."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -72,13 +72,13 @@ class ChecksTask(AttackedTask):
         return self._layout.probes(name)
 
     def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
-        """Ask the pipeline everything that the checks look at."""
+        """The answers of the pipeline to every probe."""
         subject = subject_of(self._context, self._defenses[run])
         ids, labels = table.column("id").to_pylist(), table.column("label").to_numpy()
         sets = self._sets(shard)
         rows: dict[int, dict[str, Any]] = {}
         for positions, images in by_size(pixels_of(table), self._device):
-            own = [ids[position] for position in positions]
+            batch_ids = [ids[position] for position in positions]
             truth = torch.from_numpy(labels[positions]).to(self._device)
             stored = {
                 item.name: Stored(
@@ -90,15 +90,15 @@ class ChecksTask(AttackedTask):
             }
             differences = [shard.number == 0 and position < FINITE_DIFFERENCES for position in positions]
             with COMPUTE.held():
-                found = probe(subject, images, truth, own, differences, stored)
-            rows |= dict(zip(positions, found, strict=True))
+                probes = probe(subject, images, truth, batch_ids, differences, stored)
+            rows |= dict(zip(positions, probes, strict=True))
         return ShardOutput(in_order(rows, PROBES_SCHEMA))
 
     def _sets(self, shard: PlannedShard) -> list[tuple[NamedAttack, list[Pixels]]]:
-        """The chosen images in every stored set in which each has a budget of its own."""
-        found = []
+        """The chosen images in every stored set with a budget per image."""
+        sets = []
         for item in self.experiment.attack.sets:
             if item.budget == "per_image":
                 attacked = dataset_of(self.experiment.root, self._layout.attacked(item.name))
-                found.append((item, exact_pixels_of(rows_of(attacked, shard.source))))
-        return found
+                sets.append((item, exact_pixels_of(rows_of(attacked, shard.source))))
+        return sets

@@ -1,4 +1,4 @@
-"""What is attacked, on how many images, and what the two kinds of work on it share."""
+"""What the attacks of the tiers and their checks share: defenses, images, identities."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ QUICK = 64
 
 @dataclass(frozen=True)
 class Context:
-    """What the runs of the tiers are made of, on the driver as in an actor."""
+    """The inputs of the runs of the tiers, on the driver as in an actor."""
 
     experiment: Experiment
     clean: Dataset
@@ -32,10 +32,10 @@ class Context:
 
     @classmethod
     def of(cls, experiment: Experiment, device: str) -> "Context":
-        """Load it.
+        """Load the inputs of an experiment.
 
         Raises:
-            IncompleteRunError: if something was not made yet.
+            IncompleteRunError: if an input was not made yet.
         """
         root = experiment.root
         return cls(
@@ -71,7 +71,7 @@ class Context:
         return [item for item in self.experiment.attack.sets if _within(item, self.experiment.evaluate.tiers.budget)]
 
     def identity(self, name: str) -> dict[str, Any]:
-        """What can change the verdicts on a defense, but for the sets that were attacked before."""
+        """Whatever can change the verdicts on a defense, except the stored sets."""
         tiers = self.experiment.evaluate.tiers.model_dump(mode="json", exclude={"substitute"})
         other = None if self.substitute is None else self.substitute.get(name)
         return {
@@ -84,20 +84,20 @@ class Context:
 
 
 def _within(item: NamedAttack, limit: Budgeted) -> bool:
-    own, budget = budget_of(item), budget_of(limit)
-    # A set at a mean dissimilarity has images over it, and what float32 holds is nothing that an 8-bit attacker has.
+    stored, budget = budget_of(item), budget_of(limit)
+    # A set at a mean dissimilarity has images over it, and float32 images are beyond an 8-bit attacker.
     if item.budget != "per_image" or (item.store, limit.store) == ("f32", "u8"):
         return False
-    return (own.kind, own.space) == (budget.kind, budget.space) and own.size <= budget.size
+    return (stored.kind, stored.space) == (budget.kind, budget.space) and stored.size <= budget.size
 
 
 @dataclass
 class AttackedTask(TableTask):
-    """What both runs share.
+    """The common part of both tasks.
 
     Args:
         experiment: as the driver has it.
-        identities: of the runs, which what is loaded here must agree with.
+        identities: of the runs; the inputs that are loaded here must have the same.
     """
 
     experiment: Experiment
@@ -109,8 +109,8 @@ class AttackedTask(TableTask):
         self._layout = Layout(self.experiment.root)
         self._defenses = {self._folder(name): name for name in self._context.defended}
         for run, wanted in self.identities.items():
-            found = self._context.identity(self._defenses[run])
-            require_same({key: wanted[key] for key in found}, found, run)
+            identity = self._context.identity(self._defenses[run])
+            require_same({key: wanted[key] for key in identity}, identity, run)
 
     def _folder(self, name: str) -> str:
         raise NotImplementedError

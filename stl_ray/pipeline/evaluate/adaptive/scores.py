@@ -39,8 +39,10 @@ def tier_scores(experiment: Experiment, chance: float) -> dict[str, Any] | None:
         else:
             probes = ProbeTable.of(_whole(experiment, layout.probes(name)), name)
             attacks[CHECKS] = ThreatTier.CHECKS
-            found = broken_images(probes, budget_of(tiers.budget))
-            scores = cascade_scores(with_further(table, CHECKS, ThreatTier.CHECKS, found, tiers.cascade), name, attacks)
+            broken = broken_images(probes, budget_of(tiers.budget))
+            scores = cascade_scores(
+                with_further(table, CHECKS, ThreatTier.CHECKS, broken, tiers.cascade), name, attacks
+            )
             flags = check_all(
                 probes,
                 chance=chance,
@@ -71,12 +73,15 @@ def tier_scores(experiment: Experiment, chance: float) -> dict[str, Any] | None:
 
 
 def headline(tiers: dict[str, Any]) -> str:
-    """The worst cases and what voids them, in a line."""
+    """The worst cases, and what leaves them incomplete or voids them, in a line."""
     parts = []
     for row in tiers["rows"]:
         worst, raised = row["worst"], [flag["check"] for flag in row["flags"] if flag["state"] == "raised"]
-        void = f" (void: {', '.join(raised)} raised)" if raised else ""
-        parts.append(f"{row['defense']} {worst['accuracy']:.3f} [{worst['low']:.3f}, {worst['high']:.3f}]{void}")
+        remarks = [] if row["complete"] else ["incomplete: attacks out of time"]
+        remarks += [f"void: {', '.join(raised)} raised"] if raised else []
+        accuracy = f"{'' if row['complete'] else 'at most '}{worst['accuracy']:.3f}"
+        after = f" ({'; '.join(remarks)})" if remarks else ""
+        parts.append(f"{row['defense']} {accuracy} [{worst['low']:.3f}, {worst['high']:.3f}]{after}")
     return f"worst case {', '.join(parts)}"
 
 

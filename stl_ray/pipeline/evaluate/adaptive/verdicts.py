@@ -1,4 +1,4 @@
-"""The attacks of the tiers on every defense. Their images are not kept: what is stored is every verdict."""
+"""The attacks of the tiers on every defense. Every verdict is stored, their images are not."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ from stl_ray.runtime.shard_task import ShardOutput
 from stl_ray.store import Layout, PlannedShard
 
 SHARD = {"cpu": 64, "cuda": 256}
-"""Images of a shard, by device: many enough for full tiles when most of them have fallen, and few enough on a CPU, where
-an attack may take minutes for one of them, that progress shows and that little is lost with a worker."""
+"""Images of a shard, by device: many enough for full tiles when most of them are misclassified, and few enough on a
+CPU, where an attack may take minutes for one of them, that progress shows and that little is lost with a worker."""
 
 
 def plan_tiers(experiment: Experiment) -> ShardJob | None:
@@ -73,7 +73,7 @@ def verdicts_of(
         earlier: by id, the verdicts on stored sets.
     """
     defended = context.defended[name]
-    found = run_cascade(
+    verdicts_by_image = run_cascade(
         defended.victim(defended.strongest),
         context.cascade_attacks(name),
         cascade_settings_of(context.experiment),
@@ -82,7 +82,7 @@ def verdicts_of(
         ids,
         earlier=[earlier.get(item, []) for item in ids],
     )
-    rows = zip(ids, labels.tolist(), found, strict=True)
+    rows = zip(ids, labels.tolist(), verdicts_by_image, strict=True)
     return [{"id": item, "label": label, "verdicts": verdicts} for item, label, verdicts in rows]
 
 
@@ -100,16 +100,16 @@ class TiersTask(AttackedTask):
         earlier = self._earlier(name, shard)
         rows: dict[int, dict[str, Any]] = {}
         for positions, images in by_size(pixels_of(table), self._device):
-            own = [ids[position] for position in positions]
+            batch_ids = [ids[position] for position in positions]
             truth = torch.from_numpy(labels[positions]).to(self._device)
             with COMPUTE.held():
-                found = verdicts_of(self._context, name, images, truth, own, earlier)
-            rows |= dict(zip(positions, found, strict=True))
+                verdicts = verdicts_of(self._context, name, images, truth, batch_ids, earlier)
+            rows |= dict(zip(positions, verdicts, strict=True))
         return ShardOutput(in_order(rows, VERDICTS_SCHEMA))
 
     def _earlier(self, name: str, shard: PlannedShard) -> dict[str, list[dict[str, Any]]]:
         """By id, the deployed pipeline's verdicts on the stored sets within the budget."""
-        found: dict[str, list[dict[str, Any]]] = {}
+        verdicts: dict[str, list[dict[str, Any]]] = {}
         column = "retrained" if self.experiment.train.retrain else "vanilla"
         for item in self._context.earlier():
             predictions = dataset_of(self.experiment.root, self._layout.predictions(name, item.name))
@@ -121,5 +121,5 @@ class TiersTask(AttackedTask):
                     "tier": str(threat_of(item.name, name, item.victim)),
                     "prediction": row[column],
                 }
-                found.setdefault(image, []).append(verdict | {k: v for k, v in measured[image].items() if k != "id"})
-        return found
+                verdicts.setdefault(image, []).append(verdict | {k: v for k, v in measured[image].items() if k != "id"})
+        return verdicts
