@@ -1,4 +1,4 @@
-"""`python -m stl_ray.cli`: what `stl-ray` is, where only the package has arrived."""
+"""`python -m stl_ray.cli`: the command `stl-ray` where only the package was sent."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`stl-ray submit` and `stl-ray cancel`: jobs on a cluster, through its dashboard; and `stl-ray doctor`, before the first."""
+"""`stl-ray submit` and `stl-ray cancel`: jobs on a cluster, through its dashboard; `stl-ray doctor`: a check of its nodes."""
 
 import argparse
 from pathlib import Path
@@ -40,7 +40,7 @@ where that is possible, on the head for example. Exit code 0 means that nothing 
 
 
 def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `submit` and `cancel`."""
+    """Add `submit`, `cancel` and `doctor`."""
     submitted = commands.add_parser(
         "submit", help="hand a job to a cluster, and follow it", description=SUBMIT, epilog=SUBMIT_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -86,8 +86,8 @@ def _submit(options: argparse.Namespace) -> int:
     from stl_ray.runtime.submission.submit import submit
 
     preflight(experiment)
-    if places := _only_here(experiment):
-        _say(f"must be the same shared folder on every node: {', '.join(places)}")
+    if paths := _only_here(experiment):
+        _say(f"must be the same shared folder on every node: {', '.join(paths)}")
     client = connect(options.address)
     job = submit(client, options.job, experiment, _say, wheel=options.wheel, pure=options.pure)
     cancelling = f"stl-ray cancel {job.name} --address {client.get_address()}"
@@ -143,8 +143,8 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _only_here(experiment: Experiment) -> list[str]:
     """The paths of an experiment that are no URIs."""
-    places = {experiment.root, experiment.ingest.train.path, experiment.ingest.test.path}
-    return sorted(place for place in places if place and "://" not in place)
+    paths = {experiment.root, experiment.ingest.train.path, experiment.ingest.test.path}
+    return sorted(path for path in paths if path and "://" not in path)
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""`stl-ray JOB CONFIG [key=value ...]`: parse, call, print what came of it, and return the exit code.
+"""`stl-ray JOB CONFIG [key=value ...]`: parse, call, print the outcome, and return the exit code.
 
 Exit codes: 0 everything planned is done; 1 something failed (the message says what and where); 2 wrong usage or
 configuration; 130 interrupted.
@@ -17,7 +17,7 @@ from stl_ray.runtime.signals import INTERRUPTED, interruptible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code."""
+    """Run the command line and return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     whole, commands = _parsers()
     try:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of all commands; what it gives has the command's function."""
+    """The parser of all commands; the parsed options have the command's `function`."""
     return _parsers()[0]
 
 

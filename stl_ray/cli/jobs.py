@@ -55,29 +55,29 @@ def _estimate(job: str, experiment: Experiment) -> None:
 
     preflight(experiment)
     with ray_session(experiment.ray):
-        found = estimate(job, experiment)
+        forecast = estimate(job, experiment)
     heading = ("", "shards", "left", "of", "", "in all", "workers", "time")
     rows = [
         (
             step.name, "" if step.shards is None else str(step.shards), str(step.left), str(step.total), step.unit,
             size(step.bytes), str(step.workers), ("<= " if step.at_most else "") + duration(step.seconds / step.workers),
         )
-        for step in found.steps
+        for step in forecast.steps
     ]  # fmt: skip
     if rows:
         print(columns([heading, *rows]))
-    for step in found.steps:
+    for step in forecast.steps:
         if step.detail:
             print(f"{step.name}: {step.detail}")
-    bound = "at most" if any(step.at_most for step in found.steps) else "about"
+    bound = "at most" if any(step.at_most for step in forecast.steps) else "about"
     print(
-        f"{job}: {bound} {duration(found.seconds)} after Ray's start, {size(found.bytes)} in {experiment.root}; "
+        f"{job}: {bound} {duration(forecast.seconds)} after Ray's start, {size(forecast.bytes)} in {experiment.root}; "
         "nothing was written"
     )
     folder = Storage.open(experiment.root).folder
     if folder is not None:
-        free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
-        if free < found.bytes:
+        free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+        if free < forecast.bytes:
             print(f"the disk is too small: {size(free)} free")
 
 
@@ -94,7 +94,7 @@ def _quickstart(options: argparse.Namespace) -> int:
 
 
 def run_job(job: str, experiment: Experiment) -> None:
-    """Run one job of an experiment and print one line of what came of it."""
+    """Run one job of an experiment and print its outcome in one line."""
     from stl_ray.pipeline.preflight import preflight
     from stl_ray.runtime.job_log import job_session
 

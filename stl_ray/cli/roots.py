@@ -1,4 +1,4 @@
-"""What lies below an experiment's root: `stl-ray verify`, `stl-ray status` and `stl-ray sweep`. Without torch and Ray."""
+"""Commands on an experiment's root: `stl-ray verify`, `stl-ray status` and `stl-ray sweep`. Without torch and Ray."""
 
 import argparse
 import time
@@ -158,7 +158,7 @@ def _remarks(records: Sequence[dict[str, Any]]) -> list[str]:
 
 def _sweep(options: argparse.Namespace) -> int:
     root, runs = _runs(options.folder)
-    failures, found, total = 0, 0, 0
+    failures, count, total = 0, 0, 0
     for run in runs:
         name = run or root.root
         try:
@@ -167,9 +167,9 @@ def _sweep(options: argparse.Namespace) -> int:
             failures += 1
             print(f"{name}: passed over: {error}", flush=True)
             continue
-        found, total = found + len(swept.files), total + swept.bytes
+        count, total = count + len(swept.files), total + swept.bytes
         for file in swept.files:
             print(f"{name}/{file}")
-    verb = "removed" if options.delete else "found; --delete removes them" if found else "found"
-    print(f"{found} files of {size(total)} {verb}")
+    verb = "removed" if options.delete else "found; --delete removes them" if count else "found"
+    print(f"{count} files of {size(total)} {verb}")
     return 1 if failures else 0

@@ -85,11 +85,11 @@ def _import(options: argparse.Namespace) -> int:
     space = replace(QuasiNaturalSpace.from_dictionary(dictionary), provenance={"imported": imported})
     storage = Storage.open(options.space)
     if storage.exists("space.json"):
-        there = QuasiNaturalSpace.load(options.space)
-        if there.digest != space.digest:
+        existing = QuasiNaturalSpace.load(options.space)
+        if existing.digest != space.digest:
             raise InputError(
                 "another space is there already; give another folder", item=storage.root, expected=space.digest,
-                got=there.digest,
+                got=existing.digest,
             )  # fmt: skip
     else:
         space.save(options.space)

@@ -1,4 +1,4 @@
-"""What every section is, and the types of its keys."""
+"""The base of every section, and the types of its keys."""
 
 import re
 from typing import Annotated
@@ -18,7 +18,7 @@ def _named(name: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_named)]
-"""What a user calls something: a part of paths. Names that are looked up somewhere are plain text, refused there."""
+"""A name that the user gives, a part of paths. Names that are looked up in a registry are plain text, checked there."""
 
 
 def absolute(path: str) -> str:
@@ -32,7 +32,7 @@ def absolute(path: str) -> str:
 
 
 Location = Annotated[str, AfterValidator(absolute)]
-"""A path or URI; a relative path is taken from where the command is given."""
+"""A path or URI; a relative path is taken from the folder in which the command is given."""
 
 
 class Section(BaseModel):

@@ -12,7 +12,7 @@ from stl_ray.config.sections import Experiment
 
 
 class Job(NamedTuple):
-    """What a user reads of a job.
+    """The description of a job for users.
 
     Attributes:
         summary: what goes in -> what comes out.
@@ -35,7 +35,7 @@ JOBS = {
     ),
     "report": Job("scores -> tables, figures, one HTML page", ("report",)),
 }
-"""In their order."""
+"""The jobs in their order."""
 
 SHARED = ("name", "root", "seed", "max_quarantined", "ray")
 

@@ -101,7 +101,7 @@ def _item(node: list[Any], index: str, override: str) -> Any:
 
 def _explain(error: ValidationError, values: Mapping[str, Any]) -> ConfigError:
     details = error.errors()
-    # Of a list whose items are wrong, pydantic also says that it has too few.
+    # pydantic also reports too few items for a list whose items are wrong.
     wrong = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
     problems = [_problem(detail) for detail in details if detail["type"] != "too_short" or detail["loc"] not in wrong]
     if len(problems) == 1:
@@ -135,4 +135,4 @@ def section_in(annotation: object) -> type[BaseModel] | None:
     """The section inside an annotation such as Source, tuple[NamedAttack, ...] or Source | None."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for argument in get_args(annotation) if (found := section_in(argument))), None)
+    return next((section for argument in get_args(annotation) if (section := section_in(argument))), None)

@@ -1,6 +1,6 @@
 """One frozen model per job: every key with its type, unit, range and meaning. `--help` prints this file.
 
-A default is what a user who says nothing gets. Names of attacks, defenses and classifiers are checked against
+Defaults apply to keys that are left out. Names of attacks, defenses and classifiers are checked against
 their registries when a job starts, not here, because the registries live above this room.
 """
 
@@ -16,7 +16,7 @@ OptionValue = bool | int | float | str
 
 
 class Source(Section):
-    """Where one split of the images comes from."""
+    """The source of one split of the images."""
 
     format: Literal["photographs", "folder", "cifar10", "parquet", "tar"] = Field(
         description="photographs (bundled, no path), folder (one sub-folder per class; links are followed, but not into the folder itself), cifar10 (the python or the "
@@ -85,14 +85,14 @@ class DictionaryConfig(Section):
 
     method: Literal["online", "consensus"] = Field(
         "online",
-        description="online: four blocks of images after the other are coded, and their statistics travel; consensus: "
+        description="online: four blocks of images at a time are coded, in turn, and their statistics travel; consensus: "
         "workers hold all blocks and code them in every iteration, and only filters travel",
     )
     filters: int = Field(64, ge=1, le=512, description="K, the number of filters")
     size: int = Field(8, ge=2, le=32, description="S, the filter side in pixels")
     lmbda: float = Field(
-        0.2, gt=0, description="lambda, the l1 weight for [0, 1] pixels, in the convention of norm: what is 0.2 for "
-        "joint is 0.35 for per_channel where a filter's channels are alike"
+        0.2, gt=0, description="lambda, the l1 weight for [0, 1] pixels, in the convention of norm: 0.2 for joint "
+        "corresponds to 0.35 for per_channel where a filter's channels are alike"
     )  # fmt: skip
     norm: Literal["joint", "per_channel"] = Field(
         "joint",
@@ -163,7 +163,7 @@ class StlConfig(Section):
 
 
 class Budgeted(Section):
-    """How far an image may go, by exactly one of three budgets, and what it is stored as."""
+    """The budget of attacked images, exactly one of three, and the format in which they are stored."""
 
     dissimilarity: float | None = Field(None, gt=0, le=1, description="budget: ||x' - x|| / ||x|| in L2")
     l2: float | None = Field(None, gt=0, description="budget: ||x' - x|| of [0, 1] pixels")
@@ -192,7 +192,7 @@ class Budgeted(Section):
 
 
 class AttackedConfig(Section):
-    """What a set is crafted on."""
+    """The victim of a set: a classifier, alone or behind a defense."""
 
     classifier: str = Field(
         "vanilla", description="vanilla; a defense's name, for the classifier retrained for it; an architecture with weights, "
@@ -201,7 +201,7 @@ class AttackedConfig(Section):
     weights: Location | None = Field(None, description="safetensors of an architecture's weights")
     defense: str | None = Field(None, description="name of the defense in front of it; absent: it is attacked alone")
     gradient: Literal["exact", "bpda", "none"] = Field(
-        "exact", description="what of the defense: its exact gradient, the identity in its place, or queries alone"
+        "exact", description="gradient of the defense: exact, the identity in its place (bpda), or none: queries alone"
     )
     samples: int = Field(20, ge=1, description="draws of a randomised defense behind every gradient")
 
@@ -214,7 +214,7 @@ class NamedAttack(Budgeted):
     engine: Literal["native", "foolbox"] = Field(
         "native", description="native, or foolbox: then attack is the name of a class of foolbox.attacks"
     )
-    victim: AttackedConfig = Field(AttackedConfig(), description="what the set is crafted on")
+    victim: AttackedConfig = Field(AttackedConfig(), description="the model that the set is crafted on")
     budget: Literal["per_image", "dataset_mean"] = Field(
         "per_image", description="per_image: no image is over the dissimilarity; dataset_mean: one L2 radius for all, at which "
         "the images' mean dissimilarity is the budget"
@@ -251,7 +251,7 @@ class AttackConfig(Section):
 
 
 class TierAttack(Section):
-    """One attack on every defense, with what it may know of it."""
+    """One attack on every defense, and how much it may know of the defense."""
 
     name: Name = Field(description="name of the attack in tables")
     tier: Literal["T1b", "T2", "T3", "T4", "T5"] = Field(
@@ -271,7 +271,7 @@ class TiersConfig(Section):
     They go in this order, each on the images that the ones before left right, so the cheap ones come first.
     """
 
-    budget: Budgeted = Field(Budgeted(dissimilarity=0.03), description="of every attack")
+    budget: Budgeted = Field(Budgeted(dissimilarity=0.03), description="budget of every attack")
     attacks: tuple[TierAttack, ...] = Field(
         (
             TierAttack(name="grey-pgd", tier="T1b", attack="pgd"),
@@ -286,10 +286,11 @@ class TiersConfig(Section):
         1000, ge=1, description="test images to attack, the same for every defense: those whose ids hash lowest; absent: all"
     )  # fmt: skip
     cascade: bool = Field(
-        True, description="whether an image that fell is spared the attacks after; false: every attack sees every image"
+        True,
+        description="whether later attacks skip images that an earlier one broke; false: every attack sees every image",
     )
     seconds: float | None = Field(
-        None, gt=0, description="that one attack may take on a shard; images that it has not begun with by then count as not "
+        None, gt=0, description="seconds that one attack may take on a shard; images that it has not begun by then count as not "
         "attacked, which voids the claim; absent: no limit. With a limit the result depends on the machine's speed"
     )  # fmt: skip
     samples: int = Field(20, ge=1, description="draws of a randomised defense behind every gradient")
@@ -311,7 +312,7 @@ class EvaluateConfig(Section):
 
 
 class ReportConfig(Section):
-    """The page."""
+    """The report's page."""
 
     title: str = Field(
         "Adversarial defense by stratified convolutional sparse coding", description="heading of the page"
@@ -319,7 +320,7 @@ class ReportConfig(Section):
 
 
 class RayConfig(Section):
-    """Where the work runs."""
+    """The Ray cluster and the size of its actors."""
 
     address: str | None = Field(
         None, description="Ray cluster to join; absent: RAY_ADDRESS, else a local one is started"
@@ -331,8 +332,8 @@ class RayConfig(Section):
         None, ge=1, description="fewest actors; more are started while shards wait; absent: as many as ray.actors"
     )
     autoscaling: bool = Field(
-        False, description="whether the cluster adds nodes on demand: what does not fit at present is then waited for, not "
-        "refused; needs ray.actors"
+        False, description="whether the cluster adds nodes on demand: workers that do not fit at present then wait instead of "
+        "being refused; needs ray.actors"
     )  # fmt: skip
     cpus_per_actor: int = Field(1, ge=1, description="CPUs, and threads, of an actor")
     gpus_per_actor: float = Field(

@@ -19,7 +19,7 @@ class AdversarialConfig(Section):
         "||x' - x|| / ||x||; the paper's Table 8 has 0.08"
     )  # fmt: skip
     linf: int | None = Field(
-        None, ge=1, le=255, description="budget: an L_inf ball of so many levels of 255; instead of dissimilarity"
+        None, ge=1, le=255, description="budget: radius of an L_inf ball in levels of 255; instead of dissimilarity"
     )
     share: float | None = Field(
         None, gt=0, le=1, description="share of a batch that is attacked; absent: 0.5 for fgsm, else 1"
@@ -31,7 +31,7 @@ class AdversarialConfig(Section):
     relative_step: float = Field(0.25, gt=0, description="step of pgd over the radius of the ball")
     gradient: Literal["exact", "bpda"] = Field(
         "exact", description="gradient of an STL projection that stands before the classifier (projection=on_the_fly): "
-        "exact, or the identity; other defenses have the identity's in any case"
+        "exact, or the identity (bpda); other defenses always have the identity's"
     )  # fmt: skip
 
     @property
@@ -59,13 +59,13 @@ class TrainConfig(Section):
         "resnet50 (224)"
     )  # fmt: skip
     weights: Annotated[str, AfterValidator(_weights)] | None = Field(
-        None, description="to start from: .safetensors or .pth with a state dict, the folder of a classifier that was "
+        None, description="weights to start from: .safetensors or .pth with a state dict, the folder of a classifier that was "
         "trained here, or published weights such as ResNet50_Weights.IMAGENET1K_V2; with epochs=0 the classifier is used "
         "as it is"
     )  # fmt: skip
     retrain: bool = Field(True, description="also train one classifier per defense on that defense's output")
     projection: Literal["stored", "on_the_fly"] = Field(
-        "stored", description="what a retrained classifier sees: augmented images of its defense's purified shards, or "
+        "stored", description="input of a retrained classifier: augmented images of its defense's purified shards, or "
         "augmented clean images that pass the defense in every step; the latter for small data"
     )  # fmt: skip
     epochs: int = Field(30, ge=0, description="passes over the training images")
@@ -126,7 +126,7 @@ class TrainConfig(Section):
     )
     workers: int = Field(1, ge=1, description="Ray Train workers")
     min_workers: int | None = Field(
-        None, ge=1, description="fewest workers to go on with while nodes are missing; the batches stay the same; absent: "
+        None, ge=1, description="fewest workers to continue with while nodes are missing; the batches stay the same; absent: "
         "all of them"
     )  # fmt: skip
     cpus_per_worker: int = Field(1, ge=1, description="CPUs of a worker: its threads and its loaders share them")

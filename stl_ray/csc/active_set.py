@@ -1,4 +1,4 @@
-"""CBPDN by coordinate descent on an active set, in the native core: native/active_set.hpp tells how it goes.
+"""CBPDN by coordinate descent on an active set, in the native core: native/active_set.hpp describes the algorithm.
 
 The fastest method on a CPU. A few of a thousand coefficients are not zero, and only they are ever stored. Every image is
 solved wholly by one thread, so no bit depends on its batch mates or on the number of threads.
@@ -24,16 +24,16 @@ except ImportError:  # installed without a compiler
     _native = None  # type: ignore[assignment]
 
 INSTRUCTION_SETS = ("avx512bf16", "avx512", "avx2", "baseline")
-"""What the native core can be built for, the fastest first; "baseline" is there on every processor."""
+"""Instruction sets that the native core can be built for, the fastest first; every processor has "baseline"."""
 
 CAP = "STL_RAY_MAX_CPU_ISA"
 """The environment variable that names the fastest of INSTRUCTION_SETS that the native core may use; unset allows all."""
 
 TIGHTENING = 0.1
-"""Factor on the tolerances where a certificate is asked for and they did not earn it."""
+"""Factor on both tolerances after a solve that missed the duality gap asked for."""
 
 TIGHTEST = 1e-5
-"""Violation, as a share of lambda, below which single precision has nothing left to give."""
+"""Violation, as a share of lambda, below which single precision gains nothing more."""
 
 
 def available() -> bool:
@@ -42,7 +42,7 @@ def available() -> bool:
 
 
 def instruction_sets() -> list[str]:
-    """Those of INSTRUCTION_SETS that the native core may use here, the fastest first; none where it is missing.
+    """Instruction sets that the native core may use here, the fastest first; none where it is missing.
 
     The processor has them, and STL_RAY_MAX_CPU_ISA allows them.
 
@@ -163,7 +163,7 @@ def _certified(
     start: Tensor | None,
     instruction_set: str,
 ) -> Codes:
-    """Tighten the tolerances until float64 certifies the image; what single precision cannot earn is left to ADMM."""
+    """Tighten the tolerances until float64 certifies the image; ADMM finishes those that single precision cannot."""
     descent, pending = accuracy.descent, torch.arange(len(s))
     pieces, order = [], []
     spent = torch.zeros(len(s), dtype=torch.int64)
@@ -171,7 +171,7 @@ def _certified(
         codes = descend(s[pending], dictionary, lmbda, descent, start, instruction_set)
         codes = certify(codes, s[pending], dictionary, lmbda, gap)
         spent[pending] += codes.iterations
-        # No image goes on because another one has to.
+        # Every image stops on its own, whatever its batch mates need.
         done = (codes.gap <= gap) | (descent.violation <= TIGHTEST)
         pieces.append(codes.select(done.nonzero()[:, 0]))
         order.append(pending[done])
@@ -182,7 +182,7 @@ def _certified(
 
 
 def _columns(support: Tensor, values: Tensor, images: int) -> "_native.Columns":
-    """What the core takes as coefficients of a batch: offsets (B + 1,), and filters, rows, columns, values (nnz,)."""
+    """Coefficients of a batch as the core takes them: offsets (B + 1,), and filters, rows, columns, values (nnz,)."""
     offsets = torch.searchsorted(support[0].contiguous(), torch.arange(images + 1))
     filters, rows, columns = (part.numpy() for part in support[1:].int().contiguous())
     return offsets.numpy(), filters, rows, columns, values.contiguous().numpy()

@@ -10,9 +10,9 @@ With p = y + u the whole state is p, and everything else follows from it (t = la
     p <- p + alpha (x - y),   x - y = D^H w - u
 
 The dual variable is rho u and s - D x = rho w, so |D^H (s - D x)| = rho |u + (x - y)| <= lambda + rho |x - y|: the
-primal residual x - y also bounds how far x itself violates the optimality condition, at no cost. What is returned is
-y, which is sparse: its condition differs by D^H D (x - y), which that bound does not cover; `codes.ACCURACIES` says
-what was measured. Sources: Wohlberg 2016 (the splitting, in SPORCO's `cbpdn`); Eckstein and Bertsekas 1992 (the
+primal residual x - y also bounds how far x itself violates the optimality condition, at no cost. The solver returns
+y, which is sparse: its condition differs by D^H D (x - y), which that bound does not cover; `codes.ACCURACIES` gives
+measured violations. Sources: Wohlberg 2016 (the splitting, in SPORCO's `cbpdn`); Eckstein and Bertsekas 1992 (the
 one-array form).
 """
 
@@ -31,7 +31,7 @@ ALPHA = 1.9
 """Over-relaxation."""
 
 CHECK_EVERY = 2
-"""Iterations between looks at the stopping rule."""
+"""Iterations between checks of the stopping rule."""
 
 CERTIFY_EVERY = 25
 """Iterations between certificates, where one is asked for."""

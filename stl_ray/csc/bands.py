@@ -23,7 +23,7 @@ PADDING = 16
 """Pixels of symmetric (edge-repeating) padding on every side."""
 
 PIXELS_PER_PART = 2**14
-"""Of images on a CPU that are split together."""
+"""Pixels of the images that are split together on a CPU."""
 
 
 def split_bands(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,7 +78,7 @@ def _smooth(padded: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _reflected(size: int, device: torch.device) -> Tensor:
-    """Where every pixel of the padded axis comes from; images smaller than the padding reflect repeatedly."""
+    """The source index of every pixel of the padded axis; images smaller than the padding reflect repeatedly."""
     position = torch.arange(-PADDING, size + PADDING, device=device) % (2 * size)
     return torch.minimum(position, 2 * size - 1 - position)
 

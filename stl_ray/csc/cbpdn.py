@@ -25,7 +25,7 @@ METHODS: dict[str, Callable[[Tensor, Dictionary, float, Accuracy, Tensor | None]
     **{f"active_set/{name}": partial(active_set.solve, instruction_set=name) for name in active_set.INSTRUCTION_SETS},
 }
 """The methods by name. Each solves every image on its own, to the accuracy asked for, or refuses what it cannot take.
-`active_set/avx2` and the like are for the same bytes on processors of several kinds."""
+`active_set/avx2` and the like give the same bytes on processors of several kinds."""
 
 
 def solve_cbpdn(
@@ -63,9 +63,9 @@ def solve_cbpdn(
 
 
 def choose_method(dtype: torch.dtype, device: torch.device) -> str:
-    """What "auto" stands for: the fastest method for signals of this type on this device.
+    """The method of "auto": the fastest for signals of this type on this device.
 
-    Warns once per process where that is slower than need be because the native core was not built.
+    Warns once per process where the native core would be faster but was not built.
     """
     if dtype != torch.float32:
         return "admm"
@@ -108,10 +108,10 @@ def _coefficients(start: Codes | Tensor, signal: Tensor, filters: int) -> Tensor
 
 
 def check_method(method: str) -> None:
-    """Refuse what is neither "auto" nor a name of METHODS.
+    """Refuse a method that is neither "auto" nor a name of METHODS.
 
     Raises:
-        TensorError: with the names that there are.
+        TensorError: the method is unknown; the message lists the known ones.
     """
     require_known(method, ("auto", *METHODS), kind="method", error=TensorError)
 
@@ -129,10 +129,10 @@ def tolerances(accuracy: str | Accuracy) -> Accuracy:
 
 
 def check_images(images: Tensor, channels: int, side: int) -> None:
-    """Refuse what is not a non-empty finite (B, channels, H, W) batch in float32 or float64, H and W >= side.
+    """Refuse all but a non-empty finite (B, channels, H, W) batch in float32 or float64, H and W >= side.
 
     Raises:
-        TensorError: with what was expected and what came.
+        TensorError: the images are anything else.
     """
     if images.dim() != 4 or images.shape[0] == 0 or images.shape[1] != channels:
         raise TensorError("images of another shape", expected=f"(B >= 1, {channels}, H, W)", got=tuple(images.shape))

@@ -14,7 +14,7 @@ from stl_ray.csc.tiles import tile_size
 
 
 def certify(codes: Codes, s: Tensor, dictionary: Dictionary, lmbda: float, gap: float) -> Codes:
-    """The same codes with their gap, (B,), and as status whether it is at most `gap`; of signals s (B, C, H, W)."""
+    """The codes of signals s (B, C, H, W) with their duality gaps; CONVERGED where the gap is at most `gap`."""
     operator = operator_of(dictionary, s.shape[-2], s.shape[-1], torch.float64, s.device)
     tiles = torch.split(torch.arange(len(s), device=s.device), tile_size(s.shape[-2], s.shape[-1], s.device))
     gaps = [duality_gap(codes.select(tile).maps.double(), s[tile].double(), operator, lmbda) for tile in tiles]
@@ -24,12 +24,12 @@ def certify(codes: Codes, s: Tensor, dictionary: Dictionary, lmbda: float, gap: 
 
 
 def finish(codes: Codes, s: Tensor, dictionary: Dictionary, lmbda: float, accuracy: Accuracy) -> Codes:
-    """Certified codes as they are; the others by `admm` in float64 from where they stand."""
+    """The certified codes unchanged, the others solved further by `admm` in float64."""
     rest = (codes.status != SolveStatus.CONVERGED).nonzero()[:, 0]
     if not len(rest):
         return codes
     pieces = [codes.select(torch.arange(len(s), device=s.device)[codes.status == SolveStatus.CONVERGED])]
-    # A start that is not finite helps nobody.
+    # ADMM cannot start from coefficients that are not finite.
     start = codes.select(rest).maps.nan_to_num(0, 0, 0)
     finished = admm.solve(s[rest], dictionary, lmbda, accuracy, start)
     finished = replace(finished, iterations=finished.iterations + codes.iterations[rest])

@@ -1,4 +1,4 @@
-"""What a solve returns and how exact it was asked to be; the types that every method shares."""
+"""Result and accuracy of a solve: the types that every method shares."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -43,7 +43,7 @@ class Codes:
 
     @property
     def support(self) -> Tensor:
-        """Where the coefficients are not zero: (4, n) int64 of image, filter, row, column, in that order of sorting."""
+        """Indices of the nonzero coefficients: (4, n) int64 of image, filter, row, column, sorted in that order."""
         if not self.coefficients.is_sparse:
             return self.coefficients.nonzero().T
         return self.coefficients.indices()[:, self.coefficients.values() != 0]
@@ -55,7 +55,7 @@ class Codes:
         return torch.bincount(self.support[0], minlength=count) / (filters * height * width)
 
     def sparse(self) -> Self:
-        """The same with sparse coefficients: a few per cent of the memory."""
+        """The same codes with sparse coefficients: a few per cent of the memory."""
         return self if self.coefficients.is_sparse else replace(self, coefficients=self.coefficients.to_sparse())
 
     def select(self, images: Tensor) -> "Codes":
@@ -88,7 +88,7 @@ def _coalesced(part: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Splitting:
-    """When a splitting method (`admm`, `fused`) stops, on its primal iterate X; it returns Y, which is sparse.
+    """Stopping rule of a splitting method (`admm`, `fused`), on its primal iterate X; it returns Y, which is sparse.
 
     Args:
         penalty: rho / (lambda ||d||), in units that carry over between lambdas and norm conventions.
@@ -105,7 +105,7 @@ class Splitting:
 
 @dataclass(frozen=True)
 class Descent:
-    """When coordinate descent (`active_set`) stops, on the code Z that it returns.
+    """Stopping rule of coordinate descent (`active_set`), on the code Z that it returns.
 
     Args:
         violation: |D^T (s - D Z)| may exceed lambda by at most this share where Z is zero.
@@ -124,13 +124,13 @@ class Descent:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """When a solve stops: the rule of the method that is used, or a certificate.
+    """Stopping rules of a solve: one for each kind of method, or a certificate.
 
     Args:
         splitting: of `admm` and `fused`.
         descent: of `active_set`.
-        gap: certified relative duality gap of what is returned, in float64, instead of the rules; they then say where a
-            method that works in single precision first asks for it.
+        gap: certified relative duality gap of the codes, in float64, instead of the rules; these then say where a
+            method that works in single precision first computes it.
     """
 
     splitting: Splitting
@@ -145,7 +145,7 @@ ACCURACIES = {
 }
 """The tiers: median relative error of the projected image at most 5e-3, at most 2e-3, and certified.
 
-benchmarks/results/projection-cpu.md has the measured errors. What ADMM returns at the default tier violates the dual
+benchmarks/results/projection-cpu.md has the measured errors. The code Y of ADMM at the default tier violates the dual
 constraint by more than X does: over 48 crops of 32 pixels, clean and noisy, and lambdas from half to twice the
 dictionary's, by 8 % of lambda in the median and 41 % at worst (at the dictionary's own lambda 19 %), and at the
 reference tier by 3 % and 12 %.

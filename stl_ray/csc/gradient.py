@@ -29,7 +29,7 @@ def projection_vjp(
         support: (4, n) int64, as `Codes.support`.
         dictionary: the filters of that solve.
         steps: conjugate gradient steps at most.
-        tolerance: relative residual at which an image has had enough of them.
+        tolerance: relative residual at which an image stops.
 
     Returns:
         J^T v, (B, C, H, W), and the relative residual reached ||A^T (v - P v)|| / ||A^T v||, A the active atoms, (B,).
@@ -93,7 +93,7 @@ class _ActiveAtoms:
 
 
 def _cgls(v: Tensor, atoms: _ActiveAtoms, steps: int, tolerance: float) -> tuple[Tensor, Tensor]:
-    """The residual v - A z of a tile, (b, C, H, W), after those steps towards the best z, and the relative one, (b,)."""
+    """The residual v - A z of a tile, (b, C, H, W), after at most `steps` steps, and the relative one, (b,)."""
     residual = v
     gradient = atoms.adjoint(residual)
     direction = gradient

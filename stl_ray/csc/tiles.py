@@ -4,7 +4,7 @@ import torch
 
 
 def tile_size(height: int, width: int, device: torch.device) -> int:
-    """Images per tile; of the image's size and the kind of device alone.
+    """Images per tile, by the image's size and the kind of device alone.
 
     On a CPU one: its K maps then stay in the cache, and no image waits for a slower one.
     """

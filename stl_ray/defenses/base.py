@@ -1,4 +1,4 @@
-"""What every defense does: an image in, the image that the classifier sees out, and how that went."""
+"""The interface of a defense: an image in, the image that the classifier sees out, and the record of the solve."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +17,13 @@ from stl_ray.seeding import seeds_of
 from stl_ray.space import Gradient
 
 APPLIED = "applied"
-"""Status of an image behind a defense that cannot end in more than one way."""
+"""Status of an image behind a defense that has only one outcome."""
 
 DIVERGED = "diverged"
-"""Status of an image whose solve did not stay finite: the defense has nothing to show of it."""
+"""Status of an image whose solve did not stay finite: it has no purified image."""
 
 NO_VERDICT = -1
-"""Prediction of an image that a defense could not bring out; it is wrong whatever the label."""
+"""Prediction for an image whose solve diverged; it is wrong whatever the label."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Purified:
 
     @property
     def diverged(self) -> Tensor:
-        """(B,) bool: the images of which there is nothing to show."""
+        """(B,) bool: the images whose solve diverged."""
         return torch.tensor([status == DIVERGED for status in self.status], device=self.images.device)
 
 
@@ -65,7 +65,7 @@ class Decisions:
 
 @runtime_checkable
 class DefendedModel(Victim, Protocol):
-    """A model with its defense: attacks see a `Victim`, and whoever judges asks `decide`, the one source of verdicts."""
+    """A model with its defense: a `Victim` for attacks, and `decide`, the one source of verdicts."""
 
     def decide(self, images: Tensor, ids: Sequence[str]) -> Decisions:
         """The verdicts of the deployed pipeline; an image's depend on the image, its id and the run seed alone.
@@ -87,7 +87,7 @@ Differentiable = Callable[[Tensor, Sequence[int]], Tensor]
 """(images, seeds), as `Defense.purify` takes them -> the images behind the defense, as a node of torch's graph."""
 
 Resources = Mapping[str, Any]
-"""What defenses are made of besides their own options, by name: artifacts of the experiment and shared settings."""
+"""Inputs of defenses besides their own options, by name: artifacts of the experiment and shared settings."""
 
 
 class Defense(ABC):
@@ -100,20 +100,20 @@ class Defense(ABC):
     """Names of the resources that the defense cannot be made without, such as "space"."""
 
     randomised: bool = False
-    """Whether it draws random numbers; it then draws them from the seeds it is given, for each image its own."""
+    """Whether it draws random numbers, every image's from the seed given for it."""
 
     iterative: bool = False
-    """Whether it solves a problem for every image: a solve can start from where another one ended, and be certified."""
+    """Whether it solves a problem for every image: a solve can start where another one ended, and be certified."""
 
     gradients: tuple[Gradient, ...] = ("bpda",)
-    """The modes in which `linearised` can be asked for."""
+    """The modes that `linearised` takes."""
 
     routes: int = 0
     """Number of routes that an image can take through the defense (`Purified.cluster`); 0: there is one for all."""
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Whatever can change a byte of the output but the seeds, JSON-able."""
+        """Everything but the seeds that can change a byte of the output, JSON-able."""
 
     @abstractmethod
     def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
@@ -131,7 +131,7 @@ class Defense(ABC):
     def linearised(self, gradient: Gradient) -> Linearised:
         """T with the product of its Jacobian, for one loop of calls on the same items in the same rows.
 
-        A call may start from where the call before it ended, each image from its own.
+        Each image's solve may start where its solve in the call before ended.
 
         Args:
             gradient: "exact", or "bpda": the identity in place of the Jacobian (Athalye et al. 2018).
@@ -187,7 +187,7 @@ def require_gradient(defense: Defense, gradient: Gradient) -> None:
     """Refuse a gradient that the defense does not have.
 
     Raises:
-        GradientError: with those it has.
+        GradientError: names the gradients that it has.
     """
     if gradient not in defense.gradients:
         expected = nearest(gradient, defense.gradients)
@@ -198,7 +198,7 @@ def require_route(defense: Defense, route: int) -> None:
     """Refuse a route that the defense does not have.
 
     Raises:
-        TensorError: with the number of those it has.
+        TensorError: gives the number of its routes.
     """
     if not 0 <= route < defense.routes:
         expected = f"one of {defense.routes}"
@@ -211,11 +211,11 @@ def deployed(defense: Defense, images: Tensor, seeds: Sequence[int]) -> Tensor:
 
 
 def deployed_seeds(run_seed: int, ids: Sequence[str]) -> list[int]:
-    """The seeds (B,) of the draw that a run stores, judges and shows: the same one wherever an image of that id comes."""
+    """The seeds (B,) of the draw that a run stores, judges and shows: the same wherever an image of that id occurs."""
     return seeds_of(run_seed, ids, "defense draw")
 
 
 def identity_in_run(defense: Defense, run_seed: int) -> dict[str, Any]:
-    """Whatever can change a byte that the defense makes in a run; the run's seed belongs to it where the defense draws."""
+    """The identity of a defense in a run: its own, and the run's seed where it draws random numbers."""
     identity = defense.identity()
     return {**identity, "run_seed": run_seed} if defense.randomised else identity

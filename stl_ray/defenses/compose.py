@@ -1,4 +1,4 @@
-"""A classifier behind a defense, as a `Victim`: an attack that runs on the one runs on the other unchanged.
+"""A classifier behind a defense, as a `Victim`: attacks on a classifier run on it unchanged.
 
 Verdicts (`decide`) are those of the deployed pipeline, classifier(q8(T(q8(x)))), each from a solve of its own; an image
 whose solve diverged has none. Gradients pass both roundings straight through; `gradient` selects the gradient of T:
@@ -8,8 +8,8 @@ bpda    the identity in place of the Jacobian; T itself is applied (Athalye et a
 none    refused: such a victim is for attacks that need no gradient
 
 A randomised defense is attacked by expectation over transformation (same source): logits and products are means over
-`samples` draws. In a loop the draws come from the item's id, outside one from the image's pixels. A verdict is of one
-draw, which comes from the image's id and which no attack is shown.
+`samples` draws, seeded in a loop by the item's id, outside one by the image's pixels. A verdict uses one draw, seeded by
+the image's id, which no attack sees.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ class Defended:
         classifier: behind the defense.
         defense: in front of it.
         gradient: "exact", "bpda" or "none", as above.
-        through: the defense that gradients go through, where the attacker supposes another one than verdicts are from
+        through: the defense that gradients go through, where the attacker supposes another one than that of the verdicts
             (another cluster's dictionary, a substitute).
         samples: draws of a randomised defense for every answer.
         seed: the run seed, of those draws.
@@ -75,7 +75,7 @@ class Defended:
         Args:
             images: (B, 3, H, W) float32 in [0, 1], B >= 1.
             ids: of the images.
-            purified: of the same images and ids, where another classifier's verdicts on them are known already.
+            purified: the purified images, where they are known from another classifier's verdicts.
 
         Raises:
             TensorError: logits are not finite.
@@ -85,19 +85,19 @@ class Defended:
         return Decisions(prediction.masked_fill(purified.diverged, NO_VERDICT), purified.status, purified)
 
     def verdict_logits(self, images: Tensor, ids: Sequence[str]) -> Tensor:
-        """Logits (B, n) of which a verdict takes the largest, of the batch as it is."""
+        """Logits (B, n) of which a verdict takes the largest, for the whole batch at once."""
         return self.classifier.logits(self.seen(self.purify(images, ids)))
 
     def purify(self, images: Tensor, ids: Sequence[str]) -> Purified:
-        """What the defense makes of images of these ids when they are judged."""
+        """The purified images of a verdict, with the draws of these ids."""
         return self.defense.purify(self.rounding(images), seeds=deployed_seeds(self.seed, ids))
 
     def seen(self, purified: Purified) -> Tensor:
-        """What the classifier is shown; black, which is finite, where a solve diverged."""
+        """The images that the classifier sees; black, which is finite, where a solve diverged."""
         return self.rounding(purified.images).nan_to_num()
 
     def rounding(self, images: Tensor) -> Tensor:
-        """To 8 bits, unless this is the float pipeline."""
+        """The images rounded to 8 bits, except in the float pipeline."""
         return quantize(images) if self.rounded else images
 
     def logits(self, images: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class DefendedLoop:
             purified, pullback = self._linearise(rounded, seeds)
             answer, v = victim.classifier.logits_and_vjp(victim.rounding(purified).nan_to_num(), cotangent)
             logits.append(answer)
-            # Where a solve diverged there is nothing to differentiate.
+            # A solve that diverged has no derivative.
             lost = ~purified.flatten(1).isfinite().all(1)
             products.append(pullback(v).masked_fill(lost[:, None, None, None], 0))
         return _mean(logits), _mean(products)
@@ -165,7 +165,7 @@ class DefendedLoop:
         return purified, pullback
 
     def _draws(self, images: Tensor, defense: Defense) -> list[list[int]]:
-        """The seeds of every draw of this call; one draw where nothing is drawn, whatever its seeds."""
+        """The seeds of every draw of this call; a single one, of any seeds, for a deterministic defense."""
         if not defense.randomised:
             return [[0] * len(images)]
         call, self._calls = self._calls, self._calls + 1

@@ -15,17 +15,17 @@ from stl_ray.options import named, with_options
 
 
 class NoOptions(Section):
-    """Of a defense that has none of its own."""
+    """The options of a defense without any."""
 
 
 class JpegOptions(Section):
-    """Of jpeg."""
+    """The options of jpeg."""
 
     quality: int = Field(75, ge=1, le=100, description="libjpeg's quality")
 
 
 class Row(NamedTuple):
-    """The options of a defense, its class, which says what it requires, and how it is made of options and resources."""
+    """The options of a defense, its class, which names what it requires, and its maker from options and resources."""
 
     options: type[Section]
     defense: type[Defense]

@@ -18,11 +18,11 @@ CG_STEPS = 30
 
 @dataclass(frozen=True)
 class SparseTransformation(Defense):
-    """T(x), with the one dictionary of an unclustered space or that of the image's stratum.
+    """T(x), with the one dictionary of an unclustered space or that of the image's cluster.
 
     Args:
         name: the row's name in the registry.
-        space: what images are projected onto.
+        space: that images are projected onto.
         config: how the projection is solved and finished.
     """
 

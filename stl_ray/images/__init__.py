@@ -1,7 +1,7 @@
 """The image record: its schema, its bytes, its tensors, and the readers of every source of images.
 
 Stored images are uint8 RGB (H, W, 3); batches are float32 RGB (B, 3, H, W) in [0, 1]. `quantize` is the one place
-where 8-bit rounding is defined. What makes tensors is loaded when it is first asked for: a worker that decodes needs no torch.
+where 8-bit rounding is defined. The functions on tensors are loaded at their first use: a worker that decodes needs no torch.
 """
 
 import importlib

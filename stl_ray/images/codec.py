@@ -1,6 +1,6 @@
 """Encoded bytes to pixels and back. An image here is uint8 RGB, (H, W, 3), upright.
 
-Every way in which a file can be bad ends in an `ImageError` with its quarantine reason; nothing else escapes.
+Every fault of a file raises an `ImageError` with its quarantine reason; nothing else escapes.
 """
 
 import struct
@@ -27,7 +27,7 @@ _FORMATS = {
     "TIFF": (".tif", ".tiff"),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
-# Pillow may be built without the libraries of these; for each the name that Pillow has for it.
+# Formats whose libraries an installed Pillow may lack, each with Pillow's name of the feature.
 _FEATURES = {"WEBP": "webp", "JPEG2000": "jpg_2000", "AVIF": "avif"}
 _FORMATS_OF_FEATURES = {
     "WEBP": (".webp",),
@@ -36,12 +36,12 @@ _FORMATS_OF_FEATURES = {
 }
 
 EXTENSIONS = frozenset(chain.from_iterable((_FORMATS | _FORMATS_OF_FEATURES).values()))
-"""How the names of image files end, in lower case."""
+"""Extensions of image files, in lower case."""
 
 # zlib's level 3 takes half the time of its default 6 on photographs at 224 pixels, for the same size within 1 %.
 _PNG_LEVEL = 3
 
-_PNG_DEPTH = 24  # place of the byte: after the signature, the chunk's length and name, width and height
+_PNG_DEPTH = 24  # position of the byte: after the signature, the chunk's length and name, width and height
 
 # What Pillow raises on damaged files. Fuzzing meets the first four; its decoders can let the others through.
 _DECODER_ERRORS = (
@@ -58,7 +58,7 @@ _DECODER_ERRORS = (
     zlib.error,
 )
 
-# EXIF orientation -> what makes the picture upright (Exif 2.32, tag 0x0112).
+# EXIF orientation -> the transposition that makes the picture upright (Exif 2.32, tag 0x0112).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -93,9 +93,9 @@ def decode(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
 
 
 def decode_original(data: bytes, *, max_pixels: int) -> tuple[NDArray[np.uint8], bool]:
-    """`decode`, and whether the bytes may be stored as they are: every reader of images sees the same pixels in them.
+    """The decoded image, and whether its bytes may be stored unchanged: every decoder reads the same pixels from them.
 
-    They may, if they are an 8-bit RGB or grey JPEG or PNG without alpha, animation and EXIF orientation.
+    They may if they are an 8-bit RGB or grey JPEG or PNG without alpha, animation and EXIF orientation.
 
     Args:
         data: as for `decode`.
@@ -196,7 +196,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _is_plain(image: Image.Image, data: bytes) -> bool:
-    """Whether the file holds 8-bit RGB or grey and nothing that one reader heeds and another does not."""
+    """Whether the file holds 8-bit RGB or grey and nothing that only some decoders heed."""
     if image.mode not in {"RGB", "L"} or "transparency" in image.info or getattr(image, "n_frames", 1) > 1:
         return False
     # Pillow opens 16-bit RGB as 8-bit; the depth is in the first chunk of a PNG (section 11.2.1 of its specification).

@@ -21,11 +21,11 @@ _IMAGE = [
 _EXTRA: dict[ImageKind, list[pa.Field]] = {
     "image": [],
     "purified": [
-        pa.field("cluster", pa.int16()),  # whose dictionary projected it; -1: none
+        pa.field("cluster", pa.int16()),  # the cluster whose dictionary projected it; -1: none
         pa.field("iterations", pa.int16()),
         pa.field("status", pa.string()),
         pa.field("sparsity", pa.float32()),  # share of non-zero coefficients
-        pa.field("psnr", pa.float32()),  # dB, against the image that went in
+        pa.field("psnr", pa.float32()),  # dB, against the input image
     ],
     "adversarial": [  # all measured on the image as stored against the stored clean one
         pa.field("pixels", pa.binary()),  # float32 (H, W, 3), little-endian, of an image stored exactly; else null
@@ -37,7 +37,7 @@ _EXTRA: dict[ImageKind, list[pa.Field]] = {
         pa.field("l2", pa.float32()),  # ||x' - x|| in [0, 1] pixel units
         pa.field("linf", pa.float32()),  # in [0, 1] pixel units
         pa.field("queries", pa.int32()),
-        pa.field("source_pred", pa.int64()),  # what the attacked classifier says of this image
+        pa.field("source_pred", pa.int64()),  # the attacked classifier's prediction for this image
     ],
 }
 
@@ -50,7 +50,7 @@ def image_schema(
     Args:
         kind: `image` (clean), `purified` or `adversarial`.
         class_names: name of every label; None: labels are plain integers.
-        made_by: JSON-able; what the images were made by, for whoever has nothing but the file.
+        made_by: JSON-able record of what made the images, for readers who have only the file.
     """
     fields = _IMAGE + _EXTRA[kind]
     features = {field.name: _feature(field, class_names) for field in fields}

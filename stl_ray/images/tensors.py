@@ -1,4 +1,4 @@
-"""Between stored images, uint8 (H, W, 3), and the batches of every room above: float32 (B, 3, H, W) in [0, 1]."""
+"""Conversions between stored images, uint8 (H, W, 3), and batches, float32 (B, 3, H, W) in [0, 1]."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from stl_ray.errors import TensorError
 def to_tensor(images: Sequence[NDArray[np.uint8] | NDArray[np.float32]]) -> Tensor:
     """Stack B >= 1 images of one size, uint8 (H, W, 3), to float32 (B, 3, H, W) in [0, 1].
 
-    Float32 images, in [0, 1] already, stay what they are to the bit.
+    Float32 images, in [0, 1] already, are kept bit for bit.
 
     Raises:
         TensorError: no images, sizes that differ, another shape or type, or floats outside [0, 1].
@@ -36,7 +36,7 @@ def to_tensor(images: Sequence[NDArray[np.uint8] | NDArray[np.float32]]) -> Tens
 
 
 def from_uint8(images: Tensor) -> Tensor:
-    """Stored pixels that are a tensor already, uint8 (B, 3, H, W), as float32 in [0, 1] on the same device.
+    """Stored pixels in a tensor, uint8 (B, 3, H, W), as float32 in [0, 1] on the same device.
 
     Raises:
         TensorError: another shape or type.
@@ -63,7 +63,7 @@ def to_uint8(images: Tensor) -> NDArray[np.uint8]:
 
 
 def quantize(images: Tensor) -> Tensor:
-    """q8: what storing as 8 bits and reading back makes of float images of any shape.
+    """q8: float images of any shape, rounded as by storing them with 8 bits and reading them back.
 
     Equals `to_tensor(to_uint8(images))` bit for bit. NaN stays NaN. The gradient is zero almost everywhere.
     """

@@ -1,4 +1,4 @@
-"""CLASSIFIERS: what attacks may see of one, the networks by name, and their checkpoints. Outside is always [0, 1].
+"""CLASSIFIERS: their interface for attacks, the networks by name, and their checkpoints. Images are always in [0, 1].
 
 protocol         `Victim`: logits and their vector-Jacobian product; `in_loop`: the same for one attack's loop
 classifier       `Classifier`: a backbone with its normalisation inside

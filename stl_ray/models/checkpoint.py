@@ -21,7 +21,7 @@ VERSION = 2
 
 
 class Digested(Protocol):
-    """What has a digest, such as a `QuasiNaturalSpace`."""
+    """An object with a digest, such as a `QuasiNaturalSpace`."""
 
     @property
     def digest(self) -> str:

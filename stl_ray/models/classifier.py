@@ -1,4 +1,4 @@
-"""A classifier: a network with its normalisation inside, so that outside an image is always in [0, 1]."""
+"""A classifier: a network with its normalisation inside, so that its images are always in [0, 1]."""
 
 from collections.abc import Callable, Sequence
 
@@ -78,7 +78,7 @@ class Classifier(nn.Module):
             leaf = self._laid_out(images.detach()).requires_grad_()
             logits = self(leaf)
             answer = logits.detach()
-            # autograd.grad computes no weight gradients and leaves those that are there alone.
+            # autograd.grad computes no weight gradients and leaves stored ones alone.
             (product,) = torch.autograd.grad(logits, leaf, cotangent(answer))
         return answer, product.contiguous()
 

@@ -10,9 +10,9 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def seeded(build: Callable[[], Module], seed: int) -> Module:
-    """What `build` returns when torch's generator starts at `seed`.
+    """The module that `build` returns when torch's generator starts at `seed`.
 
-    Layers draw their weights from the global generator; it is put back as it was.
+    Layers draw their weights from the global generator; it is restored.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What a classifier says of each image, whatever images stand beside it."""
+"""The class of every image, whatever its batch."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from stl_ray.tiling import in_tiles
 def tile_size(height: int, width: int, device: torch.device) -> int:
     """Images per tile for a network of any kind: 16 at 32 or 224 pixels a side on CPUs, 512 and 83 there on GPUs.
 
-    A CPU is as fast with few images at a time, and a tile that is not full costs what a full one does.
+    A CPU is as fast with few images at a time, and a tile that is not full costs as much as a full one.
     """
     if device.type == "cpu":
         return min(16, max(8, 2**20 // (height * width)))

@@ -1,4 +1,4 @@
-"""What an attack may know of a classifier: its logits, and their vector-Jacobian product with respect to the image."""
+"""The interface of a classifier for attacks: logits, and their vector-Jacobian product with respect to the image."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
@@ -11,8 +11,8 @@ from torch import Tensor
 class Victim(Protocol):
     """A classifier, alone or behind a defense, as attacks and scores see it.
 
-    Images are (B, 3, H, W) float32 RGB in [0, 1]. Every image is treated on its own; whoever needs the same bits
-    whatever the batch calls it in tiles of one size (`stl_ray.tiling.in_tiles`).
+    Images are (B, 3, H, W) float32 RGB in [0, 1]. Every image is treated on its own; tiles of one size give the same
+    bits in any batch (`stl_ray.tiling.in_tiles`).
     """
 
     def logits(self, images: Tensor) -> Tensor:
@@ -64,8 +64,8 @@ class Looping(Protocol):
     def loop(self, items: Sequence[str | int]) -> Victim:
         """The victim for one loop of calls, all on the same B items in the same rows.
 
-        What an item is told depends on its own calls in this loop alone. `logits` are verdicts as ever; gradients may
-        start from where the item's previous call ended.
+        An item's answers depend on its calls in this loop alone. `logits` are those of a cold start; gradients may start
+        from where the item's previous call ended.
 
         Args:
             items: the B items' ids, or seeds made of these, from which random draws derive.

@@ -27,13 +27,13 @@ OURS: dict[str, Builder] = {
     "cifar_resnet56": partial(CifarResNet, 9),
     **small_image_builders(),
 }
-"""Networks for small images -> what builds them for a number of classes."""
+"""Networks for small images by name: builders for a number of classes."""
 
 
 @cache
 def builders() -> dict[str, Builder]:
-    """Every architecture -> what builds it for a number of classes."""
-    # Imported only when asked for: it takes as long as torch itself, and networks for small images do without.
+    """Every architecture by name: builders for a number of classes."""
+    # Imported only when needed: it takes as long as torch itself, and networks for small images do without.
     from torchvision import models
 
     def torchvision_builder(name: str, **options: bool) -> Builder:

@@ -20,7 +20,7 @@ _VGG_CHANNELS = 512
 
 
 def small_image_builders() -> dict[str, Callable[[int], nn.Module]]:
-    """Every variant for small images -> what builds it for a number of classes."""
+    """Every variant for small images by name: builders for a number of classes."""
     return {
         **{f"{name}_small": partial(_resnet, name) for name in RESNETS},
         **{f"{name}_small": partial(_vgg, name) for name in VGGS},

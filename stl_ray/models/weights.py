@@ -67,7 +67,7 @@ def check_weights(uri: str) -> None:
 
 
 def weights_digest(uri: str) -> str:
-    """What names the weights in an identity: the sha256 of the file, or the name of published weights.
+    """The name of the weights in an identity: the sha256 of the file, or the name of published weights.
 
     Raises:
         StorageError: there is no such file.
@@ -140,14 +140,14 @@ def _state_dict(storage: Storage, name: str) -> Mapping[str, Tensor]:
         except SafetensorError as error:
             raise ArtifactError(f"not a safetensors file ({error})", item=item) from error
     try:
-        found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(f"not a file of weights alone ({reason})", item=item) from error
-    if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
-        got = ", ".join(map(str, list(found)[:5])) if isinstance(found, Mapping) else type(found).__name__
+    if not isinstance(loaded, Mapping) or not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
+        got = ", ".join(map(str, list(loaded)[:5])) if isinstance(loaded, Mapping) else type(loaded).__name__
         raise ArtifactError("not a state dict", item=item, expected="a tensor by name", got=got)
-    return found
+    return loaded
 
 
 def _published(name: str) -> object:

@@ -1,6 +1,6 @@
 """RUNTIME: the machinery on Ray, which knows no job.
 
-session          join or start a Ray, leave what was found running
+session          join or start a Ray; one that was running stays so
 signals          Ctrl-C and SIGTERM
 shard_runner     plan -> Ray Data actors -> receipts -> manifest
 shard_actor      the actor that makes shards
@@ -10,7 +10,7 @@ bisection        finding the row that kills its worker
 side_by_side     long pieces of work, each driven by a Ray task, so that the driver needs no threads
 ray_train        Ray Train: workers, checkpoints
 progress         a bar on a terminal, a line every 10 s elsewhere
-progress_actor   on which workers post what they do
+progress_actor   the board on which workers post their progress
 ray_metrics      the progress as Ray's metrics
 job_status       the progress as a file below the root
 job_log          one line for each session of a job: times, counts, versions

@@ -34,13 +34,13 @@ _CONTROLS = 8
 def bisect(
     make_task: Callable[[], ShardTask], work: ShardTask, run: str, shard: PlannedShard, threads: int
 ) -> ShardOutput:
-    """Make a shard without the rows that kill the process that makes them; those are set aside.
+    """Make a shard without the rows that kill the process that makes them; these are set aside.
 
     Args:
-        make_task: makes the work in a child process; picklable.
-        work: the same in this process, which only looks up the rows to blame.
-        run: its name.
-        shard: what to make.
+        make_task: makes the task in a child process; picklable.
+        work: the task in this process, which only looks up the rows to blame.
+        run: name of the run.
+        shard: to make.
         threads: of a child.
 
     Raises:
@@ -61,7 +61,7 @@ def bisect(
 
 
 def _bisect(child: "_Child", rows: Sequence[int]) -> None:
-    """Make rows that died together, or one that died alone."""
+    """Make, by halves, rows whose process died; a single row is blamed if its process dies again."""
     if len(rows) == 1:
         child.require_control()
         if not child.survives(rows):
@@ -77,7 +77,7 @@ class _Child:
     """Makes rows of a shard in a process of its own.
 
     Attributes:
-        pieces: what was made, by the first row of it.
+        pieces: the outputs, each by its first row.
         blamed: the rows that died alone, twice.
         control: a row that survived alone.
     """
@@ -91,7 +91,7 @@ class _Child:
     control: int | None = None
 
     def survives(self, rows: Sequence[int]) -> bool:
-        """Whether a process that makes these rows lives to its end; what it made is kept."""
+        """Whether a process that makes these rows lives to its end; its output is kept."""
         output = self.make(rows)
         if output is not None:
             self.pieces[rows[0]] = output
@@ -109,12 +109,12 @@ class _Child:
             raise self._sick("every image kills its worker")
 
     def require_control(self) -> None:
-        """Make sure that what survived alone still does."""
+        """Make sure that the row that survived alone still does."""
         if self.control is None or self.make([self.control]) is None:
             raise self._sick("an image kills its worker that did not before")
 
     def make(self, rows: Sequence[int]) -> ShardOutput | None:
-        """What a process makes of these rows, None if it died."""
+        """The output of a process for these rows, None if it died."""
         # Ray's own processes cannot fork; a fresh interpreter finds modules where this one does.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         with tempfile.TemporaryDirectory() as name:
@@ -140,8 +140,8 @@ class _Child:
 
 
 def _main(folder: Path) -> int:
-    """The child: make the rows of the task in the folder, and leave there what came of it."""
-    # Ray's threads block signals, and so would what they start: a signal that should kill it would wait for ever.
+    """The child process: make the rows of the task in the folder, and write the outcome there."""
+    # Ray's threads block signals, and their children inherit that: a signal that should kill one would wait for ever.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
@@ -159,7 +159,7 @@ def _main(folder: Path) -> int:
 
 
 def _end_with_parent() -> None:
-    """Whoever kills the worker does not want its child to go on; the pipe between them closes when the parent ends."""
+    """End this process when its parent, the worker, ends, which closes the pipe between them."""
     os.read(sys.stdin.fileno(), 1)
     os._exit(1)
 

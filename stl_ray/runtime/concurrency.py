@@ -1,8 +1,8 @@
 """The compute lock and the shard slots of an actor that holds several shards, and the number of its threads.
 
 While one shard is solved, others are read, decoded, encoded and published, so that the device waits for none of it. One
-shard computes at a time, the one that was taken first before the others: side by side they would all be late, and on a
-GPU need its memory twice. An actor with one CPU decodes and encodes under the lock too: two threads on a core take longer
+shard computes at a time, the earliest taken first: side by side they would all be late, and on a GPU need its memory
+twice. An actor with one CPU decodes and encodes under the lock too: two threads on a core take longer
 than one after the other, since each finds the caches full of the other's images. A shard that may kill the process is held
 exclusively.
 
@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 SHARDS_IN_HAND = 3
 """Shards that an actor has in hand: one is read, one computes, one is published."""
 
-# Images that a thread takes at a time, at most, and how often each thread comes to take some, at least.
+# Most images that a thread takes at a time, and the fewest times that each thread takes some.
 _HANDFUL, _HANDFULS = 8, 4
 
 
@@ -61,7 +61,7 @@ class ComputeLock:
 
     @contextmanager
     def shard(self) -> Iterator[None]:
-        """Count what this thread computes in the block as one shard's, which comes after the shards taken before it."""
+        """Order what this thread computes in the block as one shard's, after the shards taken before it."""
         self._mine.order = next(self._orders)
         try:
             yield
@@ -94,7 +94,7 @@ class ComputeLock:
                 self._changed.notify_all()
 
     def usage(self) -> Usage:
-        """What has been used so far."""
+        """The use of the lock so far."""
         with self._changed:
             return Usage(self._busy, self._last - self._first)
 
@@ -138,11 +138,11 @@ class _Threads:
         if self._pool is None:
             with COMPUTE.held():
                 return [function(item) for item in listed]
-        # To hand over a small image takes a tenth of what it takes to decode it.
+        # Handing over a small image takes a tenth of the time of decoding it.
         size = max(1, min(_HANDFUL, len(listed) // (_HANDFULS * self.count)))
         handfuls = [listed[start : start + size] for start in range(0, len(listed), size)]
-        made = self._pool.map(lambda handful: [function(item) for item in handful], handfuls)
-        return [result for results in made for result in results]
+        mapped = self._pool.map(lambda handful: [function(item) for item in handful], handfuls)
+        return [result for results in mapped for result in results]
 
 
 COMPUTE = ComputeLock()
@@ -156,7 +156,7 @@ _THREADS = _Threads()
 
 @contextmanager
 def ending_with_device() -> Iterator[None]:
-    """End the process where its GPU fails in the block: nothing that came after could use it, whatever it is."""
+    """End the process where its GPU fails in the block: nothing could use it afterwards."""
     try:
         yield
     except Exception as error:
@@ -168,7 +168,7 @@ def ending_with_device() -> Iterator[None]:
 
 
 def bind(threads: int) -> None:
-    """Set this process up for images: so many threads for each of networks and solver, decoding, encoding; freed memory kept."""
+    """Set this process up for images: `threads` for networks and solver, as many for decoding and encoding; keep freed memory."""
     torch = loaded_torch()
     _THREADS.set(threads, gpu=torch is not None and torch.cuda.is_available())
     bind_thread()
@@ -179,14 +179,14 @@ def _keep_freed_memory() -> None:
     """Have the C library keep memory that is freed, up to 64 MiB, for the next tile, which wants buffers of the same sizes.
 
     glibc gives large buffers back to the system at once, and to have their pages zeroed again costs a network's passes a
-    fifth of their time. It stops where it sees one freed, at the size of that one, 32 MiB at most (mallopt(3), dynamic
-    mmap threshold). Elsewhere this does nothing.
+    fifth of their time. Once one was freed, it keeps buffers up to the size of that one, 32 MiB at most (mallopt(3),
+    dynamic mmap threshold). Elsewhere this does nothing.
     """
     np.empty(2**25 - 2**14, np.uint8)
 
 
 def bind_thread() -> None:
-    """The same in a thread that Ray started: OpenMP counts by thread."""
+    """Set the number of threads in a thread that Ray started, too: OpenMP counts by thread."""
     torch = loaded_torch()
     if torch is not None:
         torch.set_num_threads(_THREADS.count)

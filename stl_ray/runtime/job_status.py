@@ -1,4 +1,4 @@
-"""The status of a job as a file below the experiment's root, for those who look from elsewhere. Knows nothing of Ray."""
+"""The status of a job as a file below the experiment's root, to be read from anywhere. Knows nothing of Ray."""
 
 import os
 import socket
@@ -31,7 +31,7 @@ _current: list[_StatusFile] = []
 
 @contextmanager
 def publishing(storage: Storage, job: str) -> Iterator[None]:
-    """Keep the status file of a job up to date in the block, and say there how it ended.
+    """Keep the status file of a job up to date in the block, and record there how the job ended.
 
     Raises:
         StorageError: if it cannot be written at the beginning.
@@ -73,7 +73,7 @@ def publish(figures: dict[str, Any]) -> None:
 
 
 def remark(text: str) -> None:
-    """Put a remark on what the job at hand did into its status file, where its end is written with it."""
+    """Keep a remark on the job at hand, which its status file gets with the job's end."""
     if _current:
         _current[-1].record["remark"] = text
 

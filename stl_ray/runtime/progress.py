@@ -89,7 +89,7 @@ class JobProgress:
 
     @property
     def busy(self) -> float | None:
-        """The share of time in which workers that had shards in hand did compute, None before that is known."""
+        """The share of time in which workers with shards in hand computed, None before that is known."""
         span = sum(span for _, span in self._usage.values())
         return sum(busy for busy, _ in self._usage.values()) / span if span > 0 else None
 
@@ -108,7 +108,7 @@ class JobProgress:
         self.advance(summary.rows)
 
     def follow(self, look: Callable[[], int]) -> None:
-        """Ask now and then how many shards are in flight."""
+        """Call `look` now and then for the number of shards in flight."""
         self._look = look
 
     def resume(self, units: int) -> None:
@@ -117,22 +117,22 @@ class JobProgress:
         self.advance(units)
 
     def complete(self) -> None:
-        """Count what was planned and turned out not to be needed, such as epochs after an early stop."""
+        """Count planned units that turned out not to be needed, such as epochs after an early stop."""
         self.resume(self.total - self.done)
 
     def snapshot(self) -> dict[str, Any]:
         """All figures, JSON-able; rates per second, None before this session has finished a unit."""
-        made = self.done - self._before
-        overall = made / max(time.monotonic() - self._start, 1e-9)
+        finished = self.done - self._before
+        overall = finished / max(time.monotonic() - self._start, 1e-9)
         (then, earlier), now = self._recent[0], time.monotonic()
         return {
             "label": self.label,
             "unit": self.unit,
             "done": self.done,
             "total": self.total,
-            "rate": round(overall, 2) if made > 0 else None,
-            "rate_now": round((made - earlier) / max(now - then, 1e-9), 2) if made > 0 else None,
-            "seconds_left": round((self.total - self.done) / overall, 1) if made > 0 else None,
+            "rate": round(overall, 2) if finished > 0 else None,
+            "rate_now": round((finished - earlier) / max(now - then, 1e-9), 2) if finished > 0 else None,
+            "seconds_left": round((self.total - self.done) / overall, 1) if finished > 0 else None,
             "quarantined": dict(self.reasons),
             "in_flight": self.in_flight,
             "busy": None if self.busy is None else round(self.busy, 3),
@@ -189,7 +189,7 @@ class JobProgress:
         try:
             publish(self.snapshot())
         except StlRayError:
-            return  # a storage that is away for a while is the workers' trouble; they say so
+            return  # the workers report a storage that is away for a while
 
     def _print(self) -> None:
         if self.total == 0:

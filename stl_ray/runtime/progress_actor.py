@@ -1,4 +1,4 @@
-"""A board on which workers post what they do, and from which the driver draws its progress."""
+"""A board on which workers post their progress, and from which the driver draws it."""
 
 from collections import Counter
 from typing import Any
@@ -12,7 +12,7 @@ from stl_ray.runtime.progress import JobProgress
 
 
 class Board:
-    """Adds up posts until the driver takes them, and knows which shards are in somebody's hands and who is not ready."""
+    """Adds up posts until the driver takes them, and knows the shards in flight and the workers that are not ready."""
 
     def __init__(self) -> None:
         self._units = 0
@@ -29,47 +29,47 @@ class Board:
         self._note = note
 
     def resume(self, name: str, units: int, note: str = "") -> None:
-        """Say how far something was when it was taken up; what it was the first time, an earlier session had finished."""
+        """Post how far an item was when its work began or resumed; the first post is what an earlier session finished."""
         self._resumed.setdefault(name, units)
         self.reach(name, units, note)
 
     def reach(self, name: str, units: int, note: str) -> None:
-        """Say how far something is in all: further than it last said, or back where it goes on after a death."""
+        """Post how far an item is in all: further than before, or back where it resumes after a death."""
         self._reached[name] = units
         self._note = note
 
     def fail(self, name: str, error: StlRayError) -> None:
-        """Say why something cannot succeed however often it is tried; the first reason is kept."""
+        """Post why an item cannot succeed however often it is tried; the first reason is kept."""
         self._failures.setdefault(name, error)
 
     def failure(self, name: str) -> StlRayError | None:
-        """Why something cannot succeed, None where nobody said so."""
+        """The reason why an item cannot succeed, None where none was posted."""
         return self._failures.get(name)
 
     def take(self) -> tuple[int, dict[str, int], dict[str, int], str]:
-        """The units posted since the last call; how far what says so was at first, and is in all; the latest note."""
+        """The units posted since the last call; how far each item was at first, and is in all; the latest note."""
         units, self._units = self._units, 0
         return units, dict(self._resumed), dict(self._reached), self._note
 
     def start(self, worker: str) -> int:
-        """A worker loads what it needs; how often it began to and was never ready, this time included."""
+        """Note that a worker begins to load what it needs; returns how often it began since it was last ready."""
         self._starts[worker] += 1
         return self._starts[worker]
 
     def ready(self, worker: str) -> None:
-        """A worker has loaded what it needs."""
+        """Note that a worker has loaded what it needs."""
         del self._starts[worker]
 
     def begin(self, run: str, shard: int) -> None:
-        """A worker takes a shard, perhaps one whose worker died."""
+        """Note that a worker takes a shard, perhaps one whose worker died."""
         self._shards.add((run, shard))
 
     def end(self, run: str, shard: int) -> None:
-        """A worker is done with a shard, well or not."""
+        """Note that a worker is done with a shard, whether it succeeded or not."""
         self._shards.discard((run, shard))
 
     def in_flight(self) -> int:
-        """How many shards are in somebody's hands."""
+        """The number of shards in flight."""
         return len(self._shards)
 
 
@@ -85,7 +85,7 @@ def make_board() -> Any:
 
 
 class Posts:
-    """What is posted to a board, for the driver that draws it.
+    """The posts to a board, for the driver that draws them.
 
     Args:
         board: handle of `make_board`.
@@ -106,7 +106,7 @@ class Posts:
     def count(
         self, progress: JobProgress, units: int, resumed: dict[str, int], reached: dict[str, int], note: str
     ) -> None:
-        """Count what `Board.take` gave, each unit once."""
+        """Count the result of `Board.take`, each unit once."""
         # A board that died forgets; what is known of a name stays.
         for name in resumed.keys() - self._known.keys():
             self._known[name] = resumed[name]

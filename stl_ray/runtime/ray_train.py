@@ -3,8 +3,8 @@
 A checkpoint is one file in the training's folder, replaced after every epoch: the state as safetensors, the rows of the
 epochs so far in its metadata. Ray Train does not write it: pyarrow's copy_files, by which it would, does not say when
 the storage refuses a file as it is closed, and uploads in pieces that a killed writer leaves behind. Training goes on
-from it after the death of a worker, a node or the driver. What no repetition mends, such as a loss that is not finite,
-is not repeated.
+from it after the death of a worker, a node or the driver. Errors that no repetition mends, such as a loss that is not
+finite, are not retried.
 """
 
 import json
@@ -29,19 +29,19 @@ from stl_ray.store.shards import sha256
 HISTORY = "metrics.jsonl"
 """The rows of a training's epochs, in its folder and in every checkpoint."""
 
-_DEATHS = 3  # without an epoch more
+_DEATHS = 3  # at most, without a further epoch
 
 _PATIENCE_S = 6 * 3600
-"""Of a worker for the others: one whose node is new copies the images first, which takes hours of ImageNet."""
+"""Longest wait of a worker for the others: one on a new node copies the images first, which takes hours for ImageNet."""
 
 
 @dataclass(frozen=True)
 class Workers:
-    """What one training takes: `count` Ray Train workers of `cpus` CPUs each, on GPUs a whole one each.
+    """The resources of one training: `count` Ray Train workers of `cpus` CPUs each, on GPUs a whole one each.
 
     Attributes:
-        least: workers with which it begins and goes on while others do not fit.
-        waits: whether to wait for a cluster that grows, instead of a refusal.
+        least: fewest workers with which it begins, and continues while others do not fit.
+        waits: whether to wait for a cluster that grows, instead of refusing.
     """
 
     count: int
@@ -51,7 +51,7 @@ class Workers:
     waits: bool = False
 
     def trainings_at_once(self, key: str) -> int:
-        """How many such trainings the cluster carries, at least one.
+        """The number of such trainings that the cluster carries, at least one.
 
         Raises:
             ConfigError: if not even one fits, and the cluster does not grow; it names `key`.
@@ -63,7 +63,7 @@ class Workers:
         return max(1, fit // self.count)
 
     def scaling(self) -> ray_train.ScalingConfig:
-        """The same for Ray Train."""
+        """These resources for Ray Train."""
         least = self.least or self.count
         workers: Any = self.count if least == self.count else (least, self.count)
         return ray_train.ScalingConfig(
@@ -84,7 +84,7 @@ def fit(
 ) -> None:
     """Run `work(settings)` in every worker until it returns, again after a worker's death.
 
-    Three deaths without an epoch more end it. Machines that announce their end (spot) count for nothing.
+    Three deaths without a further epoch end it. Machines that announce their end (spot) are not counted.
 
     Args:
         work: one worker's part; it calls `resume` once and `report` after every epoch.
@@ -95,8 +95,8 @@ def fit(
         identity: of the training, as for these.
 
     Raises:
-        StlRayError: what a worker raised that no repetition mends.
-        TrainingError: with what the worker had to say.
+        StlRayError: a worker's error that no repetition mends.
+        TrainingError: the work failed otherwise; with the worker's message.
     """
     # A report waits for the controller's next look at its workers; every two seconds would stall short epochs.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
@@ -114,8 +114,8 @@ def fit(
 def _deaths(
     work: Callable[[dict[str, Any]], None], settings: dict[str, Any], workers: Workers, name: str, storage: Storage
 ) -> Exception | None:
-    """Work until it is done, or workers have died too often: how the last one did."""
-    # What Ray Train notes of a run without checkpoints is read by nobody; its controller is on this node.
+    """Work until it is done, or workers have died too often; returns the last one's error, None where it is done."""
+    # Nobody reads what Ray Train notes of a run without checkpoints; its controller is on this node.
     with tempfile.TemporaryDirectory(prefix="stl-ray-train-") as notes:
         trainer = TorchTrainer(
             _once,
@@ -137,7 +137,7 @@ def _deaths(
 
 
 def _once(loop: dict[str, Any]) -> None:
-    """In a worker: the work, unless an earlier attempt found that it cannot succeed."""
+    """In a worker: do the work, unless an earlier attempt posted that it cannot succeed."""
     board, name = loop["settings"]["board"], loop["name"]
     if ray.get(board.failure.remote(name)) is not None:
         return
@@ -162,13 +162,13 @@ def _cause(error: Exception) -> str:
 
 
 def place() -> tuple[int, int]:
-    """In a worker: its rank, and how many workers there are."""
+    """In a worker: its rank, and the number of workers."""
     context = ray_train.get_context()
     return context.get_world_rank(), context.get_world_size()
 
 
 def checkpoint_of(identity: Mapping[str, Any]) -> str:
-    """The name of a training's checkpoint in its folder: other settings never go on from these weights."""
+    """The name of a training's checkpoint in its folder: other settings never resume from these weights."""
     return f"checkpoint-{sha256(canonical_json(identity))[:12]}.safetensors"
 
 
@@ -178,7 +178,7 @@ def checkpoints(storage: Storage) -> list[str]:
 
 
 def resume(storage: Storage, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor] | None, list[dict[str, Any]]]:
-    """State and rows of the last checkpoint, or that there are none.
+    """State and rows of the last checkpoint; None and [] where there is none.
 
     Args:
         storage: the folder of what is trained.
@@ -189,7 +189,7 @@ def resume(storage: Storage, identity: Mapping[str, Any]) -> tuple[dict[str, Ten
 
 
 def history_of(storage: Storage, identity: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of the last checkpoint, of which only the header is read; none where there is no checkpoint."""
+    """The rows of the last checkpoint, from its header alone; [] where there is no checkpoint."""
     name = checkpoint_of(identity)
     if not storage.exists(name):
         return []
@@ -202,7 +202,7 @@ def history_of(storage: Storage, identity: Mapping[str, Any]) -> list[dict[str, 
 def report(
     state: Mapping[str, Tensor], history: Sequence[dict[str, Any]], storage: Storage, identity: Mapping[str, Any]
 ) -> None:
-    """In every worker, after an epoch or within one: rank 0 keeps a checkpoint, and the rows so far as lines; then all go on."""
+    """In every worker, after an epoch or within one: rank 0 stores a checkpoint, and the rows so far as lines; all continue."""
     rank, _ = place()
     if rank == 0:
         storage.write(HISTORY, "".join(json.dumps(row) + "\n" for row in history).encode())

@@ -1,4 +1,4 @@
-"""A Ray to work on: the one that is there, the one that is named, or a local one that we close again."""
+"""The Ray to work on: one that is connected already, the one that is named, or a local one that is closed again."""
 
 import logging
 import os
@@ -57,7 +57,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
 
 @contextmanager
 def _without_preemption_watcher() -> Iterator[None]:
-    """Start a local Ray whose trainings have no process that asks for announced ends of nodes: nobody announces this one's.
+    """Start a local Ray whose trainings do not watch for announced ends of nodes: nobody announces this one's.
 
     Its workers inherit the setting; the process itself may join a cluster later, where such ends count.
     """
@@ -72,7 +72,7 @@ def _without_preemption_watcher() -> Iterator[None]:
 
 @contextmanager
 def _without_lines_of(text: bytes) -> Iterator[None]:
-    """Hold back what the process writes to stderr in the block, C++ too, and write it at the end without lines of a text."""
+    """Hold back the process's stderr in the block, C++ too, and write it at the end without the lines that have a text."""
     if sys.stderr is None:  # it was closed before the process began
         yield
         return
@@ -93,10 +93,10 @@ def _without_lines_of(text: bytes) -> Iterator[None]:
 
 
 def _leave_out_warnings() -> None:
-    """Keep from the terminal what Ray publishes as an error and is none; `log_to_driver` does not hold for these.
+    """Keep off the terminal what Ray publishes as errors and are none; `log_to_driver` does not cover them.
 
-    Warnings: the usual one counts worker processes, of which every training and dictionary has some that take no CPU. And the
-    deaths of actors that are killed on purpose, as the rest of a pool is when its job ends early.
+    These are warnings, most often of the number of worker processes, of which every training and dictionary has some that
+    take no CPU, and the deaths of actors that are killed on purpose, as the rest of a pool is when its job ends early.
     """
     show = ray_worker.print_to_stdstream
     if getattr(show, "without_warnings", False):
@@ -112,7 +112,7 @@ def _leave_out_warnings() -> None:
 
 
 def _prepare_ray_data() -> None:
-    """Our own progress speaks of images; Ray Data's speaks of blocks and operators."""
+    """Silence Ray Data's progress, of blocks and operators, beside ours, of images, and let shards take their time."""
     context = DataContext.get_current()
     # A shard is one row: of large images it may rightly take longer than Ray Data waits for a sign of progress.
     context.execution_no_progress_timeout_s = -1
@@ -123,12 +123,12 @@ def _prepare_ray_data() -> None:
 
 
 def worker_slots(*, cpus: int, gpus: float = 0) -> int:
-    """How many workers of that size the cluster's nodes hold at once; a worker lies on one node."""
+    """The number of workers of that size that the cluster's nodes hold at once; a worker lies on one node."""
     total = 0
     for node in ray.nodes():  # type: ignore[no-untyped-call]
         resources = node["Resources"] if node["Alive"] else {}
         here = int(resources.get("CPU", 0)) // cpus
-        # Who has less than a GPU has no part in two of them.
+        # A worker with a share of a GPU has it on one GPU.
         total += min(here, int(resources.get("GPU", 0)) * int(1 / gpus)) if gpus else here
     return total
 
@@ -151,5 +151,5 @@ def require_worker_slots(wanted: int, *, cpus: int, gpus: float, key: str) -> in
 
 
 def device_of(config: RayConfig) -> str:
-    """Where the tensors of an actor live."""
+    """The device of an actor's tensors."""
     return "cuda" if config.gpus_per_actor else "cpu"

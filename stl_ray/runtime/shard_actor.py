@@ -22,20 +22,20 @@ from stl_ray.store import PlannedShard, Receipt, Run
 from stl_ray.store.plan import read_shard
 
 DEATHS_BEFORE_BISECTION = 2
-"""A shard whose worker died this often, under one driver and on nodes that live on, is bisected to the row that does it.
+"""Deaths of its worker, under one driver and on nodes that live on, after which a shard is bisected to the row at fault.
 
-The first time others were in its hands too, the second time it was alone."""
+At the first death the worker had other shards in hand too, at the second this one alone."""
 
 DEATHS_BEFORE_GIVING_UP = 6
-"""And if even that takes the worker down: it is given up, and named."""
+"""Deaths of its worker, in bisections too, after which a shard is given up, and named."""
 
 STARTS_BEFORE_GIVING_UP = 4
-"""An actor that dies while it loads what it needs is started again so often; Ray by itself would do it for ever."""
+"""Starts of an actor that dies while it loads what it needs; Ray by itself would restart it for ever."""
 
 
 @dataclass(frozen=True)
 class ShardSummary:
-    """What the driver learns of a shard."""
+    """The result of a shard for the driver."""
 
     run: str
     shard: int
@@ -53,11 +53,11 @@ class ShardActor:
 
     Args:
         runs: by their names.
-        make_task: makes the work; picklable.
+        make_task: makes the task; picklable.
         threads: CPUs of the actor.
-        driver: who asks, one name for each session.
+        driver: a name for the driver, another in each session.
         version: of the driver's package.
-        board: where it says that it is ready, and which shard it has begun.
+        board: handle of `make_board`, on which it posts that it is ready, and which shards it begins and ends.
 
     Raises:
         ConfigError: if the node has another version of the package.
@@ -96,14 +96,14 @@ class ShardActor:
         board.ready.remote(actor)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Make and publish one shard; a row of `ShardSummary`."""
+        """Make and publish one shard; returns a row of `ShardSummary`."""
         bind_thread()
         name, number = row["run"], row["shard"]
         self._board.begin.remote(name, number)
         try:
             summary = self._bring_in(name, number)
         except Exception as error:  # noqa: BLE001
-            # Whatever it is, it is this shard's: the others go on, and the job ends with a failure that names it.
+            # Any error is this shard's: the others go on, and the job ends with a failure that names it.
             text = f"{type(error).__name__}: {error} (on {self._me['host']})"
             summary = ShardSummary(name, number, error=text)
         finally:
@@ -116,9 +116,9 @@ class ShardActor:
         run = self._runs[name]
         earlier = run.attempts(number, self._me["driver"])
         deaths = _deaths(earlier)
-        # A shard is charged once at most for what another one does to the process: after that it is in it alone.
+        # A shard is charged at most once with a death that another one caused: after that it is alone in the process.
         with SLOTS.hold(exclusive=deaths > 0), COMPUTE.shard(), ending_with_device():
-            # If what is lost is only the answer, with the worker or the node that had it, the shard is done.
+            # If only the answer was lost, with its worker or node, the shard is done.
             done = bool(earlier) and run.has(number)
             return _summary(name, run.receipt(number) if done else self._publish(run, name, number, deaths))
 
@@ -145,13 +145,13 @@ class ShardActor:
             raise IncompleteRunError(f"its worker died {deaths} times; see the Ray logs of this session")
         if deaths >= DEATHS_BEFORE_BISECTION:
             if (torch := loaded_torch()) is not None:
-                torch.cuda.empty_cache()  # what it keeps for later, the processes of the bisection need now
+                torch.cuda.empty_cache()  # the processes of the bisection need the memory that it caches
             return bisect(self._make_task, self._work, name, shard, self._threads)
         return self._work(name, shard)
 
 
 def _deaths(earlier: Sequence[Mapping[str, str]]) -> int:
-    """How often a shard took its worker down: those that went with their node died of that."""
+    """The number of times that a shard took its worker down; a worker that went with its node died of that."""
     alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]} if earlier else set()  # type: ignore[no-untyped-call]
     return sum(record["node"] in alive for record in earlier)
 

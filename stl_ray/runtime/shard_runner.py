@@ -26,10 +26,10 @@ from stl_ray.runtime.shard_task import ShardTask
 from stl_ray.store import PlannedShard, Run
 from stl_ray.store.lease import Lease, held
 
-# So many failures one after the other, and none that went well, are no bad shards: the storage is gone, or the key.
+# So many failures in a row are not bad shards: the storage is gone, or the key to it.
 _FAILURES_IN_A_ROW = 25
 
-# For a figure on the screen nobody waits longer.
+# Longest wait for a figure on the screen.
 _ANSWER_S = 5
 
 
@@ -41,10 +41,10 @@ class PlannedRun:
         folder: of the run, relative to the experiment's root (see store.layout).
         plan: all its shards; taken once.
         identity: whatever can change a byte, besides the package version and the device.
-        made: entries of the identity that must be made first, and may take long: what makes each and returns it, from
-            the entry that the run in the folder has (None: there is no run). They are made under the lease, once all
-            that is known of the identities was checked.
-        notes: what planning found out besides, once all shards were taken (see `store.plan.plan_file`).
+        made: entries of the identity that must be made first, which may take long: for each the function that makes and
+            returns it, from the entry of the run in the folder (None: there is no run). They are made under the lease,
+            once all that is known of the identities was checked.
+        notes: further facts that planning learned, once all shards were taken (see `store.plan.plan_file`).
     """
 
     folder: str
@@ -56,12 +56,12 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class ShardJob:
-    """Everything that a job has the runner do.
+    """The work that a job gives to the runner.
 
     Args:
         label: what is being done, shown with the progress.
         runs: to bring to their manifests.
-        make_task: makes the work in an actor; picklable.
+        make_task: makes the task in an actor; picklable.
         gpu: whether actors take the GPUs that the configuration gives them; decoding needs none.
     """
 
@@ -75,7 +75,7 @@ class ShardJob:
         return config.gpus_per_actor if self.gpu else 0.0
 
     def device(self, config: RayConfig) -> dict[str, Any]:
-        """The part of every run's identity that says on what it is computed."""
+        """The part of every run's identity that names the computing device."""
         # Threads too: sums are taken in another order, which now and then moves a pixel by one grey level.
         return {"kind": "cuda" if self.gpus(config) else "cpu", "threads": config.cpus_per_actor}
 
@@ -99,7 +99,7 @@ def run_shards(job: ShardJob, experiment: Experiment) -> list[dict[str, Any]]:
     runs = {planned.folder: Run.open(experiment.root, planned.folder) for planned in job.runs}
     with held([run.storage for run in runs.values()]) as lease:
         identity = {"stl_ray": __version__, "device": job.device(experiment.ray)}
-        # Every run is checked before anything is written for one of them: what is refused leaves all as it was.
+        # Every run is checked before anything is written for one of them: a refusal leaves all of them as they were.
         drafts = [
             runs[planned.folder].draft(
                 planned.plan, identity={**planned.identity, **identity}, made=planned.made, notes=planned.notes
@@ -108,9 +108,9 @@ def run_shards(job: ShardJob, experiment: Experiment) -> list[dict[str, Any]]:
         ]
         for planned, draft in zip(job.runs, drafts, strict=True):
             stored = draft.stored or {}
-            made = {name: make(stored.get(name)) for name, make in planned.made.items()}
+            entries = {name: make(stored.get(name)) for name, make in planned.made.items()}
             lease.check()
-            draft.start(made, environment=environment())
+            draft.start(entries, environment=environment())
         pending = {(folder, number): rows for folder, run in runs.items() for number, rows in run.pending().items()}
         total = sum(int(run.plan().rows.sum()) for run in runs.values())
         with JobProgress(job.label, total, done=total - sum(pending.values())) as progress:

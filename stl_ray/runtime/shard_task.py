@@ -1,4 +1,4 @@
-"""What a job does with a shard, and the base of the tasks that read a finished dataset."""
+"""The task of a job, which makes shards, and the base of the tasks that read a finished dataset."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
@@ -12,7 +12,7 @@ from stl_ray.store import PlannedShard, QuarantinedRow
 
 @dataclass(frozen=True)
 class ShardOutput:
-    """What a job makes of one shard: the rows that come out, in source order, and the rows set aside."""
+    """The output of a job for one shard: the rows that come out, in source order, and the rows set aside."""
 
     table: pa.Table
     quarantine: Sequence[QuarantinedRow] = ()

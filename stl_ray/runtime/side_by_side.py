@@ -28,7 +28,7 @@ def run_side_by_side(works: Sequence[Callable[[], None]], at_once: int, board: A
         progress: where it is drawn.
 
     Raises:
-        StlRayError: what the first of the failed pieces raised, when the others are finished.
+        StlRayError: the error of the first of the failed pieces, when the others are finished.
         TrainingError: if the process of a piece of work died.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

@@ -1,4 +1,4 @@
-"""Strata of natural images: PCA of the autoencoder's latents, then k-means++.
+"""Clusters of natural images: PCA of the autoencoder's latents, then k-means++.
 
 Source: Sun et al. 2019, section 3.2 (k-means++ on the latents); PCA first and the restarts are the authors' script's.
 Every function is deterministic for one seed on one machine. Matrices are float32 on the CPU, tensors or NumPy arrays.
@@ -129,7 +129,7 @@ def reduce(latents: Matrix, mean: Tensor, components: Tensor) -> Tensor:
 
 
 def with_references(model: ClusterModel, ids: Tensor, count: int, seed: int) -> tuple[ClusterModel, Tensor]:
-    """A model that keeps a random sample of `count` of its reference latents, in their order, and their ids.
+    """The model with a random sample of `count` of its reference latents, in their order, and their ids.
 
     Args:
         model: with reference latents (R, p).
@@ -147,7 +147,7 @@ def with_references(model: ClusterModel, ids: Tensor, count: int, seed: int) -> 
 
 
 def diagnose(reduced: Matrix, candidates: Iterable[int], *, restarts: int, seed: int) -> list[dict[str, Any]]:
-    """What every number of clusters in `candidates` makes of points (N, p) in PCA coordinates.
+    """Figures of the clustering of points (N, p) in PCA coordinates, for every number of clusters in `candidates`.
 
     Args:
         reduced: (N, p), finite.
@@ -226,10 +226,10 @@ def _require_distinct(points: npt.NDArray[np.float32], enough: int) -> None:
 
 
 def _distinct(points: npt.NDArray[np.float32], enough: int) -> int:
-    """How many different points there are, counted no further than `enough`."""
-    found = points[:0]
+    """The number of different points, counted no further than `enough`."""
+    distinct = points[:0]
     for start in range(0, len(points), 1024):
-        found = np.unique(np.concatenate([found, points[start : start + 1024]]), axis=0)
-        if len(found) >= enough:
+        distinct = np.unique(np.concatenate([distinct, points[start : start + 1024]]), axis=0)
+        if len(distinct) >= enough:
             break
-    return min(len(found), enough)
+    return min(len(distinct), enough)

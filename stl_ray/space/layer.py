@@ -21,7 +21,7 @@ CLIP_SLACK = 1e-6
 class SparseTransformationLayer(nn.Module):
     """Projects images (B, C, H, W) in [0, 1] onto a space; the same images as `space.project(images).images`.
 
-    The stratum of an image is piecewise constant and passes no gradient. The space follows the module to a device. There
+    The cluster of an image is piecewise constant and passes no gradient. The space follows the module to a device. There
     are no parameters, and the state_dict is empty.
 
     Types: float32 and float64 images are projected in their own type, whatever autocast says; float16 and bfloat16 ones
@@ -38,7 +38,7 @@ class SparseTransformationLayer(nn.Module):
         method: of the solver: "auto" or a name of `stl_ray.csc.METHODS`.
         normalization: as for `space.project`.
         warm_start: start every solve from the codes of the previous call, where that had images of the same shape: for
-            attacks, which project one batch again and again. An image that is routed to another stratum than before, or
+            attacks, which project one batch again and again. An image that is routed to another cluster than before, or
             whose solve diverged, starts from zero. Results depend on the image's calls before (within the accuracy), so
             verdicts are for a layer without it.
 
@@ -85,17 +85,17 @@ class SparseTransformationLayer(nn.Module):
         return self.project(images)
 
     def project(self, images: Tensor) -> Tensor:
-        """What `forward` returns, and what is not traced of it."""
+        """The projected images; `torch.compile` does not trace this part of `forward`."""
         with torch.autocast(images.device.type, enabled=False):
             space = self._space_on(images.device)
-            own = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
+            inputs = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
             if self.gradient == "exact":
-                space.check(own)
-                output: Tensor = _Clip.apply(divided(_Reconstruction.apply(own, space, self), self.normalization))
+                space.check(inputs)
+                output: Tensor = _Clip.apply(divided(_Reconstruction.apply(inputs, space, self), self.normalization))
             else:
-                output = self._projected(space, own.detach())
+                output = self._projected(space, inputs.detach())
                 if self.gradient == "bpda":
-                    output = _StraightThrough.apply(own, output)
+                    output = _StraightThrough.apply(inputs, output)
             return output.to(images.dtype)
 
     def _projected(self, space: QuasiNaturalSpace, images: Tensor) -> Tensor:
@@ -121,12 +121,12 @@ class SparseTransformationLayer(nn.Module):
         codes, before = self._latest
         if codes.synthesis.shape != images.shape or codes.synthesis.device != images.device:
             return None
-        # Codes of another dictionary, or that are not finite, are no start; for each image on its own.
+        # An image whose codes are of another dictionary, or not finite, starts from zero.
         useless = (clusters != before) | (codes.status == SolveStatus.DIVERGED)
         return codes.cleared(useless) if bool(useless.any()) else codes
 
     def _keep(self, codes: Codes, clusters: Tensor) -> None:
-        """Keep what the next call may start from."""
+        """Keep the codes that the next call may start from."""
         if self.warm_start:
             self._latest = codes, clusters
 
@@ -179,7 +179,7 @@ class _Reconstruction(torch.autograd.Function):
         raw, codes = space.reconstruct(images, clusters, layer.accuracy, layer.method, start)
         layer._keep(codes, clusters)
         if images.requires_grad:
-            ctx.layer, ctx.strata = layer, space.strata(clusters)
+            ctx.layer, ctx.groups = layer, space.strata(clusters)
             ctx.save_for_backward(codes.support)
         return raw
 
@@ -190,9 +190,9 @@ class _Reconstruction(torch.autograd.Function):
         layer: SparseTransformationLayer = ctx.layer
         gradient = torch.empty_like(v)
         residual = v.new_empty(len(v))
-        for indices, dictionary in ctx.strata:
-            own = support if len(ctx.strata) == 1 else _of_images(support, indices, len(v))
-            gradient[indices], residual[indices] = projection_vjp(v[indices], own, dictionary, layer.cg_steps)
+        for indices, dictionary in ctx.groups:
+            part = support if len(ctx.groups) == 1 else _of_images(support, indices, len(v))
+            gradient[indices], residual[indices] = projection_vjp(v[indices], part, dictionary, layer.cg_steps)
         layer.cg_residual = residual
         return gradient, None, None
 

@@ -2,8 +2,8 @@
 
     screen     a matrix product scores every reference, |r|^2 / 2 - q.r in float32, block by block; the best are candidates
     re-rank    candidates by their distance, from differences in float64
-    certify    a reference as near as the k-th can score no more than a proven limit; every other one scores more, or
-               whatever scores no more is looked at as well
+    certify    a reference as near as the k-th can score no more than a proven limit; where references beyond the
+               candidates may score no more, all within the limit are searched
 
 The answer is that of a float64 search through all references, ties by the lower index: it depends neither on blocks nor
 on other queries, nor on the device, nor on how a matrix product is summed.
@@ -82,13 +82,13 @@ class Neighbours:
             raise TensorError("not queries", expected=f"(B, {width})", got=tuple(queries.shape))
         size = max(1, min(QUERIES, TERMS // (width * min(k + MARGIN, count))))
         with torch.autocast(queries.device.type, enabled=False):
-            found = [
+            tiles = [
                 self._nearest(queries[rows], k, None if exclude is None else exclude[rows])
                 for rows in (slice(start, start + size) for start in range(0, len(queries), size))
             ]
-        if not found:
+        if not tiles:
             return queries.new_empty((0, k), dtype=torch.int64), queries.new_empty((0, k), dtype=torch.float64)
-        indices, squares = (torch.cat(parts) for parts in zip(*found, strict=True))
+        indices, squares = (torch.cat(parts) for parts in zip(*tiles, strict=True))
         return indices, squares.sqrt()
 
     @cached_property
@@ -121,8 +121,8 @@ class Neighbours:
         certified = scores[:, -1] > limit
         if candidates.shape[1] < len(self.references):
             for row in (~certified).nonzero()[:, 0].tolist():
-                own = None if exclude is None else exclude[row]
-                indices[row], squares[row] = self._search(queries[row], centred[row], limit[row], k, own)
+                excluded = None if exclude is None else exclude[row]
+                indices[row], squares[row] = self._search(queries[row], centred[row], limit[row], k, excluded)
         return indices, squares
 
     def _candidates(self, centred: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -136,10 +136,10 @@ class Neighbours:
         for start in range(0, len(references), block):
             rows = slice(start, start + block)
             part = references[rows]
-            found = buffer[: len(centred) * len(part)].view(len(centred), len(part))
-            torch.addmm(norms[rows], centred, part.T, alpha=-1, out=found)
-            found, where = found.topk(min(count, found.shape[1]), largest=False)
-            scores, indices = torch.cat([scores, found], 1), torch.cat([indices, where + start], 1)
+            added = buffer[: len(centred) * len(part)].view(len(centred), len(part))
+            torch.addmm(norms[rows], centred, part.T, alpha=-1, out=added)
+            added, where = added.topk(min(count, added.shape[1]), largest=False)
+            scores, indices = torch.cat([scores, added], 1), torch.cat([indices, where + start], 1)
             scores, where = scores.topk(min(count, scores.shape[1]), largest=False)
             indices = indices.gather(1, where)
         return indices, scores
@@ -164,7 +164,7 @@ class Neighbours:
         """The k nearest (k,) of one query (p,) among all references that score no more than `limit`, with squares."""
         references, norms = self._screen
         scores = norms - references @ centred
-        # A limit that is no number takes in everything.
+        # A limit of NaN admits every reference.
         candidates = (~(scores.double() > limit)).nonzero()[:, 0]
         blocks = torch.split(candidates, max(1, TERMS // len(query)))
         squares = torch.cat([squared_distances(query, self.references[block]) for block in blocks])

@@ -11,5 +11,5 @@ Result = TypeVar("Result")
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def call(function: Callable[[Tensor], Result], images: Tensor) -> Result:
-    """What a function returns for images (B, C, H, W), called as it is."""
+    """The result of a function for images (B, C, H, W), called as it is."""
     return function(images)

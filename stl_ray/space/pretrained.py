@@ -36,7 +36,7 @@ def load_autoencoder(uri: str) -> tuple[Autoencoder, dict[str, Any], str]:
     artifact = load_artifact(uri, KIND, VERSION)
     try:
         autoencoder = Autoencoder(artifact.meta["side"])
-        # Copies of their own, since loaded arrays may be read-only views of the file's bytes.
+        # Copies, since loaded arrays may be read-only views of the file's bytes.
         autoencoder.load_state_dict({name: torch.tensor(array) for name, array in artifact.arrays.items()})
     except (KeyError, TypeError, RuntimeError, TensorError) as error:
         raise ArtifactError(f"not an autoencoder of this version ({error})", item=uri) from error

@@ -1,4 +1,4 @@
-"""Which stratum an image belongs to: its latent's nearest neighbours among the reference latents vote.
+"""The cluster of an image, by vote of its latent's nearest neighbours among the reference latents.
 
     image -> 8-bit thumbnail -> autoencoder -> PCA -> exact k nearest neighbours -> majority of their clusters
 
@@ -32,10 +32,10 @@ def hash_ids(ids: Sequence[str]) -> Tensor:
 
 
 def thumbnails(images: Tensor, side: int) -> Tensor:
-    """What the autoencoder sees of images (B, 3, H, W) in [0, 1], when a space is fitted as when an image is routed.
+    """Images (B, 3, H, W) in [0, 1] as the autoencoder sees them, when a space is fitted as when an image is routed.
 
-    Antialiased bilinear, clamped, rounded to 8 bits (so that what is stored of an image is routed like the image), each
-    image on its own.
+    Antialiased bilinear, clamped, rounded to 8 bits (so that a stored thumbnail is routed like its image), each image on
+    its own.
 
     Returns:
         (B, 3, side, side) uint8.
@@ -63,7 +63,7 @@ def encode(autoencoder: Autoencoder, thumbs: Tensor) -> Tensor:
         raise TensorError("not thumbnails", expected=torch.uint8, got=thumbs.dtype)
 
     def encoded(tile: Tensor) -> tuple[Tensor]:
-        # Channels last is what convolutions of few channels are several times faster in.
+        # Convolutions of few channels are several times faster with channels last.
         return (autoencoder.encode((tile.float() / 255).contiguous(memory_format=torch.channels_last)),)
 
     size = tile_size(autoencoder.side, autoencoder.side, thumbs.device)
@@ -126,8 +126,8 @@ class Router:
         """
         if exclude is not None and len(exclude) != len(latents):
             raise TensorError("one id for each image", expected=len(latents), got=len(exclude))
-        own = None if exclude is None else hash_ids(exclude).to(latents.device)
-        nearest, distances = self._references.nearest(latents, self.neighbours, own)
+        excluded = None if exclude is None else hash_ids(exclude).to(latents.device)
+        nearest, distances = self._references.nearest(latents, self.neighbours, excluded)
         return majority(distances, self.clusters.labels[nearest], len(self.clusters.centroids))
 
     def nearest_centroid(self, latents: Tensor) -> Tensor:
@@ -145,9 +145,9 @@ def majority(distances: Tensor, labels: Tensor, clusters: int) -> Tensor:
     sums = torch.zeros_like(votes)
     every = torch.arange(clusters, device=labels.device)
     for distance, label in zip(distances.T[..., None], labels.T[..., None], strict=True):
-        # What is infinitely far was left out.
-        own = (label == every) & distance.isfinite()
-        votes += own
-        sums += distance.where(own, 0)
+        # An excluded reference is infinitely far.
+        counted = (label == every) & distance.isfinite()
+        votes += counted
+        sums += distance.where(counted, 0)
     tied = votes == votes.amax(1, keepdim=True)
     return sums.masked_fill(~tied, torch.inf).argmin(1)

@@ -1,6 +1,6 @@
 """The stratified quasi-natural space: dictionaries, and the router that picks one of them for an image.
 
-Projecting onto it is the defense of Sun et al. 2019: T(x) = low band + D z with the dictionary of the image's stratum.
+Projecting onto it is the defense of Sun et al. 2019: T(x) = low band + D z with the dictionary of the image's cluster.
 """
 
 import warnings
@@ -28,7 +28,7 @@ class Projection(NamedTuple):
 
     Attributes:
         images: (B, C, H, W) in [0, 1].
-        clusters: (B,) int64, the stratum whose dictionary was used.
+        clusters: (B,) int64, the cluster whose dictionary was used.
         codes: of the high band, with sparse coefficients.
     """
 
@@ -43,7 +43,7 @@ class Projection(NamedTuple):
 
     @property
     def iterations(self) -> Tensor:
-        """Of every solve, (B,) int64."""
+        """Iterations of every solve, (B,) int64."""
         return self.codes.iterations
 
     @property
@@ -54,7 +54,7 @@ class Projection(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class QuasiNaturalSpace(SpaceParts):
-    """A space of one stratum (no router) or of M, each with its dictionary; its arguments are those of `SpaceParts`.
+    """A space of one cluster (no router) or of M, each with its dictionary; its arguments are those of `SpaceParts`.
 
     Raises:
         DictionaryError: the dictionaries differ in shape or norm, or do not fit the router's clusters.
@@ -81,15 +81,15 @@ class QuasiNaturalSpace(SpaceParts):
         return cls(dictionary, (dictionary,), dictionary.lmbda if lmbda is None else lmbda)
 
     def stratum(self, cluster: int) -> Self:
-        """The unclustered space of one cluster's dictionary: that every image is routed there.
+        """The unclustered space of one cluster's dictionary, as if every image were routed there.
 
         Raises:
             TensorError: there is no such cluster.
         """
         if not 0 <= cluster < len(self.dictionaries):
             raise TensorError("unknown cluster", expected=f"0 to {len(self.dictionaries) - 1}", got=cluster)
-        own = self.dictionaries[cluster]
-        return replace(self, universal_dictionary=own, dictionaries=(own,), router=None, samples=None)
+        dictionary = self.dictionaries[cluster]
+        return replace(self, universal_dictionary=dictionary, dictionaries=(dictionary,), router=None, samples=None)
 
     def to(self, device: torch.device | str) -> Self:
         """The same space with its router on another device; dictionaries follow the images by themselves."""
@@ -120,7 +120,7 @@ class QuasiNaturalSpace(SpaceParts):
         return self.router.latents(images)
 
     def route(self, images: Tensor, exclude: Sequence[str] | None = None) -> Tensor:
-        """The stratum (B,) int64 of every image (B, C, H, W) in [0, 1].
+        """The cluster (B,) int64 of every image (B, C, H, W) in [0, 1].
 
         Args:
             images: any size.
@@ -147,7 +147,7 @@ class QuasiNaturalSpace(SpaceParts):
             accuracy: of the solver: "default", "reference", "exact", or tolerances of one's own.
             normalization: "clip" to [0, 1], or "reference": divide by the image's own maximum, as the authors' script.
             exclude: the images' ids, for images that the space was fitted on.
-            clusters: (B,) int64, strata to use instead of routing.
+            clusters: (B,) int64, to use instead of routing.
             method: of the solver: "auto" or a name of `stl_ray.csc.METHODS`.
             start: codes of an earlier projection of similar images, to start from: for attacks and videos. The result
                 then depends on them within the accuracy, so what is stored or scored starts without.
@@ -176,7 +176,7 @@ class QuasiNaturalSpace(SpaceParts):
             raise TensorError("one cluster for each image", expected=f"({len(images)},) torch.int64", got=got)
         if start is not None and len(start.coefficients) != len(images):
             raise TensorError("start of another shape", expected=len(images), got=len(start.coefficients))
-        strata = self.strata(clusters)
+        groups = self.strata(clusters)
         pieces = [
             reconstruct(
                 images[indices],
@@ -186,16 +186,16 @@ class QuasiNaturalSpace(SpaceParts):
                 accuracy=accuracy,
                 start=None if start is None else start.select(indices),
             )
-            for indices, dictionary in strata
+            for indices, dictionary in groups
         ]
         if len(pieces) == 1:
             return pieces[0]
-        order = torch.cat([indices for indices, _ in strata]).argsort()
+        order = torch.cat([indices for indices, _ in groups]).argsort()
         raw = torch.cat([piece.images for piece in pieces]).index_select(0, order)
         return Reconstruction(raw, Codes.cat([piece.codes for piece in pieces]).select(order))
 
     def strata(self, clusters: Tensor) -> list[tuple[Tensor, Dictionary]]:
-        """The indices of the images of every stratum that occurs in `clusters` (B,), with its dictionary.
+        """The indices of the images of every cluster that occurs in `clusters` (B,), with its dictionary.
 
         Raises:
             TensorError: a cluster that the space does not have.
@@ -209,7 +209,7 @@ class QuasiNaturalSpace(SpaceParts):
         """Refuse images that cannot be projected; warn once of a size that the space was not learned at.
 
         Raises:
-            TensorError: with what was expected and what came.
+            TensorError: they have another shape or type, a value that is not finite, or one out of range.
         """
         check_images(images, self.universal_dictionary.channels, self.universal_dictionary.side)
         low, high = float(images.detach().min()), float(images.detach().max())
@@ -220,7 +220,7 @@ class QuasiNaturalSpace(SpaceParts):
 
 
 def check_normalization(normalization: Normalization) -> None:
-    """Refuse what is none.
+    """Refuse an unknown normalisation.
 
     Raises:
         TensorError: there is no such normalisation.
@@ -229,7 +229,7 @@ def check_normalization(normalization: Normalization) -> None:
 
 
 def divided(images: Tensor, normalization: Normalization) -> Tensor:
-    """What `normalization` does before the clip to [0, 1]: "reference" divides every image by its maximum."""
+    """The images before the clip to [0, 1]: "reference" divides every image by its maximum."""
     if normalization == "clip":
         return images
     peak = images.amax((1, 2, 3), keepdim=True)

@@ -33,7 +33,7 @@ _ROUTER = ("side", "neighbours", "sizes")
 
 @dataclass(frozen=True, eq=False)
 class SpaceParts:
-    """What a space consists of.
+    """The parts of a space.
 
     Attributes:
         universal_dictionary: learned on all clusters together.
@@ -181,5 +181,5 @@ def router_from(arrays: Mapping[str, np.ndarray[Any, Any]], record: Mapping[str,
 
 
 def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
-    # A copy of its own, since loaded arrays may be read-only views of the file's bytes.
+    # A copy, since loaded arrays may be read-only views of the file's bytes.
     return torch.from_numpy(array.copy())

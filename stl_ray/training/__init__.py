@@ -1,8 +1,8 @@
-"""TRAINING: classifiers and the stratified space, in plain torch; whoever distributes it wraps it from outside.
+"""TRAINING: classifiers and the stratified space, in plain torch; distribution wraps it from outside.
 
-data/         what training sees: images on a node's own disk, epochs in an order of (seed, epoch), augmentation, labels
+data/         the input of training: images on a node's disk, epochs in an order of (seed, epoch), augmentation, labels
 classifier/   a generator that trains a classifier and yields after every epoch; adversarial training, also through a defense
-space/        the autoencoder, the clusters, the dictionaries' images, and all of it: `fit_space` on one machine
+space/        the autoencoder, the clusters, the dictionaries' images, and `fit_space`, the whole fit on one machine
 """
 
 from stl_ray.training.classifier.loop import train_classifier, trained_weights

@@ -40,7 +40,7 @@ from stl_ray.csc.prox import clip, soft_threshold
 
 
 class Problem(NamedTuple):
-    """What a form iterates on: the images of one tile, with the same dictionary.
+    """The CBPDN problem of the images of one tile.
 
     Attributes:
         s: (B, C, H, W) float32.
@@ -61,10 +61,10 @@ class Problem(NamedTuple):
 
 
 class Form:
-    """A state p of ADMM for every image of a tile, and how to move it on.
+    """The ADMM state p of every image of a tile, and its iteration.
 
-    Steps read and write two buffers in turn. An image that is stopped after an even number of steps was last judged,
-    and stays, in the second one.
+    Steps read and write two buffers in turn. An image is stopped after an even number of steps; the state that was
+    judged last stays in the second buffer.
 
     Args:
         problem: the tile.
@@ -124,10 +124,10 @@ class Spatial(Form):
     """Matrix products for D and its adjoint; FFTs of C channels only, for the solve."""
 
     operands = torch.float16
-    """Of the two products, which are summed in float32."""
+    """Type of the operands of the two products, which are summed in float32."""
 
     state = torch.float32
-    """That p is stored in."""
+    """Type that p is stored in."""
 
     def __init__(self, problem: Problem, p: Tensor | None) -> None:
         super().__init__(problem, p)
@@ -179,7 +179,7 @@ class SpatialHalf(Spatial):
 
 
 class _Plan(NamedTuple):
-    """What the spatial form keeps of a dictionary at one size and penalty: 2 MB at 224 pixels.
+    """Operands of the spatial form for one dictionary, size and penalty: 2 MB at 224 pixels.
 
     Attributes:
         taps: right operand of the correlation.
@@ -207,4 +207,4 @@ def _plan(
 
 
 FORMS: dict[str, type[Form]] = {"pointwise": Pointwise, "spatial": Spatial, "spatial-half": SpatialHalf}
-"""By name."""
+"""The forms by name."""

@@ -1,6 +1,6 @@
 """Triton kernels of the `fused` method that touch images of C channels only; `map_kernels` has the larger ones.
 
-What is said there of blocks, relaxations and Triton's interpreter holds here.
+Its remarks on blocks, relaxations and Triton's interpreter hold here too.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
@@ -40,7 +40,7 @@ def _solve_kernel(bf, inverse, wf, relaxations, frequencies, blocks, CHANNELS: t
 def solve_frequencies(bf: Tensor, inverse: Tensor, relaxations: Tensor) -> Tensor:
     """The products of C x C matrices (C, C, ...) with vectors (B, C, ...) at every frequency, complex64.
 
-    What `ConvolutionOperator.solve` does, without its (B, C, C, ...) intermediate.
+    As `ConvolutionOperator.solve`, without its (B, C, C, ...) intermediate.
     """
     bf = bf.contiguous()
     images, channels = bf.shape[:2]

@@ -1,4 +1,4 @@
-"""Triton kernels of the `fused` method that touch the K maps, and what launches them; `forms` puts them together.
+"""Triton kernels of the `fused` method that touch the K maps, and their launchers; `forms` puts them together.
 
 Maps lie as (B, H W, K') with the filter last and K' = K padded by zero filters, so that a tile of pixels by filters is
 both a block of memory and an operand of a matrix product. No kernel uses atomics, no block of the grid belongs to two
@@ -48,7 +48,7 @@ def padded_filters(count: int) -> int:
 
 
 def norm_blocks(pixels: int, filters: int) -> int:
-    """Partial norms of one image that `correlate_and_update` writes."""
+    """Number of partial norms that `correlate_and_update` writes for one image."""
     return triton.cdiv(pixels, PIXELS) * (filters // min(filters, FILTERS))
 
 

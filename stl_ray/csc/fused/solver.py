@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from stl_ray.csc.fused.forms import Form
 
 TILE_PIXELS = 2**20
-"""Pixels solved together: a pass over their K maps, 256 MB for K = 64, outlasts what it takes to launch one."""
+"""Pixels solved together: a pass over their K maps, 256 MB for K = 64, takes longer than its launch."""
 
 FLOAT32_ITERATIONS = 2000
-"""Of the exact tier in float32, at most."""
+"""Iterations of the exact tier in float32, at most."""
 
 
 def available() -> bool:
-    """Whether Triton is here, and a CUDA device of a generation that it is written for; or its interpreter, for CPU tensors."""
+    """Whether Triton runs here: on CUDA devices of compute capability 8.0 and above, or interpreted, on CPU tensors."""
     if find_spec("triton") is None:
         return False
     return _interpreted() or (
@@ -44,7 +44,7 @@ def available() -> bool:
 
 
 def images_at_once(height: int, width: int, device: torch.device) -> int:
-    """Images per tile; on a CPU, where Triton's interpreter is all that runs, a few."""
+    """Images per tile; a few on a CPU, where only Triton's interpreter runs."""
     return 4 if device.type == "cpu" else max(1, TILE_PIXELS // (height * width))
 
 
@@ -52,7 +52,7 @@ def solve(s: Tensor, dictionary: Dictionary, lmbda: float, accuracy: Accuracy, s
     """Solve for every image on its own; arguments as for `solve_cbpdn`, already checked, float32 on a CUDA device.
 
     Raises:
-        TensorError: they are not, or Triton is not here.
+        TensorError: the signal is of another type or device, or Triton does not run here.
     """
     if accuracy.gap is not None:
         return _solve_exactly(s, dictionary, lmbda, accuracy, start)
@@ -64,7 +64,7 @@ def solve_in_form(
 ) -> Codes:
     """`solve` in the form of that name in `forms.FORMS`, without a certificate."""
     _check(s)
-    # Not before it is known to be there; and not at all in a process that never solves on a GPU.
+    # Imported after the check, and never in a process that does not solve on a GPU.
     from stl_ray.csc.fused.forms import FORMS, Problem
 
     rho = admm.penalty(dictionary, lmbda, accuracy.splitting)
@@ -113,7 +113,7 @@ def _are_small(norms: Tensor, threshold: float, splitting: Splitting) -> Tensor:
 
 
 def _solve_exactly(s: Tensor, dictionary: Dictionary, lmbda: float, accuracy: Accuracy, start: Tensor | None) -> Codes:
-    """As far as float32 carries, a certificate in float64, and `admm` in float64 from there where it is not met."""
+    """Iterations in float32, a certificate in float64, and `admm` in float64 for the images that miss it."""
     assert accuracy.gap is not None
     limited = replace(
         accuracy.splitting, max_iterations=min(FLOAT32_ITERATIONS, accuracy.splitting.max_iterations // 2)

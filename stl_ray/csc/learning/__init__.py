@@ -1,9 +1,9 @@
 """DICTIONARY LEARNING: filters that code given images sparsely.
 
 constraint   the set that filters are learned in
-sums         sums that no number of threads changes
-statistics   all that the update of filters needs to know of codes
-update       the filters' half: for everyone, and for one block
+sums         sums that do not depend on the number of threads
+statistics   sufficient statistics of codes for the update of filters
+update       the update of filters: over all blocks, and for one
 block        images as their worker holds them
 block_pool   pools of blocks, in one process
 consensus    every block's own filters, made to agree

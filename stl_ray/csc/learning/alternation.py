@@ -2,7 +2,7 @@
 
     minimise   sum_n 1/2 ||s_n - D z_n||^2 + lambda ||z_n||_1    over codes z and filters d in the constraint set
 
-The whole is not convex: what comes out depends on the first filters, random patches of the images. Images are coded not
+The problem is not convex: the result depends on the first filters, random patches of the images. Images are coded not
 for the last filters but for filters a step ahead, by the direction of the last update, which reaches the same objective
 in less than half of the iterations. Sources: Sun et al. 2019, section 3.3 (the alternation); Nesterov 1983 (the step
 ahead, for convex functions).
@@ -42,15 +42,15 @@ SMALLEST_ERROR = 1e-12
 
 @dataclass(frozen=True)
 class LearningStep:
-    """Where learning stands after one outer iteration.
+    """Figures, filters and state of learning after one outer iteration.
 
     Attributes:
         iteration: from 1.
         objective: mean over the training images that were coded, for the filters that they were coded for.
         holdout_objective: mean over the holdout, coded with the new filters to the default accuracy.
         sparsity: share of the holdout's coefficients that are not zero.
-        psnr: dB, of the mean squared error of the (unclipped) projection over all pixels of the holdout, of which a
-            large image gives the one window that is coded; at most 120, so finite for flat images too.
+        psnr: dB, of the mean squared error of the (unclipped) projection over all pixels of the holdout (of a large
+            image, those of the window that is coded); at most 120, so finite for flat images too.
         converged: whether the stopping rule ended learning here: see `DictionaryConfig.tolerance`.
         dictionary: the new filters.
     """
@@ -102,11 +102,11 @@ def learn_dictionary(
         TensorError: an image that is not finite or too small, which is named; images that are too few or too flat to
             fill the filters, or of so little contrast that lambda leaves no coefficient to learn from.
     """
-    names = [str(number) for number in range(len(images))] if ids is None else ids
-    held_names = [f"holdout {number}" for number in range(len(holdout))] if holdout_ids is None else holdout_ids
+    image_ids = [str(number) for number in range(len(images))] if ids is None else ids
+    held_ids = [f"holdout {number}" for number in range(len(holdout))] if holdout_ids is None else holdout_ids
     learned, held = (
-        _blocks(f"{name}, {what}", batch, of, config, seed=seed, method=method)
-        for what, batch, of in (("images", images, names), ("holdout", holdout, held_names))
+        _blocks(f"{name}, {what}", batch, batch_ids, config, seed=seed, method=method)
+        for what, batch, batch_ids in (("images", images, image_ids), ("holdout", holdout, held_ids))
     )
     return learn(LocalBlockPool(learned, held), config, seed=seed, name=name)
 
@@ -147,8 +147,8 @@ def learn(
         config: how to learn.
         seed: the run seed.
         name: of the dictionary.
-        curve: the rows of the iterations that were done before; where they are all, nothing is yielded.
-        state: what the last of them left.
+        curve: the rows of the iterations done before; nothing is yielded where these are all.
+        state: `LearningStep.state` of the last of them.
     """
     try:
         yield from _learn(pool, config, seed, name, curve, state)
@@ -204,7 +204,7 @@ def _learn(
 
 
 def _initial_filters(pool: BlockPool, config: DictionaryConfig, constraint: ConstraintSet, seed: int) -> Tensor:
-    """K random patches, of the first blocks where the images are many; their partition does not matter where not."""
+    """K random patches: of the first blocks where the images are many, else of all, whatever their partition."""
     wanted = CANDIDATES * config.filters
     per_image = -(-wanted // sum(pool.sizes))
     enough = next((n for n, seen in enumerate(itertools.accumulate(pool.sizes), 1) if seen >= wanted), len(pool.sizes))
@@ -221,8 +221,8 @@ def _initial_filters(pool: BlockPool, config: DictionaryConfig, constraint: Cons
     return constraint.project(different[drawn].view(-1, *patches.shape[1:]))
 
 
-def _total(judgements: Sequence[HoldoutScore]) -> HoldoutScore:
-    first, *others = judgements
+def _total(scores: Sequence[HoldoutScore]) -> HoldoutScore:
+    first, *others = scores
     for other in others:
         first = replace(first, **{key: value + getattr(other, key) for key, value in asdict(first).items()})
     return first

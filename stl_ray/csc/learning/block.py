@@ -1,8 +1,8 @@
-"""A block of images as its worker holds it: what dictionary learning asks of images goes through here.
+"""A block of images as its worker holds it, and the questions that dictionary learning asks of it.
 
-Every method is a function of its arguments and the block alone, so that whoever holds the block, and after however many
-deaths, gives the same answer. The latest codes' statistics are kept, for they are asked for more than once. Questions
-and answers are tensors on the CPU, wherever the images are.
+Every method is a function of its arguments and the block alone, so that any worker that holds the block gives the same
+answer, also after the death of another. The latest codes' statistics are kept, for they are asked for more than once.
+Questions and answers are tensors on the CPU, wherever the images are.
 """
 
 import itertools
@@ -27,10 +27,10 @@ from stl_ray.errors import TensorError
 from stl_ray.seeding import seed_of
 
 WINDOW = 64
-"""Pixels: a larger image is represented by one random window of this side of its high band."""
+"""Pixels; one random window of this side represents the high band of a larger image."""
 
 CODING = Accuracy(Splitting(30, 1, 0.1, 50), Descent(0.2, 0.3, 50))
-"""Of the training codes: rough, from zero. Warm starts and tighter codes were slower and led to poorer filters."""
+"""Accuracy of training codes: rough, from zero. Warm starts and tighter codes were slower and gave poorer filters."""
 
 
 @dataclass(frozen=True)
@@ -100,21 +100,21 @@ class Block:
 
     @property
     def bytes(self) -> int:
-        """Of the high bands in memory, and of the statistics that are kept."""
+        """Memory of the high bands and of the kept statistics."""
         statistics = () if self._coded is None else self._coded[2].tensors().values()
         return sum(tensor.nbytes for tensor in (*self._groups, *statistics))
 
     def patches(self, per_image: int) -> Tensor:
         """Random patches of every image that can become filters, (n, C, S, S), n at most per_image a piece."""
         side = self._config.size
-        names, windows = itertools.chain(*self._ids), itertools.chain(*self._groups)
-        found = []
-        for name, window in zip(names, windows, strict=True):
+        ids, windows = itertools.chain(*self._ids), itertools.chain(*self._groups)
+        crops = []
+        for name, window in zip(ids, windows, strict=True):
             generator = torch.Generator().manual_seed(seed_of(self._seed, name, "initial filters"))
             bounds = (window.shape[1] - side + 1, window.shape[2] - side + 1)
             corners = torch.stack([torch.randint(bound, (per_image,), generator=generator) for bound in bounds], dim=1)
-            found += [window[:, i : i + side, j : j + side] for i, j in corners.tolist()]
-        patches = torch.stack(found).cpu()
+            crops += [window[:, i : i + side, j : j + side] for i, j in corners.tolist()]
+        patches = torch.stack(crops).cpu()
         return patches[self._constraint.textured(patches)]
 
     def code(self, filters: Tensor) -> CodingResult:

@@ -23,23 +23,23 @@ class BlockPool(Protocol):
         ...
 
     def patches(self, per_image: int, blocks: Sequence[int]) -> list[Tensor]:
-        """Of these training blocks."""
+        """Patches of these training blocks."""
         ...
 
     def code(self, filters: Tensor) -> list[CodingResult]:
-        """Of every training block."""
+        """Coding totals of every training block."""
         ...
 
     def statistics(self, filters: Tensor, blocks: Sequence[int]) -> list[CodeStatistics]:
-        """Of these training blocks."""
+        """Code statistics of these training blocks."""
         ...
 
     def local_filters(self, filters: Tensor, starts: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
-        """Of every training block: starts, targets and the answer are (blocks, K, C, S, S)."""
+        """Filters of every training block: starts, targets and the answer are (blocks, K, C, S, S)."""
         ...
 
     def judge(self, filters: Tensor) -> list[HoldoutScore]:
-        """Of every block of held-out images."""
+        """Scores of every block of held-out images."""
         ...
 
 

@@ -38,7 +38,7 @@ def online_update(
         The new filters, the mean training objective of the new codes for the old filters, and the memory.
     """
     count = len(pool.sizes)
-    turn = [(iteration * BLOCKS_AT_ONCE + place) % count for place in range(min(BLOCKS_AT_ONCE, count))]
+    turn = [(iteration * BLOCKS_AT_ONCE + offset) % count for offset in range(min(BLOCKS_AT_ONCE, count))]
     latest, *others = pool.statistics(filters, turn)
     for other in others:
         latest = latest.joined(other)

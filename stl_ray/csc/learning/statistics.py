@@ -1,10 +1,10 @@
-"""All that the update of filters needs to know of codes and images: sufficient statistics of the quadratic.
+"""Sufficient statistics of codes and images for the update of filters: the coefficients of the quadratic.
 
     Q(d) = 1/2 sum_n ||s_n - sum_k d_k (*) z_{n,k}||^2 = 1/2 <d, A d> - <b, d> + 1/2 sum_n ||s_n||^2
 
 for fixed codes z. A and b are correlations, A_{kl}(lag) = sum_p z_k(p) z_l(p + lag) and b_{kc}(a) = sum_p z_k(p) s_c(p + a),
-and filters of S pixels see those over lags shorter than S alone: their size is that of K^2 filters, however many images
-there are, and however large. Source: Mairal et al. 2010, for patches.
+and filters of S pixels need them for lags shorter than S only: their size is that of K^2 filters, whatever the number
+and size of the images. Source: Mairal et al. 2010, for patches.
 """
 
 from dataclasses import dataclass, fields
@@ -28,7 +28,7 @@ class CodeStatistics:
 
     Attributes:
         gram: A, (F, K, K, 2): real and imaginary parts, which add up like it and can be stored anywhere, at the F
-            frequencies of a torus of 2 S x 2 S, on which the lags have their places.
+            frequencies of the 2 S x 2 S torus of lags.
         cross: b, (K, C, S, S).
         usage: sum over n and p of z_{n,k}(p)^2, (K,): the diagonal of A at lag zero.
         energy: sum of ||s_n||^2, () float64.
@@ -51,9 +51,9 @@ class CodeStatistics:
             lags, cross = active_set.correlations(coefficients, highpass, side)
         else:
             lags, cross = _by_spectra(codes.maps, highpass, side)
-        places = torch.arange(1 - side, side, device=lags.device) % (2 * side)
+        positions = torch.arange(1 - side, side, device=lags.device) % (2 * side)
         torus = lags.new_zeros((*lags.shape[:2], 2 * side, 2 * side))
-        torus[:, :, places[:, None], places] = lags
+        torus[:, :, positions[:, None], positions] = lags
         return cls(
             gram=torch.view_as_real(_by_frequency(torus)),
             cross=cross,
@@ -74,7 +74,7 @@ class CodeStatistics:
     def joined(self, other: Self, fading: float = 1.0) -> Self:
         """These statistics plus `fading` times the others."""
         others = other.tensors()
-        return type(self)(**{name: own + fading * others[name] for name, own in self.tensors().items()})
+        return type(self)(**{name: tensor + fading * others[name] for name, tensor in self.tensors().items()})
 
     def curved(self, filters: Tensor) -> Tensor:
         """A d for filters (K, C, S, S), of the same shape."""

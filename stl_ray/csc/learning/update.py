@@ -1,10 +1,10 @@
-"""The filters' half of dictionary learning, for fixed codes: with Q of `statistics` and the set C of `constraint`.
+"""The update of filters for fixed codes, with Q of `statistics` and the set C of `constraint`.
 
     everyone's filters    argmin over d in C of Q(d)
     a block's filters     argmin over d of Q_n(d) + 1/2 sum_k rho_k ||d_k - t_k||^2
 
 Some filters are used a hundred times as often as others, and Q is as much more curved along them. Both problems are
-preconditioned by `usage`, which no projection minds: C constrains every filter by itself.
+preconditioned by `usage`, which leaves the projection onto C the same, for C constrains every filter by itself.
 """
 
 from torch import Tensor
@@ -21,10 +21,10 @@ POWER_STEPS = 10
 """Power iterations that estimate the preconditioned curvature of Q."""
 
 CURVATURE_MARGIN = 1.05
-"""What a power iteration may have missed."""
+"""Factor for the curvature that the power iteration may have missed."""
 
 SMALLEST_USAGE = 1e-3
-"""Of a filter that is hardly used, relative to the mean."""
+"""Least usage that is assumed of a filter, relative to the mean."""
 
 RESIDUAL = 1e-3
 """Relative residual at which conjugate gradients stop."""

@@ -1,7 +1,7 @@
-"""Sources of images, one file per format, behind `open_reader`: what classes there are, a plan of shards, raw images.
+"""Sources of images, one file per format, behind `open_reader`: classes, a plan of shards, raw images.
 
-Readers neither decode nor judge pixels. They do find what only the source can tell: an image without bytes, a label
-without a class, an id that came before.
+Readers neither decode nor judge pixels. They report what only the source can tell: an image without bytes, a label
+without a class, a repeated id.
 """
 
 from stl_ray.images.readers.base import RawImage, Reader, SourceShard

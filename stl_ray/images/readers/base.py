@@ -1,7 +1,7 @@
-"""What every source of images offers: its classes, a plan of shards, and the images of one shard, one at a time.
+"""The interface of a source of images: its classes, a plan of shards, and the images of one shard, one at a time.
 
-A reader is made anew in every worker, by paths and names: whatever planning found out travels in the plan. What it reads, it reads through a Storage. Reading is lazy, and a bad image comes
-out as a row with its problem, so that one image never takes others with it.
+A reader is made anew in every worker, from paths and names: all that planning learned travels in the plan. It reads
+through a Storage, lazily, and yields a bad image with its problem, so that one image never takes others with it.
 """
 
 import hashlib
@@ -30,8 +30,8 @@ class SourceShard:
     """A piece of a source that becomes one output shard.
 
     Attributes:
-        source: what `Reader.read` needs to find it again; JSON values only.
-        rows: how many images `Reader.read` yields for it, bad ones included.
+        source: what `Reader.read` needs to find the piece again; JSON values only.
+        rows: number of images that `Reader.read` yields for it, bad ones included.
         digest: sha256 hex of what was planned (see each reader for what it covers); it changes when the source does.
     """
 
@@ -47,7 +47,7 @@ class RawImage:
     Attributes:
         id: unique in the source and stable.
         data: an encoded file, pixels (H, W, 3) uint8 RGB, or None where the source has no image.
-        label: index into the reader's class names, or -1; with `problem` LABEL_OUT_OF_RANGE whatever was found.
+        label: index into the reader's class names, or -1; with `problem` LABEL_OUT_OF_RANGE the source's label.
         path: file name in the source, where there is one.
         problem: why the image must be set aside, None for an image that may be used.
     """
@@ -69,7 +69,7 @@ class Reader(Protocol):
 
     @property
     def left_out(self) -> LeftOut:
-        """What the source holds beside its images; whole once a plan was taken to its end."""
+        """Counts of what the source holds beside its images; complete once a plan was taken to its end."""
         ...
 
     def plan(self, shard_size: int) -> Iterator[SourceShard]:
@@ -93,13 +93,13 @@ class Reader(Protocol):
 
 
 def ranges(total: int, size: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of the pieces of at most `size` that `total` items make."""
+    """(start, stop) of the pieces, of at most `size` items each, of `total` items."""
     for start in range(0, total, size):
         yield start, min(start + size, total)
 
 
 def shard_digest(content: str, source: dict[str, Any]) -> str:
-    """The digest of a shard from what says which content the source has, and from which piece of it this is."""
+    """The digest of a shard, from what identifies the content of its file or files and from the piece that it is."""
     return hashlib.sha256(json.dumps([content, source], sort_keys=True).encode()).hexdigest()
 
 

@@ -89,7 +89,7 @@ class Cifar10Reader:
             yield RawImage(f"{batch}/{row:05d}", image, labels[row], None, label_problem(labels[row], len(CLASS_NAMES)))
 
     def _bytes(self, batch: str) -> tuple[str, bytes]:
-        """The name of a batch's file in the layout that is there, and its bytes."""
+        """The name of a batch's file, in either layout, and its bytes."""
         names = [f"{batch}.bin", batch]
         file = next((name for name in names if self.storage.exists(name)), None)
         if file is None:
@@ -125,7 +125,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Rebuilds NumPy arrays from pickles of Python 2 and 3, and refuses every other global name."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The one function or type that a pickled array needs, by its old and its new address."""
+        """A function or type that a pickled array needs, by its module's old or new name."""
         allowed = {
             ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
             ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
@@ -142,7 +142,7 @@ _RECONSTRUCT = np.empty(0, np.uint8).__reduce__()[0]
 
 
 def _encode_latin1(text: str, encoding: str) -> bytes:
-    """How protocol 2 pickles of Python 3 write bytes; any other codec would be code to run."""
+    """The codec by which protocol 2 pickles of Python 3 write bytes; any other would be code to run."""
     if encoding not in {"latin1", b"latin1"}:
         raise pickle.UnpicklingError(f"the codec {encoding!r} has no place in a CIFAR-10 batch")
     return codecs.latin_1_encode(text)[0]

@@ -19,19 +19,19 @@ def in_order(
     """The results of a function on items, in the order of the items.
 
     Args:
-        function: called by several threads at once; what it raises is raised in its result's place.
+        function: called by several threads at once; its exceptions are raised in place of its results.
         items: taken as they are needed.
         threads: calls at once.
-        ahead: results, made or in the making, that wait to be taken.
+        ahead: most results, finished or under way, that wait to be taken.
     """
-    place = iter(items)
+    remaining = iter(items)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
     waiting: deque[Future[Result]] = deque()
     try:
-        waiting.extend(pool.submit(function, item) for item in islice(place, ahead))
+        waiting.extend(pool.submit(function, item) for item in islice(remaining, ahead))
         while waiting:
             result = waiting.popleft().result()
-            waiting.extend(pool.submit(function, item) for item in islice(place, 1))
+            waiting.extend(pool.submit(function, item) for item in islice(remaining, 1))
             yield result
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -4,8 +4,8 @@ Classes are the sub-folders, sorted by name; images are the files below them wit
 excepted. Links are followed to files and to folders elsewhere, but not to folders of the same source or above it, whose
 images have a path and a class already. Classes take turns, so that every limit and every shard is about balanced.
 
-The listing of a million images is put in order by SQLite, in a file of its own that nobody else sees: what is in memory
-are the classes that are being listed, as Arrow columns, 60 bytes an image.
+SQLite puts the listing of a million images in order, in a temporary file of its own: only the classes that are being
+listed are in memory, as Arrow columns, 60 bytes an image.
 """
 
 import sqlite3
@@ -33,10 +33,10 @@ _ROWS = 4096  # of a listing as Python objects at once
 _NONE = pa.array([], pa.string())
 
 Image = tuple[str, int, str]
-"""Path relative to the folder, label, and what changes when the file does."""
+"""Path relative to the folder, label, and a stamp that changes when the file does."""
 
 Listing = tuple[pa.StringArray, pa.StringArray, LeftOut]
-"""Of a class: the paths below its folder, what changes when the files do, and what is left out."""
+"""The listing of a class: paths below its folder, stamps that change when the files do, and what is left out."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class FolderReader:
         limit: images to take, all when None.
 
     Attributes:
-        left_out: what else is in the folder; whole once a plan was taken to its end.
+        left_out: counts of what else is in the folder; complete once a plan was taken to its end.
     """
 
     storage: Storage
@@ -127,7 +127,7 @@ class FolderReader:
         return names, left_out
 
     def _listing(self, class_name: str) -> Listing:
-        """Sorted paths below the class's folder, and stamps, of a class's images, no more than the limit."""
+        """The listing of a class's images, sorted by path, no more than the limit."""
         left_out = LeftOut()
         skipped = len(class_name) + 1
         files = islice(self._files(class_name, left_out), self.limit)
@@ -144,7 +144,7 @@ class FolderReader:
     def _files(self, class_name: str, left_out: LeftOut) -> Iterator[FileInfo]:
         """The images of a class; the other files are counted."""
         for file in self.storage.walk(class_name):
-            # The link of an image that is gone is an image without bytes.
+            # A link with an image's name that leads nowhere is an image without bytes.
             if file.leads_to is None and is_image(file.path.removeprefix(f"{class_name}/")):
                 yield file
             else:
@@ -156,7 +156,7 @@ def _in_turns(listings: Iterable[Listing], left_out: LeftOut) -> Iterator[tuple[
 
     Args:
         listings: of the classes.
-        left_out: to count there what all of them leave out.
+        left_out: receives the counts of what all of them leave out.
     """
     with closing(sqlite3.connect("")) as table:
         table.execute("CREATE TABLE file (turn INTEGER, label INTEGER, path TEXT, stamp TEXT)")

@@ -1,4 +1,4 @@
-"""What a source holds beside its images: counted by extension, so that no file is left out in silence."""
+"""Counts of what a source holds beside its images, by extension, so that no file is left out in silence."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ _SHOWN = 5
 
 @dataclass
 class LeftOut:
-    """Counts of what no image is made of.
+    """Counts of the files, folders and links that give no image.
 
     Attributes:
         files: files with another extension than an image's, by extension.
@@ -70,7 +70,7 @@ class LeftOut:
                 counts[kind if kind in counts or len(counts) < _MOST_KINDS else _OTHERS] += 1
 
     def merge(self, other: "LeftOut") -> None:
-        """Count what another count has."""
+        """Add the counts of another."""
         self.files += other.files
         self.beside += other.beside
         self.folders += other.folders

@@ -34,7 +34,7 @@ def matching(place: Storage, suffixes: tuple[str, ...]) -> list[str]:
 
 
 def beside(place: Storage, suffixes: tuple[str, ...]) -> LeftOut:
-    """What is in a folder besides the files with a suffix; nothing where a file or a pattern says what is meant."""
+    """Counts of what is in a folder besides the files with a suffix; none for a file or a pattern."""
     folder, parts = _parted(place, suffixes)
     left_out = LeftOut()
     if not parts:
@@ -54,11 +54,11 @@ def stems(paths: list[str]) -> list[str]:
 
 
 def require(storage: Storage, path: str, error: StorageError) -> NoReturn:
-    """Turn a storage's trouble with a file that is not there into the input's.
+    """Raise a storage's error with a file as an InputError where the file does not exist, else unchanged.
 
     Raises:
         InputError: there is no such file.
-        StorageError: the trouble itself, if there is.
+        StorageError: `error` itself, where there is.
     """
     if storage.exists(path):
         raise error
@@ -79,12 +79,12 @@ def _parted(place: Storage, suffixes: tuple[str, ...]) -> tuple[Storage, list[st
 
 
 def _wild(path: str) -> bool:
-    """Whether there is a wildcard in it; the question mark of a URI begins its query."""
+    """Whether a path has a wildcard; the question mark of a URI begins its query."""
     return any(mark in path.partition("?")[0] for mark in "*[") or ("://" not in path and "?" in path)
 
 
 def _expanded(storage: Storage, parts: list[str], folder: str = "") -> Iterator[str]:
-    # Only in what is to be entered does it matter which names are folders, and where links lead.
+    # Which names are folders, and where links lead, matters only for names that are entered.
     names = storage.entries(folder)[0] if parts[1:] else storage.names(folder)
     for name in names:
         if fnmatchcase(name, parts[0]) and not name.startswith("."):

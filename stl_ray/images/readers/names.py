@@ -1,4 +1,4 @@
-"""What the name of a file in a source says: whether it is an image, and whether it is hidden."""
+"""Facts from the name of a file in a source: whether it is an image, and whether it is hidden."""
 
 import posixpath
 from collections.abc import Sequence

@@ -56,7 +56,7 @@ class ParquetReader:
         return beside(self.place, _SUFFIXES)
 
     def plan(self, shard_size: int) -> Iterator[SourceShard]:
-        """Ranges of a file's rows, with those whose id came before. The digest covers the file's size and footer.
+        """Ranges of a file's rows, with the rows that repeat an id. The digest covers the file's size and footer.
 
         Raises:
             InputError: no file or no rows, a file that is truncated or not Parquet, without images, or with classes
@@ -100,13 +100,13 @@ class ParquetReader:
             raise InputError("the file has become shorter", item=file.at, expected=source["stop"], got=file.rows)
         duplicates = frozenset(source["duplicates"])
         for record in file.records(source["start"], source["stop"]):
-            repeated = QuarantineReason.DUPLICATE_ID if record.row in duplicates else None
+            duplicate = QuarantineReason.DUPLICATE_ID if record.row in duplicates else None
             yield RawImage(
                 id=f"{source['stem']}/{record.row}" if record.id is None else record.id,
                 data=record.data,
                 label=record.label,
                 path=record.path,
-                problem=repeated or label_problem(record.label, source["classes"]),
+                problem=duplicate or label_problem(record.label, source["classes"]),
             )
 
     def _numbered_classes(self) -> list[str]:
@@ -146,12 +146,12 @@ def _largest_label(file: ImageFile) -> int | None:
 
 
 def _ids(file: ImageFile) -> Hashes:
-    """The hashes of a file's ids; a row without an id gets one from its place, which no other row has."""
+    """The hashes of a file's ids; a row without an id gets one from its number, which no other row has."""
     if file.id is None:
         return hashes_of([])
     parts, start = [hashes_of([])], 0
     for chunk in file.column(file.id).cast(pa.large_string()).iterchunks():
         parts.append(hashes_of(chunk.to_pylist(), start))
         start += len(chunk)
-    places, keys = zip(*parts, strict=True)
-    return np.concatenate(places), np.concatenate(keys)
+    positions, keys = zip(*parts, strict=True)
+    return np.concatenate(positions), np.concatenate(keys)

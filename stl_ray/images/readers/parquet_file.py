@@ -1,4 +1,4 @@
-"""One Parquet file of images: where its image, label and id are, its rows, and the errors that name it."""
+"""One Parquet file of images: its image, label and id columns, its rows, and errors that name it."""
 
 import hashlib
 from collections.abc import Iterator
@@ -31,11 +31,11 @@ class Record:
 
 @dataclass(frozen=True)
 class ImageFile:
-    """What the footer of a Parquet file says.
+    """A Parquet file of images, as its footer describes it.
 
     Attributes:
-        storage: what the file lies in.
-        path: its place there.
+        storage: holds the file.
+        path: of the file in the storage.
         rows: number of rows.
         class_names: of the labels, None where the metadata has none.
         image: name of the image column.

@@ -1,7 +1,7 @@
 """The bundled dataset: 32 x 32 crops of ten photographs that scikit-image's wheel contains. Nothing is downloaded.
 
 A photograph is a class. Its columns are cut into bands, in turn for training and for testing, and a crop lies wholly
-inside one band, so that no pixel serves both. A crop is a square window at a random place, its side a random share of
+inside one band, so that no pixel serves both. A crop is a square window at a random position, its side a random share of
 the photograph's shorter side, reduced with antialiasing. Windows without contrast (sky, the black around the retina)
 are drawn again, because nothing in them tells a class.
 

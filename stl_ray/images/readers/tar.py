@@ -92,7 +92,7 @@ class TarReader:
         return left_out
 
     def plan(self, shard_size: int) -> Iterator[SourceShard]:
-        """Ranges of a tar's images, with their places. The digest covers the tar's size and headers, not every pixel.
+        """Ranges of a tar's images, with their offsets. The digest covers the tar's size and headers, not every pixel.
 
         Raises:
             InputError: as for `class_names`, or no images.
@@ -112,14 +112,14 @@ class TarReader:
             taken = min(index.images, left)
             for start, stop in ranges(taken, shard_size):
                 rows = table.slice(start, stop - start).to_pydict()
-                found = rows["label"] if self._labelled else [labels[_class_of(stem, path)] for path in rows["path"]]
+                given = rows["label"] if self._labelled else [labels[_class_of(stem, path)] for path in rows["path"]]
                 source = {
                     "file": file,
                     "stem": stem,
                     "paths": rows["path"],
                     "starts": rows["start"],
                     "sizes": rows["size"],
-                    "labels": [UNKNOWN_LABEL if label is None else label for label in found],
+                    "labels": [UNKNOWN_LABEL if label is None else label for label in given],
                     "keys": self._labelled,
                     "duplicates": [row - start for row in range(start, stop) if row in again],
                     "classes": len(labels),
@@ -131,7 +131,7 @@ class TarReader:
         """Yield the planned images, by a few large requests.
 
         Raises:
-            InputError: the tar is gone, has become shorter, or holds something else at the images' places.
+            InputError: the tar is gone, has become shorter, or holds something else at the images' offsets.
         """
         read = partial(self._read, source, frozenset(source["duplicates"]))
         return chain.from_iterable(in_order(read, _chunks(source), threads=_CHUNKS, ahead=_CHUNKS))
@@ -141,22 +141,22 @@ class TarReader:
         first = starts[chunk[0]] - BLOCK
         data = read_range(self._folder, source["file"], first, _end(source, chunk[-1]))
         images = []
-        for place in chunk:
-            path, label, begin = source["paths"][place], source["labels"][place], starts[place] - first
+        for row in chunk:
+            path, label, begin = source["paths"][row], source["labels"][row], starts[row] - first
             name = f"{source['stem']}/{key_of(path) if source['keys'] else path}"
-            if sizes[place] == NO_BYTES:
+            if sizes[row] == NO_BYTES:
                 images.append(RawImage(name, None, label, path, QuarantineReason.MISSING_IMAGE))
                 continue
             if not is_header(data[begin - BLOCK : begin]):
-                item, expected = self._folder.at(source["file"]), f"{path} at byte {starts[place]}"
+                item, expected = self._folder.at(source["file"]), f"{path} at byte {starts[row]}"
                 raise InputError("the tar is not the one that was planned", item=item, expected=expected)
-            again = QuarantineReason.DUPLICATE_ID if place in duplicates else None
+            again = QuarantineReason.DUPLICATE_ID if row in duplicates else None
             problem = again or label_problem(label, source["classes"])
-            images.append(RawImage(name, data[begin : begin + sizes[place]], label, path, problem))
+            images.append(RawImage(name, data[begin : begin + sizes[row]], label, path, problem))
         return images
 
     def _repeated(self, rows: pa.Table) -> list[int]:
-        """Rows whose id came before. No two tars have one name, so ids can only repeat within one."""
+        """Rows that repeat an id. No two tars have the same name, so ids can only repeat within one."""
         hashes, start = [], 0
         for batch in rows.select(["path"]).to_batches():
             paths = batch.column("path").to_pylist()
@@ -185,8 +185,8 @@ class TarReader:
     @cached_property
     def _indexes(self) -> list[tuple[str, TarIndex]]:
         """Every tar's name and index."""
-        made = in_order(partial(TarIndex.of, self._folder), self._paths, threads=LISTINGS, ahead=LISTINGS)
-        return list(zip(stems(self._paths), made, strict=True))
+        indexes = in_order(partial(TarIndex.of, self._folder), self._paths, threads=LISTINGS, ahead=LISTINGS)
+        return list(zip(stems(self._paths), indexes, strict=True))
 
     @cached_property
     def _paths(self) -> list[str]:
@@ -214,17 +214,17 @@ def _class_of(stem: str, path: str) -> str:
     return posixpath.basename(posixpath.dirname(path)) or posixpath.basename(stem)
 
 
-def _end(source: dict[str, Any], place: int) -> int:
-    return int(source["starts"][place] + max(source["sizes"][place], 0))
+def _end(source: dict[str, Any], row: int) -> int:
+    return int(source["starts"][row] + max(source["sizes"][row], 0))
 
 
 def _chunks(source: dict[str, Any]) -> Iterator[Chunk]:
     """Images that follow each other, as many as fit into one request; a larger image is alone in one."""
     chunk: Chunk = []
-    for place in range(len(source["starts"])):
-        if chunk and _end(source, place) - source["starts"][chunk[0]] > _CHUNK:
+    for row in range(len(source["starts"])):
+        if chunk and _end(source, row) - source["starts"][chunk[0]] > _CHUNK:
             yield chunk
             chunk = []
-        chunk.append(place)
+        chunk.append(row)
     if chunk:
         yield chunk

@@ -1,4 +1,4 @@
-"""One plain tar of images: where each lies in it, and their bytes by ranges. Nothing is ever unpacked.
+"""One plain tar of images: the offset of each, and their bytes by ranges. Nothing is ever unpacked.
 
 Format: POSIX.1-2008 pax and GNU tar, as Python's tarfile reads their headers. A compressed tar has no random access. A
 label is what WebDataset puts beside an image: `key.cls`, an integer in ASCII, or `key.json` with an integer `label`;
@@ -24,7 +24,7 @@ from stl_ray.images.readers.names import is_image, require_text
 from stl_ray.store import Storage
 
 NOT_A_LABEL = -2
-"""In place of a label that is no integer, so that it is out of range of any classes."""
+"""Stands for a label that is no integer; out of range of any classes."""
 
 NO_BYTES = -1
 """The size of a link, a device or a sparse file: it has an image's name, but no bytes of its own in the tar."""
@@ -46,14 +46,14 @@ Row = tuple[str, int, int, int | None]
 
 @dataclass
 class TarIndex:
-    """What the headers of a tar say; of all tars together it is the listing of a dataset, so it is kept compressed.
+    """The index of a tar, from its headers; those of all tars are the listing of a dataset, so it is kept compressed.
 
     Attributes:
         images: number of images.
         labelled: whether there are labels beside images.
         tars: whether there are tars in it.
         left_out: the members that are neither images nor labels.
-        digest: sha256 over the size of the tar and every member's name, place, size and time of change.
+        digest: sha256 over the size of the tar and every member's name, offset, size and time of change.
     """
 
     images: int = 0
@@ -65,7 +65,7 @@ class TarIndex:
 
     @property
     def rows(self) -> pa.Table:
-        """Of every image its path in the tar, its first byte there, its size (or NO_BYTES), and the label beside it.
+        """Every image's path in the tar, its first byte there, its size (or NO_BYTES), and the label beside it.
 
         The label is null where there is none; the order is that of the tar.
         """
@@ -118,7 +118,7 @@ class TarIndex:
 
 
 def key_of(path: str) -> str:
-    """What the members of a WebDataset sample share: their path up to the first dot of the name."""
+    """The key of a WebDataset sample: the path of its members up to the first dot of the name."""
     folder, name = posixpath.split(path)
     return posixpath.join(folder, name.partition(".")[0])
 
@@ -149,12 +149,12 @@ def is_header(block: bytes) -> bool:
 
 def _members(tar: tarfile.TarFile, stream: BinaryIO, size: int, sha: Any) -> Iterator[tarfile.TarInfo]:
     """All members; tarfile itself takes a damaged header, and the end of a truncated file, for the end of the tar."""
-    place = -1
+    end = -1
     while (member := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # it would keep all of them
-        if not place < member.offset_data <= tar.offset <= size:
+        if not end < member.offset_data <= tar.offset <= size:
             raise tarfile.ReadError(f"the member at byte {member.offset} ends at {tar.offset} of {size}")
-        place = tar.offset
+        end = tar.offset
         facts = (member.name, member.offset_data, member.size, member.mtime)
         sha.update(repr(facts).encode(errors="surrogateescape"))
         yield member

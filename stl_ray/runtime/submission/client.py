@@ -1,4 +1,4 @@
-"""The dashboard of a cluster: a client of its job API whose errors say what is behind them, and a job's log as it grows."""
+"""The dashboard of a cluster: a client of its job API, with errors that name their causes, and a job's log as it grows."""
 
 import asyncio
 import logging
@@ -112,7 +112,7 @@ def _reason(info: JobDetails) -> str:
 
 @contextmanager
 def explained(address: str) -> Iterator[None]:
-    """Raise a ClusterError that says what is behind an error of Ray's client."""
+    """Raise a ClusterError that names the cause of an error of Ray's client."""
     try:
         yield
     except AuthenticationError as error:

@@ -1,4 +1,4 @@
-"""The check-up of a cluster before a long job: what every node has, and whether it reaches the storage."""
+"""The check-up of a cluster before a long job: every node's software and devices, and whether it reaches the storage."""
 
 import importlib.util
 import platform
@@ -16,7 +16,7 @@ from stl_ray.csc import active_set
 from stl_ray.errors import StlRayError
 from stl_ray.store import Storage
 
-# What must be the same everywhere for one identity to give the same bytes, or to work together at all.
+# Packages whose versions must agree for one identity to give the same bytes, or for nodes to work together at all.
 PACKAGES = ("stl-ray", "ray", "torch", "torchvision", "pillow", "pyarrow", "numpy")
 
 _ANSWER_S = 90
@@ -24,7 +24,7 @@ _ANSWER_S = 90
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What a node says of itself.
+    """The answer of a node.
 
     Attributes:
         host: its name.
@@ -59,7 +59,7 @@ def examine(experiment: Experiment) -> list[NodeReport]:
 
 
 def disagreements(reports: list[NodeReport], experiment: Experiment) -> list[str]:
-    """What must be mended before a job is started; none is well."""
+    """Problems to mend before a job is started, none where all is well."""
     here = _versions()
     method: str = experiment.stl.method
     named = method.partition("active_set/")[2]
@@ -68,9 +68,9 @@ def disagreements(reports: list[NodeReport], experiment: Experiment) -> list[str
         if report.problem:
             problems.append(f"{report.host}: {report.problem}")
             continue
-        for name, found in (report.versions or {}).items():
-            if found != here[name]:
-                problems.append(f"{report.host}: {name} is {found or 'missing'}, and {here[name] or 'missing'} here")
+        for name, there in (report.versions or {}).items():
+            if there != here[name]:
+                problems.append(f"{report.host}: {name} is {there or 'missing'}, and {here[name] or 'missing'} here")
         if report.python.rpartition(".")[0] != platform.python_version().rpartition(".")[0]:
             problems.append(f"{report.host}: Python is {report.python}, and {platform.python_version()} here")
         if report.storage:
@@ -78,8 +78,8 @@ def disagreements(reports: list[NodeReport], experiment: Experiment) -> list[str
         if not report.instruction_sets and not report.gpus:
             problems.append(f"{report.host}: the native core was not built; projections would be slow")
         elif named and named not in report.instruction_sets:
-            there = ", ".join(report.instruction_sets) or "none"
-            problems.append(f"{report.host}: stl.method is {method}, and the native core there may use {there}")
+            usable = ", ".join(report.instruction_sets) or "none"
+            problems.append(f"{report.host}: stl.method is {method}, and the native core there may use {usable}")
         if report.gpus and experiment.ray.gpus_per_actor and "Triton" not in report.gpu:
             problems.append(f"{report.host}: Ray has {report.gpus:g} GPUs there, PyTorch {report.gpu or 'none'}")
     kinds = {report.instruction_sets[:1] for report in reports if not report.problem and not report.gpus}
@@ -95,7 +95,7 @@ def disagreements(reports: list[NodeReport], experiment: Experiment) -> list[str
 def _ask(node: dict[str, Any], experiment: Experiment) -> Any:
     resources = node["Resources"]
     where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    # A GPU is visible only to those who take a little of it.
+    # A GPU is visible only to tasks that take a little of it.
     gpus = 0.01 if resources.get("GPU") else 0
     remote = ray.remote(num_cpus=0, num_gpus=gpus, max_retries=0)(_examine_here)
     return remote.options(scheduling_strategy=where).remote(experiment.root)
@@ -135,10 +135,10 @@ def _examine_here(root: str) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = ""
-    return found
+            versions[name] = ""
+    return versions

@@ -61,7 +61,7 @@ def submission_id(job: str, experiment: Experiment) -> str:
 
 
 def environment_of(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """What of the submitter's environment the job gets, and the names of what it does not get.
+    """The part of the submitter's environment that the job gets, and the names of the variables that are left out.
 
     Raises:
         ConfigError: if a setting has credentials in it.
@@ -85,11 +85,11 @@ def submit(
         job: its name.
         experiment: the resolved configuration; the job joins the Ray that it is given to, whatever `ray.address` says.
         say: is told what happens.
-        wheel: the package to send; without it the one at work.
+        wheel: the package to send; None: the running one.
         pure: send it without the native core as well.
 
     Returns:
-        The job that was submitted or was there.
+        The job, newly submitted or there already.
 
     Raises:
         ClusterError: if the cluster refuses.
@@ -138,10 +138,10 @@ def submit(
 
 
 def cancel(client: JobSubmissionClient, name: str) -> str:
-    """Stop a job and wait until it is.
+    """Stop a job and wait until it has ended.
 
     Returns:
-        The status that it ended with, which is another than STOPPED where it had ended before.
+        The status that it ended with: another than STOPPED where it had ended before.
 
     Raises:
         ClusterError: if there is no such job, or it does not stop.
@@ -159,7 +159,7 @@ def cancel(client: JobSubmissionClient, name: str) -> str:
 
 
 def _make_way(client: JobSubmissionClient, before: JobDetails, say: Say) -> int:
-    """Delete the record of a job that has ended, so that its id is free; the length of its log, which stays."""
+    """Delete the record of a job that has ended, so that its id is free; returns the length of its log, which stays."""
     name = str(before.submission_id)
     say(f"{name} {before.status.lower()} before: submitted again, it goes on where it stopped")
     ended = (before.end_time or 0) / 1000

@@ -1,6 +1,6 @@
-"""The package as a wheel that travels: what the nodes of a cluster install before a job, native core included.
+"""The package as a wheel that the nodes of a cluster install before a job, native core included.
 
-Ray installs a wheel of `py_modules` by `pip install WHEEL --target FOLDER`, which looks at nothing that a node has
+Ray installs a wheel of `py_modules` by `pip install WHEEL --target FOLDER`, which ignores what a node has installed
 already: with its requirements the wheel would bring another PyTorch and another Ray to every node. So it travels without
 them. Ray also takes two wheels of one name for the same: so the build tag in the name is a digest of the content. Nothing
 else is in the bytes, no time and no path, so that the same package is uploaded once.
@@ -27,18 +27,18 @@ from stl_ray.errors import InputError
 
 _NATIVE = re.compile(r"stl_ray/csc/_native\..*\.so")
 _NEEDS = re.compile(r"(Requires-Dist|Provides-Extra): .*\n")
-# What an installation adds to a wheel's files.
+# Files that an installation adds to a wheel's.
 _INSTALLED = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
 _LINES_OF_A_FAILED_BUILD = 15
 
 
 def pack(folder: Path, *, wheel: Path | None = None, pure: bool = False) -> Path:
-    """Write the wheel that travels.
+    """Write the wheel that is sent.
 
     Args:
         folder: where to.
-        wheel: a wheel of this package to take, such as one for the nodes' platform; without it the package that is at
-            work: built anew from a checkout, collected from an installation.
+        wheel: a wheel of this package to take, such as one for the nodes' platform; None: the running package,
+            built anew from a checkout, collected from an installation.
         pure: take it without the native core as well.
 
     Returns:
@@ -105,7 +105,7 @@ def write_wheel(files: Mapping[str, bytes], folder: Path) -> Path:
     path = folder / f"{about.removesuffix('.dist-info')}-0x{digest}-{python}-{abi}-{platforms}.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in sorted(content.items()):
-            entry = zipfile.ZipInfo(name)  # of 1980, whenever it is written
+            entry = zipfile.ZipInfo(name)  # dated 1980, whenever it is written
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, data)
@@ -113,7 +113,7 @@ def write_wheel(files: Mapping[str, bytes], folder: Path) -> Path:
 
 
 def _checkout() -> Path | None:
-    """The checkout that the package at work is read from; none for an installation."""
+    """The checkout that the running package is read from; None for an installation."""
     try:
         source = json.loads(distribution("stl-ray").read_text("direct_url.json") or "{}")
     except PackageNotFoundError:

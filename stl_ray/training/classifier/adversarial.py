@@ -32,7 +32,7 @@ _FAST_STEP = 1.25
 
 @dataclass(frozen=True)
 class Attacked:
-    """A batch of which the first images are attacked, and how much each counts; the weights' mean is 1."""
+    """A batch whose first images are attacked, and the weights of its images' losses, of mean 1."""
 
     images: Tensor
     weights: Tensor
@@ -50,8 +50,8 @@ def attacked(
     """Attack the configured share of a batch on the network as it stands; random starts from torch's global generators.
 
     Args:
-        classifier: maps images in [0, 1] to logits; its mode is put back.
-        front: the defense that images pass on their way to it; none: nothing.
+        classifier: maps images in [0, 1] to logits; its mode is restored.
+        front: the defense that images pass on their way to it; None: no defense.
         images: (B, 3, H, W) in [0, 1].
         labels: (B,) int64.
         config: the attack.
@@ -71,7 +71,7 @@ def attacked(
 
 
 def craft(network: Logits, images: Tensor, labels: Tensor, config: AdversarialConfig) -> Tensor:
-    """Adversarial images in the ball of each, on the 8-bit grid; (B, 3, H, W).
+    """Adversarial images (B, 3, H, W), each in the ball of its image, on the 8-bit grid.
 
     Args:
         network: in eval mode.
@@ -105,7 +105,7 @@ def radii(images: Tensor, config: AdversarialConfig) -> Tensor:
 
 
 def _signs(network: Logits, images: Tensor, labels: Tensor) -> Tensor:
-    """Signs of the gradient by the image of each one's cross-entropy."""
+    """Signs of the gradient of every image's cross-entropy with respect to the image."""
     with torch.enable_grad():
         leaf = images.detach().requires_grad_()
         loss = F.cross_entropy(network(leaf).float(), labels, reduction="sum")

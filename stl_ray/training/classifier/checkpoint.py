@@ -1,7 +1,7 @@
 """The state of an interrupted training as tensors by name, so that it is stored without pickle.
 
-`epoch`: epochs finished; `model.<name>`: the module's state dict; `optimizer.<key>.<name>`: what the optimizer keeps of
-a parameter, such as SGD's `momentum_buffer`, or Adam's `exp_avg`, `exp_avg_sq` and `step`.
+`epoch`: epochs finished; `model.<name>`: the module's state dict; `optimizer.<key>.<name>`: the optimizer's state of a
+parameter, such as SGD's `momentum_buffer`, or Adam's `exp_avg`, `exp_avg_sq` and `step`.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ OPTIMIZER = "optimizer."
 
 
 def capture(module: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, Tensor]:
-    """Copies on the CPU of all that training goes on from."""
+    """The state from which training resumes, as copies on the CPU."""
     state = {"epoch": torch.tensor(epoch), **named(MODEL, module.state_dict())}
     for name, parameter in module.named_parameters():
         for key, tensor in optimizer.state[parameter].items():
@@ -26,7 +26,7 @@ def capture(module: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> 
 
 
 def restore(module: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor], *, kind: str) -> int:
-    """Put `state` into a module and its optimizer; the epochs that were finished.
+    """Load `state` into a module and its optimizer, and return the number of finished epochs.
 
     Args:
         module: is filled in place.
@@ -42,7 +42,7 @@ def restore(module: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[
         module.load_state_dict(unnamed(MODEL, state))
         for path, tensor in unnamed(OPTIMIZER, state).items():
             key, _, name = path.partition(".")
-            # In the parameter's layout and place; Adam's counter of steps is a scalar, which torch keeps on the CPU.
+            # In the parameter's layout and on its device; Adam's counter of steps is a scalar, which torch keeps on the CPU.
             like = parameters[name].detach() if tensor.dim() else tensor
             optimizer.state[parameters[name]][key] = torch.empty_like(like).copy_(tensor)
         return int(state["epoch"])

@@ -33,7 +33,7 @@ from stl_ray.training.data.loader import Batch, Share, training_batches
 from stl_ray.training.data.source import TrainingImages
 
 LOOK_EVERY = 32
-"""Steps after which all ranks look at their losses, and whether their machines are about to go."""
+"""Steps between checks, on all ranks, of the losses and of whether a node is about to be taken away."""
 
 _AVERAGE = "average."
 
@@ -57,10 +57,10 @@ def train_classifier(
         images: all of the training images, whatever the rank.
         config: the recipe.
         seed: the run seed.
-        validation: all of the images to validate on; none: no validation.
+        validation: all of the images to validate on; None: no validation.
         front: the defense that images pass on their way to the classifier (`Defense.differentiable`); it is not trained.
-        share: which of the workers this one is.
-        state: what `EpochMetrics.state` or `Callbacks.save` gave; training goes on from there.
+        share: the rank of this worker.
+        state: of `EpochMetrics.state` or `Callbacks.save`, from which training resumes.
         callbacks: called within an epoch.
 
     Raises:
@@ -110,7 +110,7 @@ class _Training:
         self.saved = False
 
     def run(self, state: Mapping[str, Tensor] | None) -> Iterator[EpochMetrics]:
-        """The epochs that are left."""
+        """The remaining epochs."""
         epoch, step = (0, 0) if state is None else self._restore(state)
         batches = training_batches(
             self.images, self.config, self.share, seed=self.seed, start=(epoch, step), pinned=self.device.type == "cuda"
@@ -145,7 +145,7 @@ class _Training:
         """One step of descent: loss of every image of this rank, and whether it was classified rightly."""
         config = self.config
         step_name = f"{batch.epoch}/{batch.step}/{self.share.rank}"
-        made = step_inputs(
+        inputs = step_inputs(
             batch,
             self.images,
             self.labels[batch.indices],
@@ -155,14 +155,14 @@ class _Training:
             seed=self.seed,
             item=step_name,
         )
-        images, targets = made.images, made.targets
+        images, targets = inputs.images, inputs.targets
         if config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with seeded(seed_of(self.seed, step_name, "random layers"), self.device), self._autocast():
             logits = self.forward(images)
         logits = logits.float()
         losses = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing, reduction="none")
-        weighted = losses if made.weights is None else losses * made.weights
+        weighted = losses if inputs.weights is None else losses * inputs.weights
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
@@ -215,7 +215,7 @@ class _Training:
         )
 
     def _share_statistics(self) -> None:
-        """All ranks take the running statistics of rank 0, which are kept."""
+        """Give all ranks the running statistics of rank 0, which are kept."""
         # Not the average's own counter of steps, which stays on the CPU, where nccl does not reach.
         averaged = [] if self.average is None else [self.average.module]
         for module in (self.classifier.backbone, *averaged):
@@ -228,12 +228,12 @@ class _Training:
         if self.average is None:
             yield
             return
-        own = self.classifier.backbone
+        trained = self.classifier.backbone
         self.classifier.backbone = self.average.module.eval()
         try:
             yield
         finally:
-            self.classifier.backbone = own
+            self.classifier.backbone = trained
 
     def _state(self, epoch: int, step: int) -> dict[str, Tensor]:
         state = {
@@ -247,7 +247,7 @@ class _Training:
         return state
 
     def _totals_of_all(self, step: int) -> Tensor:
-        """The sums of an epoch that goes on later, over all ranks; zero between epochs."""
+        """The sums of an unfinished epoch, over all ranks; zero between epochs."""
         totals = self.totals.clone() if step else torch.zeros_like(self.totals)
         if step and self.share.world_size > 1:
             torch.distributed.all_reduce(totals)
@@ -269,6 +269,6 @@ class _Training:
 
 
 def trained_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone's state dict that a state stands for: the averaged weights where there are any."""
+    """The backbone's state dict in a training's state: the averaged weights where there are any."""
     averaged = unnamed(f"{_AVERAGE}module.", state)
     return averaged or unnamed("model.", state)

@@ -1,4 +1,4 @@
-"""mixup and CutMix: images of two classes, with targets that say how much of each. torchvision's, on a rank's part.
+"""mixup and CutMix, torchvision's, on a rank's part of a batch: images of two classes, whose targets are their shares.
 
 An image's partner is its neighbour in the rank's part of the batch, so with another number of workers other pairs are
 mixed.

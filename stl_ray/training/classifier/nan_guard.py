@@ -1,7 +1,7 @@
-"""Losses and weights that are not finite, told on every rank alike, losses by the ids of their images.
+"""Checks for losses and weights that are not finite: the same error on every rank, for losses with their images' ids.
 
-Looking at a loss makes a GPU wait. So losses are kept for some steps and looked at together; a NaN of one rank is in
-everybody's weights a step later, so all ranks agree on the first step that had one and stop there.
+Reading a loss makes a GPU wait. So losses are kept for some steps and read together; a NaN of one rank is in the weights
+of all a step later, so all ranks agree on the first step that had one and stop there.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ _Step = tuple[int, Tensor, list[int], int]
 
 
 class FiniteLosses:
-    """The losses since the last look.
+    """The losses since the last check.
 
     Args:
         ids: gives the ids at some indices.
@@ -35,7 +35,7 @@ class FiniteLosses:
         self._kept.append((step, losses.detach(), indices, size))
 
     def require(self, epoch: int) -> None:
-        """Look at what was kept, on all ranks at the same step.
+        """Check the losses that were kept, on all ranks at the same step.
 
         Raises:
             TrainingError: a loss is not finite; the same on every rank, with the ids of the first step that had one.
@@ -45,31 +45,31 @@ class FiniteLosses:
             return
         good = torch.stack([losses.isfinite().all() for _, losses, _, _ in kept]).tolist()
         first = next((step for (step, *_), fine in zip(kept, good, strict=True) if not fine), _NEVER)
-        own = self._bad(kept, first)
-        found = [(first, *own)]
+        bad = self._bad(kept, first)
+        reports = [(first, *bad)]
         if self._world_size > 1:
             steps = torch.tensor(first, device=kept[0][1].device)
             torch.distributed.all_reduce(steps, torch.distributed.ReduceOp.MIN)
             if int(steps) == _NEVER:
                 return
-            found = [None] * self._world_size  # type: ignore[list-item]
-            torch.distributed.all_gather_object(found, (first, *own))
-        first = min(step for step, *_ in found)
+            reports = [None] * self._world_size  # type: ignore[list-item]
+            torch.distributed.all_gather_object(reports, (first, *bad))
+        first = min(step for step, *_ in reports)
         if first == _NEVER:
             return
-        names = [name for step, some, _, _ in found if step == first for name in some]
-        images = next(size for step, _, size, _ in found if step == first)
-        value = next(value for step, _, _, value in found if step == first)
-        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        ids = [item for step, some, _, _ in reports if step == first for item in some]
+        images = next(size for step, _, size, _ in reports if step == first)
+        value = next(value for step, _, _, value in reports if step == first)
+        shown = ", ".join(ids[:_SHOWN]) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
         raise TrainingError(
-            f"the loss is not finite for {len(names)} of the {images} images of a batch: {shown}",
+            f"the loss is not finite for {len(ids)} of the {images} images of a batch: {shown}",
             item=f"epoch {epoch} step {first + 1}",
             expected="finite losses; a smaller learning rate or train.clip_norm helps if this is not the images' fault",
             got=value,
         )
 
     def _bad(self, kept: list[_Step], first: int) -> tuple[list[str], int, float]:
-        """Ids without a finite loss at a step, the images of its batch, and one of the losses."""
+        """Ids of the images without a finite loss at a step, the size of its batch, and one of the losses."""
         for step, losses, indices, size in kept:
             if step == first:
                 finite = losses.isfinite().tolist()
@@ -79,10 +79,10 @@ class FiniteLosses:
 
 
 def require_finite_weights(module: nn.Module, epoch: int) -> None:
-    """Refuse weights and statistics that the last step of an epoch spoilt; on ranks that have the same, on all of them.
+    """Refuse weights and statistics that are not finite after an epoch; ranks that share them all raise.
 
     Raises:
-        TrainingError: one is not finite; it is named.
+        TrainingError: a tensor is not finite; it is named.
     """
     tensors = {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
     good = torch.stack([tensor.isfinite().all() for tensor in tensors.values()]).tolist()

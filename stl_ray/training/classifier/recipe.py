@@ -1,4 +1,4 @@
-"""How weights move: SGD with Nesterov momentum, the learning rate step by step, the moving average of the weights."""
+"""The update of weights: SGD with Nesterov momentum, the learning rate step by step, the moving average of the weights."""
 
 from collections.abc import Sequence
 from math import cos, pi

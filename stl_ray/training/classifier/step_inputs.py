@@ -1,6 +1,6 @@
-"""What a step of training sees: from a rank's part of a batch to images, targets and weights on its device.
+"""The inputs of a training step: from a rank's part of a batch to images, targets and weights on its device.
 
-Views (if the loaders left them), attacks, mixing, and what stands before the classifier, in this order.
+Augmentation (unless the loaders did it), attacks, mixing, and the defense before the classifier, in this order.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from stl_ray.training.data.source import TrainingImages
 
 @dataclass(frozen=True)
 class StepInputs:
-    """What goes into the classifier and its loss.
+    """The inputs of the classifier and its loss.
 
     Attributes:
         images: (B, 3, h, w) in [0, 1].
@@ -65,7 +65,7 @@ def step_inputs(
     if config.augment_on == "device":
         pixels = augment(pixels, images.ids(batch.indices), config, seed=seed, epoch=batch.epoch)
     # One layout, whatever the loader's: convolutions choose their algorithm by it.
-    made = StepInputs(from_uint8(pixels).contiguous(), labels.to(device, non_blocking=True))
+    inputs = StepInputs(from_uint8(pixels).contiguous(), labels.to(device, non_blocking=True))
 
     def draws(purpose: str) -> list[int]:
         return seeds_of(seed, images.ids(batch.indices), f"{purpose} draw, epoch {batch.epoch}")
@@ -73,19 +73,21 @@ def step_inputs(
     bfloat16 = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
     with seeded(seed_of(seed, item, "attack and mixing"), device), bfloat16:
         if config.adversarial is not None:
-            found = attacked(classifier, front, made.images, made.targets, config.adversarial, seeds=draws("attacked"))
-            made = StepInputs(found.images, made.targets, found.weights)
+            part = attacked(
+                classifier, front, inputs.images, inputs.targets, config.adversarial, seeds=draws("attacked")
+            )
+            inputs = StepInputs(part.images, inputs.targets, part.weights)
         if config.mixup or config.cutmix:
-            made = StepInputs(*mixed(made.images, made.targets, len(classifier.class_names), config))
+            inputs = StepInputs(*mixed(inputs.images, inputs.targets, len(classifier.class_names), config))
     if front is None:
-        return made
+        return inputs
     with torch.no_grad():
-        return StepInputs(quantize(front(made.images, draws("training"))), made.targets, made.weights)
+        return StepInputs(quantize(front(inputs.images, draws("training"))), inputs.targets, inputs.weights)
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Dropout and its like draw from torch's global generators: seed them here, and put them back as they were."""
+    """Seed torch's global generators, from which dropout and its like draw, in the block; they are restored after it."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""How a classifier does on images as they are: every image once, whatever the number of workers."""
+"""Loss and accuracy of a classifier on images without augmentation: every image once, with any number of workers."""
 
 import torch
 import torch.distributed
@@ -27,7 +27,7 @@ def validate(
     """Mean cross-entropy and accuracy in float32, over all ranks; the classifier is in eval mode.
 
     Args:
-        classifier: what is validated.
+        classifier: to validate.
         images: all of the validation images.
         config: batch size and loaders.
         share: the rank.

@@ -1,8 +1,8 @@
-"""DATA: what training sees.
+"""DATA: the input of training.
 
-source         what training reads images from
+source         the interface by which training reads images
 cache          a dataset's images on a node's own disk
-cache_build    how that copy is made, and the audit of its dataset
+cache_build    the making of that copy, and the audit of its dataset
 batches        the order of an epoch, its batches, and the part of each worker
 loader         batches, read and augmented ahead of the steps by other processes
 augmentation   crops, flips, colours, by (seed, epoch, image id)

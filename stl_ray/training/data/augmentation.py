@@ -27,7 +27,7 @@ def augment(images: Tensor, ids: Sequence[str], config: TrainConfig, *, seed: in
         epoch: from 0.
 
     Returns:
-        (B, 3, h, w) uint8, h x w as `size_at` says. What is drawn is the same on every device; resized pixels may differ
+        (B, 3, h, w) uint8, h x w as `size_at` says. The draws are the same on every device; resized pixels may differ
         in their rounding.
 
     Raises:
@@ -44,8 +44,8 @@ def augment(images: Tensor, ids: Sequence[str], config: TrainConfig, *, seed: in
         transformed = images.new_empty((len(images), height, width, 3)).permute(0, 3, 1, 2)
         # torchvision draws from torch's global generator on the CPU, whatever device the images are on.
         with torch.random.fork_rng(devices=[]):
-            for view, image, name in zip(transformed, images, ids, strict=True):
-                torch.default_generator.manual_seed(seed_of(seed, name, f"view of epoch {epoch}"))
+            for view, image, item in zip(transformed, images, ids, strict=True):
+                torch.default_generator.manual_seed(seed_of(seed, item, f"view of epoch {epoch}"))
                 view.copy_(transform(image))
         images = transformed
     if images.shape[-2:] != size:

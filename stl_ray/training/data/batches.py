@@ -1,4 +1,4 @@
-"""In what order an epoch visits the images, and in which batches."""
+"""The order in which an epoch visits the images, and its batches."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from stl_ray.seeding import seed_of
 
 
 def permutation(length: int, *, seed: int, item: str, purpose: str) -> Tensor:
-    """A random order of `length` things, (length,) int64 on the CPU; `seed_of` gives its seed."""
+    """A random order of `length` items, (length,) int64 on the CPU; `seed_of` gives its seed."""
     generator = torch.Generator().manual_seed(seed_of(seed, item, purpose))
     return torch.randperm(length, generator=generator)
 
@@ -20,8 +20,8 @@ def batch_count(images: int, batch_size: int) -> int:
 def epoch_batches(images: int, batch_size: int, *, epoch: int, seed: int, item: str) -> list[Tensor]:
     """The batches of one epoch: indices of images, each exactly once, in an order of (seed, item, epoch).
 
-    The images are dealt to `batch_count` batches as equally as they go. So there is no short last batch, which would
-    have to be dropped, or to count its images' gradients for more and train batch norm on poor statistics.
+    The images are dealt to `batch_count` batches as equally as possible. A short last batch would have to be dropped, or
+    its images' gradients would count for more and its statistics would be poor ones for batch norm.
 
     Args:
         images: number of images, >= 1.

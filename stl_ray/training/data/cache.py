@@ -2,15 +2,15 @@
 
     <scratch>/stl-ray-<dataset>/images.bin     one image after the other: as pixels, or as they are stored
     <scratch>/stl-ray-<dataset>/index.arrow    id, label, offset and length of each; written last
-    <scratch>/stl-ray-<dataset>.lock           held by all who use it together, and by one who removes it
-    <scratch>/stl-ray-<dataset>.making         held by one who makes or removes it
+    <scratch>/stl-ray-<dataset>.lock           held shared by its users, and alone by the one that removes it
+    <scratch>/stl-ray-<dataset>.making         held by the one that makes or removes it
 
 Parquet gives images by row groups, and a random order would read each group for each of its images. So the first rank on
 a node copies every image once, checked against the manifest, and all of them map the copy into memory: an epoch's order
 is then free, whatever the number of workers, no image is read from the storage twice, and the memory is the page cache's.
 Datasets of up to 8 GiB of pixels are decoded here, once for all epochs; larger ones by the loaders.
 
-An unfinished copy is made anew; its last user removes it.
+An unfinished copy is made anew; the last user of a copy removes it.
 """
 
 import fcntl
@@ -39,7 +39,7 @@ MOST_DECODED = 8 * 2**30
 
 
 class CachedImages:
-    """The images of a finished copy; `TrainingImages`.
+    """The images of a finished copy, as `TrainingImages`.
 
     Args:
         folder: of the copy. It must stay while the object is used: see `cached_images`.
@@ -81,7 +81,9 @@ class CachedImages:
             ImageError: an image cannot be decoded.
         """
         images = self._bytes[list(indices)] if self.decoded else np.stack([self._decode(number) for number in indices])
-        return torch.from_numpy(images).permute(0, 3, 1, 2)  # as images lie in files, which torchvision resizes fastest
+        return torch.from_numpy(images).permute(
+            0, 3, 1, 2
+        )  # the memory layout of image files, which torchvision resizes fastest
 
     def _decode(self, number: int) -> NDArray[np.uint8]:
         start, length = (self._index.column(name)[number].as_py() for name in ("start", "length"))
@@ -137,5 +139,5 @@ def cached_images(
 
 
 def _key(dataset: Dataset, most_decoded: int) -> str:
-    """Names the content of a copy: the parts that it is made of, and how."""
+    """The name of a copy's content: its parts, and the limit up to which they are decoded."""
     return sha256(canonical_json([dataset.digest, dataset.manifest["parts"], most_decoded]))[:16]

@@ -1,4 +1,4 @@
-"""The copy of a dataset's images on a node's disk in the making: from parts to one file, checked on the way."""
+"""The making of a copy of a dataset's images on a node's disk: from parts to one file, checked on the way."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from stl_ray.store.filesystem import canonical_json
 from stl_ray.store.shards import sha256
 
 _READERS = 4  # whole parts in memory at once
-_PIXELS = 2**31  # stored images passed ingest's limit
+_PIXELS = 2**31  # no limit: stored images passed ingest's
 _INDEX = pa.schema([("id", pa.string()), ("label", pa.int64()), ("start", pa.int64()), ("length", pa.int64())])
 
 
@@ -78,7 +78,7 @@ def build_cache(dataset: Dataset, folder: Path, most_decoded: int, tell: Callabl
     record = {"class_names": names, "decoded": decoded, "height": height, "width": width}
     try:
         _write(_chained(first, tables), folder, record, dataset.storage.root, tell)
-    except OSError as error:  # another took the room meanwhile
+    except OSError as error:  # another process filled the disk meanwhile
         shutil.rmtree(folder, ignore_errors=True)
         raise StorageError(
             f"the images cannot be written to this node's disk ({error}); train.scratch names another",
@@ -91,7 +91,7 @@ def _write(
 ) -> None:
     height, width, decoded = record["height"], record["width"], record["decoded"]
     index = {name: [] for name in _INDEX.names}  # type: ignore[var-annotated]
-    place = 0
+    offset = 0
     with (folder / "images.bin").open("wb") as file, ThreadPoolExecutor(_READERS) as pool:
         for table in tables:
             ids = table.column("id").to_pylist()
@@ -101,9 +101,9 @@ def _write(
             lengths = [len(image) for image in images]
             index["id"] += ids
             index["label"] += table.column("label").to_pylist()
-            index["start"] += (place + np.cumsum([0, *lengths[:-1]])).tolist()
+            index["start"] += (offset + np.cumsum([0, *lengths[:-1]])).tolist()
             index["length"] += lengths
-            place += sum(lengths)
+            offset += sum(lengths)
             file.writelines(images)
             tell(len(index["id"]))
     twice = len(index["id"]) - len(set(index["id"]))
@@ -140,10 +140,10 @@ def _chained(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 
 def of_size(data: bytes, size: tuple[int, int], name: str) -> NDArray[np.uint8]:
-    """An encoded image decoded, (height, width, 3).
+    """The decoded image, (height, width, 3).
 
     Raises:
-        InputError: its size is another.
+        InputError: it has another size.
         ImageError: it cannot be decoded.
     """
     try:

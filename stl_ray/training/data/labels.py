@@ -1,4 +1,4 @@
-"""Labels that a classifier with given classes can be trained on, and how many images each class has."""
+"""Checks of labels against a classifier's classes, and the number of images of each class."""
 
 from collections.abc import Callable, Sequence
 
@@ -34,14 +34,14 @@ def validate_labels(labels: Tensor, ids: Callable[[Sequence[int]], list[str]], c
 
 
 def class_counts(labels: Tensor, class_names: Sequence[str]) -> list[int]:
-    """Images of every class, in the order of the classes; labels that are none are left out."""
+    """The number of images of every class, in the order of the classes; other labels are left out."""
     fitting = labels[(labels >= 0) & (labels < len(class_names))]
     counts: list[int] = torch.bincount(fitting, minlength=len(class_names)).tolist()
     return counts
 
 
 def balance(counts: Sequence[int], class_names: Sequence[str]) -> str:
-    """How the images spread over the classes, in one line, with a warning where they do so badly."""
+    """The images per class in one line, with a warning where classes are empty or unbalanced."""
     least, most = min(counts), max(counts)
     text = f"{sum(counts)} images of {len(counts)} classes, " + (
         f"{most} each" if least == most else f"{least} to {most} each"

@@ -1,9 +1,9 @@
 """The batches of a training, ahead of its steps: read, decoded and (unless the device does it) augmented in processes of
 torch's DataLoader.
 
-Which images a batch has, what becomes of them, and which rank gets which, depends on (seed, epoch, step) and the ids
-alone. So a training that goes on from a checkpoint sees what it would have seen, with any number of loaders; with another
-number of ranks the batches are the same, and each takes another part of them.
+The images of a batch, their augmentation and their ranks depend on (seed, epoch, step) and the ids alone. So a training
+that resumes from a checkpoint sees the same batches as an uninterrupted one, with any number of loaders; with another
+number of ranks the batches are the same, and each rank takes another part of them.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from stl_ray.training.data.batches import batch_count, epoch_batches, rank_part
 from stl_ray.training.data.source import TrainingImages
 
 ITEM = "classifier"
-"""What is trained, for seeds."""
+"""The name, for seeds, of what is trained."""
 
 _AHEAD = 4  # batches that every loader has in hand
 
@@ -67,10 +67,10 @@ def training_batches(
         share: the rank.
         seed: the run seed.
         start: epoch and step of the first batch.
-        pinned: in memory from which copies to a GPU do not wait.
+        pinned: whether images are in pinned memory, from which copies to a GPU do not wait.
 
     Raises:
-        StlRayError: an image cannot be read or augmented; it is the one that the loader met.
+        StlRayError: an image cannot be read or augmented; the error that the loader met.
     """
     parts = _AllParts(len(images.labels), config, share, seed, start)
     return _loaded(_Parts(images, config, seed), parts, config.loader_processes, pinned)
@@ -79,7 +79,7 @@ def training_batches(
 def validation_batches(
     images: TrainingImages, config: TrainConfig, share: Share, *, pinned: bool = False
 ) -> Iterator[Batch]:
-    """This rank's part of the images as they are, in batches that are its own; every image once over all ranks."""
+    """This rank's part of the images, not augmented, in batches of its own; every image once over all ranks."""
     mine = torch.arange(len(images.labels))[share.rank :: share.world_size]
     each = max(1, config.batch_size // share.world_size)
     parts = [(-1, step, len(part), part.tolist()) for step, part in enumerate(torch.split(mine, each)) if len(part)]
@@ -115,7 +115,7 @@ class _AllParts:
 
 
 class _Parts(Dataset[Any]):
-    """A part -> its `Batch`, or the error that it met, which keeps its attributes that way."""
+    """Maps a part to its `Batch`, or to the error that it met: returned, not raised, it keeps its attributes."""
 
     def __init__(self, images: TrainingImages, config: TrainConfig, seed: int) -> None:
         self._images, self._config, self._seed = images, config, seed
@@ -133,7 +133,7 @@ class _Parts(Dataset[Any]):
 
 def _loaded(dataset: _Parts, parts: Any, processes: int, pinned: bool) -> Iterator[Batch]:
     if processes:
-        # What every loader would import for itself, a second and 0.4 GB each, the server that forks them imports once.
+        # The server that forks the loaders imports these once; each loader alone would take a second and 0.4 GB for it.
         get_context("forkserver").set_forkserver_preload(["__main__", __name__, "torchvision.transforms.v2"])
     loader: DataLoader[Any] = DataLoader(
         dataset,
@@ -145,7 +145,7 @@ def _loaded(dataset: _Parts, parts: Any, processes: int, pinned: bool) -> Iterat
         multiprocessing_context="forkserver" if processes else None,
         worker_init_fn=_one_thread,
         pin_memory=pinned,
-        generator=torch.Generator(),  # its draws are used for nothing here, and must not disturb others'
+        generator=torch.Generator(),  # its draws are unused, and must not advance the global generator
         collate_fn=_as_it_is,
     )
     for item in loader:

@@ -26,15 +26,15 @@ def size_at(epoch: int, config: TrainConfig, size: tuple[int, int]) -> tuple[int
 
 
 def require_sizes(classifier: Classifier, config: TrainConfig, size: tuple[int, int]) -> None:
-    """Refuse images that the network cannot take, at their own size or at the first epoch's; tried with one of zeros.
+    """Refuse images that the network cannot take, at their own size or at the first epoch's; tried on an image of zeros.
 
     Args:
-        classifier: its mode is put back.
+        classifier: its mode is restored.
         config: the recipe.
         size: height and width of the images.
 
     Raises:
-        TrainingError: it cannot; the network's own words are in the message.
+        TrainingError: it cannot; the message has the network's error.
     """
     training = classifier.training
     classifier.eval()

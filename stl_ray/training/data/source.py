@@ -1,4 +1,4 @@
-"""What training reads images from: some thing that knows their number, labels and ids, and gives the pixels of any."""
+"""The interface by which training reads images: their labels, and ids and pixels by index."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class TrainingImages(Protocol):
 
 @dataclass(frozen=True)
 class ImagesInMemory:
-    """Images that are there already.
+    """Training images held in memory.
 
     Args:
         images: (N, 3, H, W) uint8 RGB.

@@ -1,8 +1,8 @@
-"""SPACE: how the stratified space is learned on one machine.
+"""SPACE: the stratified space, learned on one machine.
 
-fit_space      the whole of it
+fit_space      the whole fit
 autoencoder    a generator that trains the denoising autoencoder and yields after every epoch
 denoising      one epoch of it
 clusters       from latents to the router, and the cluster of every training image
-dictionaries   which images a dictionary is learned from
+dictionaries   the images that a dictionary is learned from
 """

@@ -34,7 +34,7 @@ _BEST = "best."
 
 @dataclass(frozen=True)
 class AutoencoderEpoch:
-    """What one epoch did, over all workers, and the state from which training can go on."""
+    """Figures of one epoch over all workers, and the state from which training resumes."""
 
     epoch: int
     """Epochs finished, from 1."""
@@ -45,7 +45,7 @@ class AutoencoderEpoch:
     psnr: float
     """Mean PSNR in dB of the denoised held-out images against the clean ones, each counted for 58.9 at most."""
     noisy_psnr: float
-    """The same of the noisy images themselves: what is above it was gained by denoising."""
+    """The same of the noisy images: `psnr` minus this is the gain of denoising."""
     best: bool
     """Whether every earlier epoch had a larger validation loss."""
     seconds: float
@@ -60,7 +60,7 @@ class AutoencoderEpoch:
     def state(self) -> dict[str, Tensor]:
         """Tensors on the CPU by name: the `state` of `train_autoencoder` and of `best_autoencoder`.
 
-        Those of `stl_ray.training.classifier.checkpoint`, and `side`, `best_epoch`, `best_loss` and `best.<name>`, the best weights.
+        The tensors of `stl_ray.training.classifier.checkpoint`, and `side`, `best_epoch`, `best_loss` and `best.<name>`, the best weights.
         """
         return self._state
 
@@ -97,8 +97,8 @@ def train_autoencoder(
 ) -> Iterator[AutoencoderEpoch]:
     """Train `model` in place; yields after every epoch, in eval mode, until the epochs or the patience are used up.
 
-    The last epoch's `autoencoder()` is the result, not `model`. Which images are held out depends on their number and
-    the seed, the rest on the thumbnails, their order, the recipe and the seed.
+    The last epoch's `autoencoder()` is the result, not `model`. The choice of held-out images depends on their number
+    and the seed, all else on the thumbnails, their order, the recipe and the seed.
 
     Args:
         model: an `Autoencoder` on the device where it trains, such as `new_autoencoder`'s; in
@@ -108,7 +108,7 @@ def train_autoencoder(
         seed: the run seed.
         rank: of this worker, 0 <= rank < world_size.
         world_size: number of workers.
-        state: what `AutoencoderEpoch.state` gave after an earlier epoch; training goes on from there.
+        state: of an earlier `AutoencoderEpoch`, from which training resumes.
 
     Raises:
         TrainingError: there are too few thumbnails, they have another size or type, the state is another model's,
@@ -162,7 +162,7 @@ def train_autoencoder(
 
 
 def split(images: int, config: AutoencoderConfig, *, seed: int, world_size: int = 1) -> tuple[Tensor, Tensor]:
-    """The places of the held-out and of the training images, int64 each, of so many images.
+    """Indices of the held-out and of the training images, int64 each.
 
     Raises:
         TrainingError: there are too few to train on.

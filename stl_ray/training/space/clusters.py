@@ -1,4 +1,4 @@
-"""From latents to strata: the router, the cluster of every training image, and what to choose M by.
+"""From latents to clusters: the router, the cluster of every training image, and figures by which to choose M.
 
 Source: Sun et al. 2019, section 3.2. Training images only: no test image and no file name decides a cluster.
 """
@@ -32,7 +32,7 @@ _ITEM = "clusters"
 
 @dataclass(frozen=True)
 class Clustering:
-    """What the latents of the training images were divided into.
+    """The clusters of the training images.
 
     Attributes:
         router: assigns images to clusters.

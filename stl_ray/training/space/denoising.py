@@ -1,7 +1,7 @@
-"""One epoch of a denoising autoencoder: the batches that a worker sees, the noise, the descent and the judgement.
+"""One epoch of a denoising autoencoder: the batches that a worker sees, the noise, the descent and the evaluation.
 
 The noise of a whole batch is drawn from one generator seeded by (seed, epoch, step), and every worker takes the rows of
-its images: so it depends on neither the number of workers nor on what was trained before.
+its images: so it depends neither on the number of workers nor on the training before.
 """
 
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ from stl_ray.training.data.batches import rank_part
 ITEM = "autoencoder"
 
 PEAK = 10 * log10(12 * 255**2)
-"""58.9 dB, the PSNR of rounding to 8 bits: nearer than that nothing can be to a thumbnail."""
+"""58.9 dB, the PSNR of rounding to 8 bits: no image is counted as nearer to its thumbnail."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one worker sees of every batch, and how the workers add up.
+    """One worker's part of every batch, and the sums over all workers.
 
     Args:
         thumbnails: (N, 3, side, side) uint8: all of them.
@@ -46,7 +46,7 @@ class Part:
     world_size: int
 
     def pairs(self, batch: Tensor, purpose: str, seed: int) -> tuple[Tensor, Tensor]:
-        """This worker's images of a batch of indices, clean and noisy; `purpose` and `seed` settle all of the noise."""
+        """This worker's images of a batch of indices, clean and noisy; `purpose` and `seed` determine the noise."""
         clean = from_uint8(self.thumbnails[self._mine(batch)].to(self.device))
         generator = torch.Generator(self.device).manual_seed(seed_of(seed, ITEM, purpose))
         noise = torch.randn((len(batch), *clean.shape[1:]), generator=generator, device=self.device)
@@ -71,7 +71,7 @@ def descend(
     epoch: int,
     seed: int,
 ) -> float:
-    """One epoch of Adam over batches of places in the thumbnails; the mean loss, each batch at its step.
+    """One epoch of Adam over batches of indices of thumbnails; returns the mean loss, each batch at its step.
 
     Raises:
         TrainingError: a reconstruction is not finite.
@@ -92,7 +92,7 @@ def descend(
 def evaluate(
     autoencoder: Autoencoder, part: Part, batches: Sequence[Tensor], *, epoch: int, seed: int
 ) -> tuple[float, float, float]:
-    """Over held-out images: the mean loss, and the mean PSNR in dB of denoised and of noisy images.
+    """The mean loss over held-out images, and the mean PSNR in dB of denoised and of noisy images.
 
     Raises:
         TrainingError: a reconstruction is not finite.

@@ -1,4 +1,4 @@
-"""Which images every dictionary is learned from and judged by, and what came of it."""
+"""The images that every dictionary is learned from and judged by, and the learned dictionary with its curve."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ UNIVERSAL = "universal"
 
 @dataclass(frozen=True)
 class DictionarySample:
-    """Which training images a dictionary is learned from, and which further ones judge it: indices, in the order in
+    """The training images that a dictionary is learned from, and further ones that judge it: indices, in the order in
     which they are dealt to blocks."""
 
     name: str
@@ -59,8 +59,8 @@ class LearnedDictionary:
     Attributes:
         dictionary: the filters.
         curve: the rows of its `LearningStep`s.
-        images: learned from.
-        holdout: images that judged it.
+        images: number of images that it was learned from.
+        holdout: number of images that judged it.
     """
 
     dictionary: Dictionary
@@ -69,7 +69,7 @@ class LearnedDictionary:
     holdout: int
 
     def summary(self, method: str) -> dict[str, Any]:
-        """For the space's provenance: how it was learned, and what it does for images that learning did not see."""
+        """The record in the space's provenance: how it was learned, and its figures on the holdout."""
         last = self.curve[-1]
         return {
             "method": method,

@@ -1,7 +1,7 @@
-"""Fitting the stratified space: autoencoder, strata, a dictionary for each, the whole.
+"""Fitting the stratified space: the autoencoder, the clusters, a dictionary for each, the assembled space.
 
-Source: Sun et al. 2019, sections 3.1 and 3.2. `fit_space` does it all on one machine; whoever distributes it runs the
-same steps side by side.
+Source: Sun et al. 2019, sections 3.1 and 3.2. `fit_space` does it all on one machine; the job `fit` runs the same steps
+side by side.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,22 +35,24 @@ def fit_space(
         ids: the N image ids.
         config: everything about the fit; `workers` and `gpu` are not used.
         seed: the run seed.
-        report: sees a line for every epoch and iteration, such as `print`.
+        report: receives a line for every epoch and iteration, such as `print`.
 
     Raises:
-        TrainingError: there are too few images, or ids that are not theirs.
+        TrainingError: there are too few images, or not one id of its own for each.
         TensorError: the images are of another shape, type or range, too flat, or too much alike.
         ArtifactError: a pretrained autoencoder cannot be read.
     """
     _check(images, ids, config)
     small = thumbnails(images, config.autoencoder.side)
     autoencoder, quality = _autoencoder(small, config.autoencoder, seed, report)
-    strata = cluster_latents(autoencoder, encode(autoencoder, small).numpy(), ids, config, seed=seed)
-    report(f"clusters of {', '.join(map(str, strata.router.clusters.sizes))} images")
-    samples = sample_dictionaries(strata.labels, config.dictionary, clusters=config.clusters, seed=seed)
+    clustering = cluster_latents(autoencoder, encode(autoencoder, small).numpy(), ids, config, seed=seed)
+    report(f"clusters of {', '.join(map(str, clustering.router.clusters.sizes))} images")
+    samples = sample_dictionaries(clustering.labels, config.dictionary, clusters=config.clusters, seed=seed)
     learned = {sample.name: _learned(sample, images, ids, config.dictionary, seed, report) for sample in samples}
     provenance = {"seed": seed, "images": len(images), "autoencoder": quality}
-    return assemble(strata, small[strata.central], learned, config, resolution=images.shape[-1], provenance=provenance)
+    return assemble(
+        clustering, small[clustering.central], learned, config, resolution=images.shape[-1], provenance=provenance
+    )
 
 
 def _check(images: Tensor, ids: Sequence[str], config: FitConfig) -> None:
@@ -70,7 +72,7 @@ def _check(images: Tensor, ids: Sequence[str], config: FitConfig) -> None:
 def _autoencoder(
     small: Tensor, config: AutoencoderConfig, seed: int, report: Callable[[str], object]
 ) -> tuple[Autoencoder, dict[str, Any]]:
-    """The autoencoder and its record, as the artifact of one has it."""
+    """The autoencoder and the figures of its training."""
     if config.pretrained is not None:
         autoencoder, meta, _ = load_autoencoder(config.pretrained)
         return autoencoder, quality_of(meta)
@@ -110,7 +112,7 @@ def _learned(
 
 
 def quality_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What the provenance of a space keeps of an autoencoder's record."""
+    """The figures of an autoencoder's record that the provenance of a space keeps."""
     return {key: record.get(key) for key in ("epochs", "validation_loss", "psnr", "noisy_psnr")}
 
 
@@ -123,7 +125,7 @@ def assemble(
     resolution: int,
     provenance: Mapping[str, Any],
 ) -> QuasiNaturalSpace:
-    """The space of strata and the dictionaries by name.
+    """The space of a clustering and the dictionaries by name.
 
     Args:
         strata: with M clusters.
