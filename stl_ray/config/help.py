@@ -28,7 +28,10 @@ JOBS = {
     "fit": Job("training shards -> the stratified space: autoencoder, clusters, dictionaries", ("fit", "stl")),
     "project": Job("image shards -> purified image shards, through every defense", ("defenses", "stl", "project")),
     "train": Job("classifiers on clean and on purified shards", ("defenses", "stl", "train")),
-    "attack": Job("adversarial image shards, crafted on the vanilla classifier", ("defenses", "stl", "attack")),
+    "attack": Job(
+        "adversarial image shards, crafted on the vanilla classifier or a victim of your own",
+        ("defenses", "stl", "attack"),
+    ),
     "evaluate": Job(
         "every defense x attack x classifier -> scores with intervals",
         ("defenses", "stl", "train", "attack", "evaluate"),
