@@ -75,7 +75,7 @@ def test_every_shipped_recipe_takes_a_step(path):
 @pytest.mark.faults
 @pytest.mark.ray
 def test_imagenet_at_224_through_ingest_and_one_training_step(local_ray, tmp_path):
-    data = _tree(tmp_path / "data", 10, side=240)
+    data = _tree(tmp_path / "data", 2, side=240)
     config = str(next(path for path in CONFIGS if path.stem == "imagenet"))
     small = [f"root={tmp_path}/root", f"ingest.train.path={data}", f"ingest.test.path={data}", "ray.cpus_per_actor=1"]
     one_step = [
@@ -88,7 +88,7 @@ def test_imagenet_at_224_through_ingest_and_one_training_step(local_ray, tmp_pat
     ]
     assert main(["ingest", config, *small]) == 0
     dataset = Dataset.open(str(tmp_path / "root" / "ingest" / "train"))
-    assert dataset.rows == 20
+    assert dataset.rows == 4
     assert main(["train", config, *small, *one_step]) == 0
     classifier = load(str(tmp_path / "root" / "train" / "vanilla"))
     assert classifier.architecture == "resnet50"

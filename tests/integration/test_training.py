@@ -20,7 +20,7 @@ from stl_ray.models import load
 from stl_ray.pipeline.train.tensorboard import EVENTS, event_file
 from stl_ray.runtime.progress_actor import make_board
 from stl_ray.runtime.ray_train import Workers, fit
-from stl_ray.store import Dataset, Layout, PlannedShard, Run, Storage
+from stl_ray.store import Storage
 
 pytestmark = pytest.mark.ray
 
@@ -122,26 +122,29 @@ def test_invariant_elastic_training_does_not_wait_for_what_a_killed_driver_had_r
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("victim", ["worker", "driver"])
-def test_invariant_a_death_within_an_epoch_changes_no_figure(
-    victim, undisturbed, images_in_root, local_ray, write_config, tmp_path
+def test_invariant_deaths_of_a_worker_and_of_the_driver_within_an_epoch_change_no_figure(
+    undisturbed, images_in_root, local_ray, write_config, tmp_path
 ):
     config = write_config(tmp_path, train=TWO_WORKERS)
     command = [sys.executable, "-m", "stl_ray.cli", "train", config]
     driver = subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": local_ray}, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 180
-    while len(rows_of(tmp_path / "root")) < 3 and driver.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert driver.poll() is None, driver.stderr.read().decode()
-    if victim == "worker":
-        os.kill(training_workers()[-1], 9)
-    else:
-        driver.kill()
-        driver.wait()
-        assert not (tmp_path / "root" / "train" / "vanilla" / "model.json").exists()
-        assert main(["train", config]) == 0
-    _, errors = driver.communicate(timeout=300)
-    assert driver.returncode == (0 if victim == "worker" else -9), errors.decode()
+    deadline = time.monotonic() + 240
+
+    def wait_for(epochs):
+        while len(rows_of(tmp_path / "root")) < epochs and driver.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert driver.poll() is None, driver.stderr.read().decode()
+
+    wait_for(3)
+    first = training_workers()
+    os.kill(first[-1], 9)
+    wait_for(6)
+    assert not set(training_workers()) & set(first)  # it went on by other workers
+    driver.kill()
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == -9, errors.decode()
+    assert not (tmp_path / "root" / "train" / "vanilla" / "model.json").exists()
+    assert main(["train", config]) == 0
     assert rows_of(tmp_path / "root") == [
         pytest.approx(row, rel=1e-5) for row in rows_of(undisturbed)
     ]  # the same sums: to the bit, where gloo adds in one order
@@ -165,25 +168,6 @@ def test_refuses_a_loss_that_is_not_finite_once_and_keeps_the_last_good_checkpoi
     (checkpoint,) = folder.glob("checkpoint-*")
     state = load_file(checkpoint)
     assert state["epoch"] == 1 and all(tensor.isfinite().all() for tensor in state.values())
-
-
-@pytest.mark.faults
-def test_refuses_an_image_without_a_label_by_its_id(ingested, write_config, tmp_path, capsys):
-    config = write_config(tmp_path, train={"epochs": 1, "retrain": False})
-    clean = Dataset.open(str(ingested / "ingest" / "train"))
-    for split in ("train", "test"):
-        run = Run.open(str(tmp_path / "root"), Layout(str(tmp_path / "root")).ingested(split))
-        table = clean.read(clean.parts[0])
-        labels = table.column("label").to_pylist()
-        labels[7] = -1 if split == "train" else labels[7]
-        table = table.set_column(table.schema.get_field_index("label"), table.schema.field("label"), [labels])
-        plan = [PlannedShard(0, {}, table.num_rows, "0")]
-        run.start(plan, identity={}, environment={})
-        run.publish(plan[0], table, [], seconds=0, attempt=1, environment={})
-        run.finish(max_quarantined=0)
-    assert main(["train", config]) == 1
-    error = capsys.readouterr().err
-    assert "TrainingError: train/00007: 1 of 20 images have no label; expected 0 to 9" in error
 
 
 def test_refuses_more_workers_than_fit_with_the_arithmetic(images_in_root, write_config, tmp_path, capsys):
