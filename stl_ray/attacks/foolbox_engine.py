@@ -18,7 +18,7 @@ from stl_ray.attacks.base import Attack
 from stl_ray.attacks.budget import Budget, Norm, Store
 from stl_ray.attacks.formulations import FixedBudget, MinimumNorm
 from stl_ray.attacks.problem import Problem
-from stl_ray.config.sections import OptionValue
+from stl_ray.config.base import OptionValue
 from stl_ray.errors import ConfigError
 from stl_ray.models import Victim
 from stl_ray.options import nearest

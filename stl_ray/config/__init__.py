@@ -1,26 +1,28 @@
-"""CONFIG: one frozen model per job (sections, training), and the loader that turns YAML and key=value into an Experiment."""
+"""CONFIG: one frozen model per job (sections, attacks, training), and the loader that turns YAML and key=value into an Experiment."""
 
-from stl_ray.config.loader import bundled, load_experiment
-from stl_ray.config.sections import (
+from stl_ray.config.attacks import (
     AttackConfig,
     AttackedConfig,
-    AutoencoderConfig,
     Budgeted,
+    NamedAttack,
+    TierAttack,
+    TiersConfig,
+)
+from stl_ray.config.base import OptionValue
+from stl_ray.config.loader import bundled, load_experiment
+from stl_ray.config.sections import (
+    AutoencoderConfig,
     DictionaryConfig,
     EvaluateConfig,
     Experiment,
     FitConfig,
     IngestConfig,
-    NamedAttack,
     NamedDefense,
-    OptionValue,
     ProjectConfig,
     RayConfig,
     ReportConfig,
     Source,
     StlConfig,
-    TierAttack,
-    TiersConfig,
 )
 from stl_ray.config.training import AdversarialConfig, TrainConfig
 

@@ -39,3 +39,7 @@ class Section(BaseModel):
     """Immutable, typed, and closed: an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+OptionValue = bool | int | float | str
+"""A value of an option of an attack or a defense."""

@@ -81,9 +81,8 @@ class CachedImages:
             ImageError: an image cannot be decoded.
         """
         images = self._bytes[list(indices)] if self.decoded else np.stack([self._decode(number) for number in indices])
-        return torch.from_numpy(images).permute(
-            0, 3, 1, 2
-        )  # the memory layout of image files, which torchvision resizes fastest
+        # The memory layout stays that of image files, which torchvision resizes fastest.
+        return torch.from_numpy(images).permute(0, 3, 1, 2)
 
     def _decode(self, number: int) -> NDArray[np.uint8]:
         start, length = (self._index.column(name)[number].as_py() for name in ("start", "length"))
