@@ -13,6 +13,9 @@ from stl_ray.attacks.budget_projection import (
     scale_within_box,
 )
 
+COARSE = 1 / (1 - (1 - UNDERSHOOT["u8"]) ** 2)
+"""Squared budget, 25.25, below which a grid one unit of squared norm short of it is more than the undershoot short."""
+
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
@@ -43,7 +46,7 @@ def test_certificate_stored_budget_is_never_exceeded_and_under_by_two_percent_at
         assert change.norm() >= (1 - UNDERSHOOT["u8"]) * budget
     else:  # only where box or grid leave no room
         room = torch.where(direction > 0, 255 - clean, clean)
-        assert room.norm() < budget or budget < 5
+        assert room.norm() < budget or budget**2 < COARSE
 
 
 @pytest.mark.parametrize("sign", [True, False])
