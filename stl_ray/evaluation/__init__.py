@@ -3,7 +3,6 @@
 predictions  the prediction table of one (defense, attack set); alignment of all tables on the same images
 scores       counts, intervals, paired comparisons: the content of scores.json
 attacks      summaries of attack sets
-threats      threat tiers: the attacker's knowledge
 tiers        the verdict table of a defense, scores per attack, and the worst case
 budget_usage the share of its budget that an image uses
 cascade      attacks on a defended classifier, cheap ones first, each on the survivors
@@ -15,13 +14,10 @@ from stl_ray.evaluation.attacks import ATTACK_COLUMNS, attack_summaries
 from stl_ray.evaluation.cascade import CascadeAttack, CascadeSettings, run_cascade
 from stl_ray.evaluation.predictions import PREDICTIONS_SCHEMA
 from stl_ray.evaluation.scores import UNDEFENDED, Comparison, Score, Setting, score
-from stl_ray.evaluation.threats import GREY_BOX, KNOWLEDGE, ThreatTier, threat_of
 from stl_ray.evaluation.tiers import VERDICTS_SCHEMA, cascade_scores, fixed_ids, with_further
 
 __all__ = [
     "ATTACK_COLUMNS",
-    "GREY_BOX",
-    "KNOWLEDGE",
     "PREDICTIONS_SCHEMA",
     "UNDEFENDED",
     "VERDICTS_SCHEMA",
@@ -30,12 +26,10 @@ __all__ = [
     "Comparison",
     "Score",
     "Setting",
-    "ThreatTier",
     "attack_summaries",
     "cascade_scores",
     "fixed_ids",
     "run_cascade",
     "score",
-    "threat_of",
     "with_further",
 ]

@@ -14,9 +14,9 @@ from torch import Tensor
 from stl_ray.attacks import Attack, AttackResult, Budget
 from stl_ray.defenses import DefendedModel
 from stl_ray.evaluation.budget_usage import budget_usage
-from stl_ray.evaluation.threats import ThreatTier
 from stl_ray.evaluation.tiers import OUT_OF_TIME, survivors
 from stl_ray.models import Victim
+from stl_ray.threats import ThreatTier
 
 CLEAN_STATUS = "clean"
 """Status of the verdict on the clean image."""

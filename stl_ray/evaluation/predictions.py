@@ -28,7 +28,9 @@ Cell = tuple[str, str]
 
 
 def aligned(tables: Mapping[Cell, pa.Table], classes: int) -> dict[Cell, dict[str, np.ndarray]]:
-    """Columns of every table as arrays, in the order of the ids.
+    """Columns of every table as arrays, of the images that all tables have, in the order of the ids.
+
+    An image that one run set aside leaves all rows: their accuracies and comparisons are on the same images.
 
     Args:
         tables: the predictions of every (defense, attack set), rows in any order.
@@ -36,22 +38,34 @@ def aligned(tables: Mapping[Cell, pa.Table], classes: int) -> dict[Cell, dict[st
 
     Raises:
         InputError: if there is no table or no row, a value is missing, an id comes twice, a label or a prediction is
-            not a class, or two tables differ in ids or labels.
+            not a class, no image is in all tables, or an image has two labels.
     """
-    columns = {cell: _sorted_columns(table, "/".join(cell), classes) for cell, table in tables.items()}
-    if not columns:
+    whole = {cell: _sorted_columns(table, "/".join(cell), classes) for cell, table in tables.items()}
+    if not whole:
         raise InputError("no predictions to score")
-    first, reference = next(iter(columns.items()))
+    first, common = next((cell, arrays["id"]) for cell, arrays in whole.items())
+    for cell, arrays in whole.items():
+        common = np.intersect1d(common, arrays["id"], assume_unique=True)
+        if not len(common):
+            raise InputError(
+                "predictions of different images: none is in all tables",
+                item="/".join(cell), expected=f"images of {'/'.join(first)}", got=f"{len(arrays['id'])} others",
+            )  # fmt: skip
+    columns = {cell: _rows(arrays, np.isin(arrays["id"], common)) for cell, arrays in whole.items()}
     for cell, arrays in columns.items():
-        for name in ("id", "label"):
-            if not np.array_equal(arrays[name], reference[name]):
-                raise InputError(
-                    f"predictions of different images: the {name} column differs",
-                    item="/".join(cell),
-                    expected=f"the {len(reference['id'])} images of {'/'.join(first)}",
-                    got=f"{len(arrays['id'])} images",
-                )
+        other = arrays["label"] != columns[first]["label"]
+        if other.any():
+            raise InputError(
+                "the label of an image differs",
+                item=f"{'/'.join(cell)} {common[other][0]}",
+                expected=f"{columns[first]['label'][other][0]}, as in {'/'.join(first)}",
+                got=arrays["label"][other][0],
+            )
     return columns
+
+
+def _rows(columns: Mapping[str, np.ndarray], wanted: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: values[wanted] for name, values in columns.items()}
 
 
 def _sorted_columns(table: pa.Table, item: str, classes: int) -> dict[str, np.ndarray]:

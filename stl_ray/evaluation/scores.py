@@ -15,9 +15,9 @@ import pyarrow as pa
 from stl_ray.config import AttackedConfig
 from stl_ray.errors import InputError
 from stl_ray.evaluation.predictions import Cell, aligned
-from stl_ray.evaluation.threats import threat_of
 from stl_ray.statistics import mcnemar, paired_difference, wilson
 from stl_ray.store.layout import CLEAN
+from stl_ray.threats import threat_of
 
 UNDEFENDED = "none"
 """Name of the row without a defense."""
@@ -73,7 +73,7 @@ def score(
         crafted: by attack set, the model it was crafted on; sets not listed: the vanilla classifier.
 
     Raises:
-        InputError: if a defense or an attack set lacks its row for comparison, or the tables have different images (see
+        InputError: if a defense or an attack set lacks its row for comparison, or the tables do not fit together (see
             `aligned`).
     """
     columns = aligned(tables, len(class_names))
@@ -82,10 +82,12 @@ def score(
             if needed not in columns:
                 raise InputError("nothing to compare with", item="/".join((defense, attack)), expected="/".join(needed))
     ids = next(iter(columns.values()))["id"]
+    every = set().union(*(table.column("id").to_pylist() for table in tables.values()))
     return {
         "format": "scores",
         "version": 1,
         "images": len(ids),
+        "set_aside": len(every) - len(ids),
         "ids_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
         "classifier": classifier,
         "class_names": list(class_names),

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from stl_ray.errors import InputError
-from stl_ray.evaluation.threats import ThreatTier
 from stl_ray.statistics import wilson
+from stl_ray.threats import ThreatTier
 
 OUT_OF_TIME = "out_of_time"
 """Status of an image that an attack did not reach within its time limit."""

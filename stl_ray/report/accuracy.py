@@ -32,7 +32,7 @@ def accuracy_table(scores: Scores, setting: str) -> Table:
             )
             for defense in defenses
         ),
-        footnote=f"Accuracy [95 % Wilson interval] on the same {scores.images} images; chance is {scores.chance:.3g}. "
+        footnote=f"Accuracy [95 % Wilson interval] on {scores.scored}; chance is {scores.chance:.3g}. "
         "Bold: the best of its column, where the paired 95 % interval of its difference from no defense excludes 0 "
         "(no defense: where that of every defense does).",
     )

@@ -138,6 +138,9 @@ class Scores(Record):
     format: Literal["scores"]
     version: Literal[1]
     images: int
+    set_aside: int = Field(
+        0, description="images that are in no cell, since a run set them aside; older files have none"
+    )
     ids_sha256: str
     classifier: str
     class_names: tuple[str, ...]
@@ -145,6 +148,12 @@ class Scores(Record):
     cells: tuple[ScoreCell, ...]
     attacks: dict[str, AttackSummary] = Field({}, description="by attack set; older files have none")
     tiers: TierScores | None = Field(None, description="none where no attack was configured, and in older files")
+
+    @property
+    def scored(self) -> str:
+        """The images of the cells, in words."""
+        without = f", without {self.set_aside} that a run set aside" if self.set_aside else ""
+        return f"the same {self.images} images{without}"
 
 
 class GalleryRow(Record):

@@ -52,7 +52,7 @@ def _what_was_run(inputs: Inputs) -> str:
     )
     defenses = ", ".join(defense_label(item.name) for item in experiment.defenses)
     training = f"{experiment.train.epochs} epochs" if experiment.train.epochs else "with its given weights"
-    scored = f" All rows were scored on the same {scores.images} images." if scores else ""
+    scored = f" All rows were scored on {scores.scored}." if scores else ""
     return (
         f"Experiment {experiment.name}, seed {experiment.seed}. Images: {source}. Space: {experiment.fit.clusters} "
         f"clusters, dictionaries of {dictionary.filters} filters of {dictionary.size} x {dictionary.size} pixels at "

@@ -2,20 +2,9 @@
 
 from stl_ray.report.names import attack_label, defense_label, listed, unique
 from stl_ray.report.records import Scores
+from stl_ray.threats import KNOWLEDGE, ThreatTier
 
-_CLEAN = "T0"
-_ADAPTIVE = ("T3", "T4")
-
-_KNEW = {
-    "T1a": "crafted on a classifier alone, which is the vanilla one where the configuration names no other, without "
-    "knowledge of the defense and of the classifier retrained for it, as the paper's tables appear to be",
-    "T1b": "crafted on the classifier retrained for the defense, without the defense",
-    "T2": "crafted through another defense than that of the row",
-    "T3": "crafted through the defense, its Jacobian taken for the identity (BPDA)",
-    "T4": "crafted through the defense with its exact gradient",
-    "T5": "crafted by queries to the pipeline, without a gradient",
-}
-_AWARE = (*_ADAPTIVE, "T5")
+_ADAPTIVE = (ThreatTier.BPDA, ThreatTier.WHITE_BOX)
 _NO_CLAIM = "A high accuracy in these cells is not a claim of robustness."
 _ONE_ATTACK = "Each is one attack; a claim of robustness rests on the worst case over many."
 
@@ -24,7 +13,7 @@ def threat_sentences(scores: Scores | None) -> tuple[str, ...]:
     """A paragraph for every tier (which cells are of it, what the attacker knew), and where adaptive attacks stand."""
     if scores is None:
         return (_adaptive("are not in these tables"),)
-    tiers = sorted({cell.threat for cell in scores.cells} - {_CLEAN})
+    tiers = sorted({cell.threat for cell in scores.cells} - {ThreatTier.CLEAN})
     stored = [tier for tier in tiers if tier in _ADAPTIVE]
     if scores.tiers is not None:
         place = "have a section of their own, whose worst case is what a claim of robustness rests on"
@@ -36,9 +25,8 @@ def threat_sentences(scores: Scores | None) -> tuple[str, ...]:
 
 
 def _tier(scores: Scores, tier: str) -> str:
-    knew = _KNEW.get(tier, "of a tier that docs/evaluation.md has")
-    claim = _ONE_ATTACK if tier in _AWARE else _NO_CLAIM
-    return f"Threat tier {tier}, under {_sets(scores, tier)}: images {knew}. {claim}"
+    claim = _ONE_ATTACK if tier in (*_ADAPTIVE, ThreatTier.QUERY) else _NO_CLAIM
+    return f"Threat tier {tier}, under {_sets(scores, tier)}: {KNOWLEDGE[ThreatTier(tier)]}. {claim}"
 
 
 def _adaptive(place: str) -> str:

@@ -117,6 +117,15 @@ class Dataset:
         """
         return [value for table in self.columns(name) for value in table.column(name).to_pylist()]
 
+    def head(self, rows: int) -> pa.Table:
+        """At most `rows` rows of the first part that has any; no rows where the dataset has none.
+
+        Raises:
+            AuditError, StorageError: as `read`.
+        """
+        part = next((part for part in self.parts if part["rows"]), self.parts[0])
+        return self.read(part).slice(0, rows)
+
     def tables(self) -> Iterator[pa.Table]:
         """All parts, one after the other."""
         for part in self.parts:

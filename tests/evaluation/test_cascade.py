@@ -5,10 +5,11 @@ from stl_ray.attacks import Budget, make_attack
 from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defended, make_defense
-from stl_ray.evaluation import CascadeAttack, CascadeSettings, ThreatTier, run_cascade
+from stl_ray.evaluation import CascadeAttack, CascadeSettings, run_cascade
 from stl_ray.images import quantize
 from stl_ray.models import build_classifier, predict
 from stl_ray.space import QuasiNaturalSpace
+from stl_ray.threats import ThreatTier
 
 IDS = [f"test/{index}" for index in range(8)]
 

@@ -59,6 +59,7 @@ def test_identity_scores_by_hand(tables):
         "format": "scores",
         "version": 1,
         "images": 6,
+        "set_aside": 0,
         "ids_sha256": hashlib.sha256(ids.encode()).hexdigest(),
         "classifier": "small_cnn",
         "class_names": CLASSES,
@@ -124,9 +125,8 @@ def test_invariant_order_of_rows_and_chunks(tables):
 @pytest.mark.parametrize(
     ("replacement", "message"),
     [
-        (predictions([0] * 6, id=[f"test/{index}" for index in (0, 1, 2, 3, 4, 9)]), "different images"),
-        (predictions([0] * 6).slice(0, 5), "different images"),
-        (predictions([0] * 6, label=[0, 0, 1, 1, 2, 1]), "different images"),
+        (predictions([0] * 6, id=[f"train/{index}" for index in range(6)]), "different images"),
+        (predictions([0] * 6, label=[0, 0, 1, 1, 2, 1]), "label of an image differs"),
         (predictions([0] * 6, id=[f"test/{index}" for index in (0, 1, 2, 3, 4, 4)]), "twice"),
         (predictions([0, 0, 0, 0, 0, 3]), "no such class"),
         (predictions([0] * 6, label=[0, 0, 1, 1, 2, -1]), "no such class"),
@@ -140,6 +140,21 @@ def test_refuses_tables_that_do_not_fit(tables, replacement, message):
     with pytest.raises(InputError, match=message) as caught:
         score({**tables, ("stl", "fgsm"): replacement}, classifier="small_cnn", class_names=CLASSES)
     assert "stl/fgsm" in str(caught.value)
+
+
+def test_identity_an_image_that_one_table_lacks_is_in_no_row(tables):
+    fewer = {
+        **tables,
+        ("stl", "fgsm"): tables["stl", "fgsm"].slice(1, 4),
+        ("none", "fgsm"): tables["none", "fgsm"].slice(2),
+    }
+    scores = score(fewer, classifier="small_cnn", class_names=CLASSES)
+    same = score(
+        {cell: table.slice(2, 3) for cell, table in tables.items()}, classifier="small_cnn", class_names=CLASSES
+    )
+    assert (scores.pop("images"), scores.pop("set_aside")) == (3, 3)
+    assert (same.pop("images"), same.pop("set_aside")) == (3, 0)
+    assert scores == same
 
 
 @pytest.mark.parametrize("missing", [("none", "fgsm"), ("stl", "clean")])

@@ -2,9 +2,10 @@ import pyarrow as pa
 import pytest
 
 from stl_ray.errors import InputError
-from stl_ray.evaluation import VERDICTS_SCHEMA, ThreatTier, cascade_scores, with_further
+from stl_ray.evaluation import VERDICTS_SCHEMA, cascade_scores, with_further
 from stl_ray.evaluation.tiers import survivors
 from stl_ray.statistics import wilson
+from stl_ray.threats import ThreatTier
 
 
 def verdict(attack: str, tier: str, prediction: int, status: str = "ok") -> dict:

@@ -11,7 +11,9 @@ def with_tiers(scores, tiers: dict[tuple[str, str], str]):
 
 def test_identity_sets_of_the_vanilla_classifier_are_one_tier(measured):
     tier, adaptive = threat_sentences(measured)
-    assert tier.startswith("Threat tier T1a, under FGSM-0.08, FGSM-0.04 and BIM-0.03: images crafted on a classifier")
+    assert tier.startswith(
+        "Threat tier T1a, under FGSM-0.08, FGSM-0.04 and BIM-0.03: grey-box: crafted on a classifier"
+    )
     assert tier.endswith("not a claim of robustness.")
     assert "are not in these tables" in adaptive
 
@@ -27,7 +29,7 @@ def test_certificate_every_tier_says_of_which_rows_it_is_and_what_was_known(meas
         "Threat tier T2, under BIM-0.03 (in the rows No defense, JPEG and STL (cluster))",
         "Threat tier T4, under BIM-0.03 (in the row STL)",
     ]
-    assert "retrained for the defense" in tiers[1] and "another defense" in tiers[2] and "exact gradient" in tiers[3]
+    assert "behind the defense" in tiers[1] and "another defense" in tiers[2] and "exact gradient" in tiers[3]
     assert ["not a claim of robustness" in text for text in tiers] == [True, True, True, False]
     assert "are in these tables one by one (T4)" in adaptive
 
@@ -35,6 +37,8 @@ def test_certificate_every_tier_says_of_which_rows_it_is_and_what_was_known(meas
 def test_certificate_no_tier_is_claimed_that_no_cell_has(measured):
     everywhere = {(cell.attack, cell.defense): "T5" for cell in measured.cells if cell.attack != "clean"}
     queries, adaptive = threat_sentences(with_tiers(measured, everywhere))
-    assert queries.startswith("Threat tier T5, under FGSM-0.08, FGSM-0.04 and BIM-0.03: images crafted by queries")
+    assert queries.startswith(
+        "Threat tier T5, under FGSM-0.08, FGSM-0.04 and BIM-0.03: gradient-free: crafted by queries"
+    )
     assert "T1a" not in queries + adaptive
     assert [text.split(",")[0] for text in threat_sentences(None)] == ["Adaptive attacks"]

@@ -45,6 +45,18 @@ def bytes_read(monkeypatch) -> list[int]:
     return counted
 
 
+def test_identity_the_first_rows_come_from_the_first_part_that_has_any(tmp_path):
+    run = Run(Storage.open(str(tmp_path)), "stage", "name")
+    plan = [PlannedShard(number=n, source={}, rows=rows, digest=str(n)) for n, rows in enumerate((0, 3, 2))]
+    run.start(plan, identity={}, environment={})
+    for shard in plan:
+        table = pa.table({"id": pa.array([f"{shard.number}-{row}" for row in range(shard.rows)], pa.string())})
+        run.publish(shard, table, [], seconds=0, attempt=1, environment={})
+    run.finish(max_quarantined=0)
+    dataset = Dataset.open(str(tmp_path))
+    assert [dataset.head(rows).column("id").to_pylist() for rows in (2, 9)] == [["1-0", "1-1"], ["1-0", "1-1", "1-2"]]
+
+
 def test_agrees_columns_with_those_of_whole_tables(dataset):
     whole = list(dataset.tables())
     assert [table.equals(all_.select(["label", "id"])) for table, all_ in zip(

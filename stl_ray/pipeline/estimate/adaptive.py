@@ -133,7 +133,7 @@ def _measure(experiment: Experiment, name: str, part: str) -> Measured:
     bind(experiment.ray.cpus_per_actor)
     device = device_of(experiment.ray)
     context = Context.of(experiment, device)
-    table = context.clean.read(context.clean.parts[0]).slice(0, _TILE)
+    table = context.clean.head(_TILE)
     _, images = max(by_size(pixels_of(table), device), key=lambda batch: len(batch[0]))
     side = min(_SIDE, *images.shape[-2:])
     tile = counted(context, name, part, side)

@@ -70,7 +70,7 @@ def _measure(experiment: Experiment, config: NamedAttack, test: Dataset, name: s
     device, method, budget = device_of(experiment.ray), method_of(config), budget_of(config)
     seconds, images, size = 0.0, 0, 0
     if budget.kind == "dissimilarity":
-        table = test.read(test.parts[0]).slice(0, _SAMPLE)
+        table = test.head(_SAMPLE)
         start = time.monotonic()
         radius = common_radius([table], budget, test.storage.root)
         seconds, images = (time.monotonic() - start) / table.num_rows * test.rows, test.rows

@@ -108,8 +108,7 @@ def _measured(experiment: Experiment, dataset: Dataset) -> _Costs:
 def _measure(experiment: Experiment, dataset: Dataset) -> _Costs:
     bind(experiment.ray.cpus_per_actor)
     config, device = experiment.fit, device_of(experiment.ray)
-    part = dataset.parts[0]
-    table = dataset.read(part).slice(0, _SAMPLE)
+    table = dataset.head(_SAMPLE)
     # The images of the most frequent size; the others cost as much.
     _, images = max(by_size(pixels_of(table), device), key=lambda batch: len(batch[0]))
     small = thumbnails(images.cpu(), config.autoencoder.side)
@@ -127,7 +126,7 @@ def _measure(experiment: Experiment, dataset: Dataset) -> _Costs:
         coded=_coding(images, experiment),
         weights=sum(tensor.nbytes for tensor in autoencoder.state_dict().values()),
         latent_bytes=latents.shape[1] * _FLOAT + _IDS,
-        image_bytes=part["bytes"] / max(part["rows"], 1),
+        image_bytes=sum(part["bytes"] for part in dataset.parts) / dataset.rows,
     )
 
 

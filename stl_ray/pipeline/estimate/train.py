@@ -57,7 +57,7 @@ def _measure(experiment: Experiment, training: Training) -> tuple[float, float]:
     config, device = experiment.train, "cuda" if experiment.train.gpu else "cpu"
     bind(max(1, config.cpus_per_worker - config.loader_processes))
     dataset = dataset_of(experiment.root, training.dataset)
-    table = dataset.read(dataset.parts[0]).slice(0, _STEPS * config.batch_size)
+    table = dataset.head(_STEPS * config.batch_size)
     pixels = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in pixels_of(table)])
     labels, ids = torch.tensor(table.column("label").to_pylist()), table.column("id").to_pylist()
     classifier = build_classifier(config.classifier, class_names(dataset), seed=experiment.seed).to(device)

@@ -5,10 +5,11 @@ from typing import Any, Literal
 
 from stl_ray.attacks import make_attack
 from stl_ray.config import Experiment, TiersConfig
-from stl_ray.evaluation import UNDEFENDED, CascadeAttack, CascadeSettings, ThreatTier
+from stl_ray.evaluation import UNDEFENDED, CascadeAttack, CascadeSettings
 from stl_ray.pipeline.budgets import budget_of
 from stl_ray.pipeline.defended import DefendedClassifier, load_defended
 from stl_ray.store import Storage
+from stl_ray.threats import ThreatTier
 
 _GRADIENTS: dict[ThreatTier, Literal["exact", "bpda", "none"]] = {
     ThreatTier.BPDA: "bpda",

@@ -41,14 +41,23 @@ def rows_of(dataset: Dataset, source: dict[str, Any]) -> pa.Table:
     Raises:
         AuditError: if the dataset lacks one of them.
     """
+    rows = rows_in(dataset, source)
+    wanted = [identifier for piece in source["pieces"] for identifier in piece["ids"]]
+    missing = sorted(set(wanted) - set(rows.column("id").to_pylist()))
+    if missing:
+        raise AuditError("a chosen image is not in its part", item=dataset.storage.root, expected=missing[0])
+    return rows
+
+
+def rows_in(dataset: Dataset, source: dict[str, Any]) -> pa.Table:
+    """The chosen rows that a dataset made from the same shards has, in the order of the plan: a run sets images aside."""
     return pa.concat_tables(
-        _taken(dataset.read(dataset.parts[piece["part"]]), piece["ids"], dataset.storage.root)
-        for piece in source["pieces"]
+        _taken(dataset.read(dataset.parts[piece["part"]]), piece["ids"]) for piece in source["pieces"]
     )
 
 
 def rows_if_any(dataset: Dataset, source: dict[str, Any], columns: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """By id, the given columns of the chosen rows that are in a dataset made from the same shards."""
+    """By id, the given columns of the rows of `rows_in`; nothing else is read."""
     rows: dict[str, dict[str, Any]] = {}
     for piece in source["pieces"]:
         wanted = set(piece["ids"])
@@ -57,9 +66,6 @@ def rows_if_any(dataset: Dataset, source: dict[str, Any], columns: Sequence[str]
     return rows
 
 
-def _taken(table: pa.Table, ids: Sequence[str], item: str) -> pa.Table:
+def _taken(table: pa.Table, ids: Sequence[str]) -> pa.Table:
     row_of = {identifier: row for row, identifier in enumerate(table.column("id").to_pylist())}
-    missing = [identifier for identifier in ids if identifier not in row_of]
-    if missing:
-        raise AuditError("a chosen image is not in its part", item=item, expected=missing[0])
-    return table.take([row_of[identifier] for identifier in ids])
+    return table.take(pa.array([row_of[identifier] for identifier in ids if identifier in row_of], pa.int64()))

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +116,12 @@ def _write(
 
 
 def _tables(dataset: Dataset) -> Iterator[pa.Table]:
-    """The parts in their order, a few read ahead; their sha256 is checked."""
+    """The parts that have rows, in their order, a few read ahead; their sha256 is checked."""
     with ThreadPoolExecutor(_READERS) as pool:
-        parts, ahead = iter(dataset.parts), []
-        for part in parts:
+        ahead: list[Future[pa.Table]] = []
+        for part in dataset.parts:
+            if not part["rows"]:
+                continue
             ahead.append(pool.submit(dataset.read, part))
             if len(ahead) == _READERS:
                 yield _whole(ahead.pop(0).result(), dataset)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.attacks import threat_tiers
-from stl_ray.evaluation import KNOWLEDGE
 from stl_ray.pipeline.preflight import preflight
 from stl_ray.report.records import TierScores
 from stl_ray.statistics import wilson
+from stl_ray.threats import KNOWLEDGE
 
 
 @pytest.mark.parametrize("store", threat_tiers.ROWS)

@@ -1,10 +1,12 @@
 """The attacks of the tiers and their checks on a small experiment, every shard made here instead of in an actor."""
 
+import hashlib
 import json
 
+import pyarrow as pa
 import pytest
 
-from stl_ray.evaluation import fixed_ids
+from stl_ray.evaluation import fixed_ids, score
 from stl_ray.pipeline.attack import job as attack
 from stl_ray.pipeline.evaluate import adaptive as tiers
 from stl_ray.pipeline.evaluate import job as evaluate
@@ -21,11 +23,17 @@ def rows(experiment, folder) -> list[dict]:
 
 
 def test_identity_what_is_stored_scored_and_flagged(experiment, run_here):
-    run_here(attack.plan(experiment), experiment)
+    layout = Layout(experiment.root)
+    # Two sets each lack an image that the others have, one of those that are attacked and checked again.
+    lost = fixed_ids([f"id-{n}" for n in range(10)], 2)
+    run_here(
+        attack.plan(experiment), experiment, **dict(zip(map(layout.attacked, ("far", "finer")), lost, strict=True))
+    )
     run_here(evaluate.plan(experiment), experiment)
     run_here(tiers.plan_tiers(experiment), experiment)
     run_here(tiers.plan_checks(experiment), experiment)
     _plans_without_images(experiment)
+    _tables(experiment, set(lost))
     _scores(experiment)
     _stored_sets(experiment)
     _flags(experiment)
@@ -35,6 +43,21 @@ def _plans_without_images(evaluated) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Dataset, "bytes_of", None)  # what reads whole parts
         assert all(plan(evaluated).runs for plan in (evaluate.plan, tiers.plan_tiers, tiers.plan_checks))
+
+
+def _tables(evaluated, lost: set[str]) -> None:
+    """Every row of the tables is of the images that all sets have."""
+    uri = Layout(evaluated.root).uri
+    predictions = {
+        cell: pa.concat_tables(Dataset.open(uri(run.folder)).tables())
+        for cell, run in evaluate.cells_of(evaluated).items()
+    }
+    assert len({table.num_rows for table in predictions.values()}) == 2
+    scores = score(predictions, classifier="small_cnn", class_names=["a", "b"], settings=("vanilla",))
+    assert (scores["images"], scores["set_aside"]) == (8, 2)
+    kept = sorted({f"id-{n}" for n in range(10)} - lost)
+    assert scores["ids_sha256"] == hashlib.sha256("\n".join(kept).encode()).hexdigest()
+    assert {cell["total"] for cell in scores["cells"]} == {8}
 
 
 def _scores(evaluated) -> None:

@@ -1,9 +1,11 @@
 """The input of the sanity checks: the answers of every defense to the probes of `evaluation.sanity`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 
@@ -14,7 +16,7 @@ from stl_ray.images import to_tensor
 from stl_ray.pipeline.batches import Pixels, by_size, exact_pixels_of, in_order, pixels_of
 from stl_ray.pipeline.budgets import budget_of
 from stl_ray.pipeline.evaluate.adaptive.context import AttackedTask, Context
-from stl_ray.pipeline.evaluate.subset import plan_subset, rows_of
+from stl_ray.pipeline.evaluate.subset import plan_subset, rows_in
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
@@ -75,9 +77,10 @@ class ChecksTask(AttackedTask):
         """The answers of the pipeline to every probe."""
         subject = subject_of(self._context, self._defenses[run])
         ids, labels = table.column("id").to_pylist(), table.column("label").to_numpy()
-        sets = self._sets(shard)
+        clean = pixels_of(table)
+        sets = self._sets(shard, dict(zip(ids, clean, strict=True)))
         rows: dict[int, dict[str, Any]] = {}
-        for positions, images in by_size(pixels_of(table), self._device):
+        for positions, images in by_size(clean, self._device):
             batch_ids = [ids[position] for position in positions]
             truth = torch.from_numpy(labels[positions]).to(self._device)
             stored = {
@@ -94,11 +97,23 @@ class ChecksTask(AttackedTask):
             rows |= dict(zip(positions, probes, strict=True))
         return ShardOutput(in_order(rows, PROBES_SCHEMA))
 
-    def _sets(self, shard: PlannedShard) -> list[tuple[NamedAttack, list[Pixels]]]:
-        """The chosen images in every stored set with a budget per image."""
+    def _sets(self, shard: PlannedShard, clean: Mapping[str, Pixels]) -> list[tuple[NamedAttack, list[Pixels]]]:
+        """The images in every stored set with a budget per image; the clean one stands for what a set lacks.
+
+        Args:
+            shard: what is checked.
+            clean: by id, in the order of the shard.
+        """
         sets = []
         for item in self.experiment.attack.sets:
             if item.budget == "per_image":
                 attacked = dataset_of(self.experiment.root, self._layout.attacked(item.name))
-                sets.append((item, exact_pixels_of(rows_of(attacked, shard.source))))
+                rows = rows_in(attacked, shard.source)
+                pixels = dict(zip(rows.column("id").to_pylist(), exact_pixels_of(rows), strict=True))
+                sets.append((item, [pixels.get(name, _like(item, image)) for name, image in clean.items()]))
         return sets
+
+
+def _like(item: NamedAttack, image: Pixels) -> Pixels:
+    """A clean image as a set stores its images."""
+    return np.divide(image, 255, dtype=np.float32) if item.store == "f32" else image

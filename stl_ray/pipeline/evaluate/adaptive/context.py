@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from stl_ray.config import Budgeted, Experiment, NamedAttack
-from stl_ray.evaluation import CascadeAttack, ThreatTier, threat_of
+from stl_ray.evaluation import CascadeAttack
 from stl_ray.pipeline.budgets import budget_of
 from stl_ray.pipeline.defended import DefendedClassifier, load_defended
 from stl_ray.pipeline.evaluate.cascade import cascade_attacks_on, substitute_of
@@ -16,6 +16,7 @@ from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_task import TableTask
 from stl_ray.store import Dataset, Layout, PlannedShard, require_same
+from stl_ray.threats import ThreatTier, threat_of
 
 QUICK = 64
 """Images that the quick checks are run on."""

@@ -7,12 +7,13 @@ import pyarrow as pa
 
 from stl_ray import __version__
 from stl_ray.config import Experiment
-from stl_ray.evaluation import GREY_BOX, KNOWLEDGE, UNDEFENDED, ThreatTier, cascade_scores, with_further
+from stl_ray.evaluation import UNDEFENDED, cascade_scores, with_further
 from stl_ray.evaluation.sanity import ProbeTable, broken_images, check_all
 from stl_ray.pipeline.budgets import budget_of
 from stl_ray.pipeline.evaluate.adaptive.context import Context
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.store import Layout
+from stl_ray.threats import GREY_BOX, KNOWLEDGE, ThreatTier
 
 CHECKS = "sanity checks"
 """The step of the attacks that the checks made; no attack can have this name."""

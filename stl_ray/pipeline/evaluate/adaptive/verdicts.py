@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.config import Experiment
-from stl_ray.evaluation import VERDICTS_SCHEMA, run_cascade, threat_of
+from stl_ray.evaluation import VERDICTS_SCHEMA, run_cascade
 from stl_ray.pipeline.batches import by_size, in_order, pixels_of
 from stl_ray.pipeline.evaluate.adaptive.context import AttackedTask, Context
 from stl_ray.pipeline.evaluate.cascade import cascade_settings_of
@@ -21,6 +21,7 @@ from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob
 from stl_ray.runtime.shard_task import ShardOutput
 from stl_ray.store import Layout, PlannedShard
+from stl_ray.threats import threat_of
 
 SHARD = {"cpu": 64, "cuda": 256}
 """Images of a shard, by device: many enough for full tiles when most of them are misclassified, and few enough on a

@@ -1,7 +1,7 @@
 import pytest
 
 from stl_ray.config import AttackedConfig
-from stl_ray.evaluation import KNOWLEDGE, ThreatTier, threat_of
+from stl_ray.threats import KNOWLEDGE, ThreatTier, threat_of
 
 
 def test_identity_clean_is_the_only_set_without_an_attacker():

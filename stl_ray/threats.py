@@ -21,17 +21,17 @@ class ThreatTier(StrEnum):
 
 KNOWLEDGE: dict[ThreatTier, str] = {
     ThreatTier.CLEAN: "clean images: no attacker",
-    ThreatTier.GREY_BOX_VANILLA: "grey-box: crafted on the vanilla classifier, without knowledge of the "
-    "defense, as the paper's tables appear to be",
+    ThreatTier.GREY_BOX_VANILLA: "grey-box: crafted on a classifier alone, which is the vanilla one where the "
+    "configuration names no other, without knowledge of the defense, as the paper's tables appear to be",
     ThreatTier.GREY_BOX_DEPLOYED: "grey-box: crafted on the classifier behind the defense, without the defense",
-    ThreatTier.TRANSFER: "transfer: crafted on a substitute of the same defense by its strongest gradient, with "
-    "another space, another seed and a classifier of its own",
+    ThreatTier.TRANSFER: "transfer: crafted through another defense than that of the row, such as a substitute of it "
+    "with another space, another seed and a classifier of its own",
     ThreatTier.BPDA: "adaptive: crafted through the defense, its Jacobian taken for the identity (BPDA)",
     ThreatTier.WHITE_BOX: "white-box: crafted through the defense with its exact gradient",
     ThreatTier.QUERY: "gradient-free: crafted by queries to the deployed pipeline",
     ThreatTier.CHECKS: "whatever the sanity checks tried within the budget: restarts, other losses, steps and clusters",
 }
-"""Description of every tier in the report."""
+"""Description of every tier, as the report has it."""
 
 GREY_BOX = (ThreatTier.GREY_BOX_VANILLA, ThreatTier.GREY_BOX_DEPLOYED)
 """Tiers whose accuracies do not support a claim of robustness."""
