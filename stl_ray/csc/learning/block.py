@@ -138,7 +138,7 @@ class Block:
             squared_error += float(total((images - codes.synthesis).square()))
             l1 += float(l1_of(codes))
             pixels += images.numel()
-            sparsity += float(codes.sparsity.sum())
+            sparsity += float(total(codes.sparsity))
         return HoldoutScore(len(self), squared_error / 2 + self._config.lmbda * l1, squared_error, pixels, sparsity)
 
     def _code(self, filters: Tensor) -> tuple[Tensor, CodingResult, CodeStatistics]:
