@@ -29,7 +29,8 @@ class TarJoin:
     Args:
         index: of the tar.
         kinds: of label files; where several files label a key, one of the first of these kinds counts.
-        listed: the names of all classes, by which names become numbers; None: there is no list, names stay names.
+        listed: the names of all classes, by which names become numbers; None: there is no list, names stay names. Those
+            of TXT are labels only if they are listed.
     """
 
     def __init__(self, index: TarIndex, kinds: Sequence[Kind], listed: Sequence[str] | None = None) -> None:
@@ -40,9 +41,10 @@ class TarJoin:
         self._keys = _keys_of(self.images)
         self._paths, self._file_keys = self._files["path"], _keys_of(self._files["path"])
         self._number, self._name = self._files["number"], self._files["name"]
-        if listed is not None:
-            number = pc.index_in(self._name, value_set=pa.array(listed, pa.string())).cast(pa.int64())
-            unlisted = pc.if_else(pc.is_valid(self._name), NOT_A_LABEL, None)
+        if listed is not None or Kind.TXT in kinds:
+            number = pc.index_in(self._name, value_set=pa.array(listed or [], pa.string())).cast(pa.int64())
+            has_to_be_listed = pc.and_(pc.is_valid(self._name), pc.not_equal(self._files["kind"], Kind.TXT))
+            unlisted = pc.if_else(has_to_be_listed, NOT_A_LABEL, None)
             self._number = pc.coalesce(self._number, number, unlisted)
             self._name = pa.chunked_array([pa.nulls(len(self._name), pa.string())])
 
@@ -104,9 +106,8 @@ class TarJoin:
 
     @property
     def texts(self) -> pa.Table:
-        """Path, number and name of the files that lie beside an image."""
-        columns = {"path": self._paths, "number": self._number, "name": self._name}
-        return pa.table(columns).filter(pc.invert(self._without_image(self._file_keys)))
+        """The files that lie beside an image, as in `TarIndex.files`."""
+        return self._files.filter(pc.invert(self._without_image(self._file_keys)))
 
     @property
     def unused(self) -> pa.ChunkedArray:
