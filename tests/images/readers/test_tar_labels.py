@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stl_ray.config import Source
 from stl_ray.errors import InputError, QuarantineReason
-from stl_ray.images.readers import open_reader
+from stl_ray.images.readers import open_reader, packed_rows
 from stl_ray.images.readers.tar_join import _keys_of, key_of
 
 
@@ -147,6 +147,7 @@ PAIR = [("ok.png", ""), ("ok.cls", "0")]
     [
         ([*PAIR, ("x.cls", "1"), ("y.json", '{"label": 0}')], r"files without an image; .*got 2: t\.tar: x\.cls, t\.tar: y\.json$"),
         ([*PAIR, ("X.png", ""), ("x.cls", "1")], r"without an image; .*1: t\.tar: x\.cls$"),
+        ([("x.cls", "cat"), ("y.cls", "dog"), ("y.png", "")], r"without an image; .*1: t\.tar: x\.cls$"),
         ([*PAIR, ("a/x.png", ""), ("b/x.cls", "1")], r"without an image; .*1: t\.tar: b/x\.cls$"),
         ([*PAIR, *((f"{n}.cls", "1") for n in range(9))], r"without an image.*got 9: t\.tar: 0\.cls, t\.tar: 1\.cls, t\.tar: 2\.cls, \.\.\."),
         ([*PAIR, ("ok.png", "")], r"members come twice; .*1: t\.tar: ok\.png$"),
@@ -199,8 +200,13 @@ def test_refuses_single_labels_without_bytes_and_keeps_the_others(tmp_path):
     link = tarfile.TarInfo("x.cls")
     link.type, link.linkname = tarfile.LNKTYPE, "ok.cls"
     members = [*PAIR, ("x.png", ""), ("", link), ("y.png", ""), ("y.json", "{"), ("z.json", "{")]
-    assert labels(tmp_path, members)[1] == {"t/ok": 0, "t/x": -2, "t/y": -2}
+    members += [("a.png", ""), ("a.json", '{"label": 0}'), ("a.cls", "1.5")]
+    assert labels(tmp_path, members)[1] == {"t/ok": 0, "t/x": -2, "t/y": -2, "t/a": -2}
     assert reader(tmp_path).left_out.record() == {"files": {".json": 1}}
+
+
+def test_refuses_labels_without_any_image(tmp_path):
+    refused(tmp_path, [("x.cls", "1"), ("x.heic", "")], "the tars hold no images")
 
 
 @pytest.mark.parametrize("name", ["line\nx.cls", "caf\udce9.cls"])
@@ -210,13 +216,20 @@ def test_refuses_names_of_members_as_they_can_be_printed(tmp_path, name):
     assert str(error.value).isprintable()
 
 
-def test_invariant_members_never_become_objects_all_at_once(tmp_path):
-    count = 20_000
+def test_identity_other_files_may_have_any_names(tmp_path):
+    members = [("cat/1.png", ""), ("caf\udce9.pdf", ""), ("caf\udce9.json", "{}"), ("cat/1.png.md5", "")]
+    assert labels(tmp_path, members) == (["cat"], {"t/cat/1.png": 0})
+    assert reader(tmp_path).left_out.record() == {"files": {".pdf": 1, ".json": 1, ".md5": 1}}
+
+
+def test_invariant_members_never_become_objects_all_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(packed_rows, "_ROWS", 100)
+    count = 5000
     members = [(f"x/{n}.{kind}", str(n % 7)) for kind in ("cls", "png") for n in range(count)]
     tars = reader(write(tmp_path / "t.tar", members))
     tracemalloc.start()
-    plan = (shard.source["labels"] for shard in tars.plan(1000))
-    assert [label for some in plan for label in some] == [n % 7 for n in range(count)]
-    objects = tracemalloc.get_traced_memory()[1]
+    plan = (label for shard in tars.plan(100) for label in shard.source["labels"])
+    assert all(label == n % 7 for n, label in enumerate(plan))
+    most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert objects < 200 * count
+    assert most < 60 * count  # one path as an object is as large, and there are two and a label of each image
