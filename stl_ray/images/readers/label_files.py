@@ -20,6 +20,7 @@ LARGEST = 2**20
 
 _LONGEST_NAME = 255  # characters; ImageNet's longest has 121
 _INTEGER = re.compile(r"[+-]?[0-9]{1,17}")
+_AROUND, _BETWEEN_NUMBERS = "[]()", re.compile(r"[\s,;]+")
 
 
 class Kind(StrEnum):
@@ -109,18 +110,17 @@ def _text(kind: Kind, data: bytes) -> LabelFile:
         return LabelFile(kind, NOT_A_LABEL)
     if _INTEGER.fullmatch(text):
         return LabelFile(kind, int(text))
-    if 0 < len(text) <= _LONGEST_NAME and text.isprintable() and not _is_number(text):
+    if 0 < len(text) <= _LONGEST_NAME and text.isprintable() and not _are_numbers(text.strip(_AROUND)):
         return LabelFile(kind, None, text)
     return LabelFile(kind, NOT_A_LABEL)
 
 
-def _is_number(text: str) -> bool:
-    """Whether a text is a number in any other way than as an integer: 1.5, 1e3, nan. None of them names a class."""
+def _are_numbers(text: str) -> bool:
+    """Whether a text is numbers in any other way than one integer: 1.5, nan, 0 1 0, [3]. They name no class."""
     try:
-        float(text)
+        return bool([float(part) for part in _BETWEEN_NUMBERS.split(text)])
     except ValueError:
         return False
-    return True
 
 
 _READERS: dict[Kind, Callable[[bytes | None], LabelFile]] = {Kind.CLS: _cls, Kind.JSON: _json, Kind.TXT: _txt}

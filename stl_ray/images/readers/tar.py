@@ -8,7 +8,6 @@ Images keep the order of the tars, which is the order of their paths, and their 
 class, `limit` takes the first classes.
 """
 
-import posixpath
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from stl_ray.images.readers.matching import beside, home, matching, stems
 from stl_ray.images.readers.names import extension
 from stl_ray.images.readers.tar_file import BLOCK, NO_BYTES, TarIndex, is_header, read_range
 from stl_ray.images.readers.tar_join import key_of
-from stl_ray.images.readers.tar_labels import CLASSES, Tar, TarLabels, find_labels, unused
+from stl_ray.images.readers.tar_labels import CLASSES, Tar, TarLabels, class_of, classes_in, find_labels, unused
 from stl_ray.store import Storage
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")
@@ -64,7 +63,7 @@ class TarReader:
         """
         if self._labels is not None:
             return self._labels.class_names
-        return sorted({name for tar in self._tars for name in _classes_in(tar)})
+        return sorted(set().union(*map(classes_in, self._tars)))
 
     @property
     def left_out(self) -> LeftOut:
@@ -107,9 +106,7 @@ class TarReader:
                     "paths": rows["path"],
                     "starts": rows["start"],
                     "sizes": rows["size"],
-                    "labels": rows["label"]
-                    if self._labels
-                    else [classes[_class_of(tar.stem, p)] for p in rows["path"]],
+                    "labels": rows["label"] if self._labels else [classes[class_of(tar.stem, p)] for p in rows["path"]],
                     "keys": self._labels is not None,
                     "duplicates": [row - start for row in range(start, stop) if row in again],
                     "classes": len(classes),
@@ -192,10 +189,6 @@ class TarReader:
         return home(self.place, _SUFFIXES)
 
 
-def _classes_in(tar: Tar) -> set[str]:
-    return {_class_of(tar.stem, path) for some in tar.index.rows["path"].iterchunks() for path in some.to_pylist()}
-
-
 def _repeated(rows: pa.Table) -> list[int]:
     """Rows that repeat a path. No two tars have the same name, so ids can only repeat within one."""
     hashes, start = [], 0
@@ -203,10 +196,6 @@ def _repeated(rows: pa.Table) -> list[int]:
         hashes.append(hashes_of(paths.to_pylist(), start))
         start += len(paths)
     return [row for again in repeated(hashes) for row in again.tolist()]
-
-
-def _class_of(stem: str, path: str) -> str:
-    return posixpath.basename(posixpath.dirname(path)) or posixpath.basename(stem)
 
 
 def _end(source: dict[str, Any], row: int) -> int:

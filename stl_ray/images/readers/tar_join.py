@@ -97,11 +97,9 @@ class TarJoin:
         paths = self._of(Kind.PART)["path"]
         return paths.filter(pc.invert(pc.is_in(_keys_of(paths), value_set=self._file_keys)))
 
-    @property
-    def beside(self) -> pa.ChunkedArray:
-        """Files, of all kinds, that lie beside an image in no folder."""
-        alone = pc.invert(pc.match_substring(self.images, "/"))
-        keys = self._keys.filter(alone)
+    def beside(self, *, in_folders: bool) -> pa.ChunkedArray:
+        """Files, of all kinds, that lie beside an image; without `in_folders` beside one that lies in no folder."""
+        keys = self._keys if in_folders else self._keys.filter(pc.invert(pc.match_substring(self.images, "/")))
         return self._every["path"].filter(pc.is_in(_keys_of(self._every["path"]), value_set=keys))
 
     @property

@@ -3,13 +3,14 @@
 1. If there are `KEY.cls`, or `KEY.json` with a field `label`, these are the labels.
 2. Else, if every `KEY.txt` beside an image is an integer or a name that classes.txt lists, these are. Other texts are
    captions; texts that look like labels, but are not all of them, are refused.
-3. Else a class is the last folder of an image's path, or the name of the tar. That of a tar is taken only where no file
-   lies beside an image: a tar of samples is a shard, not a class.
+3. Else a class is the last folder of an image's path, or the name of the tar. Where files lie beside images, though, the
+   name of a tar is no class, since WebDataset numbers its tars, nor is a folder that all images lie in.
 
 Classes are the lines of classes.txt; without it the numbers up to the largest label, or the sorted names. What is not
 certain is refused with the names of the first members that it is about.
 """
 
+import posixpath
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -93,16 +94,27 @@ def find_labels(tars: Sequence[Tar], listed: Callable[[], list[str] | None], ite
         names = listed()
         if _are_labels(tars, names, item):
             return _labels(tars, (Kind.TXT,), names, item)
+    others = [tar for tar in tars if len(tar.index.files)]
+    in_folders = bool(others) and len(set().union(*map(classes_in, tars))) == 1
     beside = Examples()
-    for tar in tars:
-        if tar.index.images and len(tar.index.files):
-            beside.add(tar.file, TarJoin(tar.index, ()).beside)
+    for tar in others:
+        beside.add(tar.file, TarJoin(tar.index, ()).beside(in_folders=in_folders))
     beside.refuse(
-        "files lie beside images, as in WebDataset, but none is a label, and no folder names a class",
+        "files lie beside images, as in WebDataset, but none is a label, and no folders name the classes",
         item=item,
         expected=f"{_FILES}; or each class's images in a folder of its name; or tars of images alone, named after classes",
     )
     return None
+
+
+def class_of(stem: str, path: str) -> str:
+    """The class of an image without labels: its last folder, or the name of its tar."""
+    return posixpath.basename(posixpath.dirname(path)) or posixpath.basename(stem)
+
+
+def classes_in(tar: Tar) -> set[str]:
+    """The classes of a tar without labels."""
+    return {class_of(tar.stem, path) for some in tar.index.rows["path"].iterchunks() for path in some.to_pylist()}
 
 
 def unused(index: TarIndex, kinds: Sequence[Kind]) -> LeftOut:

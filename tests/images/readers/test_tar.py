@@ -122,9 +122,10 @@ def test_refuses_single_labels_and_keeps_the_others(tmp_path, label, found):
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"caption": "cat"}', '{"label": null}', "[" * 9999])
 def test_invariant_other_json_beside_images_gives_no_labels(tmp_path, text):
-    members = [("cat/a.png", png(0)), ("cat/a.json", text.encode())]
+    members = [("cat/a.png", png(0)), ("cat/a.json", text.encode()), ("dog/a.png", png(1))]
     tars = reader(write(tmp_path / "t.tar", members))
-    assert tars.class_names == ["cat"] and facts(read(tars)) == [("t/cat/a.png", 0, None)]
+    assert tars.class_names == ["cat", "dog"]
+    assert facts(read(tars)) == [("t/cat/a.png", 0, None), ("t/dog/a.png", 1, None)]
 
 
 @pytest.mark.parametrize("shard_size", [1, 2, 3, 1000])

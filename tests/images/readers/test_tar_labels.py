@@ -165,6 +165,7 @@ PAIR = [("ok.png", ""), ("ok.cls", "0")]
         ([(f"a/{n}.{kind}", "a big cat") for n in range(4) for kind in ("png", "txt")], r"look like labels.*got 4"),
         ([("x.png", ""), ("x.txt", "a cat on a mat")], r"files lie beside images.*folder.*1: t\.tar: x\.txt"),
         ([("a/1.png", ""), ("x.png", ""), ("x.json", "{}")], r"files lie beside images.*1: t\.tar: x\.json"),
+        ([("a/x.png", ""), ("a/x.txt", "0 .5 .5")], r"files lie beside images.*folders.*1: t\.tar: a/x\.txt"),
         ([("x.png", ""), ("x.label", "1"), ("y.label", "1")], r"files lie beside images.*1: t\.tar: x\.label"),
     ],
 )  # fmt: skip
@@ -218,7 +219,7 @@ def test_refuses_names_of_members_as_they_can_be_printed(tmp_path, name):
 
 def test_identity_other_files_may_have_any_names(tmp_path):
     members = [("cat/1.png", ""), ("caf\udce9.pdf", ""), ("caf\udce9.json", "{}"), ("cat/1.png.md5", "")]
-    assert labels(tmp_path, members) == (["cat"], {"t/cat/1.png": 0})
+    assert labels(tmp_path, [*members, ("dog/2.png", "")]) == (["cat", "dog"], {"t/cat/1.png": 0, "t/dog/2.png": 1})
     assert reader(tmp_path).left_out.record() == {"files": {".pdf": 1, ".json": 1, ".md5": 1}}
 
 
