@@ -20,7 +20,7 @@ class Source(Section):
     format: Literal["photographs", "folder", "cifar10", "parquet", "tar"] = Field(
         description="photographs (bundled, no path), folder (one sub-folder per class; links are followed, but not into the folder itself), cifar10 (the python or the "
         "binary batches), parquet (ours or Hugging Face style: image struct<bytes, path>, label), or tar (not compressed; "
-        "a folder per class in it, a tar per class, or WebDataset)"
+        "a folder per class in it, a tar per class, or labels beside the images as in WebDataset: KEY.cls, KEY.json or KEY.txt)"
     )
     path: Location | None = Field(
         None, description="file or folder to read, or a URI such as s3://bucket/folder; for parquet and tar also a pattern "

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from stl_ray.images.readers.names import extension, is_hidden
+from stl_ray.images.readers.names import extension, is_hidden, printable
 from stl_ray.store import FileInfo
 
 # A file's number or date may look like an extension: the kinds after these are counted together.
@@ -55,7 +55,7 @@ class LeftOut:
         """
         if file.leads_to is not None or file.size < 0:
             self.links += 1
-            self.first_links = [*self.first_links, _printable(file.path)][:_MOST_LINKS]
+            self.first_links = [*self.first_links, printable(file.path)][:_MOST_LINKS]
         else:
             self.add_names([file.path], beside=beside)
 
@@ -66,7 +66,7 @@ class LeftOut:
             if is_hidden(path):
                 self.hidden += 1
             else:
-                kind = _printable(extension(path))
+                kind = printable(extension(path))
                 counts[kind if kind in counts or len(counts) < _MOST_KINDS else _OTHERS] += 1
 
     def merge(self, other: "LeftOut") -> None:
@@ -97,8 +97,3 @@ def _kinds(counts: Counter[str], where: str) -> list[str]:
     shown = [f"{count} {kind or 'without extension'}{where}" for kind, count in ordered[:_SHOWN]]
     rest = sum(count for _, count in ordered[_SHOWN:])
     return [*shown, f"{rest} of {len(ordered) - _SHOWN} other kinds{where}"] if rest else shown
-
-
-def _printable(name: str) -> str:
-    """A name as one can print it: it may hold line breaks, or bytes that are not text."""
-    return name if name.isprintable() else ascii(name)[1:-1]

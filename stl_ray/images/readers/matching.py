@@ -48,9 +48,11 @@ def beside(place: Storage, suffixes: tuple[str, ...]) -> LeftOut:
 
 
 def stems(paths: list[str]) -> list[str]:
-    """The paths without their suffixes and without the folders that all of them share."""
+    """The paths without the folders that all of them share, and without suffixes where they differ without them too."""
     folder = posixpath.commonpath([posixpath.dirname(path) for path in paths]) if paths else ""
-    return [posixpath.splitext(path)[0].removeprefix(f"{folder}/") for path in paths]
+    names = [path.removeprefix(f"{folder}/") for path in paths]
+    short = [posixpath.splitext(name)[0] for name in names]
+    return short if len(set(short)) == len(short) else names
 
 
 def require(storage: Storage, path: str, error: StorageError) -> NoReturn:

@@ -1,12 +1,15 @@
 """Facts from the name of a file in a source: whether it is an image, and whether it is hidden."""
 
 import posixpath
+import re
 from collections.abc import Sequence
 
 from stl_ray.errors import InputError
 from stl_ray.images.codec import EXTENSIONS
 
 _OF_THE_SYSTEM = frozenset({"thumbs.db", "desktop.ini"})
+# Folders: of the resource forks of a Mac's archive, and of the headers of pax where a program took them for files.
+_BY_ARCHIVERS = re.compile(r"__macosx|paxheaders?(\.\d+)?", re.IGNORECASE)
 
 
 def extension(path: str) -> str:
@@ -15,14 +18,30 @@ def extension(path: str) -> str:
 
 
 def is_hidden(path: str) -> bool:
-    """Whether a part of the path begins with a dot, or the file is one that a desktop leaves."""
+    """Whether a part of the path begins with a dot, or is what a desktop or an archiver leaves."""
     parts = path.split("/")
-    return parts[-1].lower() in _OF_THE_SYSTEM or any(part.startswith(".") for part in parts)
+    return parts[-1].lower() in _OF_THE_SYSTEM or any(
+        part[:1] == "." or _BY_ARCHIVERS.fullmatch(part) for part in parts
+    )
 
 
 def is_image(path: str) -> bool:
     """Whether a file has an image's extension (case does not matter) and is not hidden."""
     return extension(path) in EXTENSIONS and not is_hidden(path)
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(name: str) -> str:
+    """A name as one can print it: it may hold line breaks, or bytes that are not text."""
+    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def require_text(names: Sequence[str], item: str) -> None:

@@ -1,15 +1,13 @@
 """Plain tars of images, read where they lie: ImageNet's, one for each class; of a tree of folders; WebDataset's.
 
 A class is the last folder of an image's path in the tar, such as `n01440764` of `train/n01440764/1.JPEG`; where images
-lie in no folder, the name of the tar, such as `n01440764.tar`. Where labels lie beside the images (WebDataset), these
-are taken in all tars: classes are then the lines of `classes.txt` beside the tars, or else the numbers up to the
-largest label.
+lie in no folder, the name of the tar, such as `n01440764.tar`. Where labels lie in the tars (WebDataset), these are taken
+in all of them; `tar_labels.py` has the rules.
 
 Images keep the order of the tars, which is the order of their paths, and their order in the tar: with one tar for each
 class, `limit` takes the first classes.
 """
 
-import posixpath
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,27 +16,19 @@ from itertools import chain
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from stl_ray.errors import InputError, QuarantineReason
-from stl_ray.images.readers.base import (
-    MOST_CLASSES,
-    UNKNOWN_LABEL,
-    RawImage,
-    SourceShard,
-    label_problem,
-    ranges,
-    shard_digest,
-)
+from stl_ray.images.readers.base import RawImage, SourceShard, label_problem, ranges, shard_digest
 from stl_ray.images.readers.duplicates import hashes_of, repeated
 from stl_ray.images.readers.fetching import LISTINGS, in_order
 from stl_ray.images.readers.left_out import LeftOut
 from stl_ray.images.readers.matching import beside, home, matching, stems
 from stl_ray.images.readers.names import extension
-from stl_ray.images.readers.tar_file import BLOCK, NO_BYTES, TarIndex, is_header, key_of, read_range
+from stl_ray.images.readers.tar_file import BLOCK, NO_BYTES, TarIndex, is_header, read_range
+from stl_ray.images.readers.tar_join import key_of
+from stl_ray.images.readers.tar_labels import CLASSES, Tar, TarLabels, class_of, classes_in, find_labels, unused
 from stl_ray.store import Storage
 
-_CLASSES = "classes.txt"
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")
 _SUFFIXES = (".tar", *_COMPRESSED)
 
@@ -53,7 +43,8 @@ Chunk = list[int]
 class TarReader:
     """Encoded images from the members of one or more tars.
 
-    Ids are `<name of the tar>/<path in it>`, and for WebDataset `<name of the tar>/<key>`.
+    Ids are `<name of the tar>/<path in it>`, and for WebDataset `<name of the tar>/<key>`, but the path where a key has
+    several images.
 
     Args:
         place: a tar, a folder (its `*.tar` files, not those of sub-folders) or a pattern.
@@ -65,30 +56,24 @@ class TarReader:
 
     @cached_property
     def class_names(self) -> list[str]:
-        """Names of the folders, or of the tars; for WebDataset the lines of classes.txt, or else numbers.
+        """Names of the folders, or of the tars; for WebDataset the lines of classes.txt, or else numbers or names.
 
         Raises:
-            InputError: there are no tars, one cannot be used, or there is no sensible largest label.
+            InputError: there are no tars, one cannot be used, or labels are not certain (`tar_labels.py`).
         """
-        if not self._labelled:
-            return sorted({name for stem, index in self._indexes for name in _classes_in(stem, index)})
-        if self._folder.exists(_CLASSES):
-            return self._named_classes()
-        largest = [pc.max(index.rows["label"]).as_py() for _, index in self._indexes]
-        classes = 1 + max((label for label in largest if label is not None), default=-1)
-        if not 0 < classes <= MOST_CLASSES:
-            expected = f"{_CLASSES} beside the tars, or labels from 0 to at most {MOST_CLASSES - 1}"
-            raise InputError("no classes", item=self.place.root, expected=expected, got=f"{classes - 1} as the largest")
-        return [str(label) for label in range(classes)]
+        if self._labels is not None:
+            return self._labels.class_names
+        return sorted(set().union(*map(classes_in, self._tars)))
 
     @property
     def left_out(self) -> LeftOut:
         """The members of the tars that are neither images nor labels, and what is beside the tars."""
         left_out = beside(self.place, _SUFFIXES)
-        if self._labelled and self._folder.exists(_CLASSES):
-            left_out.files -= Counter([extension(_CLASSES)])
-        for _, index in self._indexes:
-            left_out.merge(index.left_out)
+        if self._labels is not None and self._labels.listed is not None:
+            left_out.files -= Counter([extension(CLASSES)])
+        for tar in self._tars:
+            left_out.merge(tar.index.left_out)
+            left_out.merge(unused(tar.index, () if self._labels is None else self._labels.kinds))
         return left_out
 
     def plan(self, shard_size: int) -> Iterator[SourceShard]:
@@ -97,34 +82,38 @@ class TarReader:
         Raises:
             InputError: as for `class_names`, or no images.
         """
-        labels = {name: label for label, name in enumerate(self.class_names)}
-        left = sum(index.images for _, index in self._indexes) if self.limit is None else self.limit
-        if not any(index.images for _, index in self._indexes):
+        classes = {name: label for label, name in enumerate(self.class_names)}
+        left = sum(tar.index.images for tar in self._tars) if self.limit is None else self.limit
+        if not any(tar.index.images for tar in self._tars):
             expected = (
                 "images in it; tars within tars have to be unpacked first" if self._tars_inside else "images in it"
             )
             raise InputError("the tars hold no images", item=self.place.root, expected=expected)
-        for file, (stem, index) in zip(self._paths, self._indexes, strict=True):
+        for tar in self._tars:
             if not left:
                 return
-            table = index.rows
-            again = set(self._repeated(table))
-            taken = min(index.images, left)
+            table = tar.index.rows
+            again = set() if self._labels else set(_repeated(table))
+            if self._labels:
+                label, several = self._labels.of(tar.index)
+                table = table.append_column("label", label).append_column("several", several)
+            taken = min(tar.index.images, left)
             for start, stop in ranges(taken, shard_size):
                 rows = table.slice(start, stop - start).to_pydict()
-                given = rows["label"] if self._labelled else [labels[_class_of(stem, path)] for path in rows["path"]]
                 source = {
-                    "file": file,
-                    "stem": stem,
+                    "file": tar.file,
+                    "stem": tar.stem,
                     "paths": rows["path"],
                     "starts": rows["start"],
                     "sizes": rows["size"],
-                    "labels": [UNKNOWN_LABEL if label is None else label for label in given],
-                    "keys": self._labelled,
+                    "labels": rows["label"] if self._labels else [classes[class_of(tar.stem, p)] for p in rows["path"]],
+                    "keys": self._labels is not None,
                     "duplicates": [row - start for row in range(start, stop) if row in again],
-                    "classes": len(labels),
+                    "classes": len(classes),
                 }
-                yield SourceShard(source, stop - start, shard_digest(index.digest, source))
+                if self._labels and any(rows["several"]):
+                    source["several"] = [row for row, several in enumerate(rows["several"]) if several]
+                yield SourceShard(source, stop - start, shard_digest(tar.index.digest, source))
             left -= taken
 
     def read(self, source: dict[str, Any]) -> Iterator[RawImage]:
@@ -143,7 +132,8 @@ class TarReader:
         images = []
         for row in chunk:
             path, label, begin = source["paths"][row], source["labels"][row], starts[row] - first
-            name = f"{source['stem']}/{key_of(path) if source['keys'] else path}"
+            by_key = source["keys"] and row not in source.get("several", ())
+            name = f"{source['stem']}/{key_of(path) if by_key else path}"
             if sizes[row] == NO_BYTES:
                 images.append(RawImage(name, None, label, path, QuarantineReason.MISSING_IMAGE))
                 continue
@@ -155,38 +145,31 @@ class TarReader:
             images.append(RawImage(name, data[begin : begin + sizes[row]], label, path, problem))
         return images
 
-    def _repeated(self, rows: pa.Table) -> list[int]:
-        """Rows that repeat an id. No two tars have the same name, so ids can only repeat within one."""
-        hashes, start = [], 0
-        for batch in rows.select(["path"]).to_batches():
-            paths = batch.column("path").to_pylist()
-            hashes.append(hashes_of([key_of(path) for path in paths] if self._labelled else paths, start))
-            start += len(paths)
-        return [row for again in repeated(hashes) for row in again.tolist()]
-
-    def _named_classes(self) -> list[str]:
+    def _listed(self) -> list[str] | None:
+        """The lines of classes.txt; None without it."""
+        if not self._folder.exists(CLASSES):
+            return None
         try:
-            names = [line.strip() for line in self._folder.read(_CLASSES).decode().rstrip().splitlines()]
+            names = [line.strip() for line in self._folder.read(CLASSES).decode("utf-8-sig").rstrip().splitlines()]
         except UnicodeDecodeError as error:
-            raise InputError("not a text in UTF-8", item=self._folder.at(_CLASSES)) from error
+            raise InputError("not a text in UTF-8", item=self._folder.at(CLASSES)) from error
         if not all(names) or len(set(names)) < len(names):
             expected = "one name on every line, each once"
-            raise InputError("no list of classes", item=self._folder.at(_CLASSES), expected=expected)
+            raise InputError("no list of classes", item=self._folder.at(CLASSES), expected=expected)
         return names
 
     @property
-    def _labelled(self) -> bool:
-        return any(index.labelled for _, index in self._indexes)
-
-    @property
     def _tars_inside(self) -> bool:
-        return any(index.tars for _, index in self._indexes)
+        return any(tar.index.tars for tar in self._tars)
 
     @cached_property
-    def _indexes(self) -> list[tuple[str, TarIndex]]:
-        """Every tar's name and index."""
+    def _labels(self) -> TarLabels | None:
+        return find_labels(self._tars, self._listed, self.place.root)
+
+    @cached_property
+    def _tars(self) -> list[Tar]:
         indexes = in_order(partial(TarIndex.of, self._folder), self._paths, threads=LISTINGS, ahead=LISTINGS)
-        return list(zip(stems(self._paths), indexes, strict=True))
+        return [Tar(*facts) for facts in zip(self._paths, stems(self._paths), indexes, strict=True)]
 
     @cached_property
     def _paths(self) -> list[str]:
@@ -206,12 +189,13 @@ class TarReader:
         return home(self.place, _SUFFIXES)
 
 
-def _classes_in(stem: str, index: TarIndex) -> set[str]:
-    return {_class_of(stem, path) for batch in index.rows.to_batches() for path in batch.column("path").to_pylist()}
-
-
-def _class_of(stem: str, path: str) -> str:
-    return posixpath.basename(posixpath.dirname(path)) or posixpath.basename(stem)
+def _repeated(rows: pa.Table) -> list[int]:
+    """Rows that repeat a path. No two tars have the same name, so ids can only repeat within one."""
+    hashes, start = [], 0
+    for paths in rows["path"].iterchunks():
+        hashes.append(hashes_of(paths.to_pylist(), start))
+        start += len(paths)
+    return [row for again in repeated(hashes) for row in again.tolist()]
 
 
 def _end(source: dict[str, Any], row: int) -> int:

@@ -1,30 +1,26 @@
 """One plain tar of images: the offset of each, and their bytes by ranges. Nothing is ever unpacked.
 
-Format: POSIX.1-2008 pax and GNU tar, as Python's tarfile reads their headers. A compressed tar has no random access. A
-label is what WebDataset puts beside an image: `key.cls`, an integer in ASCII, or `key.json` with an integer `label`;
-members of one key follow each other (https://github.com/webdataset/webdataset).
+Format: POSIX.1-2008 pax and GNU tar, as Python's tarfile reads their headers. A compressed tar has no random access.
+Hidden files, such as the `._NAME` that stands before every NAME in a Mac's tar, are no members.
 """
 
 import hashlib
-import json
-import posixpath
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import groupby, islice
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from stl_ray.errors import InputError, StorageError
+from stl_ray.images.readers.label_files import LARGEST, Kind, read_label
 from stl_ray.images.readers.left_out import LeftOut
 from stl_ray.images.readers.matching import require
-from stl_ray.images.readers.names import is_image, require_text
+from stl_ray.images.readers.names import is_hidden, is_image, is_text, require_text
+from stl_ray.images.readers.packed_rows import PackedRows, unpacked
 from stl_ray.store import Storage
-
-NOT_A_LABEL = -2
-"""Stands for a label that is no integer; out of range of any classes."""
 
 NO_BYTES = -1
 """The size of a link, a device or a sparse file: it has an image's name, but no bytes of its own in the tar."""
@@ -36,91 +32,110 @@ _TAIL = 64 * 1024  # after the last member: at least one block of zeros, and not
 # On a disk only headers are read. Elsewhere a request costs more than the bytes that it brings: photographs are read with
 # their headers, which takes a fraction of the time of a request for each.
 _AHEAD, _AHEAD_ELSEWHERE = 4096, 4 * 2**20
-_ROWS = 4096  # of an index as Python objects at once
-_LARGEST_LABEL_FILE = 64 * 1024
 
-_SCHEMA = pa.schema([("path", pa.string()), ("start", pa.int64()), ("size", pa.int64()), ("label", pa.int64())])
-
-Row = tuple[str, int, int, int | None]
+_IMAGE = pa.schema([("path", pa.string()), ("start", pa.int64()), ("size", pa.int64())])
+_FILE = pa.schema([("path", pa.string()), ("kind", pa.string()), ("number", pa.int64()), ("name", pa.string())])
 
 
-@dataclass
+@dataclass(frozen=True)
 class TarIndex:
     """The index of a tar, from its headers; those of all tars are the listing of a dataset, so it is kept compressed.
 
     Attributes:
         images: number of images.
-        labelled: whether there are labels beside images.
+        labels: numbers of files by kind: of CLS, JSON and PART those that have to hold a label, of TXT all.
         tars: whether there are tars in it.
-        left_out: the members that are neither images nor labels.
+        left_out: the members that are neither images nor of a kind that may label one.
         digest: sha256 over the size of the tar and every member's name, offset, size and time of change.
     """
 
-    images: int = 0
-    labelled: bool = False
-    tars: bool = False
-    left_out: LeftOut = field(default_factory=LeftOut)
-    digest: str = ""
-    _packed: pa.Buffer | None = None
+    images: int
+    labels: Counter[Kind]
+    tars: bool
+    left_out: LeftOut
+    digest: str
+    _images: pa.Buffer
+    _files: pa.Buffer
 
     @property
     def rows(self) -> pa.Table:
-        """Every image's path in the tar, its first byte there, its size (or NO_BYTES), and the label beside it.
+        """Every image's path in the tar, its first byte there, and its size (or NO_BYTES), in the order of the tar."""
+        return unpacked(self._images)
 
-        The label is null where there is none; the order is that of the tar.
-        """
-        with pa.ipc.open_stream(self._packed) as stream:
-            return stream.read_all()
+    @property
+    def files(self) -> pa.Table:
+        """The path of every other file that is not hidden, and the kind, number and name of its `LabelFile`."""
+        return unpacked(self._files)
 
     @classmethod
     def of(cls, storage: Storage, path: str) -> "TarIndex":
-        """Read the headers.
+        """Read the headers, and the files that may be labels.
 
         Raises:
-            InputError: no such file, compressed, truncated, damaged, or with a name that leads out of the tar.
+            InputError: no such file, compressed, truncated, damaged, or with a name that leads out of the tar or is no
+                text.
         """
-        index, sink = cls(), pa.BufferOutputStream()
         with _explained(storage, path):
             size = storage.size(path)
             sha = hashlib.sha256(str(size).encode())
             ahead = _AHEAD if storage.folder is not None else _AHEAD_ELSEWHERE
             with storage.reader(path, ahead) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-                rows = index._rows(_members(tar, stream, size, sha), stream, storage.at(path))
-                with pa.ipc.new_stream(sink, _SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")) as packed:
-                    while some := list(islice(rows, _ROWS)):
-                        columns = list(zip(*some, strict=True))
-                        require_text(columns[0], storage.at(path))
-                        arrays = [pa.array(column, kind.type) for column, kind in zip(columns, _SCHEMA, strict=True)]
-                        packed.write_batch(pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA))
-                        index.images += len(some)
-        index.digest, index._packed = sha.hexdigest(), sink.getvalue()
-        return index
-
-    def _rows(self, members: Iterator[tarfile.TarInfo], stream: BinaryIO, item: str) -> Iterator[Row]:
-        """The images, sample by sample."""
-        named = ((_path(member, item), member) for member in members if not member.isdir())
-        for _, sample in groupby(named, key=lambda pair: key_of(pair[0])):
-            images, labels = [], {}
-            for path, member in sample:
-                kind = posixpath.basename(path).partition(".")[2]
-                plain = member.isreg() and not member.issparse()
-                self.tars |= path.endswith(".tar")
-                if is_image(path):
-                    images.append((path, member.offset_data, member.size if plain else NO_BYTES))
-                elif kind in _LABELS and plain:
-                    stream.seek(member.offset_data)
-                    labels[kind] = _LABELS[kind](stream.read(min(member.size, _LARGEST_LABEL_FILE)))
-                else:
-                    self.left_out.add_names([path])
-            label = labels.get("cls", labels.get("json"))
-            self.labelled |= bool(images) and ("cls" in labels or label not in (None, NOT_A_LABEL))
-            yield from ((*image, label) for image in images)
+                listing = _Listing(stream, storage.at(path))
+                for member in _members(tar, stream, size, sha):
+                    listing.add(member)
+        return cls(
+            listing.images.count,
+            listing.labels,
+            listing.tars,
+            listing.left_out,
+            sha.hexdigest(),
+            listing.images.close(),
+            listing.files.close(),
+        )
 
 
-def key_of(path: str) -> str:
-    """The key of a WebDataset sample: the path of its members up to the first dot of the name."""
-    folder, name = posixpath.split(path)
-    return posixpath.join(folder, name.partition(".")[0])
+class _Listing:
+    """Sorts the members of a tar as they come."""
+
+    def __init__(self, stream: BinaryIO, item: str) -> None:
+        self.images, self.files = PackedRows(_IMAGE), PackedRows(_FILE)
+        self.labels: Counter[Kind] = Counter()
+        self.tars = False
+        self.left_out = LeftOut()
+        self._stream, self._item = stream, item
+
+    def add(self, member: tarfile.TarInfo) -> None:
+        """Put a member where it belongs."""
+        if member.isdir():
+            return
+        path = _path(member, self._item)
+        if is_hidden(path):
+            self.left_out.add_names([path])
+        elif is_image(path):
+            require_text([path], self._item)
+            self.images.append((path, member.offset_data, member.size if _is_plain(member) else NO_BYTES))
+        else:
+            self._add_file(path, member)
+
+    def _add_file(self, path: str, member: tarfile.TarInfo) -> None:
+        self.tars |= path.endswith(".tar")
+        file = read_label(path, lambda kind: self._data(member, kind))
+        if file.kind in {Kind.OTHER, Kind.PART}:
+            self.left_out.add_names([path])
+        if file.kind is Kind.TXT or not file.is_silent:
+            self.labels[file.kind] += 1
+        elif not is_text(path):  # it lies beside no image, whose name would be no text either
+            return
+        require_text([path], self._item)
+        self.files.append((path, *file))
+
+    def _data(self, member: tarfile.TarInfo, kind: Kind) -> bytes | None:
+        """The bytes of a file that may be a label; None for texts beside labels, which are none."""
+        beside_labels = kind is Kind.TXT and self.labels.keys() & {Kind.CLS, Kind.JSON}
+        if beside_labels or not _is_plain(member) or member.size > LARGEST:
+            return None
+        self._stream.seek(member.offset_data)
+        return self._stream.read(member.size)
 
 
 def read_range(storage: Storage, path: str, start: int, stop: int) -> bytes:
@@ -164,6 +179,10 @@ def _members(tar: tarfile.TarFile, stream: BinaryIO, size: int, sha: Any) -> Ite
         raise tarfile.ReadError(f"at byte {tar.offset} of {size} there is neither a header nor the end of a tar")
 
 
+def _is_plain(member: tarfile.TarInfo) -> bool:
+    return member.isreg() and not member.issparse()
+
+
 def _path(member: tarfile.TarInfo, item: str) -> str:
     """A member's path, without the ./ that some tars begin names with."""
     parts = [part for part in member.name.split("/") if part not in {"", "."}]
@@ -172,23 +191,6 @@ def _path(member: tarfile.TarInfo, item: str) -> str:
             "a name in it leads out of the tar", item=item, expected="a relative path", got=ascii(member.name)
         )
     return "/".join(parts)
-
-
-def _cls(data: bytes) -> int:
-    text = data.strip()
-    return int(text) if text.removeprefix(b"-").isdigit() and len(text) < 18 else NOT_A_LABEL
-
-
-def _json(data: bytes) -> int | None:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return NOT_A_LABEL
-    label = value.get("label") if isinstance(value, dict) else None
-    return label if label is None else _cls(str(label).encode())
-
-
-_LABELS = {"cls": _cls, "json": _json}
 
 
 @contextmanager

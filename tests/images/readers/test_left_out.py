@@ -77,8 +77,9 @@ def test_identity_every_member_of_a_tar_and_file_beside_it_is_taken_or_counted(t
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
         for name in sorted(members, key=lambda name: name.replace("._", "")):
             info = tarfile.TarInfo(name)
-            info.size = 1
-            tar.addfile(info, io.BytesIO(b"0"))
+            data = b"a caption" if name.endswith("txt") else b"0"
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
     filled(tmp_path, ["readme.md", "deep/y.tar", ".hidden"])
     (tmp_path / "classes.txt").write_text("first\nsecond")
     left_out, count = planned("tar", tmp_path)

@@ -10,7 +10,7 @@ import pytest
 from stl_ray.config import Source
 from stl_ray.errors import InputError, QuarantineReason
 from stl_ray.images import encode_png
-from stl_ray.images.readers import open_reader, tar_file
+from stl_ray.images.readers import open_reader, packed_rows
 from stl_ray.images.readers.tar_file import TarIndex
 from stl_ray.store import Storage
 
@@ -120,11 +120,12 @@ def test_refuses_single_labels_and_keeps_the_others(tmp_path, label, found):
     assert facts(read(reader(write(tmp_path / "t.tar", members)))) == [("t/a", found, problem), ("t/b", 1, None)]
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", '{"label": "cat"}', '{"label": true}', '{"label": 1.5}', "[" * 9999])
+@pytest.mark.parametrize("text", ["{", "[1]", '{"caption": "cat"}', '{"label": null}', "[" * 9999])
 def test_invariant_other_json_beside_images_gives_no_labels(tmp_path, text):
-    members = [("cat/a.png", png(0)), ("cat/a.json", text.encode())]
+    members = [("cat/a.png", png(0)), ("cat/a.json", text.encode()), ("dog/a.png", png(1))]
     tars = reader(write(tmp_path / "t.tar", members))
-    assert tars.class_names == ["cat"] and facts(read(tars)) == [("t/cat/a.png", 0, None)]
+    assert tars.class_names == ["cat", "dog"]
+    assert facts(read(tars)) == [("t/cat/a.png", 0, None), ("t/dog/a.png", 1, None)]
 
 
 @pytest.mark.parametrize("shard_size", [1, 2, 3, 1000])
@@ -146,6 +147,36 @@ def test_invariant_file_folder_and_pattern(per_class):
     assert facts(read(reader(per_class / "n0*.tar"))) == facts(read(reader(per_class)))
     alone = reader(per_class / "n02.tar")
     assert alone.class_names == ["n02"] and next(image.id for image in read(alone)) == "n02/n02_9.JPEG"
+
+
+def test_identity_plans_of_ordinary_tars_are_those_of_the_first_version(tmp_path):
+    """Digests by the code that read only labels beside their images: a run that was begun with it goes on."""
+    kinds = [("jpg", b"x"), ("cls", b"%d")]
+    pairs = [
+        (f"deep/{n}.{kind}", data * n if kind == "jpg" else data % (n % 3)) for n in range(5) for kind, data in kinds
+    ]
+    sources = {
+        "per_class": {"n01": [("1.JPEG", b"one"), ("notes.txt", b"")], "n02": [("2.JPEG", b"2"), ("2.JPEG", b"2")]},
+        "folders": {"all": [("train/cat/1.png", b"1"), ("train/dog/2.1.png", b"22"), ("train/dog/2.1.xml", b"")]},
+        "labelled": {"a": pairs, "b": [("7.json", b'{"label": 1}'), ("7.png", b"7"), ("8.png", b"8")]},
+    }
+    found = {}
+    for folder, tars in sources.items():
+        (tmp_path / folder).mkdir()
+        for name, members in tars.items():
+            write(tmp_path / folder / f"{name}.tar", members)
+        found[folder] = [shard.digest[:16] for shard in reader(tmp_path / folder).plan(2)]
+    assert found == {
+        "per_class": ["9f38d4df11f8b529", "16d3a27835ef11b3"],
+        "folders": ["7cc5972fa085bd72"],
+        "labelled": ["47c8af80a3416f5e", "734f9871361a64df", "1e1db6b7625b9323", "0c2efad3b9917110"],
+    }
+
+
+def test_invariant_tars_that_differ_in_their_suffixes_have_other_ids(tmp_path):
+    for number in (1, 2):
+        write(tmp_path / f"part.{number}", [("cat/1.png", png(number))])
+    assert [image.id for image in read(reader(tmp_path / "part.*"))] == ["part.1/cat/1.png", "part.2/cat/1.png"]
 
 
 def test_invariant_only_headers_are_read_to_plan(tmp_path, monkeypatch):
@@ -172,7 +203,7 @@ def test_invariant_an_index_takes_some_bytes_an_image(tmp_path):
 def test_invariant_an_index_of_many_batches(tmp_path, monkeypatch):
     file = write(tmp_path / "a.tar", [(f"{n}.png", png(n)) for n in range(20)])
     whole = facts(read(reader(file)))
-    monkeypatch.setattr(tar_file, "_ROWS", 3)
+    monkeypatch.setattr(packed_rows, "_ROWS", 3)
     assert facts(read(reader(file))) == whole
 
 
@@ -295,9 +326,10 @@ def test_refuses_missing_and_empty_sources(tmp_path):
 
 
 def test_refuses_labels_without_classes(tmp_path):
-    write(tmp_path / "a.tar", [("a.png", png(0)), ("a.cls", b"none")])
-    with pytest.raises(InputError, match=r"no classes.*classes\.txt beside the tars"):
-        list(reader(tmp_path).plan(10))
+    for label in (b"-1", b"100000"):
+        write(tmp_path / "a.tar", [("a.png", png(0)), ("a.cls", label)])
+        with pytest.raises(InputError, match=r"no classes.*classes\.txt beside the tars"):
+            list(reader(tmp_path).plan(10))
     for text in (b"cat\n\ndog", b"cat\ncat", b"\xff"):
         (tmp_path / "classes.txt").write_bytes(text)
         with pytest.raises(InputError, match=r"classes\.txt"):
