@@ -32,8 +32,8 @@ _SHOWN = 3
 _LONGEST_LABEL = 64  # characters of a line that may be a label and no caption
 _FILES = (
     "KEY.cls with a class (integer or name), KEY.json with a field label, or KEY.txt with an integer or a name that "
+    f"{CLASSES} beside the tars lists"
 )
-_FILES += f"{CLASSES} beside the tars lists"
 
 
 @dataclass(frozen=True)
