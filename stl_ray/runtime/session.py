@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +21,8 @@ from stl_ray.runtime.signals import keep_handlers
 _LOCAL_OBJECT_STORE = 512 * 1024 * 1024
 
 _WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+
+_HANDLERS_EVERY_S = 0.01
 
 _ON_PURPOSE = "killed by `ray.kill`"
 
@@ -52,7 +55,18 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        _shut_down()
+
+
+def _shut_down() -> None:
+    """Close Ray, whose core takes back the handlers of signals as it ends: SIGTERM would end the process at once."""
+    with ThreadPoolExecutor(1) as pool:
+        closed = pool.submit(ray.shutdown)
+        while not closed.done():
+            keep_handlers()
+            wait([closed], timeout=_HANDLERS_EVERY_S)
+    keep_handlers()
+    closed.result()
 
 
 @contextmanager

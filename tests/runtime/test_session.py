@@ -33,21 +33,40 @@ def test_one_line_of_stderr_stays_away_and_the_others_do_not_however_the_block_e
 
 
 LOCAL = """
-import os, ray
+import os, ray, signal, threading, time
+from pathlib import Path
 from stl_ray.config import RayConfig
 from stl_ray.runtime.session import ray_session
+from stl_ray.runtime.signals import interruptible
 
 def watcher():
     return os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER")
 
-with ray_session(RayConfig()):
-    print("said", ray.get(ray.remote(watcher).remote()), watcher())
+def caught():
+    (mask,) = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "SigCgt" in line]
+    return int(mask, 16) >> signal.SIGTERM - 1 & 1
+
+def terminate():
+    deadline = time.monotonic() + 3
+    while caught() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+try:
+    with interruptible():
+        with ray_session(RayConfig()):
+            print("said", ray.get(ray.remote(watcher).remote()), watcher())
+            threading.Thread(target=terminate, daemon=True).start()
+        time.sleep(30)
+except KeyboardInterrupt:
+    print("interrupted")
 """
 
 
 @pytest.mark.ray
 @pytest.mark.faults
-def test_workers_of_a_local_ray_have_no_watcher_and_the_process_keeps_no_trace():
+def test_a_local_ray_has_no_watcher_leaves_no_trace_and_takes_no_signal_as_it_closes():
     given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     result = subprocess.run([sys.executable, "-c", LOCAL], env=given, capture_output=True, text=True, timeout=120)
-    assert "said 0 None" in result.stdout, result.stderr
+    assert result.stdout == "said 0 None\ninterrupted\n", (result.returncode, result.stderr)
