@@ -5,6 +5,7 @@ problem, result    the images to attack; the adversarial images with their measu
 formulations       fixed budget (single run or restarts) and minimum norm: what a method implements
 budget             norm, size and space of the largest allowed perturbation
 budget_projection  perturbation -> stored image at, or within, the budget
+stored_search      what a search found -> the nearest stored image that is still misclassified
 geometry, losses   balls and steps; what is maximised
 randomness         a random stream per image
 early_stopping     per-image stopping over full tiles

@@ -12,7 +12,6 @@ does not depend on its batch. `weight` is the factor of the budget's space for e
    magnitudes are equal, as in FGSM, this mixes the two nearest levels at pixels drawn from the image's random stream.
 """
 
-from collections.abc import Callable
 from math import sqrt
 from typing import NamedTuple
 
@@ -39,15 +38,10 @@ class ProjectedImage(NamedTuple):
     at_budget: bool  # at most UNDERSHOOT below the budget
 
 
-def project_each(
-    projection: Callable[[Tensor, Tensor, Budget, Store, torch.Generator], ProjectedImage],
-    problem: Problem,
-    change: Tensor,
-) -> list[ProjectedImage]:
-    """Projection of every image on its own, with its own random stream.
+def scale_each(problem: Problem, change: Tensor) -> list[ProjectedImage]:
+    """`scale_to_budget` of every image on its own, with its own random stream.
 
     Args:
-        projection: `scale_to_budget` or `project_into_budget`.
         problem: the clean images.
         change: (B, 3, H, W) perturbations of [0, 1] pixels.
 
@@ -60,7 +54,7 @@ def project_each(
         if not bool(perturbation.isfinite().all()):
             raise TensorError("not finite", item=name, expected="finite numbers")
         generator = stream(seed_of(problem.seed, name, "attack rounding"))
-        projected.append(projection(clean, perturbation * LEVELS, problem.budget, problem.store, generator))
+        projected.append(scale_to_budget(clean, perturbation * LEVELS, problem.budget, problem.store, generator))
     return projected
 
 
@@ -89,24 +83,23 @@ def scale_to_budget(
     return ProjectedImage(levels, at_budget=achieved > 0 and achieved >= (1 - UNDERSHOOT[store]) * radius)
 
 
-def project_into_budget(
-    clean: Tensor, change: Tensor, budget: Budget, store: Store, generator: torch.Generator
-) -> ProjectedImage:
-    """The image at `change` from `clean` where that is within the budget; else the image along `change` at the budget.
-
-    Arguments as in `scale_to_budget`, except that the change is a point in both norms. `at_budget`: the change was cut.
-    """
-    change = change.to(torch.float64)
-    radius = budget.radius_in_levels(clean)
-    point = (clean + change).clamp(0, LEVELS)
-    levels = point.round() if store == "u8" else point
-    weight = budget.weights(clean)
+def radius_of(change: Tensor, budget: Budget) -> float:
+    """The norm of one image's change, (3, H, W) float64, in levels of the budget's space."""
     if budget.norm == "linf":
-        cut = float((levels - clean).abs().max()) > (1 - _MARGIN[store]) * radius
-        return ProjectedImage(_within_linf(clean, change, radius, store) if cut else levels, at_budget=cut)
-    if float(((levels - clean) * weight).square().sum().sqrt()) <= (1 - _MARGIN[store]) * radius:
-        return ProjectedImage(levels, at_budget=False)
-    return ProjectedImage(_scaled_along(clean, change, budget, radius, store, generator)[0], at_budget=True)
+        return float(change.abs().max())
+    return float((change * budget.weights(change)).square().sum().sqrt())
+
+
+def at_radius(
+    clean: Tensor, change: Tensor, radius: float, budget: Budget, store: Store, generator: torch.Generator
+) -> Tensor:
+    """Levels of the image along `change` at another radius than the budget's, in levels of the budget's space.
+
+    Arguments as in `scale_to_budget`; `change` is a direction in both norms.
+    """
+    if budget.norm == "linf":
+        return _within_linf(clean, change * (radius / radius_of(change, budget)), radius, store)
+    return _scaled_along(clean, change, budget, radius, store, generator)[0]
 
 
 def _scaled_along(

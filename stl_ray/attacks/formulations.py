@@ -3,7 +3,7 @@
 FixedBudget   the worst image in a ball: scaled exactly to the budget in L2, kept as a point of the ball in L_inf
   SingleRun   `perturb`: one run
   Restarts    `restart`: several runs; each run attacks the images that no earlier run got misclassified
-MinimumNorm   `search`: the nearest adversarial image, cut to the budget where it is beyond
+MinimumNorm   `search`: the nearest adversarial image, as stored; cut to the budget where it is beyond
 """
 
 from abc import abstractmethod
@@ -14,11 +14,12 @@ from pydantic import Field
 from torch import Tensor
 
 from stl_ray.attacks.base import Attack
-from stl_ray.attacks.budget_projection import ProjectedImage, project_each, project_into_budget, scale_to_budget
+from stl_ray.attacks.budget_projection import scale_each
 from stl_ray.attacks.geometry import per_image
 from stl_ray.attacks.problem import Problem
 from stl_ray.attacks.result import AttackResult, AttackStatus, measure
 from stl_ray.attacks.speculation import fill_tile
+from stl_ray.attacks.stored_search import nearest_stored
 
 
 class FixedBudget(Attack):
@@ -32,7 +33,7 @@ class FixedBudget(Attack):
     def run(self, problem: Problem) -> AttackResult:
         """Craft, scale to the budget, measure."""
         change, queries = self.craft(problem)
-        projected = project_each(scale_to_budget, problem, change)
+        projected = scale_each(problem, change)
         images = problem.stored(torch.stack([item.levels for item in projected]))
         status = [None if item.at_budget else AttackStatus.BUDGET_UNREACHABLE for item in projected]
         return measure(problem, images, status, queries)
@@ -134,7 +135,7 @@ class MinimumNorm(Attack):
     """An attack that searches for the nearest adversarial image."""
 
     sized: Literal["found", "budget"] = Field(
-        "found", description="found: the nearest adversarial image, cut to the budget where it is beyond; budget: "
+        "found", description="found: the nearest adversarial image as stored, cut to the budget where it is beyond; budget: "
         "every perturbation rescaled to the budget, as tables of one mean dissimilarity appear to have been made"
     )  # fmt: skip
 
@@ -152,25 +153,23 @@ class MinimumNorm(Attack):
 
     @final
     def run(self, problem: Problem) -> AttackResult:
-        """Search, project into the budget, measure."""
+        """Search, carry what was found over to the storage and into the budget, measure."""
         nearest, queries = self.search(problem)
-        change = nearest - problem.images
-        missing = (change == 0).flatten(1).all(dim=1)
-        projection = scale_to_budget if self.sized == "budget" else project_into_budget
-        projected = project_each(projection, problem, change)
-        images = problem.stored(torch.stack([item.levels for item in projected]))
-        if self.sized == "found" and problem.store == "f32":
-            # An image that is barely adversarial must keep every bit: a rounding may undo the success.
-            kept = torch.tensor([not item.at_budget for item in projected], device=images.device)
-            images = torch.where(per_image(kept), nearest, images)
+        found = (nearest != problem.images).flatten(1).any(dim=1)
+        if self.sized == "found":
+            images, wrong, passes = nearest_stored(problem, nearest, found)
+            queries = queries + passes
+            missed = [None if misclassified else AttackStatus.OVER_BUDGET for misclassified in wrong.tolist()]
+        else:
+            projected = scale_each(problem, nearest - problem.images)
+            images = problem.stored(torch.stack([item.levels for item in projected]))
+            missed = [None if item.at_budget else AttackStatus.BUDGET_UNREACHABLE for item in projected]
         moved = (images != problem.images).flatten(1).any(dim=1)
-        rows = zip(projected, missing.tolist(), moved.tolist(), problem.correct.tolist(), strict=True)
-        status = [self._status(*row) for row in rows]
-        return measure(problem, images, status, queries)
+        rows = zip(missed, found.tolist(), moved.tolist(), problem.correct.tolist(), strict=True)
+        return measure(problem, images, [_status(*row) for row in rows], queries)
 
-    def _status(self, item: ProjectedImage, missing: bool, moved: bool, correct: bool) -> AttackStatus | None:
-        if missing:
-            return AttackStatus.NOT_FOUND if correct else None
-        if not moved or (self.sized == "budget" and not item.at_budget):
-            return AttackStatus.BUDGET_UNREACHABLE
-        return AttackStatus.OVER_BUDGET if item.at_budget and self.sized == "found" else None
+
+def _status(missed: AttackStatus | None, found: bool, moved: bool, correct: bool) -> AttackStatus | None:
+    if not found:
+        return AttackStatus.NOT_FOUND if correct else None
+    return missed if moved else AttackStatus.BUDGET_UNREACHABLE

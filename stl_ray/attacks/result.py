@@ -21,7 +21,9 @@ class AttackStatus(StrEnum):
     ALREADY_WRONG = "already_wrong"  # the clean image is misclassified; it is attacked all the same
     BUDGET_UNREACHABLE = "budget_unreachable"  # black, no gradient, clipped, or too dark for the 8-bit grid
     NOT_FOUND = "not_found"  # a minimum-norm search found no adversarial image; the clean image is stored
-    OVER_BUDGET = "over_budget"  # a minimum-norm search ended beyond the budget; the image is cut to the budget
+    OVER_BUDGET = (
+        "over_budget"  # what a minimum-norm search found is beyond the budget as stored, and right where cut to it
+    )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from stl_ray.attacks.budget import Budget
 from stl_ray.attacks.budget_projection import (
     UNDERSHOOT,
     ProjectedImage,
-    project_into_budget,
+    at_radius,
+    radius_of,
     round_down_and_fill,
     scale_to_budget,
     scale_within_box,
@@ -160,12 +161,13 @@ def test_certificate_linf_is_held_and_points_inside_stay(store):
     torch.testing.assert_close(inside.levels, expected)
 
 
-@pytest.mark.parametrize("kind", ["l2", "linf"])
-def test_certificate_images_are_cut_only_where_they_are_over_the_budget(kind):
+@pytest.mark.parametrize("store", ["u8", "f32"])
+@pytest.mark.parametrize("budget", [Budget(kind="l2", size=1), Budget(kind="linf", size=0.1)], ids=lambda b: b.kind)
+def test_certificate_an_image_at_a_radius_is_along_the_change_and_never_beyond(budget, store):
     clean, change = random_case(7, 255)
-    budget = Budget(kind=kind, size=0.05)
-    near, far = (project_into_budget(clean, factor * change, budget, "f32", generator()) for factor in (0.1, 100))
-    assert (near.at_budget, far.at_budget) == (False, True)
-    torch.testing.assert_close(near.levels, (clean + 0.1 * change).clamp(0, 255))
-    distance = (far.levels - clean).norm() if kind == "l2" else (far.levels - clean).abs().max()
-    assert 0.999 * 0.05 * 255 <= float(distance) <= 0.05 * 255
+    for radius in (2.0, 9.0, 20.0):
+        levels = at_radius(clean, change, radius, budget, store, generator())
+        # Squared norms on the grid are whole numbers.
+        assert radius**2 - 1 - 0.001 * radius**2 <= radius_of(levels - clean, budget) ** 2 <= radius**2
+        assert bool(((levels - clean) * change >= 0).all())
+    assert radius_of(change, budget) == float(change.norm() if budget.norm == "l2" else change.abs().max())
