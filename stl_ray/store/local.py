@@ -28,7 +28,8 @@ class LocalFiles:
 
     def exists(self, path: str) -> bool:
         """Whether there is such a file or folder."""
-        return (self.root / path).exists()
+        with _explained(self.root / path):
+            return (self.root / path).exists()
 
     def names(self, folder: str) -> list[str]:
         """Sorted names of the finished files and the folders in a folder; empty where there is none."""

@@ -25,7 +25,7 @@ from stl_ray.runtime.submission.client import Say, explained
 from stl_ray.runtime.submission.wheel import pack
 from stl_ray.store.filesystem import canonical_json
 from stl_ray.store.shards import sha256
-from stl_ray.uris import normalized
+from stl_ray.uri_options import refuse_credentials
 
 # Settings that the nodes need as the submitter has them.
 PASSED_ON = (
@@ -69,7 +69,7 @@ def environment_of(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str
     passed = {name: environ[name] for name in PASSED_ON if environ.get(name)}
     for name, value in passed.items():
         try:
-            normalized(value)
+            refuse_credentials(value)
         except StorageError as error:
             raise ConfigError(error.message, item=name) from error
     return passed, [name for name in LEFT_OUT if environ.get(name)]
