@@ -57,7 +57,7 @@ def test_roundtrip_overrides_of_list_entries(tmp_path):
         ("seed", r"seed: not an override; expected key=value"),
         ("name.first=x", r"name\.first=x: a value has no keys below it; expected a section; got test"),
         ("train.learning_rate=.inf", r"train\.learning_rate: wrong value; expected a finite number"),
-        ("root=[", r"root=\[: the value is not YAML"),
+        ("project.splits=[", r"project\.splits=\[: not YAML"),
     ],
 )
 def test_refuses_a_wrong_key_by_its_path(path, override, message):

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 from stl_ray import __version__
 from stl_ray.config import Experiment
+from stl_ray.config.values import written
 from stl_ray.errors import ClusterError, ConfigError, StorageError
 from stl_ray.options import require_known
 from stl_ray.runtime.submission.client import Say, explained
@@ -111,7 +111,7 @@ def submit(
         working_dir, wheels = Path(folder, "job"), Path(folder, "wheel")
         working_dir.mkdir()
         wheels.mkdir()
-        (working_dir / "config.yaml").write_text(yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False))
+        (working_dir / "config.yaml").write_text(written(experiment.model_dump(mode="json")), encoding="utf-8")
         package = pack(wheels, wheel=wheel, pure=pure)
         say(f"package {package.name}, {package.stat().st_size / 1e6:.1f} MB")
         runtime_env = {
