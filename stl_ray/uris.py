@@ -75,7 +75,10 @@ def normalized(place: str) -> str:
         raise StorageError("a folder without a name", item=place, expected=expected)
     if parts.scheme in ("s3", "gs") and not parts.host:
         raise StorageError("no bucket", item=place, expected=f"{parts.scheme}://bucket/folder")
-    return f"{parts.scheme}://{'/'.join([parts.host, *names])}{'?' * bool(parts.options)}{parts.options}"
+    whole = f"{parts.scheme}://{'/'.join([parts.host, *names])}{'?' * bool(parts.options)}{parts.options}"
+    if split(whole) != parts._replace(key="/".join(names)):
+        raise StorageError("a folder whose name reads like options of a URI", item=place, expected="no ?name in it")
+    return whole
 
 
 def joined(root: str, path: str) -> str:

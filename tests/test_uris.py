@@ -64,6 +64,7 @@ def test_a_relative_path_is_taken_from_here(monkeypatch, tmp_path):
         ("s3://bucket/a//b", "a folder without a name; expected single slashes"),
         ("s3://bucket//a", "a folder without a name"),
         ("s3://bucket/a//", "a folder without a name"),
+        ("s3://bucket/why?no/", r"reads like options of a URI; expected no \?name in it"),
         ("s3://bucket/a/../b", r"neither \. nor \.\. as a name"),
         ("s3:///a", r"no bucket; expected s3://bucket/folder"),
         ("file://data/a", r"file://data/a: a file URI names no host; expected file:///data/a"),
@@ -173,6 +174,7 @@ def test_identity_options_stay_at_the_end():
 @example(key="what?.parquet")
 @example(key="a?b=c")
 @example(key="a?region=c")
+@example(key="?A/")
 def test_roundtrip_a_key_is_what_is_written_or_is_refused(key):
     for options in ("", "?region=r"):
         try:

@@ -70,9 +70,7 @@ class Storage:
         """
         below = joined(self.root, path)
         if is_uri(below) and split(below).options != split(self.root).options:
-            raise StorageError(
-                "a folder whose name reads like options of a URI", item=below, expected="no ?name= in it"
-            )
+            raise StorageError("a folder whose name reads like options of a URI", item=below, expected="no ?name in it")
         return Storage(below)
 
     def at(self, path: str) -> str:

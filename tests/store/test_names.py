@@ -15,7 +15,7 @@ from stl_ray.uris import normalized
 NASTY = [
     "exp#1", "#", "100%", "a%20b", "a%2Fb", "%", "a+b", "a b", " a ", "what?.png", "?", "a?b", "why?no.tar", "a&b=c", "a=b",
     "[v2] data", "data[1].parquet", "*", "a*b", "{x}", "~", "~a", "-", "--", "a\\b", "'", '"', "`", "$HOME", "a;b", "a,b",
-    "a:b", "s3:", "a@b", "!", "|", "<>", "^", ".hidden", "...", "é", "e\u0301", "日本", "🐈", "\u00a0", "\u202e", "a" * 200,
+    "a:b", "s3:", "a@b", "!", "|", "<>", "^", ".hidden", "...", "é", "e\u0301", "日本", "🐈", "\u00a0", "\u202e",
 ]  # fmt: skip
 
 NAME = st.text(
@@ -52,7 +52,7 @@ def test_roundtrip_a_name_on_a_disk(name):
         _comes_back(Storage.open(folder), name)
 
 
-@pytest.mark.parametrize("name", NASTY)
+@pytest.mark.parametrize("name", [*NASTY, "a" * 200])
 def test_roundtrip_the_worst_names_on_a_disk(tmp_path, name):
     _comes_back(Storage.open(str(tmp_path)), name)
 
@@ -77,7 +77,7 @@ def test_roundtrip_a_key_through_pyarrow(key):
 def test_refuses_a_folder_whose_name_reads_like_options():
     top = Storage.open("s3://bucket/a")
     for name in ("x?region=y", "x?anonymous", "x?y"):
-        with pytest.raises(StorageError, match=r"a folder whose name reads like options of a URI; expected no \?name="):
+        with pytest.raises(StorageError, match=r"a folder whose name reads like options of a URI; expected no \?name"):
             top.below(name)
     assert Storage.open("s3://bucket/a?region=r").below("x?y=z").root == "s3://bucket/a/x?y=z?region=r"
 
@@ -86,6 +86,4 @@ def test_refuses_a_folder_whose_name_reads_like_options():
 @pytest.mark.s3
 @pytest.mark.parametrize("name", [*NASTY, "a?b=c", "a?region=x"])
 def test_roundtrip_the_worst_names_in_a_bucket(s3, name):
-    _comes_back(Storage.open(f"{s3}?region=us-east-1"), name)
-    if "?" not in name:
-        _comes_back(Storage.open(f"{s3}/{string.punctuation.translate({ord(c): None for c in '/?'})}"), name)
+    _comes_back(Storage.open(f"{s3}/{string.punctuation.replace('/', '')}?region=us-east-1"), name)
