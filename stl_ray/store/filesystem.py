@@ -93,8 +93,8 @@ class Storage:
         """Every finished file below a folder, in the order of their paths, a page in memory at a time.
 
         On a disk symbolic links are followed, and every real folder is entered once: a link to a folder that lies below
-        the root, that holds the link, or that was entered before comes as a file of size -1 with `leads_to`. A link
-        whose target is gone has size -1 too.
+        the root or below one that the root links to, that holds the link, or that was entered before comes as a file of
+        size -1 with `leads_to`. A link whose target is gone has size -1 too.
         """
         return self.files.walk(folder)
 
