@@ -17,7 +17,7 @@ from stl_ray.errors import StorageError
 from stl_ray.uri_options import refuse_credentials, require_options
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_OPTIONS = re.compile(r"[A-Za-z_]\w*(=|&|\Z)")
+_OPTIONS = re.compile(r"[A-Za-z_](\w*(&|\Z)|[\w.-]*=)")
 _NOT_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 

@@ -161,6 +161,20 @@ def test_roundtrip_join_and_part(root, path):
     assert normalized(whole) == whole
 
 
+@pytest.mark.parametrize(
+    ("uri", "key", "options"),
+    [
+        ("hdfs://host/a?dfs.replication=2", "a", "dfs.replication=2"),
+        ("s3://bucket/a?b=c?region=r", "a?b=c", "region=r"),
+        ("s3://bucket/a?v2.parquet", "a?v2.parquet", ""),
+        ("s3://bucket/train-?????.tar", "train-?????.tar", ""),
+        ("s3://bucket/a?anonymous", "a", "anonymous"),
+    ],
+)
+def test_identity_options_begin_behind_the_last_question_mark_before_a_name(uri, key, options):
+    assert (split(uri).key, split(uri).options) == (key, options)
+
+
 def test_identity_options_stay_at_the_end():
     assert joined(S3, "b/c") == "s3://bucket/a/b/c?endpoint_override=host:1&scheme=http"
     assert joined(URL, "b") == "s3://bucket/a/b?endpoint_url=http://host:1&region=r"
