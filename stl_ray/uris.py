@@ -1,46 +1,135 @@
-"""Where things lie: absolute paths, and URIs such as s3://bucket/folder?endpoint_override=host:port&scheme=http."""
+"""Where things lie: absolute paths, and URIs such as s3://bucket/folder?endpoint_url=http://host:port.
 
+    place = path | scheme "://" host ["/" key] ["?" options]
+    options = name "=" value *("&" name "=" value)
+
+A path is taken character by character; a leading ~ is the home folder. So is a key, as by boto and the command lines of
+the clouds: # and % are characters like others, and ? is one unless names of options follow the last of them. Only in a
+file URI does %XX stand for a byte. What cannot be written so is refused, never altered.
+"""
+
+import re
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from stl_ray.errors import StorageError
+from stl_ray.uri_options import refuse_credentials, require_options
 
-# How the SDKs name the parts of a key, in the user part of a URI or in its query.
-_SECRETS = ("secret", "token", "password", "access_key", "access_id", "credential")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_OPTIONS = re.compile(r"[A-Za-z_](\w*(&|\Z)|[\w.-]*=)")
+_NOT_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def normalized(uri: str) -> str:
+class Place(NamedTuple):
+    """The parts of a URI as it is written.
+
+    Attributes:
+        scheme: in lower case.
+        host: a bucket, for object stores.
+        key: without the slash after the host.
+        options: what follows the question mark, empty where there is none.
+    """
+
+    scheme: str
+    host: str
+    key: str
+    options: str
+
+
+def is_uri(place: str) -> bool:
+    """Whether a place is a URI; else it is a path."""
+    return _SCHEME.match(place) is not None
+
+
+def split(uri: str) -> Place:
+    """The parts of a URI."""
+    head, options = _headed(uri)
+    scheme, _, rest = head.partition("://")
+    host, _, key = rest.partition("/")
+    return Place(scheme.lower(), host, key, options[1:])
+
+
+def normalized(place: str) -> str:
     """The place that a path or URI means: an absolute path, or a URI without a slash at the end.
 
     Raises:
-        StorageError: if the URI holds credentials, which would end up in logs and records.
+        StorageError: if it holds credentials, which would end up in logs and records; an option that its scheme does
+            not have; or what has no one meaning: control characters, folders without a name, . and .. in a key.
     """
-    if "://" not in uri:
-        return str(Path(uri).expanduser().absolute())
-    parts = urlsplit(uri)
-    names = [name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
-    if "@" in parts.netloc or any(secret in name for secret in _SECRETS for name in names):
-        raise StorageError(
-            "credentials in a URI end up in logs; give them by the environment, a profile or a role",
-            item=f"{parts.scheme}://...",
-        )
+    if is_uri(place):
+        refuse_credentials(place)
+    if found := _NOT_TEXT.search(place):
+        message = "a place has no line breaks, other control characters, or bytes that are not UTF-8"
+        raise StorageError(message, item=ascii(place), got=ascii(found[0]))
+    if not is_uri(place):
+        return _local(place)
+    parts = split(place)
+    require_options(parts.scheme, parts.options, item=f"{parts.scheme}://{parts.host}/{parts.key}")
     if parts.scheme == "file":
-        return str(Path(unquote(parts.path)).absolute())
-    return urlunsplit(parts._replace(path=parts.path.rstrip("/")))
+        return _file(parts)
+    key = parts.key.removesuffix("/")
+    names = key.split("/") if key else []
+    if not {"", ".", ".."}.isdisjoint(names):
+        expected = "single slashes, and neither . nor .. as a name: an object store takes them for other keys"
+        raise StorageError("a folder without a name", item=place, expected=expected)
+    if parts.scheme in ("s3", "gs") and not parts.host:
+        raise StorageError("no bucket", item=place, expected=f"{parts.scheme}://bucket/folder")
+    whole = f"{parts.scheme}://{'/'.join([parts.host, *names])}{'?' * bool(parts.options)}{parts.options}"
+    if split(whole) != parts._replace(key="/".join(names)):
+        raise StorageError("a folder whose name reads like options of a URI", item=place, expected="no ?name in it")
+    return whole
 
 
 def joined(root: str, path: str) -> str:
-    """A path below a root; a URI's query stays at its end."""
+    """A path below a root; a URI's options stay at its end."""
     if not path:
         return root
-    if "://" not in root:
-        return f"{root.rstrip('/')}/{path}"
-    head, mark, query = root.partition("?")
-    return f"{head.rstrip('/')}/{path}{mark}{query}"
+    head, options = _headed(root)
+    return f"{head.rstrip('/')}/{path}{options}"
 
 
-def parted(uri: str) -> tuple[str, str]:
+def parted(place: str) -> tuple[str, str]:
     """The folder of a normalized path or URI, and the last name in it; the inverse of `joined`."""
-    head, mark, query = (uri, "", "") if "://" not in uri else uri.partition("?")
+    if is_uri(place) and not split(place).key:
+        return place, ""
+    head, options = _headed(place)
     folder, _, name = head.rpartition("/")
-    return (folder or "/") + mark + query, name
+    return (folder or "/") + options, name
+
+
+def _headed(place: str) -> tuple[str, str]:
+    """A place without its options, and these with their question mark."""
+    head, mark, options = place.rpartition("?") if is_uri(place) else ("", "", "")
+    return (head, mark + options) if mark and _OPTIONS.match(options) else (place, "")
+
+
+def _local(path: str) -> str:
+    first = path.partition("/")[0]
+    if first.endswith(":") and "/" in path:
+        expected = f"a URI such as s3://bucket/folder, or ./{path} for a folder of this name"
+        raise StorageError("neither a URI nor clearly a path", item=path, expected=expected)
+    if not path:
+        raise StorageError("an empty place", expected="a path, or a URI such as s3://bucket/folder")
+    try:
+        # Path drops a leading ./, behind which ~ is a name.
+        full = str((Path(path).expanduser() if path.startswith("~") else Path(path)).absolute())
+    except RuntimeError:
+        expected = f"the name of a user, or ./{path} for a folder of this name"
+        raise StorageError("there is no such home folder", item=path, expected=expected) from None
+    # POSIX lets two leading slashes mean something else, which they do on no system here.
+    return "/" + full.lstrip("/")
+
+
+def _file(parts: Place) -> str:
+    """The path that a file URI means."""
+    item = f"file://{parts.host}/{parts.key}"
+    if parts.host not in ("", "localhost"):
+        raise StorageError("a file URI names no host", item=item, expected=f"file:///{parts.host}/{parts.key}")
+    if re.search("%(?![0-9A-Fa-f]{2})", parts.key):
+        raise StorageError("% begins a byte in two hexadecimal digits", item=item, expected="%25 for the sign itself")
+    try:
+        path = unquote_to_bytes(parts.key).decode()
+    except UnicodeDecodeError:
+        raise StorageError("its bytes are not UTF-8", item=item) from None
+    return normalized(f"/{path}")

@@ -218,6 +218,23 @@ def test_roundtrip_an_imported_dictionary_is_a_space_that_can_be_described(tmp_p
     assert (tmp_path / "else" / "filters.png").is_file()
 
 
+@pytest.mark.s3
+def test_roundtrip_a_space_in_a_bucket_is_described_there(s3, ceph, monkeypatch, tmp_path, capsys):
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    space = f"{s3}/spaces #1?endpoint_url={ceph.endpoint}"
+    assert main(["import", str(_reference_file(tmp_path)), space]) == 0
+    assert main(["describe", space]) == 0, capsys.readouterr()
+    assert {"portrait", "space.json"} <= set(Storage.open(space).names())
+
+
+def test_a_file_whose_path_has_an_equals_sign_is_a_file(tmp_path, capsys):
+    file = tmp_path / "lr=0.1" / "c.yaml"
+    file.parent.mkdir()
+    file.write_text("- no configuration")
+    assert main(["quickstart", str(file)]) == 2
+    assert "lr=0.1/c.yaml: not a configuration" in capsys.readouterr().err
+
+
 def test_roundtrip_the_same_import_twice_changes_nothing(tmp_path):
     file, folder = _reference_file(tmp_path), tmp_path / "space"
     assert main(["import", str(file), str(folder)]) == 0

@@ -18,10 +18,10 @@ from typing import Protocol
 
 import pyarrow.parquet as pq
 import ray
-import yaml
 
 from benchmarks.runner import peer
 from benchmarks.runner.workload import Workload
+from stl_ray.config.values import written
 from stl_ray.errors import IncompleteRunError
 from stl_ray.store import Dataset, Run
 from stl_ray.store.shards import ids_of
@@ -95,7 +95,7 @@ class Shards:
     def __init__(self, workload: Workload, folder: Path) -> None:
         folder.mkdir(parents=True)
         config = folder / "experiment.yaml"
-        config.write_text(yaml.safe_dump(workload.experiment.model_dump(mode="json")))
+        config.write_text(written(workload.experiment.model_dump(mode="json")))
         self.command = [sys.executable, "-m", "stl_ray.cli", "project", str(config)]
         self._run = Run.open(workload.experiment.root, workload.projected)
         shutil.rmtree(self._run.storage.root, ignore_errors=True)

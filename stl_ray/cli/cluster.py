@@ -9,6 +9,7 @@ from stl_ray.config import Experiment, load_experiment
 from stl_ray.config.help import JOBS
 from stl_ray.options import require_known
 from stl_ray.runtime.signals import INTERRUPTED
+from stl_ray.uris import is_uri
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -144,7 +145,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _only_here(experiment: Experiment) -> list[str]:
     """The paths of an experiment that are no URIs."""
     paths = {experiment.root, experiment.ingest.train.path, experiment.ingest.test.path}
-    return sorted(path for path in paths if path and "://" not in path)
+    return sorted(path for path in paths if path and not is_uri(path))
 
 
 def _say(text: str) -> None:

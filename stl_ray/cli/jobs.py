@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stl_ray.cli.tables import columns, duration, size
@@ -83,7 +84,8 @@ def _estimate(job: str, experiment: Experiment) -> None:
 
 def _quickstart(options: argparse.Namespace) -> int:
     overrides = list(options.overrides)
-    config = overrides.pop(0) if overrides and "=" not in overrides[0] else bundled("quickstart")
+    given = bool(overrides) and ("=" not in overrides[0] or Path(overrides[0]).is_file())
+    config = overrides.pop(0) if given else bundled("quickstart")
     experiment = load_experiment(config, overrides)
     from stl_ray.runtime.session import ray_session
 

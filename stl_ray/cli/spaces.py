@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from stl_ray.errors import DictionaryError, InputError
 from stl_ray.store import Storage
 from stl_ray.store.shards import sha256
+from stl_ray.uris import joined
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -66,7 +67,7 @@ def _describe(options: argparse.Namespace) -> int:
     folder = find_space(options.space)
     portrait = portray(read_space(folder))
     print(f"The space in {folder}\n\n{portrait_text(portrait)}", flush=True)
-    paths = portrait.save_figures(options.output or f"{folder}/portrait")
+    paths = portrait.save_figures(options.output or joined(folder, "portrait"))
     for path, figure in zip(paths, portrait.figures, strict=True):
         print(f"\n{path}\n{indented(figure.caption)}")
     return 0

@@ -23,12 +23,10 @@ Name = Annotated[str, AfterValidator(_named)]
 
 def absolute(path: str) -> str:
     """A path that means the same file for every worker, wherever it runs."""
-    if not path or path.startswith("://"):
-        raise ValueError("expected a path, or a URI such as s3://bucket/folder")
     try:
         return normalized(path)
     except StorageError as error:
-        raise ValueError(error.message) from None
+        raise ValueError(str(StorageError(error.message, expected=error.expected, got=error.got))) from None
 
 
 Location = Annotated[str, AfterValidator(absolute)]

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from stl_ray.config.loader import section_in
+from stl_ray.config.keys import section_in
 from stl_ray.config.sections import Experiment
 
 
@@ -46,7 +46,10 @@ SHARED = ("name", "root", "seed", "max_quarantined", "ray")
 def explain_keys(job: str) -> str:
     """Every key that a job reads: path, type, default, meaning; one key a paragraph."""
     names = (*SHARED, *JOBS[job].sections)
-    lines = ["keys (in the YAML file, or as key=value after it):"]
+    lines = [
+        "keys (in the YAML file, or as key=value after it, where text is all that follows =, quotes around all of it left out;",
+        "a list is [a, b], a section {key: value}, null stands for absent):",
+    ]
     for name in names:
         lines += list(_lines(name, Experiment.model_fields[name]))
     return "\n".join(lines)

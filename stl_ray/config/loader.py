@@ -1,27 +1,18 @@
 """YAML file + key=value -> Experiment, with errors that name the key, what was expected, and the nearest name."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from stl_ray.config.keys import below, section_in
 from stl_ray.config.sections import Experiment
+from stl_ray.config.values import read, read_override
 from stl_ray.errors import ConfigError
 from stl_ray.options import expected_by, named, nearest
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-3 as a string; users mean a number."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
 
 
 def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
@@ -29,7 +20,8 @@ def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
 
     Args:
         path: the YAML file.
-        overrides: dotted keys and YAML values; lists take an index, such as `attack.sets.0.dissimilarity=0.1`.
+        overrides: dotted keys and values as `values.read_override` takes them; lists take an index, such as
+            `attack.sets.0.dissimilarity=0.1`.
 
     Raises:
         ConfigError: if the file or a key is wrong; it names the key's path and what was expected.
@@ -38,10 +30,7 @@ def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration ({error})", item=path) from error
-    try:
-        values = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not YAML ({' '.join(str(error).split())})", item=path) from error
+    values = read(text, Experiment, item=path)
     if not isinstance(values, dict):
         raise ConfigError("not a configuration", item=path, expected="keys and values", got=type(values).__name__)
     for override in overrides:
@@ -51,8 +40,6 @@ def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
         return Experiment.model_validate_json(json.dumps(values))
     except ValidationError as error:
         raise _explain(error, values) from error
-    except TypeError as error:
-        raise ConfigError(f"a value that is neither number, text, list nor mapping ({error})", item=path) from error
 
 
 def bundled(name: str) -> str:
@@ -71,13 +58,13 @@ def _apply(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError("not an override", item=override, expected="key=value, such as fit.clusters=4")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError("the value is not YAML", item=override) from error
+    if not key.isascii():
+        raise ConfigError("unknown key", item=ascii(key), expected=nearest(key, Experiment.model_fields))
     node: Any = values
+    annotation: object = Experiment
     *parents, last = key.split(".")
     for parent in parents:
+        annotation = below(annotation, parent)
         if isinstance(node, list):
             node = _item(node, parent, override)
         else:
@@ -86,6 +73,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
             node = node[parent]
         if not isinstance(node, dict | list):
             raise ConfigError("a value has no keys below it", item=override, expected="a section", got=node)
+    value = read_override(text, below(annotation, last), key=key)
     if isinstance(node, list):
         _item(node, last, override)
         node[int(last)] = value
@@ -94,7 +82,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 
 def _item(node: list[Any], index: str, override: str) -> Any:
-    if not index.isdigit() or int(index) >= len(node):
+    if not index.isdecimal() or int(index) >= len(node):
         raise ConfigError("no such entry of the list", item=override, expected=f"0 to {len(node) - 1}", got=index)
     return node[int(index)]
 
@@ -129,10 +117,3 @@ def _keys_at(location: Sequence[int | str]) -> list[str]:
         if isinstance(part, str) and part in model.model_fields:
             model = section_in(model.model_fields[part].annotation) or model
     return list(model.model_fields)
-
-
-def section_in(annotation: object) -> type[BaseModel] | None:
-    """The section inside an annotation such as Source, tuple[NamedAttack, ...] or Source | None."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((section for argument in get_args(annotation) if (section := section_in(argument))), None)

@@ -24,7 +24,7 @@ class Source(Section):
     )
     path: Location | None = Field(
         None, description="file or folder to read, or a URI such as s3://bucket/folder; for parquet and tar also a pattern "
-        "such as train-*.tar; none for photographs"
+        "such as train-*.tar or **/train-?.tar, where nothing is called so; none for photographs"
     )  # fmt: skip
     limit: int | None = Field(None, ge=1, description="take the first N images of the source; all when absent")
 
@@ -235,7 +235,8 @@ class Experiment(Section):
     name: Name = Field(description="name of the experiment, shown in the report")
     root: Location = Field(
         description="folder in which everything is written: a local or shared path, or a URI such as s3://bucket/folder (of "
-        "an S3-compatible server: s3://bucket/folder?endpoint_override=host:port&scheme=http, or AWS_ENDPOINT_URL)"
+        "an S3-compatible server: s3://bucket/folder?endpoint_url=http://host:port, or AWS_ENDPOINT_URL); every character is "
+        "taken as it is written"
     )
     seed: int = Field(
         0, ge=0, lt=2**63, description="the run seed; every random number derives from it and the item's id"

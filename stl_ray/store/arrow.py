@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from urllib.parse import quote
 
 import pyarrow as pa
 from pyarrow import fs
 
 from stl_ray.errors import StorageError
 from stl_ray.store.files import FileInfo
-from stl_ray.uris import joined
+from stl_ray.uris import joined, split
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,10 @@ class ArrowFiles:
 
 @lru_cache(maxsize=64)
 def _opened(root: str) -> tuple[fs.FileSystem, str]:
+    scheme, host, key, options = split(root)
     try:
-        files, path = fs.FileSystem.from_uri(root)
+        # pyarrow decodes %XX, and cuts off what follows #.
+        files, path = fs.FileSystem.from_uri(f"{scheme}://{host}/{quote(key)}{'?' * bool(options)}{options}")
     except (pa.ArrowException, OSError, ValueError) as error:
         raise StorageError(
             f"this kind of storage is not supported ({error})", item=root,

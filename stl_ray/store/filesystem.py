@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 
 from stl_ray.errors import StorageError
 from stl_ray.store.files import FileInfo, Files
-from stl_ray.uris import joined, normalized, parted
+from stl_ray.uris import is_uri, joined, normalized, parted, split
 
 # A header, a footer or a small column costs one request; images are read by their own ranges.
 _READ_AHEAD = 64 * 1024
@@ -26,7 +26,7 @@ class Storage:
     """Files below one root, named by relative POSIX paths.
 
     Args:
-        root: absolute path, or URI (perhaps with a query), without a slash at the end.
+        root: absolute path, or URI (perhaps with options), without a slash at the end.
     """
 
     root: str
@@ -60,11 +60,18 @@ class Storage:
     @property
     def folder(self) -> Path | None:
         """The local folder, None for a storage elsewhere."""
-        return None if "://" in self.root else Path(self.root)
+        return None if is_uri(self.root) else Path(self.root)
 
     def below(self, path: str) -> "Storage":
-        """The storage of a sub-folder."""
-        return Storage(joined(self.root, path))
+        """The storage of a sub-folder.
+
+        Raises:
+            StorageError: if its name reads like options of a URI.
+        """
+        below = joined(self.root, path)
+        if is_uri(below) and split(below).options != split(self.root).options:
+            raise StorageError("a folder whose name reads like options of a URI", item=below, expected="no ?name in it")
+        return Storage(below)
 
     def at(self, path: str) -> str:
         """The full path or URI of a file, for messages and for others to open."""
@@ -86,8 +93,8 @@ class Storage:
         """Every finished file below a folder, in the order of their paths, a page in memory at a time.
 
         On a disk symbolic links are followed, and every real folder is entered once: a link to a folder that lies below
-        the root, that holds the link, or that was entered before comes as a file of size -1 with `leads_to`. A link
-        whose target is gone has size -1 too.
+        the root or below one that the root links to, that holds the link, or that was entered before comes as a file of
+        size -1 with `leads_to`. A link whose target is gone has size -1 too.
         """
         return self.files.walk(folder)
 
@@ -193,12 +200,11 @@ class _Ranges(io.RawIOBase):
 
 @lru_cache(maxsize=256)
 def _files(root: str) -> Files:
-    scheme = root.partition("://")[0] if "://" in root else ""
-    if not scheme:
+    if not is_uri(root):
         from stl_ray.store.local import LocalFiles
 
         return LocalFiles(Path(root))
-    if scheme == "s3":
+    if split(root).scheme == "s3":
         from stl_ray.store.s3 import S3Files
 
         return S3Files(root)

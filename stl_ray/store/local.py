@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from stl_ray.errors import StorageError
@@ -28,7 +29,8 @@ class LocalFiles:
 
     def exists(self, path: str) -> bool:
         """Whether there is such a file or folder."""
-        return (self.root / path).exists()
+        with _explained(self.root / path):
+            return (self.root / path).exists()
 
     def names(self, folder: str) -> list[str]:
         """Sorted names of the finished files and the folders in a folder; empty where there is none."""
@@ -99,8 +101,9 @@ class LocalFiles:
 class _Walk:
     """One walk, which enters every real folder once.
 
-    It follows a link to a file, and to a folder elsewhere. It does not follow a link to a folder below the root, which
-    has a path of its own there; to a folder above the link, which holds the link; or to a folder that it entered before.
+    It follows a link to a file, and to a folder elsewhere. It does not follow a link to a folder that has a path of its
+    own already, below the root or below a folder elsewhere to which the root itself has a link; to a folder above the
+    link, which holds the link; or to a folder that it entered before.
 
     Args:
         root: of the storage.
@@ -121,7 +124,6 @@ class _Walk:
                 yield info
                 continue
             self._trail.append(os.path.realpath(self._root / path))
-            self._entered.add(self._trail[-1])
             yield from self.below(path)
             self._trail.pop()
 
@@ -137,14 +139,27 @@ class _Walk:
                 path = prefix + entry.name
                 if is_folder:
                     real = os.path.realpath(entry.path)
-                    again = real in self._entered or (entry.is_symlink() and self._has_a_path(real))
-                    yield path, FileInfo(path, -1, "a link that is not followed", real) if again else None
+                    again = real in self._entered or (entry.is_symlink() and self._has_a_path(real, folder))
+                    if again:
+                        yield path, FileInfo(path, -1, "a link that is not followed", real)
+                    else:
+                        self._entered.add(real)
+                        yield path, None
                 elif not entry.name.startswith(UNFINISHED):
                     yield path, _file_info(entry, path)
 
-    def _has_a_path(self, real: str) -> bool:
-        """Whether a real folder lies below the root, or holds the current folder."""
-        return _within(real, self._trail[0]) or any(_within(step, real) for step in self._trail)
+    def _has_a_path(self, real: str, folder: str) -> bool:
+        """Whether a real folder, linked from a folder, lies where it is walked anyway, or holds the current folder."""
+        if _within(real, self._trail[0]) or any(_within(step, real) for step in self._trail):
+            return True
+        return bool(folder) and any(_within(real, linked) for linked in self._linked)
+
+    @cached_property
+    def _linked(self) -> list[str]:
+        """The real folders to which the root itself has links."""
+        with _explained(self._root), os.scandir(self._root) as scanned:
+            real = [os.path.realpath(entry.path) for entry in scanned if entry.is_symlink() and _is_folder(entry)]
+        return [folder for folder in real if not _within(self._trail[0], folder)]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

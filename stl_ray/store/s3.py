@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit
 
 import boto3
+from botocore import UNSIGNED
 from botocore import exceptions as boto
 from botocore.config import Config
 
 from stl_ray.errors import StorageError
 from stl_ray.store.files import FileInfo
-from stl_ray.uris import joined, normalized
+from stl_ray.uri_options import options_of, refuse_credentials
+from stl_ray.uris import joined, split
 
 Result = TypeVar("Result")
 
@@ -62,7 +63,7 @@ class S3Files:
     """Objects below s3://bucket/prefix (see `store.files.Files`).
 
     Args:
-        root: the URI; its query may hold endpoint_override, scheme and region, for servers other than AWS.
+        root: the URI, perhaps with options: `uri_options` has them.
         patience: seconds for which a server that is away is waited for.
     """
 
@@ -177,10 +178,10 @@ class S3Files:
     @property
     def bucket(self) -> str:
         """The bucket's name."""
-        return urlsplit(self.root).netloc
+        return split(self.root).host
 
     def _key(self, path: str) -> str:
-        return "/".join(part for part in (urlsplit(self.root).path.strip("/"), path) if part)
+        return "/".join(part for part in (split(self.root).key, path) if part)
 
     def _prefix(self, folder: str) -> str:
         key = self._key(folder)
@@ -214,7 +215,7 @@ class S3Files:
         deadline, pause = time.monotonic() + self.patience, 0.2
         while True:
             try:
-                return request(_client(urlsplit(self.root).query))
+                return request(_client(split(self.root).options))
             except boto.ClientError as error:
                 code = str(error.response.get("Error", {}).get("Code", ""))
                 status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
@@ -250,10 +251,11 @@ class _TakenError(StorageError):
 
 
 @lru_cache(maxsize=16)
-def _client(query: str) -> Any:
-    """The client of this process; safe to use from many threads."""
-    options = dict(parse_qsl(query))
-    endpoint = options.get("endpoint_override")
+def _client(given: str) -> Any:
+    """The client of this process for the options of a URI; safe to use from many threads."""
+    options = options_of(given)
+    anonymous = options.get("anonymous") == "true"
+    endpoint = options.get("endpoint_url") or options.get("endpoint_override")
     if endpoint and "://" not in endpoint:
         endpoint = f"{options.get('scheme', 'https')}://{endpoint}"
     config = Config(
@@ -262,16 +264,19 @@ def _client(query: str) -> Any:
         # `_ask` repeats requests itself, since `replace` must know of it.
         retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=32,
+        signature_version=UNSIGNED if anonymous else None,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
     session = boto3.session.Session()
-    if session.get_credentials() is None:
+    if not anonymous and session.get_credentials() is None:
         raise boto.NoCredentialsError  # a client keeps what it was made with
     try:
         client = session.client("s3", endpoint_url=endpoint, region_name=options.get("region"), config=config)
+    except boto.InvalidRegionError as error:
+        raise StorageError(str(error).rstrip("."), item="S3", expected="such as us-east-1") from None
     except ValueError:
         # Without its text, which repeats the endpoint and so may hold a password.
         raise StorageError("the endpoint is not a URL", item="S3", expected="such as http://host:port") from None
-    normalized(client.meta.endpoint_url)  # refuses credentials in it
+    refuse_credentials(client.meta.endpoint_url)
     return client

@@ -57,7 +57,7 @@ def test_roundtrip_overrides_of_list_entries(tmp_path):
         ("seed", r"seed: not an override; expected key=value"),
         ("name.first=x", r"name\.first=x: a value has no keys below it; expected a section; got test"),
         ("train.learning_rate=.inf", r"train\.learning_rate: wrong value; expected a finite number"),
-        ("root=[", r"root=\[: the value is not YAML"),
+        ("project.splits=[", r"project\.splits=\[: not YAML"),
     ],
 )
 def test_refuses_a_wrong_key_by_its_path(path, override, message):
@@ -78,7 +78,7 @@ def test_refuses_a_wrong_key_by_its_path(path, override, message):
         (["project.splits=[train, train]"], "project.splits names a split twice"),
         (["ingest.size=16", "fit.dictionary.size=17"], "fit.dictionary.size, the filter's side, is larger"),
         (["root=s3://key:hidden@bucket/x"], "root: credentials in a URI end up in logs"),
-        (["root=''"], "root: expected a path, or a URI"),
+        (["root=''"], "root: an empty place; expected a path, or a URI"),
         (["defenses=[{name: a, defense: jpeg}, {name: a, defense: stl}]"], "names must differ; got a, a"),
         (["attack.sets=[{name: clean, attack: fgsm, dissimilarity: 0.1}]"], "'clean' is taken"),
     ],

@@ -73,9 +73,38 @@ def test_invariant_cycles_and_doubles_outside_the_tree_end(tree, links, real):
     assert set(FILES) <= set(files)
 
 
+@pytest.mark.parametrize(
+    ("links", "folders", "real"),
+    [
+        ({"bird": "../outside", "cow": "../outside"}, ["bird", "cat", "dog"], {"cow": "outside"}),
+        ({"zoo": "../outside", "dog/more": "../../outside/x"}, ["cat", "dog", "zoo"], {"dog/more": "outside/x"}),
+        ({"zoo": "../outside", "dog/more": "../../outside"}, ["cat", "dog", "zoo"], {"dog/more": "outside"}),
+        ({"up": "..", "dog/more": "../../outside"}, ["cat", "dog"], {"up": ""}),
+        ({"zoo": "../outside", "../outside/in": "x"}, ["cat", "dog", "zoo"], {"zoo/in": "outside/x"}),
+        (
+            {"x": "../outside/x", "y": "../outside/y", "../outside/x/up": "../y"},
+            ["cat", "dog", "x", "y"],
+            {"x/up": "outside/y"},
+        ),
+    ],
+)
+def test_invariant_a_folder_that_the_root_links_to_has_its_path_there(tree, links, folders, real):
+    (tree / "outside" / "y").mkdir()
+    (tree / "outside" / "y" / "6").write_text("6")
+    for link, target in links.items():
+        (tree / "root" / link).symlink_to(target)
+    files, not_followed = found(tree)
+    assert not_followed == {path: str(tree / folder) for path, folder in real.items()}
+    assert Storage.open(str(tree / "root")).entries()[0] == folders
+    # Asked for one by one, the folders have the same files.
+    assert sorted(files) == sorted(file for folder in folders for file in found(tree, folder)[0])
+
+
 def test_identity_links_to_folders_elsewhere_and_to_files_are_followed(tree):
     (tree / "root" / "bird").symlink_to(tree / "outside")
-    (tree / "root" / "cat" / "more").symlink_to(tree / "outside" / "x")
+    (tree / "far").mkdir()
+    (tree / "far" / "4").write_text("4")
+    (tree / "root" / "cat" / "more").symlink_to(tree / "far")
     (tree / "root" / "dog" / "6").symlink_to(tree / "root" / "cat" / "1")
     assert found(tree, "bird") == (["bird/5", "bird/x/4"], {})
     assert found(tree, "cat") == (["cat/1", "cat/deep/2", "cat/more/4"], {})

@@ -24,6 +24,14 @@ def storage(s3) -> Storage:
     return Storage.open(f"{s3}/below/here")
 
 
+@pytest.fixture
+def fresh_client():
+    """The client reads the environment anew, and again after the test."""
+    _client.cache_clear()
+    yield
+    _client.cache_clear()
+
+
 def test_roundtrip_bytes_names_and_ranges(storage):
     storage.write("x/y.bin", b"one")
     storage.write("x/y.bin", b"0123456789")
@@ -64,6 +72,18 @@ def test_roundtrip_through_another_process_and_a_query(storage, ceph, monkeypatc
     other = Storage.open(f"{storage.root}/?endpoint_override={host}&scheme=http&region=us-east-1")
     assert other.below("x").at("y").startswith(f"{storage.root}/x/y?endpoint_override=")
     assert other.read("a") == b"1"
+
+
+def test_roundtrip_what_is_public_is_read_without_a_key(s3, ceph, monkeypatch, fresh_client):
+    Storage.open(s3).write("open/a", b"1")
+    Storage.open(s3).write("closed/a", b"1")
+    _client("").put_object_acl(Bucket=s3.removeprefix("s3://"), Key="open/a", ACL="public-read")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name)
+    anonymous = f"?endpoint_url={ceph.endpoint}&anonymous=true"
+    assert Storage.open(f"{s3}/open{anonymous}").read("a") == b"1"
+    with pytest.raises(StorageError, match="permission denied"):
+        Storage.open(f"{s3}/closed{anonymous}").read("a")
 
 
 def test_roundtrip_a_column_is_read_by_ranges(storage):
@@ -129,14 +149,6 @@ def test_refuses_what_can_never_go_well_without_waiting(storage, pauses):
     with pytest.raises(StorageError, match=r"^s3://a;b/x/a: S3 cannot be used like this \(Parameter validation"):
         Storage.open("s3://a;b/x").read("a")  # no name of a bucket
     assert pauses == []
-
-
-@pytest.fixture
-def fresh_client():
-    """The client reads the environment anew, and again after the test."""
-    _client.cache_clear()
-    yield
-    _client.cache_clear()
 
 
 @pytest.mark.parametrize(

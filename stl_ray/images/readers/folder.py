@@ -2,7 +2,8 @@
 
 Classes are the sub-folders, sorted by name; images are the files below them with an image's extension, hidden ones
 excepted. Links are followed to files and to folders elsewhere, but not to folders of the same source or above it, whose
-images have a path and a class already. Classes take turns, so that every limit and every shard is about balanced.
+images have a path and a class already. An image to which two classes link is one of each, as copies of it would be.
+Classes take turns, so that every limit and every shard is about balanced.
 
 SQLite puts the listing of a million images in order, in a temporary file of its own: only the classes that are being
 listed are in memory, as Arrow columns, 60 bytes an image.

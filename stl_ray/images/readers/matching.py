@@ -1,19 +1,24 @@
-"""The files that a source's path means: one file, all of a folder, or those that a pattern matches."""
+"""The files that a source's path means: one file, all of a folder, or those that a pattern matches.
 
+A name that is there as it is written means itself, whatever signs it holds: only where none is does it count as a pattern,
+as in the shell: * ? [] within a name, and ** for any number of folders. A file comes once, whatever links lead to it.
+"""
+
+import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import NoReturn
 
 from stl_ray.errors import InputError, StorageError
 from stl_ray.images.readers.left_out import LeftOut
 from stl_ray.images.readers.names import is_hidden
-from stl_ray.store import Storage
-from stl_ray.uris import parted
+from stl_ray.store import FileInfo, Storage
+from stl_ray.uris import is_uri, parted, split
 
 
 def home(place: Storage, suffixes: tuple[str, ...]) -> Storage:
-    """The folder that the paths of `matching` are relative to; told from the path alone."""
+    """The folder that the paths of `matching` are relative to; asks the storage only where the path has wildcards."""
     return _parted(place, suffixes)[0]
 
 
@@ -22,21 +27,18 @@ def matching(place: Storage, suffixes: tuple[str, ...]) -> list[str]:
 
     Args:
         place: the file, whose name has to end with a suffix; or the folder, whose files with a suffix are meant, not
-            those of sub-folders; or a pattern with * and [] (on a disk also ?), which says itself how names end. Hidden
-            files are passed over.
+            those of sub-folders; or a pattern, which says itself how names end. Hidden files are passed over.
         suffixes: such as `.parquet`.
     """
-    folder, parts = _parted(place, suffixes)
-    if any(map(_wild, parts)):
-        return sorted(_expanded(folder, parts))
-    inside = sorted(path for path in _expanded(folder, ["*"], *parts) if path.endswith(suffixes))
-    return inside or [name for name in parts if folder.exists(name)]
+    return _found(place, suffixes)[0]
 
 
 def beside(place: Storage, suffixes: tuple[str, ...]) -> LeftOut:
-    """Counts of what is in a folder besides the files with a suffix; none for a file or a pattern."""
-    folder, parts = _parted(place, suffixes)
+    """Counts of what is in a folder besides the files with a suffix, and of links to files that are there already."""
+    folder, parts, _ = _parted(place, suffixes)
     left_out = LeftOut()
+    for path in _found(place, suffixes)[1]:
+        left_out.add(FileInfo(path, -1, "a link to a file that is there"))
     if not parts:
         folders, files = folder.entries()
         left_out.folders = sum(not is_hidden(name) for name in folders)
@@ -67,28 +69,65 @@ def require(storage: Storage, path: str, error: StorageError) -> NoReturn:
     raise InputError("there is no such file", item=storage.at(path)) from error
 
 
-def _parted(place: Storage, suffixes: tuple[str, ...]) -> tuple[Storage, list[str]]:
-    """The part of a path that is a folder in any case, and the names and patterns below it."""
-    root, name = parted(place.root)
-    if name.endswith(suffixes) and not _wild(place.root):
-        return Storage.open(root), [name]
-    root = place.root
-    parts: list[str] = []
-    while _wild(root):
+def _parted(place: Storage, suffixes: tuple[str, ...]) -> tuple[Storage, list[str], bool]:
+    """The part of a path that is a folder in any case, the names below it, and whether these are a pattern."""
+    root, rest = place.root, list[str]()
+    while _wild(split(root).key if is_uri(root) else root):
         root, name = parted(root)
-        parts.insert(0, name)
-    return Storage.open(root), parts
+        rest.insert(0, name)
+    folder = Storage.open(root)
+    there = 0
+    while there < len(rest) and (not _wild(rest[there]) or folder.exists("/".join(rest[: there + 1]))):
+        there += 1
+    if there < len(rest):
+        return folder.below("/".join(rest[:there])), rest[there:], True
+    root, name = parted(place.root)
+    return (Storage.open(root), [name], False) if name.endswith(suffixes) else (place, [], False)
 
 
-def _wild(path: str) -> bool:
-    """Whether a path has a wildcard; the question mark of a URI begins its query."""
-    return any(mark in path.partition("?")[0] for mark in "*[") or ("://" not in path and "?" in path)
+def _wild(name: str) -> bool:
+    return any(mark in name for mark in "*?[")
 
 
-def _expanded(storage: Storage, parts: list[str], folder: str = "") -> Iterator[str]:
+def _found(place: Storage, suffixes: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The files that are meant, and the links to them or to each other that match too."""
+    folder, parts, is_pattern = _parted(place, suffixes)
+    if is_pattern:
+        return _once(folder, set(_expanded(folder, parts)))
+    inside = "/".join(parts)
+    names = [name for name in _shown(folder.names(inside)) if name.endswith(suffixes)]
+    if names:
+        return _once(folder, {posixpath.join(inside, name) for name in names})
+    return [name for name in parts if folder.exists(name)], []
+
+
+def _expanded(storage: Storage, parts: Sequence[str], folder: str = "") -> Iterator[str]:
+    if parts[0] == "**":
+        folders, files = storage.entries(folder)
+        yield from _expanded(storage, parts[1:], folder) if parts[1:] else _shown(file.path for file in files)
+        for name in _shown(folders):
+            yield from _expanded(storage, parts, posixpath.join(folder, name))
+        return
     # Which names are folders, and where links lead, matters only for names that are entered.
     names = storage.entries(folder)[0] if parts[1:] else storage.names(folder)
-    for name in names:
-        if fnmatchcase(name, parts[0]) and not name.startswith("."):
-            path = posixpath.join(folder, name)
-            yield from _expanded(storage, parts[1:], path) if parts[1:] else [path]
+    there = [name for name in names if name == parts[0]]
+    for name in there or [name for name in _shown(names) if fnmatchcase(name, parts[0])]:
+        path = posixpath.join(folder, name)
+        yield from _expanded(storage, parts[1:], path) if parts[1:] else [path]
+
+
+def _shown(paths: Iterable[str]) -> Iterator[str]:
+    return (path for path in paths if not posixpath.basename(path).startswith("."))
+
+
+def _once(storage: Storage, paths: set[str]) -> tuple[list[str], list[str]]:
+    """The paths of different files, and the others, which lead to one of these by a link."""
+    if storage.folder is None:
+        return sorted(paths), []
+    top = os.path.realpath(storage.folder)
+    real = {path: os.path.realpath(f"{top}/{path}") for path in paths}
+    # Of the paths of a file the one without links, or else the first.
+    first: dict[str, str] = {}
+    for path in sorted(paths, key=lambda path: (real[path] != f"{top}/{path}", path)):
+        first.setdefault(real[path], path)
+    return sorted(first.values()), sorted(paths - set(first.values()))

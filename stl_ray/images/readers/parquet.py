@@ -135,7 +135,7 @@ class ParquetReader:
             raise InputError("there are no Parquet files here", item=self.place.root, expected="*.parquet")
         return paths
 
-    @property
+    @cached_property
     def _folder(self) -> Storage:
         return home(self.place, _SUFFIXES)
 

@@ -184,7 +184,7 @@ class TarReader:
             raise InputError("there are no tars here", item=self.place.root, expected="*.tar")
         return paths
 
-    @property
+    @cached_property
     def _folder(self) -> Storage:
         return home(self.place, _SUFFIXES)
 

@@ -14,18 +14,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 from stl_ray import __version__
 from stl_ray.config import Experiment
+from stl_ray.config.values import written
 from stl_ray.errors import ClusterError, ConfigError, StorageError
 from stl_ray.options import require_known
 from stl_ray.runtime.submission.client import Say, explained
 from stl_ray.runtime.submission.wheel import pack
 from stl_ray.store.filesystem import canonical_json
 from stl_ray.store.shards import sha256
-from stl_ray.uris import normalized
+from stl_ray.uri_options import refuse_credentials
 
 # Settings that the nodes need as the submitter has them.
 PASSED_ON = (
@@ -69,7 +69,7 @@ def environment_of(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str
     passed = {name: environ[name] for name in PASSED_ON if environ.get(name)}
     for name, value in passed.items():
         try:
-            normalized(value)
+            refuse_credentials(value)
         except StorageError as error:
             raise ConfigError(error.message, item=name) from error
     return passed, [name for name in LEFT_OUT if environ.get(name)]
@@ -111,7 +111,7 @@ def submit(
         working_dir, wheels = Path(folder, "job"), Path(folder, "wheel")
         working_dir.mkdir()
         wheels.mkdir()
-        (working_dir / "config.yaml").write_text(yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False))
+        (working_dir / "config.yaml").write_text(written(experiment.model_dump(mode="json")), encoding="utf-8")
         package = pack(wheels, wheel=wheel, pure=pure)
         say(f"package {package.name}, {package.stat().st_size / 1e6:.1f} MB")
         runtime_env = {

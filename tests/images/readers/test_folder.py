@@ -1,10 +1,14 @@
 import os
 import resource
+import tempfile
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from stl_ray.config import Source
 from stl_ray.errors import InputError, QuarantineReason, StorageError
@@ -139,6 +143,44 @@ def test_invariant_links_to_folders_give_no_image_twice_and_none_another_class(t
     (elsewhere / "back").symlink_to(tree)
     (tree / "a c" / "more").symlink_to(elsewhere)
     assert {image.id for image in read(reader(tree))} == {name for name, _ in before} | {"a c/more/5.png"}
+
+
+FOLDERS = ["root/cat", "root/cat/deep", "root/dog", "root/elk", "out", "out/x", "out/x/deep", "out/y"]
+LINKS = st.lists(
+    st.tuples(st.sampled_from(["root", *FOLDERS]), st.sampled_from("az"), st.sampled_from(["", "root", *FOLDERS])),
+    max_size=5,
+)
+
+
+@given(links=LINKS, limit=st.sampled_from([None, 1, 3, 8]))
+@settings(deadline=None, max_examples=40)
+@example(links=[("root/dog", "a", "root")], limit=9)
+def test_invariant_no_links_give_an_image_another_class_or_twice_in_one(links, limit):
+    with tempfile.TemporaryDirectory() as folder:
+        top = Path(folder).resolve()
+        for name in FOLDERS:
+            (top / name).mkdir(parents=True, exist_ok=True)
+            (top / name / "1.png").write_bytes(IMAGE)
+        for place, name, target in {link[:2]: link for link in links}.values():
+            (top / place / name).symlink_to(top / target)
+        images = read(reader(top / "root", limit))
+        real = [(top / "root" / image.id).resolve() for image in images]
+        inside = {
+            str(path.relative_to(top / "root")): image
+            for path, image in zip(real, images, strict=True)
+            if "root/" in str(path)
+        }
+        assert {path: image.id for path, image in inside.items()} == {path: path for path in inside}
+        assert len({(image.label, path) for image, path in zip(images, real, strict=True)}) == len(images)
+        if limit is None:
+            assert inside.keys() == {"cat/1.png", "cat/deep/1.png", "dog/1.png", "elk/1.png"}
+
+
+def test_identity_an_image_that_two_classes_link_to_is_one_of_each_as_copies_would_be(tree):
+    (tree / "b" / "shared.png").symlink_to(tree / "z" / "0.webp")
+    (tree / "z" / "hard.png").hardlink_to(tree / "b" / "2.png")
+    labels = {image.id: image.label for image in read(reader(tree))}
+    assert (labels["z/0.webp"], labels["b/shared.png"], labels["b/2.png"], labels["z/hard.png"]) == (2, 1, 1, 2)
 
 
 def test_refuses_missing_and_empty_folders(tmp_path):

@@ -53,6 +53,8 @@ FILES = {
     "wds/classes.txt": b"cat\ndog\n",
     "rows/a.parquet": _parquet(0, 10),
     "rows/b.parquet": _parquet(8, 15),
+    "[v2] #1/a[1]?.parquet": _parquet(0, 3),
+    "[v2] #1/a1b.parquet": _parquet(3, 5),
     "cifar/test_batch": pickle.dumps({b"labels": [0, 1], b"data": np.zeros((2, 3072), np.uint8)}, protocol=2),
 }
 
@@ -64,6 +66,10 @@ SOURCES = [
     ("parquet", "rows"),
     ("parquet", "rows/b.parquet"),
     ("parquet", "ro*/[ab].parquet"),
+    ("parquet", "[v2] #1"),
+    ("parquet", "[v2] #1/a[1]?.parquet"),
+    ("parquet", "[v2] #1/?1?.parquet"),
+    ("parquet", "**/[ab].parquet"),
     ("cifar10", "cifar"),
 ]
 
