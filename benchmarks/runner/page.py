@@ -167,11 +167,12 @@ def _whole_rows(result: Result) -> Iterable[Sequence[str]]:
 
 _SCALING = (
     f"Steady images per second with one worker and with {WORKERS}. What the machine gives is what the bare processes reach "
-    "together, and the aim is a share of that."
+    "together, and the aim is a share of that. Workers and Rest: cores that the workers used, and that all other processes of "
+    "Ray and the driver used: where there are no more cores than workers, the workers lack these."
 )
 _SCALING_HEADER = (
     "Size", "Method", "One", f"{WORKERS}", f"{WORKERS} / one", f"{WORKERS} / {WORKERS} bare", "Aim", "Waits",
-    "CPU", "Busy",
+    "CPU", "Workers", "Rest", "Busy",
 )  # fmt: skip
 
 
@@ -186,6 +187,8 @@ def _scaling_rows(result: Result) -> Iterable[Sequence[str]]:
             f">= {AIM}" if name == OURS else "",
             _spread([found.waits[WORKERS] for found in result.rounds]) if name == OURS else "",
             _spread(ratios(result, name, WORKERS, (BARE, WORKERS), lambda run: 1 / run.cpu)) if name == OURS else "1",
+            f"{median(run.workers for run in together):.2f}",
+            f"{median(run.others for run in together):.2f}" if name == OURS else "",
             f"{median(run.cores for run in together):.2f}",
         )  # fmt: skip
 
