@@ -107,9 +107,9 @@ def class_names(dataset: Dataset) -> list[str]:
     return names
 
 
-def rows_at(dataset: Dataset, places: Sequence[int]) -> list[dict[str, Any]]:
+def rows_at(dataset: Dataset, positions: Sequence[int]) -> list[dict[str, Any]]:
     """The rows at ascending positions of a dataset; only the parts that hold them are read."""
-    rows, start, wanted = [], 0, list(places)
+    rows, start, wanted = [], 0, list(positions)
     for part in dataset.parts:
         here = [position - start for position in wanted if start <= position < start + part["rows"]]
         if here:
@@ -121,5 +121,5 @@ def rows_at(dataset: Dataset, places: Sequence[int]) -> list[dict[str, Any]]:
 def rows_by_id(dataset: Dataset, ids: Collection[str]) -> dict[str, dict[str, Any]]:
     """The rows of these ids, by id; an id that the dataset does not have is left out."""
     wanted = set(ids)
-    places = [position for position, identifier in enumerate(dataset.column("id")) if identifier in wanted]
-    return {row["id"]: row for row in rows_at(dataset, places)}
+    positions = [position for position, identifier in enumerate(dataset.column("id")) if identifier in wanted]
+    return {row["id"]: row for row in rows_at(dataset, positions)}

@@ -161,7 +161,7 @@ def _cause(error: Exception) -> str:
     return lines[-1].strip() if lines else type(error).__name__
 
 
-def place() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """In a worker: its rank, and the number of workers."""
     context = ray_train.get_context()
     return context.get_world_rank(), context.get_world_size()
@@ -203,7 +203,7 @@ def report(
     state: Mapping[str, Tensor], history: Sequence[dict[str, Any]], storage: Storage, identity: Mapping[str, Any]
 ) -> None:
     """In every worker, after an epoch or within one: rank 0 stores a checkpoint, and the rows so far as lines; all continue."""
-    rank, _ = place()
+    rank, _ = rank_and_world_size()
     if rank == 0:
         storage.write(HISTORY, "".join(json.dumps(row) + "\n" for row in history).encode())
         storage.write(checkpoint_of(identity), save(dict(state), metadata={"history": json.dumps(history)}))

@@ -21,7 +21,7 @@ from stl_ray.pipeline.evaluate import job as evaluate
 from stl_ray.pipeline.evaluate.adaptive import plan_checks, plan_tiers
 from stl_ray.pipeline.evaluate.gallery import write_gallery
 from stl_ray.pipeline.inputs import dataset_of
-from stl_ray.pipeline.train.job import front_for
+from stl_ray.pipeline.train.job import input_transform_of
 from stl_ray.pipeline.train.plan import plan as trainings_of
 from stl_ray.store import Dataset, Layout, Run, Storage
 from stl_ray.store.shards import table_from_bytes
@@ -213,7 +213,7 @@ def test_invariant_training_draws_by_image_and_epoch_whatever_the_batch(made, im
     own = made("a", 6, 4, projection="on_the_fly", retrain=True)
     (training,) = [one for one in trainings_of(own) if one.name == "noise"]
     assert training.identity["defense"]["run_seed"] == 0
-    front = front_for(own, training, "cpu")
+    input_transform = input_transform_of(own, training, "cpu")
     classifier = build_classifier("small_cnn", ["a", "b"], seed=3).eval()
     names = [f"id-{number}" for number in range(10)]
     training_images = ImagesInMemory((images * 255).round().to(torch.uint8), torch.zeros(10, dtype=torch.long), names)
@@ -221,7 +221,7 @@ def test_invariant_training_draws_by_image_and_epoch_whatever_the_batch(made, im
     def seen(indices: list[int], epoch: int, seed: int = 0) -> dict[int, bytes]:
         batch = Batch(epoch, 0, 10, indices, training_images.pixels(indices))
         made = step_inputs(
-            batch, training_images, torch.zeros(len(indices), dtype=torch.long), classifier, front,
+            batch, training_images, torch.zeros(len(indices), dtype=torch.long), classifier, input_transform,
             own.train.model_copy(update={"augment_on": "loaders"}), seed=seed, item=f"{epoch}/{len(indices)}",
         )  # fmt: skip
         return {index: image.numpy().tobytes() for index, image in zip(indices, made.images, strict=True)}
@@ -231,7 +231,7 @@ def test_invariant_training_draws_by_image_and_epoch_whatever_the_batch(made, im
     for other in (seen(list(range(10)), epoch=2), seen(list(range(10)), epoch=1, seed=1)):
         assert all(other[index] != whole[index] for index in range(10))
     config = own.train.model_copy(update={"batch_size": 4})
-    loss, _ = validate(classifier, training_images, config, Share(), seed=0, front=front)
+    loss, _ = validate(classifier, training_images, config, Share(), seed=0, input_transform=input_transform)
     pixels = deployed(Noise(), from_uint8(training_images.images), deployed_seeds(0, names))
     expected = torch.nn.functional.cross_entropy(classifier.logits(pixels), training_images.labels)
     assert loss == pytest.approx(float(expected), rel=1e-5)

@@ -8,7 +8,7 @@ from stl_ray.pipeline.batches import class_names, pixels_of
 from stl_ray.pipeline.estimate.sampling import sample
 from stl_ray.pipeline.estimate.steps import StepEstimate
 from stl_ray.pipeline.inputs import dataset_of, with_solver
-from stl_ray.pipeline.train.job import front_for, is_done, workers_of
+from stl_ray.pipeline.train.job import input_transform_of, is_done, workers_of
 from stl_ray.pipeline.train.plan import Training, plan
 from stl_ray.runtime.concurrency import bind
 from stl_ray.store.layout import VANILLA
@@ -64,6 +64,6 @@ def _measure(experiment: Experiment, training: Training) -> tuple[float, float]:
     once = config.model_copy(update={"epochs": 1, "start_size": None, "ema": 0.0})
     images = ImagesInMemory(pixels, labels, ids)
     (epoch,) = train_classifier(
-        classifier, images, once, seed=experiment.seed, front=front_for(experiment, training, device)
+        classifier, images, once, seed=experiment.seed, input_transform=input_transform_of(experiment, training, device)
     )
     return 1 / epoch.images_per_second, float(sum(tensor.nbytes for tensor in classifier.state_dict().values()))

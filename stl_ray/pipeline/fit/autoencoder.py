@@ -15,7 +15,7 @@ from stl_ray.pipeline.fit.thumbnails import load_thumbnails
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.progress import JobProgress
 from stl_ray.runtime.progress_actor import make_board
-from stl_ray.runtime.ray_train import HISTORY, Workers, fit, place, report, resume
+from stl_ray.runtime.ray_train import HISTORY, Workers, fit, rank_and_world_size, report, resume
 from stl_ray.runtime.side_by_side import run_side_by_side
 from stl_ray.space import Autoencoder
 from stl_ray.space.pretrained import load_autoencoder, save_autoencoder
@@ -116,7 +116,7 @@ def _work(settings: dict[str, Any]) -> None:
     """One Ray Train worker: trains its part of every batch; rank 0 keeps checkpoints and saves the best weights."""
     experiment: Experiment = settings["experiment"]
     config, storage = experiment.fit.autoencoder, _storage(experiment)
-    rank, world_size = place()
+    rank, world_size = rank_and_world_size()
     bind(experiment.ray.cpus_per_actor)
     thumbnails, _ = load_thumbnails(settings["thumbnails"])
     autoencoder = new_autoencoder(config.side, seed=experiment.seed).to(get_device())

@@ -36,17 +36,17 @@ DEATHS = 3
 class BlockRows:
     """A block as the positions of its images in the dataset of samples, in the block's order."""
 
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
 
     def load(self, samples: Dataset, experiment: Experiment, method: str) -> Block:
         """Read and decode the images."""
-        rows = dict(zip(sorted(self.places), rows_at(samples, sorted(self.places)), strict=True))
+        rows = dict(zip(sorted(self.positions), rows_at(samples, sorted(self.positions)), strict=True))
         device = device_of(experiment.ray)
         images = [
             to_tensor([decode(rows[position]["image"]["bytes"], max_pixels=STORED_PIXELS)])[0].to(device)
-            for position in self.places
+            for position in self.positions
         ]
-        ids = [rows[position]["id"] for position in self.places]
+        ids = [rows[position]["id"] for position in self.positions]
         return Block(images, ids, experiment.fit.dictionary, seed=experiment.seed, method=method)
 
 
@@ -100,7 +100,7 @@ class RayBlockPool:
     ) -> None:
         self._name = name
         self._training, self._held = range(len(blocks)), range(len(blocks), len(blocks) + len(holdout))
-        self._sizes = [len(block.places) for block in blocks]
+        self._sizes = [len(block.positions) for block in blocks]
         config = experiment.ray
         numbered = dict(enumerate([*blocks, *holdout]))
         count = min(workers, len(blocks))

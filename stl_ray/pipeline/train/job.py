@@ -31,7 +31,7 @@ from stl_ray.runtime.ray_train import (
     checkpoints,
     fit,
     leaving,
-    place,
+    rank_and_world_size,
     report,
     resume,
 )
@@ -145,7 +145,7 @@ def _work(settings: dict[str, Any]) -> None:
     experiment: Experiment = settings["experiment"]
     training: Training = settings["training"]
     board, config = settings["board"], experiment.train
-    rank, world_size = place()
+    rank, world_size = rank_and_world_size()
     bind(max(1, config.cpus_per_worker - config.loader_processes))
     torch.backends.cudnn.benchmark = config.gpu
     storage = Storage.open(experiment.root).below(training.folder)
@@ -177,7 +177,7 @@ def _work(settings: dict[str, Any]) -> None:
             config,
             seed=experiment.seed,
             validation=validation,
-            front=front_for(experiment, training, str(get_device())),
+            input_transform=input_transform_of(experiment, training, str(get_device())),
             share=Share(rank, world_size),
             state=state,
             callbacks=Callbacks(live, leaving, lambda state: report(state, history, storage, training.identity)),
@@ -216,7 +216,7 @@ def _images(
         yield open_images(training.dataset), open_images(validated) if validated is not None else None
 
 
-def front_for(experiment: Experiment, training: Training, device: str) -> Differentiable | None:
+def input_transform_of(experiment: Experiment, training: Training, device: str) -> Differentiable | None:
     """The defense in front of a classifier that is trained behind it; None for the others."""
     if not training.behind:
         return None

@@ -7,7 +7,7 @@ fast   one step of 1.25 times the ball from a random start, on the true class (W
 
 All work in an L_inf ball for every image. A budget of normalised L2 dissimilarity d gives image x the radius
 d ||x|| / sqrt(n), n its numbers: a full step of signs has just that dissimilarity, before it is clipped to [0, 1]. Attacks
-differentiate through a front, so a classifier can be trained on T(x + delta) with the projection's own gradient. They are
+differentiate through an input transform, so a classifier can be trained on T(x + delta) with the projection's own gradient. They are
 made in eval mode, where no statistics move, and rounded to 8 bits, as stored images are.
 """
 
@@ -40,7 +40,7 @@ class Attacked:
 
 def attacked(
     classifier: nn.Module,
-    front: Differentiable | None,
+    input_transform: Differentiable | None,
     images: Tensor,
     labels: Tensor,
     config: AdversarialConfig,
@@ -51,7 +51,7 @@ def attacked(
 
     Args:
         classifier: maps images in [0, 1] to logits; its mode is restored.
-        front: the defense that images pass on their way to it; None: no defense.
+        input_transform: the defense that images pass on their way to it; None: no defense.
         images: (B, 3, H, W) in [0, 1].
         labels: (B,) int64.
         config: the attack.
@@ -61,7 +61,9 @@ def attacked(
     training = classifier.training
     classifier.eval()
     try:
-        network: Logits = classifier if front is None else lambda batch: classifier(front(batch, seeds[:count]))
+        network: Logits = (
+            classifier if input_transform is None else lambda batch: classifier(input_transform(batch, seeds[:count]))
+        )
         examples = craft(network, images[:count], labels[:count], config)
     finally:
         classifier.train(training)

@@ -45,7 +45,7 @@ def train_classifier(
     *,
     seed: int,
     validation: TrainingImages | None = None,
-    front: Differentiable | None = None,
+    input_transform: Differentiable | None = None,
     share: Share = Share(),  # noqa: B008 - immutable
     state: Mapping[str, Tensor] | None = None,
     callbacks: Callbacks = Callbacks(),  # noqa: B008 - immutable
@@ -58,7 +58,7 @@ def train_classifier(
         config: the recipe.
         seed: the run seed.
         validation: all of the images to validate on; None: no validation.
-        front: the defense that images pass on their way to the classifier (`Defense.differentiable`); it is not trained.
+        input_transform: the defense that images pass on their way to the classifier (`Defense.differentiable`); it is not trained.
         share: the rank of this worker.
         state: of `EpochMetrics.state` or `Callbacks.save`, from which training resumes.
         callbacks: called within an epoch.
@@ -67,7 +67,7 @@ def train_classifier(
         TrainingError: the labels do not fit the classes, a batch has fewer images than there are workers, the state
             is another model's, or a loss or a weight is not finite.
     """
-    training = _Training(model, images, config, seed, validation, front, share, callbacks)
+    training = _Training(model, images, config, seed, validation, input_transform, share, callbacks)
     yield from training.run(state)
 
 
@@ -81,7 +81,7 @@ class _Training:
         config: TrainConfig,
         seed: int,
         validation: TrainingImages | None,
-        front: Differentiable | None,
+        input_transform: Differentiable | None,
         share: Share,
         callbacks: Callbacks,
     ) -> None:
@@ -97,7 +97,12 @@ class _Training:
                 "a worker would get no image of a batch", expected=f"{share.world_size} images", got=self.count
             )
         self.model, self.images, self.config, self.seed = model, images, config, seed
-        self.validation, self.front, self.share, self.callbacks = validation, front, share, callbacks
+        self.validation, self.input_transform, self.share, self.callbacks = (
+            validation,
+            input_transform,
+            share,
+            callbacks,
+        )
         self.device = self.classifier.mean.device
         if config.channels_last:
             self.classifier.to(memory_format=torch.channels_last)
@@ -150,7 +155,7 @@ class _Training:
             self.images,
             self.labels[batch.indices],
             self.classifier,
-            self.front,
+            self.input_transform,
             config,
             seed=self.seed,
             item=step_name,
@@ -199,7 +204,12 @@ class _Training:
         if self.validation is not None and every and ((epoch + 1) % every == 0 or epoch + 1 == self.config.epochs):
             with self.averaged():
                 measured = validate(
-                    self.classifier, self.validation, self.config, self.share, seed=self.seed, front=self.front
+                    self.classifier,
+                    self.validation,
+                    self.config,
+                    self.share,
+                    seed=self.seed,
+                    input_transform=self.input_transform,
                 )
         return EpochMetrics(
             epoch=epoch + 1,

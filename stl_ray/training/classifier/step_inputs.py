@@ -42,7 +42,7 @@ def step_inputs(
     images: TrainingImages,
     labels: Tensor,
     classifier: Classifier,
-    front: Differentiable | None,
+    input_transform: Differentiable | None,
     config: TrainConfig,
     *,
     seed: int,
@@ -55,7 +55,7 @@ def step_inputs(
         images: the training images, for their ids.
         labels: (B,) int64.
         classifier: attacked as it stands, where the recipe says so; its device is where the work is done.
-        front: the defense that images pass on their way to it, with another draw for every epoch.
+        input_transform: the defense that images pass on their way to it, with another draw for every epoch.
         config: the recipe.
         seed: the run seed.
         item: names the step and the rank, for seeds.
@@ -74,15 +74,15 @@ def step_inputs(
     with seeded(seed_of(seed, item, "attack and mixing"), device), bfloat16:
         if config.adversarial is not None:
             part = attacked(
-                classifier, front, inputs.images, inputs.targets, config.adversarial, seeds=draws("attacked")
+                classifier, input_transform, inputs.images, inputs.targets, config.adversarial, seeds=draws("attacked")
             )
             inputs = StepInputs(part.images, inputs.targets, part.weights)
         if config.mixup or config.cutmix:
             inputs = StepInputs(*mixed(inputs.images, inputs.targets, len(classifier.class_names), config))
-    if front is None:
+    if input_transform is None:
         return inputs
     with torch.no_grad():
-        return StepInputs(quantize(front(inputs.images, draws("training"))), inputs.targets, inputs.weights)
+        return StepInputs(quantize(input_transform(inputs.images, draws("training"))), inputs.targets, inputs.weights)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ def validate(
     share: Share,
     *,
     seed: int,
-    front: Differentiable | None = None,
+    input_transform: Differentiable | None = None,
 ) -> tuple[float, float]:
     """Mean cross-entropy and accuracy in float32, over all ranks; the classifier is in eval mode.
 
@@ -32,7 +32,7 @@ def validate(
         config: batch size and loaders.
         share: the rank.
         seed: the run seed.
-        front: the defense that images pass on their way to the classifier, with the draw that is judged.
+        input_transform: the defense that images pass on their way to the classifier, with the draw that is judged.
 
     Raises:
         TrainingError: the loss is not finite.
@@ -42,8 +42,8 @@ def validate(
     totals = torch.zeros(2, dtype=torch.float64, device=device)
     for batch in validation_batches(images, config, share, pinned=device.type == "cuda"):
         pixels: Tensor = from_uint8(batch.images.to(device, non_blocking=True)).contiguous()
-        if front is not None:
-            pixels = quantize(front(pixels, deployed_seeds(seed, images.ids(batch.indices))))
+        if input_transform is not None:
+            pixels = quantize(input_transform(pixels, deployed_seeds(seed, images.ids(batch.indices))))
         targets = labels[batch.indices].to(device, non_blocking=True)
         logits = classifier(pixels)
         losses = F.cross_entropy(logits, targets, reduction="none")

@@ -31,16 +31,16 @@ class ImagesInMemory:
     Args:
         images: (N, 3, H, W) uint8 RGB.
         labels: (N,) int64.
-        names: the N ids.
+        image_ids: of the N images.
     """
 
     images: Tensor
     labels: Tensor
-    names: Sequence[str]
+    image_ids: Sequence[str]
 
     def ids(self, indices: Sequence[int]) -> list[str]:
         """See `TrainingImages`."""
-        return [self.names[index] for index in indices]
+        return [self.image_ids[index] for index in indices]
 
     def pixels(self, indices: Sequence[int]) -> Tensor:
         """See `TrainingImages`."""

@@ -130,7 +130,7 @@ def test_certificate_a_training_that_does_not_go_on_from_what_is_there_says_so(i
 def test_invariant_deaths_count_only_without_an_epoch_more(tmp_path, monkeypatch, earlier):
     """A week of training may see many; a training that gets nowhere ends. Epochs of other settings count for nothing."""
     storage, identity = Storage.open(str(tmp_path)), {"learning_rate": 0.1}
-    monkeypatch.setattr(ray_train, "place", lambda: (0, 1))
+    monkeypatch.setattr(ray_train, "rank_and_world_size", lambda: (0, 1))
     monkeypatch.setattr(ray_train.ray_train, "report", lambda row: None)
 
     def train_up_to(epochs, identity):

@@ -95,13 +95,15 @@ def test_agrees_through_the_layer_with_its_own_gradient(gradient, trained, space
     """The step of FGSM on classifier(T(x)) is the sign of that composition's gradient."""
     images, labels = quantize(natural_images[:4]), torch.zeros(4, dtype=torch.long)
     layer = SparseTransformationLayer(space, gradient)
-    front = make_defense("stl", {}, {"space": space, "stl": StlConfig()}).differentiable(gradient)
+    input_transform = make_defense("stl", {}, {"space": space, "stl": StlConfig()}).differentiable(gradient)
     defended = nn.Sequential(layer, trained.eval())
     labels = defended(images).argmax(1)
     leaf = images.clone().requires_grad_()
     F.cross_entropy(defended(leaf), labels, reduction="sum").backward()
     config = AdversarialConfig(dissimilarity=0.05)
-    examples = attacked(trained, front, images, labels, config.model_copy(update={"share": 1.0}), seeds=range(4)).images
+    examples = attacked(
+        trained, input_transform, images, labels, config.model_copy(update={"share": 1.0}), seeds=range(4)
+    ).images
     expected = quantize((images + radii(images, config) * leaf.grad.sign()).clamp(0, 1))
     assert torch.equal(examples, expected)
 
@@ -134,12 +136,12 @@ def test_certificate_a_classifier_learns_behind_the_layer(toy, space):
     config = TrainConfig(
         epochs=6, batch_size=20, crop_padding=0, adversarial=AdversarialConfig(dissimilarity=0.05, gradient="exact")
     )
-    front = make_defense("stl", {}, {"space": space, "stl": StlConfig()}).differentiable("exact")
+    input_transform = make_defense("stl", {}, {"space": space, "stl": StlConfig()}).differentiable("exact")
     classifier = build_classifier("small_cnn", NAMES, seed=0)
-    *_, last = train_classifier(classifier, toy, config, seed=0, front=front, validation=toy)
+    *_, last = train_classifier(classifier, toy, config, seed=0, input_transform=input_transform, validation=toy)
     assert last.validation_accuracy > 0.9
     with torch.no_grad():
-        purified = quantize(front(from_uint8(toy.images), range(len(toy.images))))
+        purified = quantize(input_transform(from_uint8(toy.images), range(len(toy.images))))
     assert last.validation_loss == pytest.approx(
         F.cross_entropy(classifier.logits(purified), toy.labels).item(), rel=1e-4
     )

@@ -303,8 +303,8 @@ def test_refuses_a_loss_that_is_not_finite_by_the_step_that_had_it_first(toy):
     classifier.backbone = Poisoned()
     classifier.backbone.inner = backbone
     with pytest.raises(TrainingError, match="epoch 1 step 2: the loss is not finite for 1 of the 15") as caught:
-        next(train_classifier(classifier, Bad(toy.images, toy.labels, toy.names), CONFIG, seed=0))
-    assert toy.names[seen[1][3]] in caught.value.message
+        next(train_classifier(classifier, Bad(toy.images, toy.labels, toy.image_ids), CONFIG, seed=0))
+    assert toy.image_ids[seen[1][3]] in caught.value.message
 
 
 def poisoned(folder: Path, rank: int) -> str:
@@ -352,7 +352,11 @@ def test_refuses_more_workers_than_images_of_a_batch(classifier, toy):
     with pytest.raises(TrainingError, match="no image of a batch"):
         next(
             train_classifier(
-                classifier, ImagesInMemory(toy.images[:5], toy.labels[:5], toy.names), config, seed=0, share=Share(0, 3)
+                classifier,
+                ImagesInMemory(toy.images[:5], toy.labels[:5], toy.image_ids),
+                config,
+                seed=0,
+                share=Share(0, 3),
             )
         )
 

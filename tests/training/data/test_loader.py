@@ -65,7 +65,7 @@ class Broken(ImagesInMemory):
 
 @pytest.mark.parametrize("loaders", [0, 1])
 def test_refuses_with_the_error_that_a_loader_met(toy, loaders):
-    broken = Broken(toy.images, toy.labels, toy.names)
+    broken = Broken(toy.images, toy.labels, toy.image_ids)
     with pytest.raises(InputError) as caught:
         taken(broken, CONFIG.model_copy(update={"loaders": loaders}))
     assert caught.value.item == "toy/33" and str(caught.value) == "toy/33: broken"
