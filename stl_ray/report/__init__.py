@@ -11,6 +11,7 @@ paper        the paper's tables, shown beside ours
 space        a space as it lies on disk
 portrait     a space as facts, tables and figures
 learning     how space and classifiers were learned, with the curves
+lettering    text as a figure can show it
 charts       plots
 pictures     the filter atlas, the images of the clusters, the gallery
 provenance   timings, quarantine, versions and digests
