@@ -125,6 +125,11 @@ def gallery(rows: Sequence[GalleryRow], class_names: tuple[str, ...]) -> Figure:
     return figure
 
 
+def mark(right: bool) -> str:
+    """The sign in front of a predicted class."""
+    return "✓" if right else "✗"
+
+
 def _grid(rows: int, columns: int) -> tuple[Figure, Array]:
     """The places of the images. They are fixed: where names had a say, long ones would leave the images no room."""
     width, height = LEFT + columns * (SIDE + GAP), GAP + rows * (SIDE + BELOW)
@@ -144,6 +149,8 @@ def _show(axes: Axes, png: bytes, predicted: int | None, label: int, class_names
     if predicted is None:
         text, colour = class_in_figure(label, class_names), "black"
     else:
-        mark = "✓" if predicted == label else "✗"
-        text, colour = f"{mark} {class_in_figure(predicted, class_names)}", RIGHT if predicted == label else WRONG
+        text, colour = (
+            f"{mark(predicted == label)} {class_in_figure(predicted, class_names)}",
+            RIGHT if predicted == label else WRONG,
+        )
     axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=colour)
