@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stl_ray.text import plain
+from stl_ray.text import columns, plain
 
 ANY = st.text(st.characters(exclude_categories=()))
 
@@ -34,3 +34,22 @@ def test_certificate_any_text_is_one_line_that_can_be_encoded(text):
     assert plain(shown) == shown
     if text.isprintable():
         assert shown == text
+
+
+def test_columns_stand_under_each_other():
+    assert columns([("", "left"), ("ingest/train", "7"), ("x", "1000")]) == [
+        "              left",
+        "ingest/train     7",
+        "x             1000",
+    ]
+
+
+def test_wide_characters_take_two_columns():
+    assert columns([("", "of"), ("猫", "犬犬"), ("ab", "c")]) == ["      of", "猫  犬犬", "ab     c"]
+
+
+@given(st.lists(st.tuples(ANY, ANY), min_size=1))
+def test_invariant_a_row_is_a_line(rows):
+    lines = columns(rows)
+    assert len(lines) == len(rows)
+    assert lines == list(map(plain, lines))

@@ -19,6 +19,7 @@ ODD = [
     "a|b",
     "a\\|b\\",
     "``` ` ```",
+    "````",
     "<script>alert(1)</script>",
     "AT&amp;T &#35;",
     '" onload="x',
