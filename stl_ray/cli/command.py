@@ -7,6 +7,7 @@ configuration; 130 interrupted.
 import argparse
 import sys
 from collections.abc import Collection, Sequence
+from typing import NoReturn
 
 from stl_ray import __version__
 from stl_ray.cli import cluster, jobs, roots, spaces
@@ -15,6 +16,14 @@ from stl_ray.config.help import JOBS
 from stl_ray.errors import ConfigError, InputError, StlRayError
 from stl_ray.options import require_known
 from stl_ray.runtime.signals import INTERRUPTED, interruptible
+from stl_ray.text import plain
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argparse quotes arguments as they are."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(plain(message))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     """The parser of all commands, and their names."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="stl-ray",
         description="Adversarial defense by stratified convolutional sparse coding, as batch jobs on a Ray cluster. "
         "The jobs in their order: " + ", ".join(JOBS) + ". Every job can be killed and run again: it continues.",

@@ -56,6 +56,9 @@ def test_verify_of_a_path_with_brackets_on_a_terminal(tmp_path, capsys, terminal
 
 
 def test_errors_are_said_without_effects_and_in_their_lines(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "x.yaml", f"--{UNSEEN}"])
+    assert capsys.readouterr().err.endswith("error: unrecognized arguments: --\\x1b[2J\\x07\n")
     (tmp_path / "wrong.yaml").write_text("seed: [\\x1b]\nnothing: 1\n")
     assert main(["describe", f"{tmp_path}/a{UNSEEN}b"]) == 2
     error = capsys.readouterr().err
