@@ -1,9 +1,11 @@
-"""The exception tree and the quarantine reasons. Imports nothing, so every room may raise from it.
+"""The exception tree and the quarantine reasons. Every room may raise from it.
 
 An error names the item it is about, what was expected and what came, as attributes and in its message.
 """
 
 from enum import StrEnum
+
+from stl_ray.text import plain
 
 
 class QuarantineReason(StrEnum):
@@ -21,7 +23,7 @@ class QuarantineReason(StrEnum):
 
 
 class StlRayError(Exception):
-    """Base of everything that stl_ray raises on purpose.
+    """Base of everything that stl_ray raises on purpose; its text has no control characters but the line breaks of `message`.
 
     Args:
         message: what went wrong, in one sentence.
@@ -35,11 +37,12 @@ class StlRayError(Exception):
         self.item = item
         self.expected = expected
         self.got = got
-        parts = [message if item is None else f"{item}: {message}"]
+        sentence = "\n".join(map(plain, message.split("\n")))
+        parts = [sentence if item is None else f"{plain(str(item))}: {sentence}"]
         if expected is not None:
-            parts.append(f"expected {expected}")
+            parts.append(f"expected {plain(str(expected))}")
         if got is not None:
-            parts.append(f"got {got}")
+            parts.append(f"got {plain(str(got))}")
         super().__init__("; ".join(parts))
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -5,7 +5,8 @@ jobs       the seven jobs, and `quickstart`, which is all of them
 cluster    submit, cancel, doctor
 roots      verify, status, sweep
 spaces     describe, import
-tables     columns, sizes and times as text
+say        what they print, line by line
+tables     sizes and times as text
 """
 
 from stl_ray.cli.command import main, parser

@@ -1,14 +1,16 @@
 """`stl-ray submit` and `stl-ray cancel`: jobs on a cluster, through its dashboard; `stl-ray doctor`: a check of its nodes."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stl_ray.cli.tables import columns
+from stl_ray.cli.say import say
 from stl_ray.config import Experiment, load_experiment
 from stl_ray.config.help import JOBS
 from stl_ray.options import require_known
 from stl_ray.runtime.signals import INTERRUPTED
+from stl_ray.text import columns
 from stl_ray.uris import is_uri
 
 if TYPE_CHECKING:
@@ -88,19 +90,19 @@ def _submit(options: argparse.Namespace) -> int:
 
     preflight(experiment)
     if paths := _only_here(experiment):
-        _say(f"must be the same shared folder on every node: {', '.join(paths)}")
+        say(f"must be the same shared folder on every node: {', '.join(paths)}")
     client = connect(options.address)
-    job = submit(client, options.job, experiment, _say, wheel=options.wheel, pure=options.pure)
+    job = submit(client, options.job, experiment, say, wheel=options.wheel, pure=options.pure)
     cancelling = f"stl-ray cancel {job.name} --address {client.get_address()}"
     if not options.follow:
-        _say(f"the same command follows it; {cancelling}")
+        say(f"the same command follows it; {cancelling}")
         return 0
     try:
-        follow(client, job.name, _say, skip=job.skip)
+        follow(client, job.name, _pass_on, skip=job.skip)
     except KeyboardInterrupt:
-        _say(f"\nno longer followed, the job goes on; the same command follows it again; {cancelling}")
+        say("", f"no longer followed, the job goes on; the same command follows it again; {cancelling}")
         return INTERRUPTED
-    _say(f"{job.name} succeeded")
+    say(f"{job.name} succeeded")
     return 0
 
 
@@ -110,9 +112,9 @@ def _cancel(options: argparse.Namespace) -> int:
 
     status = cancel(connect(options.address), options.submission)
     if status == "STOPPED":
-        _say(f"{options.submission} stopped; what is done stays done, submitted again it goes on with the rest")
+        say(f"{options.submission} stopped; what is done stays done, submitted again it goes on with the rest")
     else:
-        _say(f"{options.submission} had ended before: {status.lower()}")
+        say(f"{options.submission} had ended before: {status.lower()}")
     return 0
 
 
@@ -135,10 +137,10 @@ def _doctor(options: argparse.Namespace) -> int:
         )
         for report in reports
     ]  # fmt: skip
-    _say(columns([heading, *rows]))
+    say(*columns([heading, *rows]))
     for problem in problems:
-        _say(f"to mend: {problem}")
-    _say(f"{len(problems)} to mend" if problems else f"all {len(reports)} nodes are fit for {experiment.root}")
+        say(f"to mend: {problem}")
+    say(f"{len(problems)} to mend" if problems else f"all {len(reports)} nodes are fit for {experiment.root}")
     return 1 if problems else 0
 
 
@@ -148,5 +150,7 @@ def _only_here(experiment: Experiment) -> list[str]:
     return sorted(path for path in paths if path and not is_uri(path))
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)
+def _pass_on(log: str) -> None:
+    """The log of a job, as its processes wrote it."""
+    sys.stdout.write(f"{log}\n")
+    sys.stdout.flush()

@@ -7,18 +7,29 @@ configuration; 130 interrupted.
 import argparse
 import sys
 from collections.abc import Collection, Sequence
+from typing import NoReturn
 
 from stl_ray import __version__
 from stl_ray.cli import cluster, jobs, roots, spaces
+from stl_ray.cli.say import say, say_any_letter
 from stl_ray.config.help import JOBS
 from stl_ray.errors import ConfigError, InputError, StlRayError
 from stl_ray.options import require_known
 from stl_ray.runtime.signals import INTERRUPTED, interruptible
+from stl_ray.text import plain
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argparse quotes arguments as they are."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(plain(message))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    say_any_letter()
     whole, commands = _parsers()
     try:
         for command in [argument for argument in arguments if not argument.startswith("-")][:1]:
@@ -27,13 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with interruptible():
             return int(options.function(options))
     except (ConfigError, InputError) as error:
-        print(f"stl-ray: {error}", file=sys.stderr)
+        say(*f"stl-ray: {error}".split("\n"), file=sys.stderr)
         return 2
     except StlRayError as error:
-        print(f"stl-ray: {type(error).__name__}: {error}", file=sys.stderr)
+        say(*f"stl-ray: {type(error).__name__}: {error}".split("\n"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stl-ray: interrupted; run the same command again to continue", file=sys.stderr)
+        say("stl-ray: interrupted; run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -44,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     """The parser of all commands, and their names."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="stl-ray",
         description="Adversarial defense by stratified convolutional sparse coding, as batch jobs on a Ray cluster. "
         "The jobs in their order: " + ", ".join(JOBS) + ". Every job can be killed and run again: it continues.",

@@ -6,10 +6,12 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stl_ray.cli.tables import columns, duration, size
+from stl_ray.cli.say import say
+from stl_ray.cli.tables import duration, size
 from stl_ray.config import Experiment, bundled, load_experiment
 from stl_ray.config.help import JOBS, explain_keys
 from stl_ray.store import Layout, Storage
+from stl_ray.text import columns
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -66,12 +68,12 @@ def _estimate(job: str, experiment: Experiment) -> None:
         for step in forecast.steps
     ]  # fmt: skip
     if rows:
-        print(columns([heading, *rows]))
+        say(*columns([heading, *rows]))
     for step in forecast.steps:
         if step.detail:
-            print(f"{step.name}: {step.detail}")
+            say(f"{step.name}: {step.detail}")
     bound = "at most" if any(step.at_most for step in forecast.steps) else "about"
-    print(
+    say(
         f"{job}: {bound} {duration(forecast.seconds)} after Ray's start, {size(forecast.bytes)} in {experiment.root}; "
         "nothing was written"
     )
@@ -79,7 +81,7 @@ def _estimate(job: str, experiment: Experiment) -> None:
     if folder is not None:
         free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
         if free < forecast.bytes:
-            print(f"the disk is too small: {size(free)} free")
+            say(f"the disk is too small: {size(free)} free")
 
 
 def _quickstart(options: argparse.Namespace) -> int:
@@ -103,9 +105,9 @@ def run_job(job: str, experiment: Experiment) -> None:
     preflight(experiment)
     with job_session(job, experiment) as counts:
         counts.update(_run_report(experiment) if job == "report" else _run_stage(job, experiment))
-    print(f"{job}: {counts.get('summary', '')}{_counted(counts)}", flush=True)
+    say(f"{job}: {counts.get('summary', '')}{_counted(counts)}")
     if "remark" in counts:
-        print(f"{job}: {counts['remark']}", flush=True)
+        say(f"{job}: {counts['remark']}")
 
 
 def _run_stage(job: str, experiment: Experiment) -> dict[str, Any]:

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-from stl_ray.cli.tables import columns, duration, size
+from stl_ray.cli.say import say
+from stl_ray.cli.tables import duration, size
 from stl_ray.errors import InputError, StlRayError
 from stl_ray.store import Storage, runs_below, verify
 from stl_ray.store.sweep import sweep
+from stl_ray.text import columns, plain
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -78,23 +81,27 @@ def _verify(options: argparse.Namespace) -> int:
             counts = _recounted(root.at(run), name)
         except StlRayError as error:
             failures += 1
-            print(f"{name}: FAILED: {error}", flush=True)
+            say(f"{name}: FAILED: {error}")
         else:
             orphans = f"; {counts['orphans']} parts that nobody reads (stl-ray sweep)" if counts["orphans"] else ""
-            print(
+            say(
                 f"{name}: {counts['rows']} rows in {counts['parts']} parts, {counts['quarantined']} quarantined, "
-                f"sound{orphans}",
-                flush=True,
+                f"sound{orphans}"
             )
     return 1 if failures else 0
 
 
 def _recounted(folder: str, name: str) -> dict[str, Any]:
     """`verify` with a bar on a terminal."""
-    texts = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} rows"), TimeRemainingColumn())
+    texts = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed} rows"),
+        TimeRemainingColumn(),
+    )
     console = Console(stderr=True)
     with Progress(*texts, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(name, total=None)
+        task = bar.add_task(plain(name), total=None)
         return verify(folder, lambda rows, total: bar.update(task, advance=rows, total=total))
 
 
@@ -105,17 +112,21 @@ def _status(options: argparse.Namespace) -> int:
     if not records:
         raise InputError("no job was started with this root", item=options.folder, expected="an experiment's root")
     if not options.watch:
-        print(_shown(records))
+        say(*_shown(records))
         return 0
-    with Live(_shown(records), auto_refresh=False) as live:
+    with Live(_text(records), auto_refresh=False) as live:
         while True:
             time.sleep(_LOOK_EVERY_S)
-            live.update(_shown(statuses(options.folder)), refresh=True)
+            live.update(_text(statuses(options.folder)), refresh=True)
 
 
-def _shown(records: Sequence[dict[str, Any]]) -> str:
+def _text(records: Sequence[dict[str, Any]]) -> Text:
+    return Text("\n".join(_shown(records)))
+
+
+def _shown(records: Sequence[dict[str, Any]]) -> list[str]:
     heading = ("job", "state", "done", "of", "", "per s", "now", "in flight", "left", "quarantined")
-    return "\n".join([columns([heading, *map(_row, records)]), *_remarks(records)])
+    return [*columns([heading, *map(_row, records)]), *map(plain, _remarks(records))]
 
 
 def _row(record: dict[str, Any]) -> tuple[str, ...]:
@@ -152,7 +163,7 @@ def _remarks(records: Sequence[dict[str, Any]]) -> list[str]:
         if record.get("remark"):
             remarks.append(f"{record['job']}: {record['remark']}")
         if record.get("error"):
-            remarks.append(f"{record['job']}: {record['error']}")
+            remarks += [f"{record['job']}: {line}" for line in record["error"].split("\n")]
     return remarks
 
 
@@ -165,11 +176,11 @@ def _sweep(options: argparse.Namespace) -> int:
             swept = sweep(root, run, delete=options.delete)
         except StlRayError as error:
             failures += 1
-            print(f"{name}: passed over: {error}", flush=True)
+            say(f"{name}: passed over: {error}")
             continue
         count, total = count + len(swept.files), total + swept.bytes
         for file in swept.files:
-            print(f"{name}/{file}")
+            say(f"{name}/{file}")
     verb = "removed" if options.delete else "found; --delete removes them" if count else "found"
-    print(f"{count} files of {size(total)} {verb}")
+    say(f"{count} files of {size(total)} {verb}")
     return 1 if failures else 0

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stl_ray.cli.say import say
 from stl_ray.errors import DictionaryError, InputError
 from stl_ray.store import Storage
 from stl_ray.store.shards import sha256
@@ -66,10 +67,10 @@ def _describe(options: argparse.Namespace) -> int:
 
     folder = find_space(options.space)
     portrait = portray(read_space(folder))
-    print(f"The space in {folder}\n\n{portrait_text(portrait)}", flush=True)
+    say(f"The space in {folder}", "", *portrait_text(portrait).split("\n"))
     paths = portrait.save_figures(options.output or joined(folder, "portrait"))
     for path, figure in zip(paths, portrait.figures, strict=True):
-        print(f"\n{path}\n{indented(figure.caption)}")
+        say("", path, *indented(figure.caption).split("\n"))
     return 0
 
 
@@ -95,7 +96,7 @@ def _import(options: argparse.Namespace) -> int:
     else:
         space.save(options.space)
     count, side = len(dictionary.filters), dictionary.side
-    print(
+    say(
         f"{storage.root}: a space of {count} filters of {side} x {side} pixels at lambda {space.lmbda:g}, "
         f"digest {space.digest}"
     )

@@ -1,18 +1,4 @@
-"""Text that commands print: columns, sizes and times."""
-
-from collections.abc import Sequence
-
-
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells in columns, the first row the heading; all columns but the first are right-aligned."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+"""Text that commands print: sizes and times."""
 
 
 def size(count: float) -> str:

@@ -8,12 +8,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from stl_ray.errors import StorageError
 from stl_ray.uris import normalized
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# Two names, or one and a word of ours, are the name of a file or folder, which has 255 characters at most.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def _named(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"not a name; expected letters, digits, ., _ and -, a letter or digit first; got {name!r}")
+        expected = "1 to 100 ASCII letters, digits, ., _ and -, a letter or digit first"
+        raise ValueError(f"not a name; expected {expected}; got {name!r}")
     return name
 
 

@@ -219,9 +219,10 @@ class RayConfig(Section):
 
 
 def _unique_names(items: "tuple[NamedDefense, ...]") -> "tuple[NamedDefense, ...]":
-    names = [item.name for item in items]
+    names = [item.name.casefold() for item in items]
     if len(set(names)) != len(names):
-        raise ValueError(f"names must differ; got {', '.join(names)}")
+        got = ", ".join(item.name for item in items)
+        raise ValueError(f"names must differ, and not in case alone; got {got}")
     if "none" in names:
         raise ValueError("'none' is the undefended row, which is always there; leave it out")
     if "vanilla" in names:
@@ -269,10 +270,10 @@ class Experiment(Section):
             raise ValueError("project.splits names a split twice")
         if self.ingest.size is not None and self.fit.dictionary.size > self.ingest.size:
             raise ValueError("fit.dictionary.size, the filter's side, is larger than ingest.size, the image's")
-        names = [item.name for item in self.attack.sets]
+        names = [item.name.casefold() for item in self.attack.sets]
         if len(set(names)) != len(names) or "clean" in names:
             raise ValueError(f"attack.sets need names that differ, and 'clean' is taken; got {', '.join(names)}")
-        names += [item.name for item in self.evaluate.tiers.attacks]
+        names += [item.name.casefold() for item in self.evaluate.tiers.attacks]
         if len(set(names)) != len(names) or "clean" in names:
             raise ValueError(f"evaluate.tiers.attacks need names that no attack set has; got {', '.join(names)}")
         return self

@@ -15,6 +15,7 @@ from stl_ray.models.classifier import Classifier
 from stl_ray.models.registry import build_classifier
 from stl_ray.models.weights import fill
 from stl_ray.store import load_artifact, save_artifact
+from stl_ray.text import plain
 
 KIND = "model"
 VERSION = 2
@@ -92,7 +93,7 @@ def _compare(folder: str, defense: Mapping[str, Any] | None, space: Digested) ->
     else:
         origin = f"the output of {defense['defense']}" if defense else "clean images, without a space"
     warnings.warn(
-        f"{folder}: this classifier was trained on {origin}, and is loaded for space {space.digest}; its accuracy behind "
+        f"{plain(folder)}: this classifier was trained on {origin}, and is loaded for space {space.digest}; its accuracy behind "
         "that space was not what it was trained for",
         UserWarning,
         stacklevel=3,

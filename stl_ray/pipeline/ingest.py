@@ -11,7 +11,7 @@ import pyarrow as pa
 from stl_ray.config import Experiment, Source
 from stl_ray.errors import ImageError, InputError, QuarantineReason
 from stl_ray.images import MIN_SIDE, decode_original, encode_png, image_schema, resize
-from stl_ray.images.readers import LeftOut, RawImage, Reader, SourceShard, open_reader
+from stl_ray.images.readers import LeftOut, RawImage, Reader, SourceShard, open_reader, require_text
 from stl_ray.runtime.concurrency import COMPUTE, in_threads
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import RawRow, ShardOutput
@@ -48,11 +48,14 @@ def plan(experiment: Experiment) -> ShardJob:
     """The runs of both splits; their shards are planned one by one, as they are taken.
 
     Raises:
-        InputError: if a source is missing, empty or unusable, or the splits have different classes.
+        InputError: if a source is missing, empty or unusable, the name of a class is no text, or the splits have different
+            classes.
     """
     config = experiment.ingest
     readers = {split: _open(experiment, split) for split in SPLITS}
     names = {split: reader.class_names for split, reader in readers.items()}
+    for split in SPLITS:
+        require_text(names[split], f"ingest.{split}", "the name of a class")
     if names["train"] != names["test"]:
         raise InputError(
             "the splits have different classes", item="ingest.test", expected=names["train"], got=names["test"]

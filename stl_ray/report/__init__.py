@@ -11,8 +11,10 @@ paper        the paper's tables, shown beside ours
 space        a space as it lies on disk
 portrait     a space as facts, tables and figures
 learning     how space and classifiers were learned, with the curves
+lettering    text as a figure can show it
 charts       plots
 pictures     the filter atlas, the images of the clusters, the gallery
+gallery      the gallery's figures, and the same in words
 provenance   timings, quarantine, versions and digests
 sections     the page's sections, in order
 page         HTML and Markdown from the sections; `build_report`

@@ -12,12 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stl_ray.report.accuracy import cells_of
+from stl_ray.report.lettering import for_figure, lettering
 from stl_ray.report.names import SETTINGS, attack_label, classifier_label, defense_label, dictionary_label, unique
 from stl_ray.report.records import AutoencoderEpoch, Candidate, DictionaryIteration, Scores, TrainingEpoch
 
 Arguments = ParamSpec("Arguments")
 
 DPI = 150
+LETTERS = 60  # that fit side by side below a chart of attacks
 # Okabe and Ito's palette: distinct to colour-blind eyes and in print. Markers differ as well.
 COLOURS = ("#555555", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A800")
 MARKERS = ("s", "D", "o", "^", "v", "P", "X", "*")
@@ -36,7 +38,7 @@ STYLE: dict[Any, Any] = {
 
 def to_png(draw: Callable[Arguments, Figure], *args: Arguments.args, **kwargs: Arguments.kwargs) -> bytes:
     """PNG bytes of the figure that `draw` makes of the arguments; the same figure gives the same bytes."""
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE | lettering()):
         buffer = io.BytesIO()
         draw(*args, **kwargs).savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
         return buffer.getvalue()
@@ -51,7 +53,7 @@ def accuracy_chart(scores: Scores, setting: str) -> Figure:
     axes.axhline(scores.chance, color="#888888", linestyle=":", linewidth=1)
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("accuracy")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    _add_legend(figure, axes, 4)
     return figure
 
 
@@ -63,7 +65,7 @@ def psnr_chart(scores: Scores) -> Figure:
     axes = figure.subplots()
     _dodged(axes, [(c.defense, c.attack, nan if c.psnr is None else c.psnr, None) for c in cells])
     axes.set_ylabel("PSNR against the clean image, dB")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    _add_legend(figure, axes, 4)
     return figure
 
 
@@ -83,9 +85,13 @@ def _dodged(axes: Axes, points: Sequence[tuple[str, str, float, tuple[float, flo
             markersize=5,
             elinewidth=1.3,
             capsize=2.5,
-            label=defense_label(defense),
+            label=for_figure(defense_label(defense)),
         )
-    axes.set_xticks(range(len(attacks)), [attack_label(attack) for attack in attacks])
+    labels = [for_figure(attack_label(attack)) for attack in attacks]
+    slanted: dict[str, Any] = (
+        {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, labels)) > LETTERS else {}
+    )
+    axes.set_xticks(range(len(attacks)), labels, **slanted)
     axes.set_xlim(-0.5, len(attacks) - 0.5)
     axes.grid(visible=False, axis="x")
 
@@ -117,12 +123,12 @@ def dictionary_chart(dictionaries: Mapping[str, Sequence[DictionaryIteration]]) 
         iterations = [step.iteration for step in steps]
         curves = ([s.holdout_objective for s in steps], [s.sparsity for s in steps], [s.psnr for s in steps])
         for axes, values in zip(panels, curves, strict=True):
-            axes.plot(iterations, values, ".-", color=colour, label=dictionary_label(name))
+            axes.plot(iterations, values, ".-", color=colour, label=for_figure(dictionary_label(name)))
     labels = ("objective on held-out images", "share of non-zero coefficients", "PSNR of the reconstruction, dB")
     for axes, label in zip(panels, labels, strict=True):
         axes.set(xlabel="iteration", title=label)
     _count_whole_steps(*panels)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    _add_legend(figure, panels[0], 6)
     return figure
 
 
@@ -149,7 +155,7 @@ def training_chart(classifiers: Mapping[str, Sequence[TrainingEpoch]]) -> Figure
     loss, accuracy = figure.subplots(1, 2)
     for (name, epochs), colour in zip(classifiers.items(), cycle(COLOURS), strict=False):
         numbers = [epoch.epoch for epoch in epochs]
-        loss.plot(numbers, [epoch.loss for epoch in epochs], color=colour, label=classifier_label(name))
+        loss.plot(numbers, [epoch.loss for epoch in epochs], color=colour, label=for_figure(classifier_label(name)))
         accuracy.plot(numbers, [epoch.accuracy for epoch in epochs], color=colour)
         validated = [epoch for epoch in epochs if epoch.validation_loss is not None]
         numbers = [epoch.epoch for epoch in validated]
@@ -158,8 +164,18 @@ def training_chart(classifiers: Mapping[str, Sequence[TrainingEpoch]]) -> Figure
     loss.set(xlabel="epoch", ylabel="loss")
     accuracy.set(xlabel="epoch", ylabel="accuracy")
     _count_whole_steps(loss, accuracy)
-    figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    _add_legend(figure, loss, 4)
     return figure
+
+
+def _add_legend(figure: Figure, axes: Axes, columns: int) -> None:
+    """The legend of a panel below all of them, in at most so many columns: fewer where its labels are long."""
+    handles, labels = axes.get_legend_handles_labels()
+    for number in range(columns, 0, -1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=number)
+        if number == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _count_whole_steps(*panels: Axes) -> None:

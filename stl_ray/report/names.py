@@ -37,7 +37,8 @@ def dictionary_label(name: str) -> str:
 
 def class_label(index: int, class_names: tuple[str, ...]) -> str:
     """The name of a class, or its number where there is no name."""
-    return class_names[index] if 0 <= index < len(class_names) else str(index)
+    name = class_names[index] if 0 <= index < len(class_names) else ""
+    return name if name.strip() else str(index)
 
 
 def unique(names: Iterable[str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from stl_ray.report.charts import DPI
 from stl_ray.report.inputs import read_inputs
 from stl_ray.report.sections import build_sections
 from stl_ray.store import Storage
+from stl_ray.text import plain
 
 HTML, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
 
@@ -40,13 +41,14 @@ def build_report(root: str, out: str, config: ReportConfig) -> ReportPaths:
     """
     inputs = read_inputs(root)
     name = inputs.experiment.name if inputs.experiment else ""
+    title = " ".join(config.title.split())  # YAML may have it on several lines
     sections = build_sections(inputs)
     storage = Storage.open(out)
     figures = [block for section in sections for block in section.blocks if isinstance(block, Figure)]
     for figure in figures:
         storage.write(f"{FIGURES}/{figure.name}.png", figure.png)
     for template in (HTML, MARKDOWN):
-        storage.write(template, render(template, title=config.title, name=name, sections=sections).encode())
+        storage.write(template, render(template, title=title, name=name, sections=sections).encode())
     return ReportPaths(
         html=storage.at(HTML),
         markdown=storage.at(MARKDOWN),
@@ -55,11 +57,15 @@ def build_report(root: str, out: str, config: ReportConfig) -> ReportPaths:
 
 
 def render(template: str, *, title: str, name: str, sections: Sequence[Section]) -> str:
-    """The text of the page by the template of that file name in templates/; HTML is escaped, Markdown by `plain`."""
+    """The text of the page by the template of that file name in templates/.
+
+    Every text comes out as it is, on one line: by `stl_ray.text.plain`, in HTML escaped, in Markdown by the filter `literal`.
+    """
     environment = Environment(
         loader=PackageLoader("stl_ray.report"),
         autoescape=lambda file: file is not None and file.endswith(".html"),
         undefined=StrictUndefined,
+        finalize=lambda value: plain(value) if type(value) is str else value,  # Markup is HTML already
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -67,7 +73,8 @@ def render(template: str, *, title: str, name: str, sections: Sequence[Section])
     environment.filters |= {
         "data_uri": _data_uri,
         "css_width": _css_width,
-        "plain": _plain_markdown,
+        "literal": _literal,
+        "fence": _fence,
         "kind": lambda block: type(block).__name__,
     }
     return environment.get_template(template).render(title=title, name=name, sections=sections)
@@ -82,6 +89,11 @@ def _css_width(png: bytes) -> int:
     return int.from_bytes(png[16:20], "big") * 96 // DPI
 
 
-def _plain_markdown(text: str) -> str:
-    """The text with the characters escaped that Markdown would take for markup."""
-    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", text)
+def _literal(text: str) -> str:
+    """The text with the characters escaped that Markdown would take for markup; `$` is mathematics to GitHub."""
+    return re.sub(r"([\\`*_{}\[\]<>|#&~$])", r"\\\1", plain(text))
+
+
+def _fence(text: str) -> str:
+    """A fence of backticks around a listing, longer than any within."""
+    return "`" * max([3, *(len(ticks) + 1 for ticks in re.findall("`+", text))])

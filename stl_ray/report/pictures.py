@@ -10,11 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from stl_ray.report.names import attack_label, class_label, defense_label, unique
+from stl_ray.report.lettering import HEADING, class_in_figure, for_figure
+from stl_ray.report.names import attack_label, defense_label, unique
 from stl_ray.report.records import GalleryRow
 
 MAX_CLUSTERS = 19  # panels of the atlas, beside the universal one
 COLUMNS = 8  # images beside each other in the gallery
+SIDE, GAP, BELOW, LEFT = 1.1, 0.06, 0.32, 0.32  # of the gallery, in inches: an image, and the room around it
 RIGHT, WRONG = "#00694d", "#b34700"
 
 Array = np.ndarray[Any, Any]
@@ -99,15 +101,15 @@ def gallery(rows: Sequence[GalleryRow], class_names: tuple[str, ...]) -> Figure:
     ids, defenses = unique(row.id for row in rows), unique(row.defense for row in rows)
     by_key = {(row.id, row.defense): row for row in rows}
     any_of = {row.id: row for row in rows}
-    lines = [attack_label(rows[0].attack), *map(defense_label, defenses), "Clean"]
+    headings = [attack_label(rows[0].attack), *map(defense_label, defenses), "Clean"]
+    lines = [for_figure(heading, HEADING) for heading in headings]
     columns, strips = min(len(ids), COLUMNS), ceil(len(ids) / COLUMNS)
-    figure = Figure(figsize=(1.15 * columns + 0.35, 1.34 * strips * len(lines)), layout="constrained")
-    axes = figure.subplots(strips * len(lines), columns, squeeze=False)
+    figure, axes = _grid(strips * len(lines), columns)
     for ax in axes.flat:
         ax.set_axis_off()
     for line, heading in enumerate(lines * strips):
         axes[line, 0].text(
-            -0.06, 0.5, heading, transform=axes[line, 0].transAxes, rotation=90, ha="right", va="center",
+            -GAP, 0.5, heading, transform=axes[line, 0].transAxes, rotation=90, ha="right", va="center",
             fontweight="bold",
         )  # fmt: skip
     for number, identifier in enumerate(ids):
@@ -123,12 +125,32 @@ def gallery(rows: Sequence[GalleryRow], class_names: tuple[str, ...]) -> Figure:
     return figure
 
 
+def mark(right: bool) -> str:
+    """The sign in front of a predicted class."""
+    return "✓" if right else "✗"
+
+
+def _grid(rows: int, columns: int) -> tuple[Figure, Array]:
+    """The places of the images. They are fixed: where names had a say, long ones would leave the images no room."""
+    width, height = LEFT + columns * (SIDE + GAP), GAP + rows * (SIDE + BELOW)
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots(
+        rows, columns, squeeze=False, gridspec_kw={
+            "left": LEFT / width, "right": 1 - GAP / width, "top": 1 - GAP / height, "bottom": BELOW / height,
+            "wspace": GAP / SIDE, "hspace": BELOW / SIDE,
+        },
+    )  # fmt: skip
+    return figure, axes
+
+
 def _show(axes: Axes, png: bytes, predicted: int | None, label: int, class_names: tuple[str, ...]) -> None:
     with Image.open(io.BytesIO(png)) as image:
         axes.imshow(np.asarray(image.convert("RGB")), interpolation="nearest")
     if predicted is None:
-        text, colour = class_label(label, class_names), "black"
+        text, colour = class_in_figure(label, class_names), "black"
     else:
-        mark = "✓" if predicted == label else "✗"
-        text, colour = f"{mark} {class_label(predicted, class_names)}", RIGHT if predicted == label else WRONG
+        text, colour = (
+            f"{mark(predicted == label)} {class_in_figure(predicted, class_names)}",
+            RIGHT if predicted == label else WRONG,
+        )
     axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=colour)

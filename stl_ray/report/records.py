@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from stl_ray.config.base import Name
+
 
 class Record(BaseModel):
     """The base of the records: immutable; keys that the report does not use are ignored."""
@@ -161,7 +163,7 @@ class GalleryRow(Record):
 
     id: str
     label: int
-    attack: str
+    attack: Name = Field(description="names the file of the figure too")
     defense: str
     adversarial: bytes
     purified: bytes

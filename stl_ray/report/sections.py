@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from stl_ray.config import Budgeted
-from stl_ray.report import charts, pictures
+from stl_ray.report import charts
 from stl_ray.report.accuracy import accuracy_table, cells_of, difference_table, paper_table, verdict
 from stl_ray.report.attacks import attack_blocks
 from stl_ray.report.blocks import EMPTY, Block, Cell, Figure, Section, Table, Text, missing
+from stl_ray.report.gallery import gallery_blocks
 from stl_ray.report.inputs import Inputs
 from stl_ray.report.learning import curve_blocks, space_blocks
-from stl_ray.report.names import SETTINGS, attack_label, defense_label, unique
+from stl_ray.report.names import SETTINGS, attack_label, defense_label
 from stl_ray.report.paper import SIZE, TABLES
 from stl_ray.report.provenance import provenance, quarantine, timings
 from stl_ray.report.records import ScoreCell, Scores
@@ -136,18 +137,7 @@ def _gallery(inputs: Inputs) -> tuple[Block, ...]:
         return (missing("evaluate/gallery.parquet", "evaluate"),)
     if not inputs.gallery:
         return (Text("No images were asked for (evaluate.gallery: 0)."),)
-    class_names = inputs.scores.class_names if inputs.scores else ()
-    blocks: list[Block] = []
-    for attack in unique(row.attack for row in inputs.gallery):
-        rows = [row for row in inputs.gallery if row.attack == attack]
-        png = charts.to_png(pictures.gallery, rows, class_names)
-        caption = (
-            f"{attack_label(attack)}: adversarial, purified, clean. Under an adversarial image what the vanilla "
-            "classifier predicts, under a purified one what the retrained classifier predicts (the vanilla one where "
-            "none was retrained), under a clean one its true class."
-        )
-        blocks.append(Figure(f"gallery-{attack}", caption, png))
-    return tuple(blocks)
+    return gallery_blocks(inputs.gallery, inputs.scores.class_names if inputs.scores else ())
 
 
 def _psnr(scores: Scores | None) -> tuple[Block, ...]:

@@ -125,7 +125,8 @@ class _Child:
             with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:
                 status = process.wait()
             if status == _RAISED:
-                raise IncompleteRunError((folder / _ERROR).read_text(), item=f"{self.run} shard {self.shard.number}")
+                message = (folder / _ERROR).read_text(encoding="utf-8")
+                raise IncompleteRunError(message, item=f"{self.run} shard {self.shard.number}")
             if status != 0:
                 return None
             table = table_from_bytes((folder / _TABLE).read_bytes(), item=_TABLE)
@@ -153,7 +154,8 @@ def _main(folder: Path) -> int:
         quarantine = pa.Table.from_pylist([asdict(row) for row in output.quarantine], schema=QUARANTINE_SCHEMA)
         (folder / _QUARANTINE).write_bytes(table_to_bytes(quarantine))
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent reports it
-        (folder / _ERROR).write_text(f"{type(error).__name__}: {error}")
+        message = f"{type(error).__name__}: {error}"
+        (folder / _ERROR).write_text(message, encoding="utf-8", errors="backslashreplace")
         return _RAISED
     return 0
 

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from stl_ray.errors import StlRayError
 from stl_ray.runtime.job_status import publish
 from stl_ray.runtime.ray_metrics import RayMetrics
+from stl_ray.text import plain
 
 LINE_EVERY_S = 10.0
 STATUS_EVERY_S = 5.0
@@ -57,10 +58,10 @@ class JobProgress:
     def __enter__(self) -> "JobProgress":
         if self._console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn(),
-                console=self._console,
+                TextColumn("{task.description}", markup=False), BarColumn(),
+                TextColumn("{task.fields[text]}", markup=False), TimeRemainingColumn(), console=self._console,
             )  # fmt: skip
-            self._task = self._bar.add_task(self.label, total=self.total, completed=self.done, text="")
+            self._task = self._bar.add_task(plain(self.label), total=self.total, completed=self.done, text="")
             self._bar.start()
         self._thread = threading.Thread(target=self._tick, daemon=True)
         self._thread.start()
@@ -155,7 +156,7 @@ class JobProgress:
             parts.append(f"computing {self.busy:.0%} of the time")
         if self._note:
             parts.append(self._note)
-        return ", ".join(parts)
+        return plain(", ".join(parts))
 
     def _tick(self) -> None:
         lines, files = LINE_EVERY_S, STATUS_EVERY_S
@@ -196,4 +197,4 @@ class JobProgress:
             return
         left = self.snapshot()["seconds_left"]
         ending = f", {left:.0f} s left" if left and self.done < self.total else ""
-        print(f"{self.label}: {self._text()}{ending}", file=sys.stderr, flush=True)
+        print(f"{plain(self.label)}: {self._text()}{ending}", file=sys.stderr, flush=True)

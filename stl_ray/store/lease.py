@@ -24,6 +24,7 @@ from typing import Any
 from stl_ray.errors import RunBusyError, StorageError
 from stl_ray.store.filesystem import Storage, to_json
 from stl_ray.store.s3 import S3Files
+from stl_ray.text import plain
 
 LOCK, RECORD = "lease.lock", "lease.json"
 
@@ -153,10 +154,8 @@ class _Record:
             RunBusyError: if it changed.
         """
         holder = _parsed(current[0])
-        sys.stderr.write(
-            f"{self._item}: is the driver on {holder.get('host')} (process {holder.get('pid')}) alive? Watching it for "
-            f"{STALE_S:.0f} s.\n"
-        )
+        question = f"is the driver on {holder.get('host')} (process {holder.get('pid')}) alive?"
+        sys.stderr.write(plain(f"{self._item}: {question} Watching it for {STALE_S:.0f} s.") + "\n")
         start = time.monotonic()
         while time.monotonic() - start < STALE_S:
             time.sleep(BEAT_S / 2)

@@ -1,6 +1,6 @@
 import pytest
 
-from stl_ray.cli.tables import columns, duration, size
+from stl_ray.cli.tables import duration, size
 
 
 @pytest.mark.parametrize(
@@ -17,9 +17,3 @@ def test_sizes_in_decimal_units(count, text):
 )
 def test_durations_as_people_say_them(seconds, text):
     assert duration(seconds) == text
-
-
-def test_columns_stand_under_each_other():
-    assert columns([("", "left"), ("ingest/train", "7"), ("x", "1000")]) == (
-        "              left\ningest/train     7\nx             1000"
-    )

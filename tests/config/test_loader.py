@@ -1,3 +1,6 @@
+import json
+import re
+
 import pytest
 import yaml
 
@@ -79,13 +82,32 @@ def test_refuses_a_wrong_key_by_its_path(path, override, message):
         (["ingest.size=16", "fit.dictionary.size=17"], "fit.dictionary.size, the filter's side, is larger"),
         (["root=s3://key:hidden@bucket/x"], "root: credentials in a URI end up in logs"),
         (["root=''"], "root: an empty place; expected a path, or a URI"),
-        (["defenses=[{name: a, defense: jpeg}, {name: a, defense: stl}]"], "names must differ; got a, a"),
+        (
+            ["defenses=[{name: a, defense: jpeg}, {name: a, defense: stl}]"],
+            "names must differ, and not in case alone; got a, a",
+        ),
+        (
+            ["defenses=[{name: STL, defense: jpeg}, {name: stl, defense: stl}]"],
+            "names must differ, and not in case alone; got STL, stl",
+        ),
+        (["defenses=[{name: None, defense: jpeg}]"], "'none' is the undefended row"),
         (["attack.sets=[{name: clean, attack: fgsm, dissimilarity: 0.1}]"], "'clean' is taken"),
+        (["attack.sets=[{name: Clean, attack: fgsm, dissimilarity: 0.1}]"], "'clean' is taken"),
+        (["evaluate.tiers.attacks=[{name: BIM-0.03, tier: T3, attack: pgd}]"], "names that no attack set has"),
     ],
 )
 def test_refuses_impossible_combinations(path, overrides, message):
-    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         load_experiment(path, overrides)
+
+
+@pytest.mark.parametrize(
+    "name", ["", " a", "a b", "a/b", "..", "a\nb", "a\n", "_a", "Ba$$in", "猫", "é", "a\x1b[1m", "x" * 101]
+)
+def test_refuses_names_that_cannot_be_a_part_of_a_path(path, name):
+    with pytest.raises(ConfigError, match=r"name: not a name; expected 1 to 100 ASCII letters, digits, "):
+        load_experiment(path, [f"name={json.dumps(name)}"])
+    assert load_experiment(path, [f"name={'x' * 100}"]).name == "x" * 100
 
 
 def test_relative_paths_become_absolute_and_uris_stay(path, monkeypatch, tmp_path):

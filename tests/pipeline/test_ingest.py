@@ -2,6 +2,7 @@
 
 import ctypes
 import io
+import json
 from functools import partial
 
 import numpy as np
@@ -11,9 +12,9 @@ import pytest
 from PIL import Image
 
 from stl_ray.errors import InputError
-from stl_ray.images import decode
+from stl_ray.images import class_names_of, decode, image_schema
 from stl_ray.images.readers import open_reader
-from stl_ray.pipeline.ingest import IngestTask
+from stl_ray.pipeline.ingest import IngestTask, plan
 from stl_ray.runtime.bisection import bisect
 from stl_ray.store import Layout, PlannedShard
 
@@ -32,10 +33,10 @@ GREY = NOISE[..., 0]
 def _ingest(experiment):
     """All shards of the train split; the rows and the quarantined."""
     reader = open_reader(experiment.ingest.train, split="train")
-    plan = reader.plan(experiment.ingest.shard_size)
+    shards = reader.plan(experiment.ingest.shard_size)
     work = IngestTask(experiment, reader.class_names)
     rows, quarantine = [], []
-    for number, shard in enumerate(plan):
+    for number, shard in enumerate(shards):
         planned = PlannedShard(number=number, source=shard.source, rows=shard.rows, digest=shard.digest)
         output = work(Layout(experiment.root).ingested("train"), planned)
         assert output.table.num_rows + len(output.quarantine) == shard.rows
@@ -174,3 +175,27 @@ def test_refuses_a_truncated_parquet_file_by_name(experiment_of, tmp_path):
     source = {"format": "parquet", "path": str(path)}
     with pytest.raises(InputError, match=r"data\.parquet"):
         _ingest(experiment_of(ingest={"train": source, "test": source}))
+
+
+def test_refuses_a_class_whose_name_is_no_text(experiment_of, folder_of, tmp_path):
+    folder = folder_of({"dog/a.png": _encoded(NOISE), "\udcff/b.png": _encoded(NOISE)})
+    with pytest.raises(InputError, match=r"the name of a class is not UTF-8; got '\\udcff'$"):
+        plan(_folder_experiment(experiment_of, folder))
+    rows = pa.table({"image": [{"bytes": _encoded(NOISE), "path": None}], "label": [0]})
+    features = {"label": {"_type": "ClassLabel", "names": ["\ud83d", "dog"]}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(rows.replace_schema_metadata(metadata), tmp_path / "a.parquet")
+    source = {"format": "parquet", "path": str(tmp_path / "a.parquet")}
+    with pytest.raises(InputError, match=r"the name of a class is not UTF-8; got '\\ud83d'$"):
+        plan(experiment_of(ingest={"train": source, "test": source}))
+
+
+def test_roundtrip_any_text_is_the_name_of_a_class(experiment_of, folder_of):
+    names = ["$5-$10", "Ba$$in", "a\nb\x1b[2J", "\u202eb", "[/b] |`*<i>", "猫 🦊"]
+    folder = folder_of({f"{name}/a.png": _encoded(NOISE) for name in names[:4]})
+    experiment = _folder_experiment(experiment_of, folder)
+    task = plan(experiment).make_task()
+    assert task.class_names == names[:4]
+    rows, quarantine = _ingest(experiment)
+    assert not quarantine and [row["id"] for row in rows] == [f"{name}/a.png" for name in names[:4]]
+    assert class_names_of(image_schema("image", names)) == names

@@ -1,10 +1,20 @@
 import io
+import warnings
 
 import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from stl_ray.report.charts import DPI, accuracy_chart, autoencoder_chart, candidates_chart, psnr_chart, to_png
+from stl_ray.report.charts import (
+    DPI,
+    STYLE,
+    accuracy_chart,
+    autoencoder_chart,
+    candidates_chart,
+    psnr_chart,
+    to_png,
+)
+from stl_ray.report.lettering import lettering
 from stl_ray.report.records import AutoencoderEpoch, Candidate
 
 
@@ -21,6 +31,22 @@ def test_agrees_error_bars_span_the_intervals(measured):
         np.testing.assert_allclose(spans, [(cell.low, cell.high) for cell in cells], atol=1e-12)
     assert len(axes.containers) == 4
     assert [text.get_text() for text in axes.get_xticklabels()] == ["Clean", "FGSM-0.08", "FGSM-0.04", "BIM-0.03"]
+
+
+def test_invariant_long_names_leave_a_chart_its_room(measured):
+    def longer(cell):
+        return cell.model_copy(update={"defense": f"{cell.defense}-{'w' * 90}", "attack": f"{cell.attack}-{'W' * 90}"})
+
+    long = measured.model_copy(update={"cells": tuple(map(longer, measured.cells))})
+    with warnings.catch_warnings(), mpl.rc_context(STYLE | lettering()):
+        warnings.simplefilter("error")
+        figure = accuracy_chart(long, "retrained")
+        figure.draw_without_rendering()
+        legend, labels = figure.legends[0].get_window_extent(), figure.axes[0].get_xticklabels()
+        boxes = [label.get_window_extent() for label in labels]
+    assert figure.axes[0].get_window_extent().height > 0
+    assert all(box.x0 >= 0 and box.y0 >= legend.y1 for box in boxes)
+    assert legend.x0 >= 0 and legend.x1 <= figure.bbox.x1
 
 
 def test_invariant_a_missing_psnr_leaves_its_place_empty(measured):

@@ -1,4 +1,6 @@
+import json
 import re
+import shutil
 import subprocess
 import sys
 from base64 import b64decode
@@ -82,7 +84,7 @@ def test_agrees_accuracies_on_the_page_are_the_counts_of_the_scores(built, count
 def test_invariant_markdown_tables_are_rectangular(built):
     markdown = built[1]
     blocks = re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE)
-    assert len(blocks) == 13
+    assert len(blocks) == 16
     for block in blocks:
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
         assert len(widths) == 1, block
@@ -116,6 +118,19 @@ def test_invariant_a_title_cannot_become_markup(experiment_root, tmp_path):
     html, markdown, _ = build(experiment_root, tmp_path / "report", title="<b>|*x*")
     assert "<b>" not in html and "&lt;b&gt;|*x*" in html
     assert r"# \<b\>\|\*x\*" in markdown
+
+
+def test_roundtrip_odd_class_names_are_on_the_page_whole(experiment_root, tmp_path):
+    for folder in ("space", "fit", "train"):
+        shutil.rmtree(experiment_root / folder)
+    scores = json.loads((experiment_root / "evaluate" / "scores.json").read_text())
+    scores["class_names"] = ["Ba$$in", "<b>猫|`*" + "x" * 200, "two\nlines \x1b[31m"]
+    (experiment_root / "evaluate" / "scores.json").write_text(json.dumps(scores))
+    html, _, _ = build(experiment_root, tmp_path / "report", title="Several\nlines\n")
+    assert "<h1>Several lines</h1>" in html
+    cells = {cell for row in Page(html).rows for cell in row}
+    for number, name in enumerate(("Ba$$in", "<b>猫|`*" + "x" * 200, r"two\nlines \x1b[31m")):
+        assert {f"{name}class {number}", f"✓ {name}class {number}"} <= cells
 
 
 def test_refuses_a_folder_that_cannot_be_written_to(experiment_root, tmp_path):

@@ -110,6 +110,15 @@ def test_refuses_where_what_was_made_cannot_be_written_and_blames_no_image():
         _isolated(doing, rows=2)
 
 
+def test_refuses_where_an_error_is_no_text_and_blames_no_image():
+    def doing(rows):
+        if 1 in rows:
+            raise ValueError("猫 \udcff")
+
+    with pytest.raises(IncompleteRunError, match=r"stage/name shard 7: ValueError: 猫 \\udcff$"):
+        _isolated(doing, rows=2)
+
+
 def test_invariant_the_child_ends_with_its_worker(tmp_path):
     def doing(rows):
         (tmp_path / "child.tmp").write_text(str(os.getpid()))

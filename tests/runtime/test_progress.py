@@ -52,3 +52,17 @@ def test_nothing_is_said_where_there_is_nothing_to_do(capsys):
     with JobProgress("check the attacks", 0):
         pass
     assert capsys.readouterr().err == ""
+
+
+def test_a_note_of_odd_names_stays_in_its_line(capsys, monkeypatch):
+    note = "classes of [/b] :smile: \x1b[2J and two\nlines"
+    shown = r"classes of [/b] :smile: \x1b[2J and two\nlines"
+    for colour in ("", "1"):
+        monkeypatch.setenv("FORCE_COLOR", colour)
+        monkeypatch.setenv("COLUMNS", "200")
+        with JobProgress("train [/b]", 10) as progress:
+            progress.advance(10, note=note)
+        lines = capsys.readouterr().err
+        assert shown in lines and "train [/b]" in lines
+        assert "\x1b[2J" not in lines
+        assert progress.snapshot()["note"] == note

@@ -6,6 +6,7 @@ without a class, a repeated id.
 
 from stl_ray.images.readers.base import RawImage, Reader, SourceShard
 from stl_ray.images.readers.left_out import LeftOut
+from stl_ray.images.readers.names import require_text
 from stl_ray.images.readers.registry import open_reader
 
-__all__ = ["LeftOut", "RawImage", "Reader", "SourceShard", "open_reader"]
+__all__ = ["LeftOut", "RawImage", "Reader", "SourceShard", "open_reader", "require_text"]

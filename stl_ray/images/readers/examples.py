@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from stl_ray.errors import InputError
-from stl_ray.images.readers.names import printable
+from stl_ray.text import plain
 
 _SHOWN = 3
 
@@ -28,7 +28,7 @@ class Examples:
         names = [f"{tar}: {path}" for path in paths[some].to_pylist()]
         if values is not None:
             names = [f"{name} ({value})" for name, value in zip(names, values[some].to_pylist(), strict=True)]
-        self._shown += map(printable, names)
+        self._shown += map(plain, names)
 
     def refuse(self, message: str, *, item: str, expected: str) -> None:
         """Refuse the source if there are any.

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from stl_ray.images.readers.names import extension, is_hidden, printable
+from stl_ray.images.readers.names import extension, is_hidden
 from stl_ray.store import FileInfo
+from stl_ray.text import plain
 
 # A file's number or date may look like an extension: the kinds after these are counted together.
 _MOST_KINDS, _OTHERS = 50, "other"
@@ -55,7 +56,7 @@ class LeftOut:
         """
         if file.leads_to is not None or file.size < 0:
             self.links += 1
-            self.first_links = [*self.first_links, printable(file.path)][:_MOST_LINKS]
+            self.first_links = [*self.first_links, plain(file.path)][:_MOST_LINKS]
         else:
             self.add_names([file.path], beside=beside)
 
@@ -66,7 +67,7 @@ class LeftOut:
             if is_hidden(path):
                 self.hidden += 1
             else:
-                kind = printable(extension(path))
+                kind = plain(extension(path))
                 counts[kind if kind in counts or len(counts) < _MOST_KINDS else _OTHERS] += 1
 
     def merge(self, other: "LeftOut") -> None:

@@ -39,18 +39,14 @@ def is_text(name: str) -> bool:
     return True
 
 
-def printable(name: str) -> str:
-    """A name as one can print it: it may hold line breaks, or bytes that are not text."""
-    return name if name.isprintable() else ascii(name)[1:-1]
-
-
-def require_text(names: Sequence[str], item: str) -> None:
+def require_text(names: Sequence[str], item: str, what: str = "a file name") -> None:
     """Refuse names that are not text.
 
     Raises:
-        InputError: a name is not UTF-8.
+        InputError: a name is not UTF-8; the message gives the first.
     """
     try:
-        "".join(names).encode()
+        for name in names:
+            name.encode()
     except UnicodeEncodeError as error:
-        raise InputError("a file name is not UTF-8", item=item, got=ascii(error.object)) from error
+        raise InputError(f"{what} is not UTF-8", item=item, got=ascii(error.object)) from error

@@ -38,6 +38,7 @@ from stl_ray.runtime.ray_train import (
 from stl_ray.runtime.side_by_side import run_side_by_side
 from stl_ray.store import Dataset, Layout, Storage, require_same
 from stl_ray.store.lease import held
+from stl_ray.text import plain
 from stl_ray.training import (
     CachedImages,
     Callbacks,
@@ -107,7 +108,7 @@ def _tell_of_other_settings(experiment: Experiment, training: Training) -> None:
     others = checkpoints(storage)
     if others and checkpoint_of(training.identity) not in others:
         warnings.warn(
-            f"{storage.root}: a training with other settings was not finished here; this one does not go on from it, and "
+            f"{plain(storage.root)}: a training with other settings was not finished here; this one does not go on from it, and "
             "begins at the first epoch",
             UserWarning,
             stacklevel=2,

@@ -138,7 +138,8 @@ def _build(checkout: Path, folder: Path) -> Path:
         command.append("--no-build-isolation")  # what it would download is here
     tools = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])  # CMake may be there alone
     command += ["--wheel-dir", str(folder), str(checkout)]
-    done = subprocess.run(command, env={**os.environ, "PATH": tools}, capture_output=True, text=True)
+    environment = {**os.environ, "PATH": tools}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="backslashreplace")
     if done.returncode != 0:
         lines = (done.stdout + done.stderr).strip().splitlines()[-_LINES_OF_A_FAILED_BUILD:]
         raise InputError("cannot build the wheel; pip says:\n  " + "\n  ".join(lines), item=checkout)

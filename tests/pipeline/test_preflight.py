@@ -1,0 +1,29 @@
+import pytest
+
+from stl_ray.errors import ConfigError
+from stl_ray.pipeline.preflight import preflight
+
+
+def _named(experiment_of, defenses, sets):
+    return experiment_of(
+        defenses=[{"name": name, "defense": "jpeg"} for name in defenses],
+        attack={"sets": [{"name": name, "attack": "fgsm", "dissimilarity": 0.1} for name in sets]},
+    )
+
+
+@pytest.mark.parametrize(
+    ("defenses", "sets", "folder"),
+    [
+        (("a", "a-on-b"), ("b-on-c", "c"), "evaluate/a-on-b-on-c"),
+        (("none-on-b",), ("b-on-c", "c"), "evaluate/none-on-b-on-c"),
+        (("a", "a-on-b"), ("b-under-attack",), "evaluate/a-on-b-under-attack"),
+        (("a", "a-on-b"), ("b-under-checks",), "evaluate/a-on-b-under-checks"),
+    ],
+)
+def test_refuses_names_that_give_two_runs_one_folder(experiment_of, defenses, sets, folder):
+    with pytest.raises(ConfigError, match=f"^{folder}: two runs would have this folder; expected other names"):
+        preflight(_named(experiment_of, defenses, sets))
+
+
+def test_names_with_the_same_words_in_them_are_fine(experiment_of):
+    preflight(_named(experiment_of, ("a-on-b", "on", "x-on-"), ("c", "on", "under-attack", "a-on-b")))

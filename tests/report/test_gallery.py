@@ -1,0 +1,31 @@
+import pytest
+from pydantic import ValidationError
+
+from stl_ray.report.blocks import EMPTY
+from stl_ray.report.gallery import in_words
+from stl_ray.report.records import GalleryRow
+
+
+def test_agrees_the_table_says_what_the_figure_shows(bim_rows):
+    table = in_words(bim_rows[:-1], ("astronaut", "", "Ba$$in"))
+    assert table.columns == ("Image", "BIM-0.03", "JPEG", "STL", "STL (cluster)", "Clean")
+    assert len(table.rows) == len({row.id for row in bim_rows})
+    first, *_, last = table.rows
+    assert [(cell.text, cell.note) for cell in first] == [
+        ("test/00000", ""), ("✗ 1", ""), ("✗ 1", ""), ("✓ astronaut", "class 0"), ("✓ astronaut", "class 0"),
+        ("astronaut", "class 0"),
+    ]  # fmt: skip
+    assert [cell.text for cell in last] == [
+        "test/00003",
+        "✗ astronaut",
+        "✗ astronaut",
+        "✓ Ba$$in",
+        EMPTY.text,
+        "Ba$$in",
+    ]
+
+
+@pytest.mark.parametrize("attack", ["../up", "a/b", "", "a\nb", ".", "🦊"])
+def test_refuses_an_attack_that_cannot_name_a_file(bim_rows, attack):
+    with pytest.raises(ValidationError, match="not a name"):
+        GalleryRow.model_validate(bim_rows[0].model_dump() | {"attack": attack})
