@@ -106,8 +106,7 @@ def _way(split: str, mine: Sequence[str], names: Sequence[str], folder: Storage)
 
 def _pattern(split: str, mine: Sequence[str], names: Sequence[str]) -> str | None:
     """A short pattern that matches some names and no others, if there is one."""
-    heads = {_head(split, name) for name in mine}
-    starts = [*(f"{head}*" for head in heads if len(heads) == 1), *(f"*{keyword}*" for keyword in _KEYWORDS[split])]
+    starts = [f"{_head(split, mine[0])}*", *(f"*{keyword}*" for keyword in _KEYWORDS[split])]
     patterns = (start + _ending(mine[0]) for start in starts)
     return next((each for each in patterns if [name for name in names if fnmatchcase(name, each)] == mine), None)
 
