@@ -1,6 +1,7 @@
 """ingest: files of any kind -> image shards. Broken images are set aside with their reason; the others go on."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import posixpath
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -12,10 +13,12 @@ from stl_ray.config import Experiment, Source
 from stl_ray.errors import ImageError, InputError, QuarantineReason
 from stl_ray.images import MIN_SIDE, decode_original, encode_png, image_schema, resize
 from stl_ray.images.readers import LeftOut, RawImage, Reader, SourceShard, open_reader
+from stl_ray.images.readers.examples import first_of
 from stl_ray.runtime.concurrency import COMPUTE, in_threads
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import RawRow, ShardOutput
 from stl_ray.store import Layout, PlannedShard, QuarantinedRow, Run
+from stl_ray.uris import joined, parted
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -48,10 +51,11 @@ def plan(experiment: Experiment) -> ShardJob:
     """The runs of both splits; their shards are planned one by one, as they are taken.
 
     Raises:
-        InputError: if a source is missing, empty or unusable, or the splits have different classes.
+        InputError: if a source is missing, empty or unusable, or the splits read the same files or have different classes.
     """
     config = experiment.ingest
     readers = {split: _open(experiment, split) for split in SPLITS}
+    _refuse_shared(readers)
     names = {split: reader.class_names for split, reader in readers.items()}
     if names["train"] != names["test"]:
         raise InputError(
@@ -71,6 +75,28 @@ def plan(experiment: Experiment) -> ShardJob:
         }
         planned.append(PlannedRun(layout.ingested(split), shards, identity, notes=partial(_notes, reader)))
     return ShardJob("ingest", planned, partial(IngestTask, experiment, names["train"]), gpu=False)
+
+
+def _refuse_shared(readers: Mapping[Split, Reader]) -> None:
+    """Refuse sources of which both splits would get the same images.
+
+    Raises:
+        InputError: with the files or folders that both read.
+    """
+    train, test = (readers[split].places for split in SPLITS)
+    shared = train.shared(test)
+    if not shared:
+        return
+    expected = "a folder of its own for each, neither in the other"
+    if train.files:
+        folder, name = parted(shared[0])
+        patterns = (joined(folder, f"{split}-*{posixpath.splitext(name)[1]}") for split in SPLITS)
+        expected = f"files of its own for each, such as those of {' and '.join(patterns)}"
+    what = f"{'file' if train.files else 'folder'}{'s' * (len(shared) > 1)}"
+    raise InputError(
+        "the splits overlap", item="ingest.train.path, ingest.test.path", expected=expected,
+        got=f"{len(shared)} {what} that both read: {first_of(shared)}",
+    )  # fmt: skip
 
 
 def planned_shards(shards: Iterable[SourceShard]) -> Iterator[PlannedShard]:

@@ -12,8 +12,9 @@ from PIL import Image
 
 from stl_ray.errors import InputError
 from stl_ray.images import decode
-from stl_ray.images.readers import open_reader
-from stl_ray.pipeline.ingest import IngestTask
+from stl_ray.images.readers import LeftOut, open_reader
+from stl_ray.images.readers.folder import FolderReader
+from stl_ray.pipeline.ingest import IngestTask, plan
 from stl_ray.runtime.bisection import bisect
 from stl_ray.store import Layout, PlannedShard
 
@@ -32,10 +33,10 @@ GREY = NOISE[..., 0]
 def _ingest(experiment):
     """All shards of the train split; the rows and the quarantined."""
     reader = open_reader(experiment.ingest.train, split="train")
-    plan = reader.plan(experiment.ingest.shard_size)
+    shards = reader.plan(experiment.ingest.shard_size)
     work = IngestTask(experiment, reader.class_names)
     rows, quarantine = [], []
-    for number, shard in enumerate(plan):
+    for number, shard in enumerate(shards):
         planned = PlannedShard(number=number, source=shard.source, rows=shard.rows, digest=shard.digest)
         output = work(Layout(experiment.root).ingested("train"), planned)
         assert output.table.num_rows + len(output.quarantine) == shard.rows
@@ -174,3 +175,58 @@ def test_refuses_a_truncated_parquet_file_by_name(experiment_of, tmp_path):
     source = {"format": "parquet", "path": str(path)}
     with pytest.raises(InputError, match=r"data\.parquet"):
         _ingest(experiment_of(ingest={"train": source, "test": source}))
+
+
+def _parquet(file, count):
+    image = {"bytes": _encoded(NOISE), "path": None}
+    pq.write_table(pa.table({"image": [image] * count, "label": [number % 2 for number in range(count)]}), file)
+
+
+def _planned(experiment):
+    return [sum(shard.rows for shard in run.plan) for run in plan(experiment).runs]
+
+
+def test_one_folder_of_both_splits_gives_each_its_own(experiment_of, tmp_path):
+    for name, count in (("train-00000-of-00001", 5), ("test-00000-of-00001", 3)):
+        _parquet(tmp_path / f"{name}.parquet", count)
+    source = {"format": "parquet", "path": str(tmp_path)}
+    job = plan(experiment_of(ingest={"train": source, "test": source}))
+    assert [sum(shard.rows for shard in run.plan) for run in job.runs] == [5, 3]
+    assert [LeftOut.of(run.notes()).text() for run in job.runs] == ["1 file of test", "1 file of train"]
+
+
+def _of(form, train, test):
+    return {split: {"format": form, "path": str(path)} for split, path in (("train", train), ("test", test))}
+
+
+def test_refuses_files_that_both_splits_read(experiment_of, tmp_path):
+    for name in ("a", "b", "c"):
+        _parquet(tmp_path / f"{name}.parquet", 2)
+    both = (
+        "ingest.train.path, ingest.test.path: the splits overlap; expected files of its own for each, such as those of "
+    )
+    for train, test, shared in (
+        (tmp_path, tmp_path, "3 files that both read: {0}/a.parquet, {0}/b.parquet, {0}/c.parquet"),
+        (tmp_path / "*.parquet", tmp_path / "b.parquet", "1 file that both read: {0}/b.parquet"),
+    ):
+        with pytest.raises(InputError) as error:
+            plan(experiment_of(ingest=_of("parquet", train, test)))
+        patterns = "{0}/train-*.parquet and {0}/test-*.parquet; got "
+        assert str(error.value) == both + (patterns + shared).format(tmp_path)
+    assert _planned(experiment_of(ingest=_of("parquet", tmp_path / "[ab].parquet", tmp_path / "c.parquet"))) == [4, 2]
+
+
+def test_refuses_folders_that_overlap_before_it_lists_them(experiment_of, folder_of, monkeypatch):
+    folder = folder_of({f"{name}.png": _encoded(NOISE) for name in ("x/a/1", "x/b/2", "y/a/1", "y/b/2")})
+    assert _planned(experiment_of(ingest=_of("folder", folder / "x", folder / "y"))) == [2, 2]
+    monkeypatch.setattr(FolderReader, "plan", None)
+    for train, test in ((folder / "x", folder / "x"), (folder, folder / "x"), (folder / "x", folder)):
+        with pytest.raises(InputError, match=f"neither in the other; got 1 folder that both read: {folder}/x$"):
+            plan(experiment_of(ingest=_of("folder", train, test)))
+
+
+def test_sources_that_split_themselves_may_be_given_for_both(experiment_of, tmp_path):
+    assert _planned(experiment_of()) == [20, 20]
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        (tmp_path / f"{name}.bin").write_bytes(bytes(3073))
+    assert _planned(experiment_of(ingest=_of("cifar10", tmp_path, tmp_path))) == [5, 1]

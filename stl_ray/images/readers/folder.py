@@ -24,6 +24,7 @@ from stl_ray.images.readers.base import RawImage, SourceShard, shard_digest
 from stl_ray.images.readers.fetching import LISTINGS, in_order
 from stl_ray.images.readers.left_out import LeftOut
 from stl_ray.images.readers.names import is_hidden, is_image, require_text
+from stl_ray.images.readers.places import Places
 from stl_ray.images.readers.splits import are_splits, keywords_in
 from stl_ray.store import FileInfo, Storage
 
@@ -69,6 +70,11 @@ class FolderReader:
         if not names:
             raise InputError("the folder has no classes", item=self.storage.root, expected="one sub-folder per class")
         return names
+
+    @property
+    def places(self) -> Places:
+        """The folder, and the folders of classes that are links to elsewhere."""
+        return Places.of_folder(self.storage, self.class_names)
 
     def plan(self, shard_size: int) -> Iterator[SourceShard]:
         """Lists of files and labels. The digest covers every file's name, size and time of change, not its bytes.

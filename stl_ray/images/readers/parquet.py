@@ -29,6 +29,7 @@ from stl_ray.images.readers.fetching import LISTINGS, in_order
 from stl_ray.images.readers.left_out import LeftOut
 from stl_ray.images.readers.matching import beside, home, stems
 from stl_ray.images.readers.parquet_file import ImageFile
+from stl_ray.images.readers.places import Places
 from stl_ray.images.readers.splits import Chosen, files_of
 from stl_ray.store import Storage
 
@@ -68,6 +69,11 @@ class ParquetReader:
         left_out = beside(self.place, _SUFFIXES)
         left_out.splits += self._chosen.passed_over
         return left_out
+
+    @property
+    def places(self) -> Places:
+        """The files."""
+        return Places.of_files(self._folder, self._paths)
 
     def plan(self, shard_size: int) -> Iterator[SourceShard]:
         """Ranges of a file's rows, with the rows that repeat an id. The digest covers the file's size and footer.

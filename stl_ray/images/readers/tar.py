@@ -24,6 +24,7 @@ from stl_ray.images.readers.fetching import LISTINGS, in_order
 from stl_ray.images.readers.left_out import LeftOut
 from stl_ray.images.readers.matching import beside, home, stems
 from stl_ray.images.readers.names import extension
+from stl_ray.images.readers.places import Places
 from stl_ray.images.readers.splits import Chosen, are_splits, files_of
 from stl_ray.images.readers.tar_file import BLOCK, NO_BYTES, TarIndex, is_header, read_range
 from stl_ray.images.readers.tar_join import key_of
@@ -89,6 +90,11 @@ class TarReader:
             left_out.merge(tar.index.left_out)
             left_out.merge(unused(tar.index, () if self._labels is None else self._labels.kinds))
         return left_out
+
+    @property
+    def places(self) -> Places:
+        """The files."""
+        return Places.of_files(self._folder, self._paths)
 
     def plan(self, shard_size: int) -> Iterator[SourceShard]:
         """Ranges of a tar's images, with their offsets. The digest covers the tar's size and headers, not every pixel.
