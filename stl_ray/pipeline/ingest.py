@@ -11,13 +11,14 @@ import pyarrow as pa
 
 from stl_ray.config import Experiment, Source
 from stl_ray.errors import ImageError, InputError, QuarantineReason
-from stl_ray.images import MIN_SIDE, decode_original, encode_png, image_schema, resize
+from stl_ray.images import MIN_SIDE, PIXEL_DIGEST, decode_original, encode_png, image_schema, pixel_digest, resize
 from stl_ray.images.readers import LeftOut, RawImage, Reader, SourceShard, open_reader
 from stl_ray.images.readers.examples import first_of
+from stl_ray.pipeline.identical import NOT_COUNTED, count_identical
 from stl_ray.runtime.concurrency import COMPUTE, in_threads
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import RawRow, ShardOutput
-from stl_ray.store import Layout, PlannedShard, QuarantinedRow, Run
+from stl_ray.store import Dataset, Layout, PlannedShard, QuarantinedRow, Run
 from stl_ray.uris import joined, parted
 
 Split = Literal["train", "test"]
@@ -28,15 +29,18 @@ _AT_ONCE = 64
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
-    """Ingest both splits; the counts of images and quarantined, and a remark on files that are no images.
+    """Ingest both splits; the counts of images, quarantined and identical, and a remark on these and on files left out.
 
     Raises:
         InputError: if a source is missing, empty or unusable, or the splits have different classes.
     """
     manifests = run_shards(plan(experiment), experiment)
     counts = {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
-    remark = _left_out(experiment)
-    return {**counts, "remark": remark} if remark else counts
+    layout = Layout(experiment.root)
+    identical = count_identical(*(Dataset.open(layout.uri(layout.ingested(split))) for split in SPLITS))
+    remark = "; ".join(filter(None, [_left_out(experiment), NOT_COUNTED if identical is None else identical.text()]))
+    record = {"identical": identical.record()} if identical else {}
+    return {**counts, **record, **({"remark": remark} if remark else {})}
 
 
 def _left_out(experiment: Experiment) -> str:
@@ -179,7 +183,10 @@ class IngestTask:
                 got=f"{image.shape[1]} x {image.shape[0]}",
             )  # fmt: skip
         stored = encode_png(image) if kept is None else kept
-        return {"id": raw.id, "image": {"bytes": stored, "path": raw.path}, "label": raw.label}
+        return {
+            "id": raw.id, "image": {"bytes": stored, "path": raw.path}, "label": raw.label,
+            PIXEL_DIGEST: pixel_digest(image),
+        }  # fmt: skip
 
 
 def _source(experiment: Experiment, split: Split) -> Source:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from stl_ray.errors import InputError
-from stl_ray.images import decode
+from stl_ray.images import decode, pixel_digest
 from stl_ray.images.readers import LeftOut, open_reader
 from stl_ray.images.readers.folder import FolderReader
 from stl_ray.pipeline.ingest import IngestTask, plan
@@ -175,6 +175,24 @@ def test_refuses_a_truncated_parquet_file_by_name(experiment_of, tmp_path):
     source = {"format": "parquet", "path": str(path)}
     with pytest.raises(InputError, match=r"data\.parquet"):
         _ingest(experiment_of(ingest={"train": source, "test": source}))
+
+
+@pytest.mark.parametrize("codec", ["png", "keep"])
+@pytest.mark.parametrize("size", [None, 16])
+def test_identity_the_digest_is_of_the_stored_pixels_whatever_the_file(experiment_of, folder_of, codec, size):
+    files = {
+        "a/1.png": _encoded(NOISE),
+        "a/2.bmp": _encoded(NOISE, "BMP"),
+        "a/3.png": _encoded(np.dstack([NOISE, GREY])),
+        "b/4.jpg": _encoded(NOISE, "JPEG"),
+        "b/5.png": _encoded(np.array(Image.open(io.BytesIO(_encoded(NOISE, "JPEG"))))),
+    }
+    rows, _ = _ingest(_folder_experiment(experiment_of, folder_of(files), codec=codec, size=size))
+    for row in rows:
+        assert row["pixel_digest"] == pixel_digest(decode(row["image"]["bytes"], max_pixels=1000))
+    digests = {row["id"]: row["pixel_digest"] for row in rows}
+    assert digests["a/1.png"] == digests["a/2.bmp"] == digests["a/3.png"]
+    assert digests["b/4.jpg"] == digests["b/5.png"] != digests["a/1.png"]
 
 
 def _parquet(file, count):

@@ -61,10 +61,10 @@ def choose(split: Split, names: Sequence[str], folder: Storage) -> Chosen:
     Raises:
         InputError: names tell splits apart, but not for every file, or none is of this split; with a pattern for each.
     """
-    files: dict[str | None, list[str]] = {}
+    files: dict[str, list[str]] = {}
+    silent: list[str] = []
     for name, told in zip(names, splits_of(names), strict=True):
-        files.setdefault(told, []).append(name)
-    silent = files.pop(None, [])
+        (silent if told is None else files.setdefault(told, [])).append(name)
     if not files:
         return Chosen(silent, Counter())
     if not silent and split in files:
