@@ -44,8 +44,10 @@ class Identical(NamedTuple):
         """The counts in words; empty where no image comes twice."""
         parts = []
         if self.in_both:
-            names = first_of(self.first_ids, of=self.in_both)
-            parts += [f"{self.in_both} of {self.test} test images are also training images, pixel by pixel: {names}"]
+            parts += [
+                f"{self.in_both} of {self.test} test images are also training images, pixel by pixel: "
+                f"{first_of(self.first_ids)}"
+            ]
         if self.repeats_in_train or self.repeats_in_test:
             parts += [
                 f"{self.repeats_in_train} of train and {self.repeats_in_test} of test repeat an image of their split"

@@ -46,11 +46,6 @@ class Examples:
         return f"{self.count}: {', '.join(self._shown)}{', ...' * (self.count > len(self._shown))}"
 
 
-def first_of(names: Sequence[str], of: int | None = None) -> str:
-    """The first of some names, such as `a, b, c, ...`.
-
-    Args:
-        names: all, or the first of them.
-        of: their number; None: `names` has all.
-    """
-    return ", ".join(map(printable, names[:_SHOWN])) + ", ..." * ((len(names) if of is None else of) > _SHOWN)
+def first_of(names: Sequence[str]) -> str:
+    """The first of some names, such as `a, b, c, ...`."""
+    return ", ".join(map(printable, names[:_SHOWN])) + ", ..." * (len(names) > _SHOWN)
