@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.scale.phases import Phase, Phases, processes
-from stl_ray.images import image_schema
+from stl_ray.images import PIXEL_DIGEST, image_schema
 from stl_ray.pipeline.batches import plan_parts
 from stl_ray.runtime.concurrency import SHARDS_IN_HAND
 from stl_ray.store import Dataset, Layout, PlannedShard, Run, verify
@@ -91,7 +91,8 @@ def images_of(shard: PlannedShard, size: int = TINY) -> pa.Table:
     seed = int.from_bytes(hashlib.sha256(paths[0].encode()).digest()[:8], "little")
     data = np.random.default_rng(seed).bytes(size * len(paths))
     images = [{"bytes": data[n * size : (n + 1) * size], "path": path} for n, path in enumerate(paths)]
-    columns = {"id": paths, "image": images, "label": shard.source["labels"]}
+    digests = [image["bytes"][:16] for image in images]
+    columns = {"id": paths, "image": images, "label": shard.source["labels"], PIXEL_DIGEST: digests}
     return pa.Table.from_pydict(columns, schema=image_schema("image", CLASS_NAMES))
 
 

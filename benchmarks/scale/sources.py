@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from benchmarks.scale.phases import Phase, Phases
 from benchmarks.scale.protocol import CLASS_NAMES, CLASSES, PHOTOGRAPH, SHARD, path_of
 from stl_ray.config import Source
-from stl_ray.images import image_schema
+from stl_ray.images import PIXEL_DIGEST, image_schema
 from stl_ray.images.readers import open_reader
 from stl_ray.images.readers.fetching import LISTINGS
 from stl_ray.pipeline.ingest import planned_shards
@@ -77,6 +77,7 @@ def _make_parquet(storage: Storage, images: int) -> None:
             "id": paths,
             "image": [{"bytes": b"", "path": path} for path in paths],
             "label": [number % CLASSES for number in places],
+            PIXEL_DIGEST: [b""] * len(paths),
         }
         sink = io.BytesIO()
         pq.write_table(pa.Table.from_pydict(columns, schema=schema), sink, row_group_size=SHARD)

@@ -24,7 +24,8 @@ class Source(Section):
     )
     path: Location | None = Field(
         None, description="file or folder to read, or a URI such as s3://bucket/folder; for parquet and tar also a pattern "
-        "such as train-*.tar or **/train-?.tar, where nothing is called so; none for photographs"
+        "such as train-*.tar or **/train-?.tar, where nothing is called so; of a folder whose file names tell splits apart "
+        "the files of this one; none for photographs"
     )  # fmt: skip
     limit: int | None = Field(None, ge=1, description="take the first N images of the source; all when absent")
 

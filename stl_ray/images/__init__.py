@@ -7,14 +7,15 @@ where 8-bit rounding is defined. The functions on tensors are loaded at their fi
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from stl_ray.images.codec import MIN_SIDE, decode, decode_original, encode_png, resize
-from stl_ray.images.schema import ImageKind, class_names_of, features_of, image_schema
+from stl_ray.images.codec import MIN_SIDE, decode, decode_original, encode_png, pixel_digest, resize
+from stl_ray.images.schema import PIXEL_DIGEST, ImageKind, class_names_of, features_of, image_schema
 
 if TYPE_CHECKING:
     from stl_ray.images.tensors import from_uint8, quantize, to_tensor, to_uint8
 
 __all__ = [
     "MIN_SIDE",
+    "PIXEL_DIGEST",
     "ImageKind",
     "class_names_of",
     "decode",
@@ -23,6 +24,7 @@ __all__ = [
     "features_of",
     "from_uint8",
     "image_schema",
+    "pixel_digest",
     "quantize",
     "resize",
     "to_tensor",

@@ -13,13 +13,15 @@ import pyarrow as pa
 
 ImageKind = Literal["image", "purified", "adversarial"]
 
+PIXEL_DIGEST = "pixel_digest"
+
 _IMAGE = [
     pa.field("id", pa.string()),  # unique and stable, from the source
     pa.field("image", pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])),
     pa.field("label", pa.int64()),  # index of a class; -1: unknown
 ]
 _EXTRA: dict[ImageKind, list[pa.Field]] = {
-    "image": [],
+    "image": [pa.field(PIXEL_DIGEST, pa.binary())],  # `codec.pixel_digest`, by which images that come twice are found
     "purified": [
         pa.field("cluster", pa.int16()),  # the cluster whose dictionary projected it; -1: none
         pa.field("iterations", pa.int16()),

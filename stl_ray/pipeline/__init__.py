@@ -8,6 +8,7 @@ attack/     clean test shards and a classifier -> adversarial shards
 evaluate/   every defense x attack x classifier -> scores; attacks that know of the defense
 estimate/   what a job would take
 
+identical   images of both splits that are the same
 inputs      datasets, classifiers and defenses from earlier jobs
 defended    defenses with the classifiers behind them
 preflight   checks before any work

@@ -1,6 +1,7 @@
 """ingest: files of any kind -> image shards. Broken images are set aside with their reason; the others go on."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import posixpath
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -10,12 +11,15 @@ import pyarrow as pa
 
 from stl_ray.config import Experiment, Source
 from stl_ray.errors import ImageError, InputError, QuarantineReason
-from stl_ray.images import MIN_SIDE, decode_original, encode_png, image_schema, resize
+from stl_ray.images import MIN_SIDE, PIXEL_DIGEST, decode_original, encode_png, image_schema, pixel_digest, resize
 from stl_ray.images.readers import LeftOut, RawImage, Reader, SourceShard, open_reader, require_text
+from stl_ray.images.readers.examples import first_of
+from stl_ray.pipeline.identical import NOT_COUNTED, count_identical
 from stl_ray.runtime.concurrency import COMPUTE, in_threads
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import RawRow, ShardOutput
-from stl_ray.store import Layout, PlannedShard, QuarantinedRow, Run
+from stl_ray.store import Dataset, Layout, PlannedShard, QuarantinedRow, Run
+from stl_ray.uris import joined, parted
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -25,15 +29,18 @@ _AT_ONCE = 64
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
-    """Ingest both splits; the counts of images and quarantined, and a remark on files that are no images.
+    """Ingest both splits; the counts of images, quarantined and identical, and a remark on these and on files left out.
 
     Raises:
         InputError: if a source is missing, empty or unusable, or the splits have different classes.
     """
     manifests = run_shards(plan(experiment), experiment)
     counts = {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
-    remark = _left_out(experiment)
-    return {**counts, "remark": remark} if remark else counts
+    layout = Layout(experiment.root)
+    identical = count_identical(*(Dataset.open(layout.uri(layout.ingested(split))) for split in SPLITS))
+    remark = "; ".join(filter(None, [_left_out(experiment), NOT_COUNTED if identical is None else identical.text()]))
+    record = {"identical": identical.record()} if identical else {}
+    return {**counts, **record, **({"remark": remark} if remark else {})}
 
 
 def _left_out(experiment: Experiment) -> str:
@@ -48,11 +55,12 @@ def plan(experiment: Experiment) -> ShardJob:
     """The runs of both splits; their shards are planned one by one, as they are taken.
 
     Raises:
-        InputError: if a source is missing, empty or unusable, the name of a class is no text, or the splits have different
-            classes.
+        InputError: if a source is missing, empty or unusable, the splits read the same files or have different classes, or
+            the name of a class is no text.
     """
     config = experiment.ingest
     readers = {split: _open(experiment, split) for split in SPLITS}
+    _refuse_shared(readers)
     names = {split: reader.class_names for split, reader in readers.items()}
     for split in SPLITS:
         require_text(names[split], f"ingest.{split}", "the name of a class")
@@ -74,6 +82,28 @@ def plan(experiment: Experiment) -> ShardJob:
         }
         planned.append(PlannedRun(layout.ingested(split), shards, identity, notes=partial(_notes, reader)))
     return ShardJob("ingest", planned, partial(IngestTask, experiment, names["train"]), gpu=False)
+
+
+def _refuse_shared(readers: Mapping[Split, Reader]) -> None:
+    """Refuse sources of which both splits would get the same images.
+
+    Raises:
+        InputError: with the files or folders that both read.
+    """
+    train, test = (readers[split].places for split in SPLITS)
+    shared = train.shared(test)
+    if not shared:
+        return
+    expected = "a folder of its own for each, neither in the other"
+    if train.files:
+        folder, name = parted(shared[0])
+        patterns = (joined(folder, f"{split}-*{posixpath.splitext(name)[1]}") for split in SPLITS)
+        expected = f"files of its own for each, such as those of {' and '.join(patterns)}"
+    what = f"{'file' if train.files else 'folder'}{'s' * (len(shared) > 1)}"
+    raise InputError(
+        "the splits overlap", item="ingest.train.path, ingest.test.path", expected=expected,
+        got=f"{len(shared)} {what} that both read: {first_of(shared)}",
+    )  # fmt: skip
 
 
 def planned_shards(shards: Iterable[SourceShard]) -> Iterator[PlannedShard]:
@@ -156,7 +186,10 @@ class IngestTask:
                 got=f"{image.shape[1]} x {image.shape[0]}",
             )  # fmt: skip
         stored = encode_png(image) if kept is None else kept
-        return {"id": raw.id, "image": {"bytes": stored, "path": raw.path}, "label": raw.label}
+        return {
+            "id": raw.id, "image": {"bytes": stored, "path": raw.path}, "label": raw.label,
+            PIXEL_DIGEST: pixel_digest(image),
+        }  # fmt: skip
 
 
 def _source(experiment: Experiment, split: Split) -> Source:

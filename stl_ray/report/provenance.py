@@ -43,7 +43,7 @@ def _duration(seconds: float) -> str:
 
 
 def quarantine(inputs: Inputs) -> tuple[Block, ...]:
-    """Rows kept and set aside per finished dataset."""
+    """Rows kept and set aside per finished dataset, and how many test images are training images too."""
     if not inputs.manifests:
         return (Text("Not here yet: no finished dataset (MANIFEST.json) in this experiment.", kind="missing"),)
     total = sum(manifest.quarantined for manifest in inputs.manifests)
@@ -56,8 +56,10 @@ def quarantine(inputs: Inputs) -> tuple[Block, ...]:
         )
         for manifest in inputs.manifests
     )
+    counted = [session.identical for session in inputs.sessions if session.identical is not None]
     return (
         Text(f"Images set aside: {total}."),
+        *(Text(latest.text, kind="caveat" if latest.in_both else "plain") for latest in counted[-1:]),
         Table("Finished datasets", ("Dataset", "Rows", "Quarantined", "Reasons"), rows, folded=True),
     )
 

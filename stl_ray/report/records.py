@@ -237,6 +237,21 @@ class ClassifierRecord(Record):
     digest: str
 
 
+class Identical(Record):
+    """The images of the splits that are the same, pixel by pixel."""
+
+    in_both: int = Field(ge=0, description="test images that are training images too")
+    test: int
+    repeats_in_train: int
+    repeats_in_test: int
+
+    @property
+    def text(self) -> str:
+        """The counts in words."""
+        both = f"{self.in_both:,} of {self.test:,} test images are also training images, pixel by pixel"
+        return f"{both}; {self.repeats_in_train:,} of train and {self.repeats_in_test:,} of test repeat an image of their split."
+
+
 class Session(Record):
     """One file of jobs/JOB/: one run of a job, whole or resumed."""
 
@@ -253,6 +268,7 @@ class Session(Record):
     versions: dict[str, str]
     config_digest: str
     commit: str | None
+    identical: Identical | None = Field(None, description="of ingest; older files have none")
 
 
 class Manifest(Record):

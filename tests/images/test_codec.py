@@ -1,3 +1,4 @@
+import hashlib
 import io
 import struct
 import zlib
@@ -13,7 +14,7 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from torchvision.transforms.functional import resize as torchvision_resize
 
 from stl_ray.errors import ImageError, QuarantineReason, TensorError
-from stl_ray.images import MIN_SIDE, codec, decode, encode_png, resize
+from stl_ray.images import MIN_SIDE, codec, decode, encode_png, pixel_digest, resize
 
 MAX_PIXELS = 1_000_000
 PHOTOGRAPH = np.ascontiguousarray(data.chelsea()[60:108, 100:164])  # (48, 64, 3): height and width differ
@@ -197,6 +198,18 @@ def test_refuses_too_large_and_too_small_in_every_format(kind):
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_identity_a_digest_is_of_size_and_pixels():
+    image = PHOTOGRAPH[:16, :12]
+    expected = hashlib.sha256(struct.pack("<2I", 16, 12) + image.tobytes()).digest()[:16]
+    assert pixel_digest(image) == expected  # a view, whose rows do not follow each other
+    assert pixel_digest(np.ascontiguousarray(image).reshape(12, 16, 3)) != expected
+    changed = image.copy()
+    changed[3, 5, 1] ^= 1
+    assert pixel_digest(changed) != expected
+    with pytest.raises(TensorError):
+        pixel_digest(image[..., 0])
+
+
 def test_refuses_too_large_by_the_header_alone():
     pixels = PHOTOGRAPH.shape[0] * PHOTOGRAPH.shape[1]
     encoded = encode_png(PHOTOGRAPH)

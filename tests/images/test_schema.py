@@ -9,7 +9,7 @@ from stl_ray.images import class_names_of, image_schema
 
 NAMES = ["cat", "dog"]
 COLUMNS = {
-    "image": [],
+    "image": ["pixel_digest"],
     "purified": ["cluster", "iterations", "status", "sparsity", "psnr"],
     "adversarial": [
         "pixels",

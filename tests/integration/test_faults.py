@@ -280,12 +280,12 @@ def test_refuses_a_root_that_cannot_be_written_to_before_any_work(write_config, 
 
 @pytest.mark.faults
 def test_exit_code_of_too_much_quarantine(local_ray, write_config, tmp_path, capsys):
-    for name in ("a/1.png", "a/2.png", "b/3.png"):
+    for name in ("train/a/1.png", "train/a/2.png", "train/b/3.png", "test/a/1.png", "test/b/2.png"):
         path = tmp_path / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"broken")
-    source = {"format": "folder", "path": str(tmp_path / "images")}
-    config = write_config(tmp_path, ingest={"train": source, "test": source})
+    sources = {split: {"format": "folder", "path": str(tmp_path / "images" / split)} for split in ("train", "test")}
+    config = write_config(tmp_path, ingest=sources)
     assert main(["ingest", config]) == 1
     assert "too many images were set aside ({'unreadable': 3})" in capsys.readouterr().err
 

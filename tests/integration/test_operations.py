@@ -193,7 +193,9 @@ def test_doctor_compares_versions_with_those_of_the_driver(local_ray, write_conf
     assert re.fullmatch(r"\S+: pyarrow is [\d.]+, and 0\.0\.9 here", problem)
 
 
-def test_ingest_says_what_it_leaves_out_and_a_resume_knows_it_too(local_ray, write_config, tmp_path, capsys):
+def test_ingest_says_what_it_leaves_out_and_what_comes_twice_and_a_resume_knows_it_too(
+    local_ray, write_config, tmp_path, capsys
+):
     for split, names in {
         "train": ["a/1.png", "b/2.png", "a/notes.txt", "3.jpg"],
         "test": ["a/1.png", "b/2.png"],
@@ -204,7 +206,10 @@ def test_ingest_says_what_it_leaves_out_and_a_resume_knows_it_too(local_ray, wri
     (tmp_path / "train" / "b" / "up").symlink_to("..")
     sources = {split: {"format": "folder", "path": str(tmp_path / split)} for split in ("train", "test")}
     config = write_config(tmp_path, ingest=sources)
-    line = "ingest: left out of train 1 .txt, 1 .jpg beside the classes, 1 link (b/up)"
+    line = (
+        "ingest: left out of train 1 .txt, 1 .jpg beside the classes, 1 link (b/up); 2 of 2 test images are also training "
+        "images, pixel by pixel: a/1.png, b/2.png; 1 of train and 1 of test repeat an image of their split"
+    )
     assert main(["ingest", config]) == 0
     assert capsys.readouterr().out.splitlines() == ["ingest: 4 images, 0 quarantined", line]
     (tmp_path / "train" / "a" / "notes.txt").unlink()
@@ -214,3 +219,5 @@ def test_ingest_says_what_it_leaves_out_and_a_resume_knows_it_too(local_ray, wri
     assert capsys.readouterr().out.splitlines()[-1] == line
     sessions = [json.loads(path.read_text()) for path in (tmp_path / "root" / "jobs" / "ingest").iterdir()]
     assert [f"ingest: {session['remark']}" for session in sessions] == [line, line]
+    counts = {"in_both": 2, "first_ids": ["a/1.png", "b/2.png"], "test": 2, "repeats_in_train": 1, "repeats_in_test": 1}
+    assert [session["identical"] for session in sessions] == [counts, counts]

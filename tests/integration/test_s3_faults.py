@@ -72,17 +72,18 @@ def _everything(storage: Storage) -> Iterator[bytes]:
 
 @pytest.fixture
 def photographs(s3) -> str:
-    """A folder of 120 images in a bucket."""
+    """A folder in a bucket, with 120 images of train and 3 of test."""
     storage, generator = Storage.open(f"{s3}/photographs"), np.random.default_rng(0)
 
     def put(item):
         number, pixels = item
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG")
-        storage.write(f"class-{number % 3}/{number:03d}.png", buffer.getvalue())
+        split = "train" if number < 120 else "test"
+        storage.write(f"{split}/class-{number % 3}/{number:03d}.png", buffer.getvalue())
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(put, enumerate(generator.integers(0, 256, (120, 64, 64, 3), dtype=np.uint8))))
+        list(pool.map(put, enumerate(generator.integers(0, 256, (123, 64, 64, 3), dtype=np.uint8))))
     return storage.root
 
 
@@ -90,8 +91,8 @@ def test_invariant_a_server_that_is_away_for_20_s_costs_nothing(
     local_ray, ceph, s3, photographs, write_config, tmp_path
 ):
     """Longer than a lease of which nobody sees a beat is another's."""
-    source = {"format": "folder", "path": photographs}
-    keys = {"ingest": {"train": source, "test": {**source, "limit": 3}, "shard_size": 3}}
+    sources = {split: {"format": "folder", "path": f"{photographs}/{split}"} for split in ("train", "test")}
+    keys = {"ingest": {**sources, "shard_size": 3}}
     roots = {name: f"{s3}/{name}" for name in ("calm", "disturbed")}
     ingest.run(load_experiment(write_config(tmp_path / "calm", root=roots["calm"], **keys)))
     before, storage = [], Storage.open(roots["disturbed"])

@@ -3,6 +3,7 @@
 import ctypes
 import io
 import json
+import shutil
 from functools import partial
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 from PIL import Image
 
 from stl_ray.errors import InputError
-from stl_ray.images import class_names_of, decode, image_schema
-from stl_ray.images.readers import open_reader
+from stl_ray.images import class_names_of, decode, image_schema, pixel_digest
+from stl_ray.images.readers import LeftOut, open_reader
+from stl_ray.images.readers.folder import FolderReader
 from stl_ray.pipeline.ingest import IngestTask, plan
 from stl_ray.runtime.bisection import bisect
 from stl_ray.store import Layout, PlannedShard
@@ -48,6 +50,13 @@ def _ingest(experiment):
 def _folder_experiment(experiment_of, folder, **ingest):
     source = {"format": "folder", "path": str(folder)}
     return experiment_of(ingest={"train": source, "test": source, "shard_size": 3, **ingest})
+
+
+def _splits_experiment(experiment_of, folder):
+    """Of a folder and its copy, one for each split."""
+    shutil.copytree(folder, folder.parent / "copy")
+    paths = {"train": folder, "test": folder.parent / "copy"}
+    return experiment_of(ingest={split: {"format": "folder", "path": str(path)} for split, path in paths.items()})
 
 
 @pytest.mark.faults
@@ -180,22 +189,97 @@ def test_refuses_a_truncated_parquet_file_by_name(experiment_of, tmp_path):
 def test_refuses_a_class_whose_name_is_no_text(experiment_of, folder_of, tmp_path):
     folder = folder_of({"dog/a.png": _encoded(NOISE), "\udcff/b.png": _encoded(NOISE)})
     with pytest.raises(InputError, match=r"the name of a class is not UTF-8; got '\\udcff'$"):
-        plan(_folder_experiment(experiment_of, folder))
+        plan(_splits_experiment(experiment_of, folder))
     rows = pa.table({"image": [{"bytes": _encoded(NOISE), "path": None}], "label": [0]})
     features = {"label": {"_type": "ClassLabel", "names": ["\ud83d", "dog"]}}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-    pq.write_table(rows.replace_schema_metadata(metadata), tmp_path / "a.parquet")
-    source = {"format": "parquet", "path": str(tmp_path / "a.parquet")}
+    sources = {}
+    for split in ("train", "test"):
+        pq.write_table(rows.replace_schema_metadata(metadata), tmp_path / f"{split}.parquet")
+        sources[split] = {"format": "parquet", "path": str(tmp_path / f"{split}.parquet")}
     with pytest.raises(InputError, match=r"the name of a class is not UTF-8; got '\\ud83d'$"):
-        plan(experiment_of(ingest={"train": source, "test": source}))
+        plan(experiment_of(ingest=sources))
 
 
 def test_roundtrip_any_text_is_the_name_of_a_class(experiment_of, folder_of):
     names = ["$5-$10", "Ba$$in", "a\nb\x1b[2J", "\u202eb", "[/b] |`*<i>", "猫 🦊"]
     folder = folder_of({f"{name}/a.png": _encoded(NOISE) for name in names[:4]})
-    experiment = _folder_experiment(experiment_of, folder)
+    experiment = _splits_experiment(experiment_of, folder)
     task = plan(experiment).make_task()
     assert task.class_names == names[:4]
     rows, quarantine = _ingest(experiment)
     assert not quarantine and [row["id"] for row in rows] == [f"{name}/a.png" for name in names[:4]]
     assert class_names_of(image_schema("image", names)) == names
+
+
+@pytest.mark.parametrize("codec", ["png", "keep"])
+@pytest.mark.parametrize("size", [None, 16])
+def test_identity_the_digest_is_of_the_stored_pixels_whatever_the_file(experiment_of, folder_of, codec, size):
+    files = {
+        "a/1.png": _encoded(NOISE),
+        "a/2.bmp": _encoded(NOISE, "BMP"),
+        "a/3.png": _encoded(np.dstack([NOISE, GREY])),
+        "b/4.jpg": _encoded(NOISE, "JPEG"),
+        "b/5.png": _encoded(np.array(Image.open(io.BytesIO(_encoded(NOISE, "JPEG"))))),
+    }
+    rows, _ = _ingest(_folder_experiment(experiment_of, folder_of(files), codec=codec, size=size))
+    for row in rows:
+        assert row["pixel_digest"] == pixel_digest(decode(row["image"]["bytes"], max_pixels=1000))
+    digests = {row["id"]: row["pixel_digest"] for row in rows}
+    assert digests["a/1.png"] == digests["a/2.bmp"] == digests["a/3.png"]
+    assert digests["b/4.jpg"] == digests["b/5.png"] != digests["a/1.png"]
+
+
+def _parquet(file, count):
+    image = {"bytes": _encoded(NOISE), "path": None}
+    pq.write_table(pa.table({"image": [image] * count, "label": [number % 2 for number in range(count)]}), file)
+
+
+def _planned(experiment):
+    return [sum(shard.rows for shard in run.plan) for run in plan(experiment).runs]
+
+
+def test_one_folder_of_both_splits_gives_each_its_own(experiment_of, tmp_path):
+    for name, count in (("train-00000-of-00001", 5), ("test-00000-of-00001", 3)):
+        _parquet(tmp_path / f"{name}.parquet", count)
+    source = {"format": "parquet", "path": str(tmp_path)}
+    job = plan(experiment_of(ingest={"train": source, "test": source}))
+    assert [sum(shard.rows for shard in run.plan) for run in job.runs] == [5, 3]
+    assert [LeftOut.of(run.notes()).text() for run in job.runs] == ["1 file of test", "1 file of train"]
+
+
+def _of(form, train, test):
+    return {split: {"format": form, "path": str(path)} for split, path in (("train", train), ("test", test))}
+
+
+def test_refuses_files_that_both_splits_read(experiment_of, tmp_path):
+    for name in ("a", "b", "c"):
+        _parquet(tmp_path / f"{name}.parquet", 2)
+    both = (
+        "ingest.train.path, ingest.test.path: the splits overlap; expected files of its own for each, such as those of "
+    )
+    for train, test, shared in (
+        (tmp_path, tmp_path, "3 files that both read: {0}/a.parquet, {0}/b.parquet, {0}/c.parquet"),
+        (tmp_path / "*.parquet", tmp_path / "b.parquet", "1 file that both read: {0}/b.parquet"),
+    ):
+        with pytest.raises(InputError) as error:
+            plan(experiment_of(ingest=_of("parquet", train, test)))
+        patterns = "{0}/train-*.parquet and {0}/test-*.parquet; got "
+        assert str(error.value) == both + (patterns + shared).format(tmp_path)
+    assert _planned(experiment_of(ingest=_of("parquet", tmp_path / "[ab].parquet", tmp_path / "c.parquet"))) == [4, 2]
+
+
+def test_refuses_folders_that_overlap_before_it_lists_them(experiment_of, folder_of, monkeypatch):
+    folder = folder_of({f"{name}.png": _encoded(NOISE) for name in ("x/a/1", "x/b/2", "y/a/1", "y/b/2")})
+    assert _planned(experiment_of(ingest=_of("folder", folder / "x", folder / "y"))) == [2, 2]
+    monkeypatch.setattr(FolderReader, "plan", None)
+    for train, test in ((folder / "x", folder / "x"), (folder, folder / "x"), (folder / "x", folder)):
+        with pytest.raises(InputError, match=f"neither in the other; got 1 folder that both read: {folder}/x$"):
+            plan(experiment_of(ingest=_of("folder", train, test)))
+
+
+def test_sources_that_split_themselves_may_be_given_for_both(experiment_of, tmp_path):
+    assert _planned(experiment_of()) == [20, 20]
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        (tmp_path / f"{name}.bin").write_bytes(bytes(3073))
+    assert _planned(experiment_of(ingest=_of("cifar10", tmp_path, tmp_path))) == [5, 1]

@@ -5,6 +5,7 @@ import pytest
 from stl_ray.report.blocks import Text
 from stl_ray.report.inputs import read_inputs
 from stl_ray.report.provenance import provenance, quarantine, timings
+from stl_ray.report.records import Identical
 
 
 @pytest.fixture
@@ -34,6 +35,22 @@ def test_identity_quarantined_images_are_counted_with_reasons(inputs):
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["ingest/test", "200", "1", "1 unreadable"], ["ingest/train", "1,600", "0", ""], ["project/stl-train", "1,600", "0", ""],
     ]  # fmt: skip
+
+
+def test_identity_images_of_both_splits_are_said(inputs):
+    counts = {"in_both": 1037, "test": 10_000, "repeats_in_train": 2, "repeats_in_test": 0, "first_ids": ["a"]}
+    sessions = [
+        inputs.sessions[0].model_copy(update={"identical": Identical.model_validate(c)})
+        for c in ({**counts, "in_both": 3}, counts)
+    ]
+    found = quarantine(replace(inputs, sessions=(*sessions, *inputs.sessions)))
+    assert caveats(found) == [
+        "1,037 of 10,000 test images are also training images, pixel by pixel; "
+        "2 of train and 0 of test repeat an image of their split."
+    ]
+    clean = sessions[0].model_copy(update={"identical": Identical.model_validate({**counts, "in_both": 0})})
+    blocks = quarantine(replace(inputs, sessions=(clean,)))
+    assert caveats(blocks) == [] and blocks[1].text.startswith("0 of 10,000 test images")
 
 
 def test_certificate_mixed_commits_and_configurations_are_said(inputs):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stl_ray.errors import QuarantineReason
 from stl_ray.images.readers.left_out import LeftOut
+from stl_ray.images.readers.places import Places
 
 Split = Literal["train", "test"]
 
@@ -70,6 +71,15 @@ class Reader(Protocol):
     @property
     def left_out(self) -> LeftOut:
         """Counts of what the source holds beside its images; complete once a plan was taken to its end."""
+        ...
+
+    @property
+    def places(self) -> Places:
+        """What is read, to compare with the other split's.
+
+        Raises:
+            InputError: the source is missing, or its splits are not certain.
+        """
         ...
 
     def plan(self, shard_size: int) -> Iterator[SourceShard]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from stl_ray.errors import InputError
 from stl_ray.images.readers.base import RawImage, SourceShard, Split, label_problem, ranges, shard_digest
 from stl_ray.images.readers.left_out import LeftOut
+from stl_ray.images.readers.places import Places
 from stl_ray.store import Storage
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -55,6 +56,11 @@ class Cifar10Reader:
     def left_out(self) -> LeftOut:
         """Nothing: the batches are files of known names."""
         return LeftOut()
+
+    @property
+    def places(self) -> Places:
+        """None: each split has batches of its own."""
+        return Places()
 
     def plan(self, shard_size: int) -> Iterator[SourceShard]:
         """Ranges of a batch's images. The digest covers the bytes of the batch.

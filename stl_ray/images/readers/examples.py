@@ -1,5 +1,7 @@
 """Examples of what is refused, for an error: how many members of tars, and the first of them by name."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from stl_ray.errors import InputError
@@ -42,3 +44,8 @@ class Examples:
     def __str__(self) -> str:
         """Such as `5: a.tar: x.cls, a.tar: y.cls, b.tar: z.cls, ...`."""
         return f"{self.count}: {', '.join(self._shown)}{', ...' * (self.count > len(self._shown))}"
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The first of some names, such as `a, b, c, ...`."""
+    return ", ".join(map(plain, names[:_SHOWN])) + ", ..." * (len(names) > _SHOWN)

@@ -25,6 +25,8 @@ from stl_ray.images.readers.base import RawImage, SourceShard, shard_digest
 from stl_ray.images.readers.fetching import LISTINGS, in_order
 from stl_ray.images.readers.left_out import LeftOut
 from stl_ray.images.readers.names import is_hidden, is_image, require_text
+from stl_ray.images.readers.places import Places
+from stl_ray.images.readers.splits import are_splits, keywords_in
 from stl_ray.store import FileInfo, Storage
 
 _THREADS = 8  # requests at once while a shard is read: every file is one
@@ -61,7 +63,7 @@ class FolderReader:
         """Names of the sub-folders, sorted.
 
         Raises:
-            InputError: there is no such folder, or it has no sub-folders.
+            InputError: there is no such folder, it has no sub-folders, or these are splits.
         """
         names = self._top[0]
         if not names and not self.storage.exists(""):
@@ -69,6 +71,11 @@ class FolderReader:
         if not names:
             raise InputError("the folder has no classes", item=self.storage.root, expected="one sub-folder per class")
         return names
+
+    @property
+    def places(self) -> Places:
+        """The folder, and the folders of classes that are links to elsewhere."""
+        return Places.of_folder(self.storage, self.class_names)
 
     def plan(self, shard_size: int) -> Iterator[SourceShard]:
         """Lists of files and labels. The digest covers every file's name, size and time of change, not its bytes.
@@ -122,10 +129,24 @@ class FolderReader:
         """The classes, and what lies beside their folders."""
         folders, files = self.storage.entries()
         names = [name for name in folders if not is_hidden(name)]
+        self._refuse_splits(names)
         left_out = LeftOut(hidden=len(folders) - len(names))
         for file in files:
             left_out.add(file, beside=True)
         return names, left_out
+
+    def _refuse_splits(self, names: list[str]) -> None:
+        """Refuse sub-folders such as `train` and `val`, unless another one has images, which make all of them classes."""
+        splits = [name for name in names if keywords_in(name)]
+        others = [name for name in names if name not in splits]
+        if are_splits(splits) and not any(self._has_images(name) for name in others):
+            raise InputError(
+                "the sub-folders are splits, not classes", item=self.storage.root,
+                expected=f"the path of one split: {' or '.join(map(self.storage.at, splits))}",
+            )  # fmt: skip
+
+    def _has_images(self, name: str) -> bool:
+        return next(self._files(name, LeftOut()), None) is not None
 
     def _listing(self, class_name: str) -> Listing:
         """The listing of a class's images, sorted by path, no more than the limit."""

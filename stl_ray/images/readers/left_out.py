@@ -22,6 +22,7 @@ class LeftOut:
     Attributes:
         files: files with another extension than an image's, by extension.
         beside: files beside the folders of the classes, by extension.
+        splits: files of other splits than the one that is read, by split.
         folders: sub-folders of a folder of tars or Parquet files.
         hidden: hidden files and folders, and files that desktops leave.
         links: symbolic links that are not followed, or lead nowhere.
@@ -31,6 +32,7 @@ class LeftOut:
 
     files: Counter[str] = field(default_factory=Counter)
     beside: Counter[str] = field(default_factory=Counter)
+    splits: Counter[str] = field(default_factory=Counter)
     folders: int = 0
     hidden: int = 0
     links: int = 0
@@ -41,7 +43,7 @@ class LeftOut:
     def of(cls, record: Mapping[str, Any]) -> "LeftOut":
         """The counts of a `record`."""
         known = {key: record[key] for key in record if key in {field.name for field in fields(cls)}}
-        return cls(**{**known, "files": Counter(record.get("files")), "beside": Counter(record.get("beside"))})
+        return cls(**{**known, **{key: Counter(record.get(key)) for key in ("files", "beside", "splits")}})
 
     def record(self) -> dict[str, Any]:
         """The counts that are not zero; JSON-able."""
@@ -74,6 +76,7 @@ class LeftOut:
         """Add the counts of another."""
         self.files += other.files
         self.beside += other.beside
+        self.splits += other.splits
         self.folders += other.folders
         self.hidden += other.hidden
         self.links += other.links
@@ -84,6 +87,7 @@ class LeftOut:
         """The counts in words, such as `10 .txt, 2 .mov, 4 hidden`; empty where nothing is left out."""
         parts = _kinds(self.files, "")
         parts += _kinds(self.beside, " beside the classes")
+        parts += [f"{count} file{'s' * (count > 1)} of {split}" for split, count in sorted(self.splits.items())]
         parts += [f"{self.folders} sub-folder{'s' * (self.folders > 1)}"] if self.folders else []
         parts += [f"{self.hidden} hidden"] if self.hidden else []
         if self.links:

@@ -15,12 +15,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stl_ray.errors import InputError, QuarantineReason
-from stl_ray.images.readers.base import MOST_CLASSES, RawImage, SourceShard, label_problem, ranges, shard_digest
+from stl_ray.images.readers.base import (
+    MOST_CLASSES,
+    RawImage,
+    SourceShard,
+    Split,
+    label_problem,
+    ranges,
+    shard_digest,
+)
 from stl_ray.images.readers.duplicates import Hashes, hashes_of, repeated
 from stl_ray.images.readers.fetching import LISTINGS, in_order
 from stl_ray.images.readers.left_out import LeftOut
-from stl_ray.images.readers.matching import beside, home, matching, stems
+from stl_ray.images.readers.matching import beside, home, stems
 from stl_ray.images.readers.parquet_file import ImageFile
+from stl_ray.images.readers.places import Places
+from stl_ray.images.readers.splits import Chosen, files_of
 from stl_ray.store import Storage
 
 Result = TypeVar("Result")
@@ -34,10 +44,12 @@ class ParquetReader:
 
     Args:
         place: a file, a folder (its `*.parquet` files, not those of sub-folders) or a pattern.
+        split: which files of a folder, where their names tell.
         limit: rows to take, all when None.
     """
 
     place: Storage
+    split: Split
     limit: int | None = None
 
     @cached_property
@@ -45,15 +57,23 @@ class ParquetReader:
         """The names in the first file's metadata; where it has none, the numbers up to the largest label.
 
         Raises:
-            InputError: a file cannot be used, or there are neither names nor a sensible largest label.
+            InputError: a file cannot be used, there are neither names nor a sensible largest label, or a folder's files
+                are of several splits and names do not settle which (`splits.py`).
         """
         names = ImageFile.open(self._folder, self._paths[0]).class_names
         return self._numbered_classes() if names is None else names
 
     @property
     def left_out(self) -> LeftOut:
-        """What is beside the Parquet files of a folder."""
-        return beside(self.place, _SUFFIXES)
+        """What is beside the Parquet files of a folder, and its files of other splits."""
+        left_out = beside(self.place, _SUFFIXES)
+        left_out.splits += self._chosen.passed_over
+        return left_out
+
+    @property
+    def places(self) -> Places:
+        """The files."""
+        return Places.of_files(self._folder, self._paths)
 
     def plan(self, shard_size: int) -> Iterator[SourceShard]:
         """Ranges of a file's rows, with the rows that repeat an id. The digest covers the file's size and footer.
@@ -128,12 +148,16 @@ class ParquetReader:
         opened = partial(ImageFile.open, self._folder)
         return list(in_order(opened, self._paths, threads=LISTINGS, ahead=LISTINGS))
 
-    @cached_property
+    @property
     def _paths(self) -> list[str]:
-        paths = matching(self.place, _SUFFIXES)
-        if not paths:
+        return self._chosen.paths
+
+    @cached_property
+    def _chosen(self) -> Chosen:
+        chosen = files_of(self.split, self.place, _SUFFIXES)
+        if not chosen.paths:
             raise InputError("there are no Parquet files here", item=self.place.root, expected="*.parquet")
-        return paths
+        return chosen
 
     @cached_property
     def _folder(self) -> Storage:

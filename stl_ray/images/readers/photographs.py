@@ -23,6 +23,7 @@ from stl_ray.errors import ImageError, InputError
 from stl_ray.images.codec import decode, resize
 from stl_ray.images.readers.base import RawImage, SourceShard, Split, ranges, shard_digest
 from stl_ray.images.readers.left_out import LeftOut
+from stl_ray.images.readers.places import Places
 from stl_ray.seeding import seed_of
 
 SIDE = 32
@@ -72,6 +73,11 @@ class PhotographsReader:
     def left_out(self) -> LeftOut:
         """Nothing."""
         return LeftOut()
+
+    @property
+    def places(self) -> Places:
+        """None: each split has bands of its own."""
+        return Places()
 
     def plan(self, shard_size: int) -> Iterator[SourceShard]:
         """Ranges of crop numbers. The digest covers the photographs' decoded pixels and the recipe.

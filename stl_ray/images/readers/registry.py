@@ -14,8 +14,8 @@ from stl_ray.store import Storage
 _FILES: dict[str, Callable[[Storage, Split, int | None], Reader]] = {
     "folder": lambda storage, split, limit: FolderReader(storage, limit),
     "cifar10": Cifar10Reader,
-    "parquet": lambda storage, split, limit: ParquetReader(storage, limit),
-    "tar": lambda storage, split, limit: TarReader(storage, limit),
+    "parquet": ParquetReader,
+    "tar": TarReader,
 }
 
 
@@ -26,7 +26,7 @@ def open_reader(source: Source, *, split: Split) -> Reader:
 
     Args:
         source: the format, and the path of this split (of both splits for CIFAR-10, which comes as one folder).
-        split: which half of a source that holds both.
+        split: which half of a source that holds both, or whose files tell by their names (`splits.py`).
 
     Raises:
         StorageError: the path names a kind of storage that is not supported.

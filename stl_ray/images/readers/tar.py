@@ -18,12 +18,14 @@ from typing import Any
 import pyarrow as pa
 
 from stl_ray.errors import InputError, QuarantineReason
-from stl_ray.images.readers.base import RawImage, SourceShard, label_problem, ranges, shard_digest
+from stl_ray.images.readers.base import RawImage, SourceShard, Split, label_problem, ranges, shard_digest
 from stl_ray.images.readers.duplicates import hashes_of, repeated
 from stl_ray.images.readers.fetching import LISTINGS, in_order
 from stl_ray.images.readers.left_out import LeftOut
-from stl_ray.images.readers.matching import beside, home, matching, stems
+from stl_ray.images.readers.matching import beside, home, stems
 from stl_ray.images.readers.names import extension
+from stl_ray.images.readers.places import Places
+from stl_ray.images.readers.splits import Chosen, are_splits, files_of
 from stl_ray.images.readers.tar_file import BLOCK, NO_BYTES, TarIndex, is_header, read_range
 from stl_ray.images.readers.tar_join import key_of
 from stl_ray.images.readers.tar_labels import CLASSES, Tar, TarLabels, class_of, classes_in, find_labels, unused
@@ -48,10 +50,12 @@ class TarReader:
 
     Args:
         place: a tar, a folder (its `*.tar` files, not those of sub-folders) or a pattern.
+        split: which files of a folder, where their names tell.
         limit: images to take, all when None.
     """
 
     place: Storage
+    split: Split
     limit: int | None = None
 
     @cached_property
@@ -59,22 +63,38 @@ class TarReader:
         """Names of the folders, or of the tars; for WebDataset the lines of classes.txt, or else numbers or names.
 
         Raises:
-            InputError: there are no tars, one cannot be used, or labels are not certain (`tar_labels.py`).
+            InputError: there are no tars, one cannot be used, labels are not certain (`tar_labels.py`), or splits are
+                not (`splits.py`).
         """
         if self._labels is not None:
             return self._labels.class_names
-        return sorted(set().union(*map(classes_in, self._tars)))
+        names = sorted(set().union(*map(classes_in, self._tars)))
+        if are_splits(names):
+            expected = "folders of classes, in tars of their own for each split"
+            raise InputError(
+                "the folders, or tars, are splits, not classes",
+                item=self.place.root,
+                expected=expected,
+                got=", ".join(names),
+            )
+        return names
 
     @property
     def left_out(self) -> LeftOut:
-        """The members of the tars that are neither images nor labels, and what is beside the tars."""
+        """The members of the tars that are neither images nor labels, what is beside the tars, and tars of other splits."""
         left_out = beside(self.place, _SUFFIXES)
+        left_out.splits += self._chosen.passed_over
         if self._labels is not None and self._labels.listed is not None:
             left_out.files -= Counter([extension(CLASSES)])
         for tar in self._tars:
             left_out.merge(tar.index.left_out)
             left_out.merge(unused(tar.index, () if self._labels is None else self._labels.kinds))
         return left_out
+
+    @property
+    def places(self) -> Places:
+        """The files."""
+        return Places.of_files(self._folder, self._paths)
 
     def plan(self, shard_size: int) -> Iterator[SourceShard]:
         """Ranges of a tar's images, with their offsets. The digest covers the tar's size and headers, not every pixel.
@@ -171,18 +191,22 @@ class TarReader:
         indexes = in_order(partial(TarIndex.of, self._folder), self._paths, threads=LISTINGS, ahead=LISTINGS)
         return [Tar(*facts) for facts in zip(self._paths, stems(self._paths), indexes, strict=True)]
 
-    @cached_property
+    @property
     def _paths(self) -> list[str]:
-        paths = matching(self.place, _SUFFIXES)
-        packed = [path for path in paths if path.endswith(_COMPRESSED)]
+        return self._chosen.paths
+
+    @cached_property
+    def _chosen(self) -> Chosen:
+        chosen = files_of(self.split, self.place, _SUFFIXES)
+        packed = [path for path in chosen.paths if path.endswith(_COMPRESSED)]
         if packed:
             raise InputError(
                 "a compressed tar cannot be read at one place without reading all before it; the images in it are "
                 "compressed anyway: unpack it to a plain tar", item=self._folder.at(packed[0]), expected="*.tar",
             )  # fmt: skip
-        if not paths:
+        if not chosen.paths:
             raise InputError("there are no tars here", item=self.place.root, expected="*.tar")
-        return paths
+        return chosen
 
     @cached_property
     def _folder(self) -> Storage:
