@@ -32,16 +32,18 @@ def run(experiment: Experiment) -> dict[str, Any]:
     """
     manifests = run_shards(plan(experiment), experiment)
     counts = {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
-    remark = _left_out(experiment)
+    remark = _remark(experiment)
     return {**counts, "remark": remark} if remark else counts
 
 
-def _left_out(experiment: Experiment) -> str:
-    """A remark on the files left out, from the notes of the plans; empty where there are none."""
+def _remark(experiment: Experiment) -> str:
+    """A remark on files left out and on classes without images, from the notes of the plans; empty without either."""
     layout = Layout(experiment.root)
     notes = {split: Run.open(experiment.root, layout.ingested(split)).plan().notes for split in SPLITS}
-    texts = [f"of {split} {text}" for split in SPLITS if (text := LeftOut.of(notes[split]).text())]
-    return f"left out {'; '.join(texts)}" if texts else ""
+    left_out = {split: LeftOut.of(notes[split]) for split in SPLITS}
+    texts = [f"of {split} {text}" for split in SPLITS if (text := left_out[split].text())]
+    empty = [f"in {split} {text}" for split in SPLITS if (text := left_out[split].empty_text())]
+    return "; ".join([f"left out {'; '.join(texts)}"] * bool(texts) + empty)
 
 
 def plan(experiment: Experiment) -> ShardJob:
