@@ -4,8 +4,10 @@ Every fault of a file raises an `ImageError` with its quarantine reason; nothing
 """
 
 import hashlib
+import re
 import struct
 import zlib
+from contextlib import suppress
 from io import BytesIO
 from itertools import chain
 
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, features
 
 from stl_ray.errors import ImageError, QuarantineReason, TensorError
+from stl_ray.images.png_chunks import SIGNATURE, without_metadata
 
 MIN_SIDE = 8
 """Pixels: the smallest height and width that the stages can use (one filter, one cell of the autoencoder)."""
@@ -41,6 +44,8 @@ EXTENSIONS = frozenset(chain.from_iterable((_FORMATS | _FORMATS_OF_FEATURES).val
 
 # zlib's level 3 takes half the time of its default 6 on photographs at 224 pixels, for the same size within 1 %.
 _PNG_LEVEL = 3
+
+_ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>", re.IGNORECASE)
 
 _PNG_DEPTH = 24  # position of the byte: after the signature, the chunk's length and name, width and height
 
@@ -76,7 +81,8 @@ def decode(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
 
     Grey becomes RGB by repetition; palettes are looked up; CMYK is converted without a colour profile; 16-bit samples
     keep their high byte; alpha is dropped, not composited (as torchvision's loader does); of an animation the first
-    frame is taken; an EXIF orientation is applied.
+    frame is taken; an EXIF orientation is applied. Damaged metadata (texts, profiles, checksums) is passed over where the
+    pixels are whole.
 
     Args:
         data: the bytes of a JPEG, PNG, BMP, GIF, TIFF or PNM file, or of a WebP, JPEG 2000 or AVIF file where the
@@ -96,7 +102,7 @@ def decode(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
 def decode_original(data: bytes, *, max_pixels: int) -> tuple[NDArray[np.uint8], bool]:
     """The decoded image, and whether its bytes may be stored unchanged: every decoder reads the same pixels from them.
 
-    They may if they are an 8-bit RGB or grey JPEG or PNG without alpha, animation and EXIF orientation.
+    They may if they are an 8-bit RGB or grey JPEG or PNG without alpha, animation, EXIF orientation and damaged metadata.
 
     Args:
         data: as for `decode`.
@@ -109,18 +115,16 @@ def decode_original(data: bytes, *, max_pixels: int) -> tuple[NDArray[np.uint8],
         raise ImageError("no bytes", reason=QuarantineReason.MISSING_IMAGE)
     formats = _formats_for(data)
     try:
-        with Image.open(BytesIO(data), formats=formats) as image:
-            _check_size(image.width, image.height, max_pixels)
-            image.load()
-            plain = _is_plain(image, data)
-            rgb = _to_rgb(image)
-            orientation = _orientation(image)
-            upright = _UPRIGHT.get(orientation)
-            return np.array(rgb if upright is None else rgb.transpose(upright)), plain and orientation == 1
+        return _opened(data, formats, max_pixels)
     except Image.DecompressionBombError as error:
         raise ImageError(str(error), reason=QuarantineReason.TOO_LARGE) from error
     except _DECODER_ERRORS as error:
-        raise ImageError(f"not a readable image ({type(error).__name__}: {error})") from error
+        if data.startswith(SIGNATURE):
+            with suppress(*_DECODER_ERRORS):
+                return _opened(without_metadata(data), formats, max_pixels)[0], False
+        # Pillow writes a file's address in memory, which would give the quarantine other bytes in every run.
+        said = _ADDRESS.sub("", str(error)).strip()
+        raise ImageError(f"not a readable image ({type(error).__name__}: {said})") from error
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
@@ -173,6 +177,18 @@ def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box))
 
 
+def _opened(data: bytes, formats: tuple[str, ...], max_pixels: int) -> tuple[NDArray[np.uint8], bool]:
+    """`decode_original` of a file that may be of these formats, with Pillow's own errors."""
+    with Image.open(BytesIO(data), formats=formats) as image:
+        _check_size(image.width, image.height, max_pixels)
+        image.load()
+        plain = _is_plain(image, data)
+        rgb = _to_rgb(image)
+        orientation = _orientation(image)
+        upright = _UPRIGHT.get(orientation)
+        return np.array(rgb if upright is None else rgb.transpose(upright)), plain and orientation == 1
+
+
 def _formats_for(data: bytes) -> tuple[str, ...]:
     """The formats that a file may have by its first bytes; a Pillow without a format's library may not know its name."""
     boxed = data[8:12] if data[4:8] == b"ftyp" else b""  # the brand of an ISO base media file (ISO 14496-12)
@@ -212,10 +228,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _is_plain(image: Image.Image, data: bytes) -> bool:
     """Whether the file holds 8-bit RGB or grey and nothing that only some decoders heed."""
-    if image.mode not in {"RGB", "L"} or "transparency" in image.info or getattr(image, "n_frames", 1) > 1:
+    if image.format not in {"JPEG", "PNG"} or image.mode not in {"RGB", "L"}:
+        return False
+    if "transparency" in image.info or getattr(image, "n_frames", 1) > 1:
         return False
     # Pillow opens 16-bit RGB as 8-bit; the depth is in the first chunk of a PNG (section 11.2.1 of its specification).
-    return image.format == "JPEG" or (image.format == "PNG" and data[_PNG_DEPTH] == 8)
+    return image.format == "JPEG" or data[_PNG_DEPTH] == 8
 
 
 def _orientation(image: Image.Image) -> int:

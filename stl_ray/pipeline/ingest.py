@@ -38,17 +38,19 @@ def run(experiment: Experiment) -> dict[str, Any]:
     counts = {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
     layout = Layout(experiment.root)
     identical = count_identical(*(Dataset.open(layout.uri(layout.ingested(split))) for split in SPLITS))
-    remark = "; ".join(filter(None, [_left_out(experiment), NOT_COUNTED if identical is None else identical.text()]))
+    remark = "; ".join(filter(None, [_remark(experiment), NOT_COUNTED if identical is None else identical.text()]))
     record = {"identical": identical.record()} if identical else {}
     return {**counts, **record, **({"remark": remark} if remark else {})}
 
 
-def _left_out(experiment: Experiment) -> str:
-    """A remark on the files left out, from the notes of the plans; empty where there are none."""
+def _remark(experiment: Experiment) -> str:
+    """A remark on files left out and on classes without images, from the notes of the plans; empty without either."""
     layout = Layout(experiment.root)
     notes = {split: Run.open(experiment.root, layout.ingested(split)).plan().notes for split in SPLITS}
-    texts = [f"of {split} {text}" for split in SPLITS if (text := LeftOut.of(notes[split]).text())]
-    return f"left out {'; '.join(texts)}" if texts else ""
+    left_out = {split: LeftOut.of(notes[split]) for split in SPLITS}
+    texts = [f"of {split} {text}" for split in SPLITS if (text := left_out[split].text())]
+    empty = [f"in {split} {text}" for split in SPLITS if (text := left_out[split].empty_text())]
+    return "; ".join([f"left out {'; '.join(texts)}"] * bool(texts) + empty)
 
 
 def plan(experiment: Experiment) -> ShardJob:

@@ -1,6 +1,8 @@
 """RUNTIME: the machinery on Ray, which knows no job.
 
 session          join or start a Ray; one that was running stays so
+ray_start        that join or start, with errors that say what is wrong
+ray_address      whether a cluster's head answers at an address
 signals          Ctrl-C and SIGTERM
 shard_runner     plan -> Ray Data actors -> receipts -> manifest
 shard_actor      the actor that makes shards

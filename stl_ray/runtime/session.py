@@ -15,12 +15,8 @@ from ray.data import DataContext
 
 from stl_ray.config import RayConfig
 from stl_ray.errors import ConfigError
+from stl_ray.runtime.ray_start import start_ray
 from stl_ray.runtime.signals import keep_handlers
-
-# Only shard rows and weights travel; images never go through the object store.
-_LOCAL_OBJECT_STORE = 512 * 1024 * 1024
-
-_WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 
 _HANDLERS_EVERY_S = 0.01
 
@@ -29,7 +25,11 @@ _ON_PURPOSE = "killed by `ray.kill`"
 
 @contextmanager
 def ray_session(config: RayConfig) -> Iterator[None]:
-    """Connect to Ray for the time of the block; a Ray that was already connected is left as it is."""
+    """Connect to Ray for the time of the block; a Ray that was already connected is left as it is.
+
+    Raises:
+        ClusterError: if Ray does not start, or no cluster answers.
+    """
     _leave_out_warnings()
     if ray.is_initialized():
         _prepare_ray_data()
@@ -37,19 +37,9 @@ def ray_session(config: RayConfig) -> Iterator[None]:
         return
     # Every actor pool logs a line about constructor arguments as an error, which it is not (Ray issue 53727).
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    address = config.address or os.environ.get("RAY_ADDRESS")
-    with _without_lines_of(b"RAY_BACKEND_LOG_LEVEL"):  # which Ray repeats
-        if address:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            with _without_preemption_watcher():
-                ray.init(
-                    address="local",
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    object_store_memory=_LOCAL_OBJECT_STORE,
-                )
+    # Ray repeats the variable, and says in its own words what we say of an address.
+    with _without_lines_of(b"RAY_BACKEND_LOG_LEVEL", b"gcs_client.cc:"):
+        start_ray(config)
     keep_handlers()
     _prepare_ray_data()
     try:
@@ -70,23 +60,8 @@ def _shut_down() -> None:
 
 
 @contextmanager
-def _without_preemption_watcher() -> Iterator[None]:
-    """Start a local Ray whose trainings do not watch for announced ends of nodes: nobody announces this one's.
-
-    Its workers inherit the setting; the process itself may join a cluster later, where such ends count.
-    """
-    given = _WATCHER in os.environ
-    os.environ.setdefault(_WATCHER, "0")
-    try:
-        yield
-    finally:
-        if not given:
-            del os.environ[_WATCHER]
-
-
-@contextmanager
-def _without_lines_of(text: bytes) -> Iterator[None]:
-    """Hold back the process's stderr in the block, C++ too, and write it at the end without the lines that have a text."""
+def _without_lines_of(*texts: bytes) -> Iterator[None]:
+    """Hold back the process's stderr in the block, C++ too, and write it at the end without lines that have such a text."""
     if sys.stderr is None:  # it was closed before the process began
         yield
         return
@@ -102,7 +77,7 @@ def _without_lines_of(text: bytes) -> Iterator[None]:
             os.close(stderr)
             held.seek(0)
             for line in held:
-                if text not in line:
+                if not any(text in line for text in texts):
                     os.write(2, line)
 
 

@@ -28,6 +28,10 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
+def png_chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
 def reason_of(encoded: bytes, max_pixels: int = MAX_PIXELS) -> QuarantineReason:
     with pytest.raises(ImageError) as caught:
         decode(encoded, max_pixels=max_pixels)
@@ -138,6 +142,41 @@ def test_identity_damaged_exif_leaves_the_pixels(kind, exif):
     encoded = saved(Image.fromarray(PHOTOGRAPH), kind, exif=exif)
     plain = saved(Image.fromarray(PHOTOGRAPH), kind)
     assert np.array_equal(decode(encoded, max_pixels=MAX_PIXELS), decode(plain, max_pixels=MAX_PIXELS))
+
+
+BROKEN_CHUNKS = {
+    "checksum": png_chunk(b"pHYs", b"\0\0\1\0\0\0\1\0\1")[:-4] + b"xxxx",
+    "text's checksum": png_chunk(b"tEXt", b"k\0v")[:-4] + b"xxxx",
+    "size": png_chunk(b"gAMA", b"\1"),
+    "transparency's size": png_chunk(b"tRNS", b"\1"),
+    "profile": png_chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(2 * 2**20))),
+    "text": png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(2 * 2**20))),
+    "method": png_chunk(b"zTXt", b"k\0\7"),
+    "animation": png_chunk(b"acTL", b"\1"),
+}
+
+
+@pytest.mark.parametrize("chunk", BROKEN_CHUNKS.values(), ids=BROKEN_CHUNKS)
+@pytest.mark.parametrize("place", [33, -12])  # behind the header and in front of the end
+def test_identity_a_png_with_damaged_metadata_keeps_its_pixels(chunk, place):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Image.fromarray(np.ascontiguousarray(STORED[6](PHOTOGRAPH)))
+    encoded = saved(stored, "PNG", exif=exif)
+    damaged = encoded[:place] + chunk + encoded[place:]
+    image, plain = codec.decode_original(damaged, max_pixels=MAX_PIXELS)
+    assert np.array_equal(image, PHOTOGRAPH) and not plain
+    cut = damaged.index(b"IDAT") + 200
+    assert reason_of(damaged[:cut] + bytes(100) + damaged[cut + 100 :]) is QuarantineReason.UNREADABLE
+
+
+def test_refuses_with_the_same_words_in_every_run():
+    keep = []  # so that the second file lies at another address
+    for _ in range(2):
+        with pytest.raises(ImageError) as caught:
+            decode(b"not an image", max_pixels=MAX_PIXELS)
+        keep.append(caught)
+        assert str(caught.value) == "not a readable image (UnidentifiedImageError: cannot identify image file)"
 
 
 def test_refuses_no_bytes():
@@ -280,13 +319,9 @@ def test_identity_resize_of_a_very_long_image_computes_only_the_square():
 
 def png(header: bytes, *compressed: bytes) -> bytes:
     """A PNG file from its header fields and the pieces of its compressed rows."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
     return (
         b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + b"".join(chunk(b"IDAT", piece) for piece in compressed)
-        + chunk(b"IEND", b"")
+        + png_chunk(b"IHDR", header)
+        + b"".join(png_chunk(b"IDAT", piece) for piece in compressed)
+        + png_chunk(b"IEND", b"")
     )

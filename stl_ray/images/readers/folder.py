@@ -161,6 +161,8 @@ class FolderReader:
             stamps.append(pa.array(file.stamp if file.size < 0 else f"{file.size}:{file.stamp}" for file in rows))
         images = pa.concat_arrays(paths)
         left_out.at_least = int(len(images) == self.limit)
+        if not len(images):
+            left_out.add_empty(class_name)
         return images, pa.concat_arrays(stamps), left_out
 
     def _files(self, class_name: str, left_out: LeftOut) -> Iterator[FileInfo]:

@@ -11,7 +11,7 @@ from stl_ray.text import plain
 
 # A file's number or date may look like an extension: the kinds after these are counted together.
 _MOST_KINDS, _OTHERS = 50, "other"
-_MOST_LINKS = 20
+_MOST_NAMED = 20
 _SHOWN = 5
 
 
@@ -24,9 +24,11 @@ class LeftOut:
         beside: files beside the folders of the classes, by extension.
         splits: files of other splits than the one that is read, by split.
         folders: sub-folders of a folder of tars or Parquet files.
-        hidden: hidden files and folders, and files that desktops leave.
+        hidden: hidden files and folders, and those that systems leave.
         links: symbolic links that are not followed, or lead nowhere.
         first_links: the first of these links.
+        empty: classes whose folders have no image.
+        first_empty: the first of these classes.
         at_least: 1 where the listing ended early, because `limit` was reached.
     """
 
@@ -37,6 +39,8 @@ class LeftOut:
     hidden: int = 0
     links: int = 0
     first_links: list[str] = field(default_factory=list)
+    empty: int = 0
+    first_empty: list[str] = field(default_factory=list)
     at_least: int = 0
 
     @classmethod
@@ -58,7 +62,7 @@ class LeftOut:
         """
         if file.leads_to is not None or file.size < 0:
             self.links += 1
-            self.first_links = [*self.first_links, plain(file.path)][:_MOST_LINKS]
+            self.first_links = [*self.first_links, plain(file.path)][:_MOST_NAMED]
         else:
             self.add_names([file.path], beside=beside)
 
@@ -72,6 +76,11 @@ class LeftOut:
                 kind = plain(extension(path))
                 counts[kind if kind in counts or len(counts) < _MOST_KINDS else _OTHERS] += 1
 
+    def add_empty(self, class_name: str) -> None:
+        """Count a class without images."""
+        self.empty += 1
+        self.first_empty = [*self.first_empty, plain(class_name)][:_MOST_NAMED]
+
     def merge(self, other: "LeftOut") -> None:
         """Add the counts of another."""
         self.files += other.files
@@ -80,7 +89,9 @@ class LeftOut:
         self.folders += other.folders
         self.hidden += other.hidden
         self.links += other.links
-        self.first_links = [*self.first_links, *other.first_links][:_MOST_LINKS]
+        self.first_links = [*self.first_links, *other.first_links][:_MOST_NAMED]
+        self.empty += other.empty
+        self.first_empty = [*self.first_empty, *other.first_empty][:_MOST_NAMED]
         self.at_least |= other.at_least
 
     def text(self) -> str:
@@ -90,10 +101,17 @@ class LeftOut:
         parts += [f"{count} file{'s' * (count > 1)} of {split}" for split, count in sorted(self.splits.items())]
         parts += [f"{self.folders} sub-folder{'s' * (self.folders > 1)}"] if self.folders else []
         parts += [f"{self.hidden} hidden"] if self.hidden else []
-        if self.links:
-            more = ", ..." if self.links > _SHOWN else ""
-            parts += [f"{self.links} link{'s' * (self.links > 1)} ({', '.join(self.first_links[:_SHOWN])}{more})"]
+        parts += [_named(self.links, "link", "links", self.first_links)] if self.links else []
         return ("at least " if self.at_least and parts else "") + ", ".join(parts)
+
+    def empty_text(self) -> str:
+        """The classes without images in words, such as `1 class has no image (owl)`; empty where there are none."""
+        return _named(self.empty, "class has no image", "classes have no image", self.first_empty) if self.empty else ""
+
+
+def _named(count: int, one: str, several: str, first: list[str]) -> str:
+    more = ", ..." if count > _SHOWN else ""
+    return f"{count} {one if count == 1 else several} ({', '.join(first[:_SHOWN])}{more})"
 
 
 def _kinds(counts: Counter[str], where: str) -> list[str]:

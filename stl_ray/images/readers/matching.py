@@ -117,7 +117,7 @@ def _expanded(storage: Storage, parts: Sequence[str], folder: str = "") -> Itera
 
 
 def _shown(paths: Iterable[str]) -> Iterator[str]:
-    return (path for path in paths if not posixpath.basename(path).startswith("."))
+    return (path for path in paths if not is_hidden(posixpath.basename(path)))
 
 
 def _once(storage: Storage, paths: set[str]) -> tuple[list[str], list[str]]:

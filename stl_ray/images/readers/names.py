@@ -7,9 +7,18 @@ from collections.abc import Sequence
 from stl_ray.errors import InputError
 from stl_ray.images.codec import EXTENSIONS
 
-_OF_THE_SYSTEM = frozenset({"thumbs.db", "desktop.ini"})
-# Folders: of the resource forks of a Mac's archive, and of the headers of pax where a program took them for files.
-_BY_ARCHIVERS = re.compile(r"__macosx|paxheaders?(\.\d+)?", re.IGNORECASE)
+# What systems leave beside data without a dot in front: folders of thumbnails, bins, snapshots and lost files, and files.
+_OF_THE_SYSTEM = frozenset({
+    "@eadir", "@tmp", "#recycle", "#snapshot", "@sharebin", "@synoresource",  # Synology
+    "@recycle", "@recently-snapshot",  # QNAP
+    "~snapshot",  # NetApp
+    "lost+found",  # ext4
+    "$recycle.bin", "system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini",  # Windows
+    "network trash folder", "temporary items", "icon\r",  # macOS
+})  # fmt: skip
+# Folders: of the resource forks of a Mac's archive, and of the headers of pax where a program took them for files; of
+# what Windows' chkdsk finds, and of Samba's earlier versions.
+_OF_THE_SYSTEM_TOO = re.compile(r"__macosx|paxheaders?(\.\d+)?|found\.\d{3}|@gmt-[\d.-]+", re.IGNORECASE)
 
 
 def extension(path: str) -> str:
@@ -18,10 +27,10 @@ def extension(path: str) -> str:
 
 
 def is_hidden(path: str) -> bool:
-    """Whether a part of the path begins with a dot, or is what a desktop or an archiver leaves."""
-    parts = path.split("/")
-    return parts[-1].lower() in _OF_THE_SYSTEM or any(
-        part[:1] == "." or _BY_ARCHIVERS.fullmatch(part) for part in parts
+    """Whether a part of the path begins with a dot, or is what a system, a file server or an archiver leaves."""
+    return any(
+        part[:1] == "." or part.lower() in _OF_THE_SYSTEM or _OF_THE_SYSTEM_TOO.fullmatch(part) is not None
+        for part in path.split("/")
     )
 
 

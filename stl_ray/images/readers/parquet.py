@@ -1,8 +1,7 @@
-"""Parquet files with an image column: ours, and those of Hugging Face datasets.
+"""Parquet files with an image column: ours, those of Hugging Face datasets, and of other tools.
 
-The image column is a struct<bytes, path> or plain binary, named `image` or marked as `Image` by Hugging Face
-metadata; labels are integers, named `label` or marked as `ClassLabel`; ids are a column `id`, or else
-`<file stem>/<row>`. Rows keep the order of the files, which is the order of their paths.
+Images are a struct<bytes, path> or plain bytes, labels integers; which columns they are, `parquet_columns.py` decides. Ids
+are a column `id`, or else `<file stem>/<row>`. Rows keep the order of the files, which is the order of their paths.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +10,6 @@ from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from stl_ray.errors import InputError, QuarantineReason
@@ -28,6 +26,7 @@ from stl_ray.images.readers.duplicates import Hashes, hashes_of, repeated
 from stl_ray.images.readers.fetching import LISTINGS, in_order
 from stl_ray.images.readers.left_out import LeftOut
 from stl_ray.images.readers.matching import beside, home, stems
+from stl_ray.images.readers.parquet_columns import text_of
 from stl_ray.images.readers.parquet_file import ImageFile
 from stl_ray.images.readers.places import Places
 from stl_ray.images.readers.splits import Chosen, files_of
@@ -130,13 +129,12 @@ class ParquetReader:
             )
 
     def _numbered_classes(self) -> list[str]:
-        largest = list(self._of_each(_largest_label))
-        classes = 1 + max((label for label in largest if label is not None), default=-1)
+        labels = [label for label in self._of_each(_largest_label) if label is not None]
+        classes = 1 + max(labels, default=-1)
         if not 0 < classes <= MOST_CLASSES:
             expected = f"class names in the metadata, or labels from 0 to at most {MOST_CLASSES - 1}"
-            raise InputError(
-                "no classes", item=self.place.root, expected=expected, got=f"{classes - 1} as the largest label"
-            )
+            got = f"{classes - 1} as the largest label" if labels else "no label in any row"
+            raise InputError("no classes", item=self.place.root, expected=expected, got=got)
         return [str(label) for label in range(classes)]
 
     def _of_each(self, function: Callable[[ImageFile], Result]) -> Iterator[Result]:
@@ -165,17 +163,17 @@ class ParquetReader:
 
 
 def _largest_label(file: ImageFile) -> int | None:
-    largest: int | None = None if file.label is None else pc.max(file.column(file.label)).as_py()
+    largest: int | None = pc.max(file.column(file.columns.label)).as_py()
     return largest
 
 
 def _ids(file: ImageFile) -> Hashes:
     """The hashes of a file's ids; a row without an id gets one from its number, which no other row has."""
-    if file.id is None:
+    if file.columns.id is None:
         return hashes_of([])
     parts, start = [hashes_of([])], 0
-    for chunk in file.column(file.id).cast(pa.large_string()).iterchunks():
-        parts.append(hashes_of(chunk.to_pylist(), start))
+    for chunk in file.column(file.columns.id).iterchunks():
+        parts.append(hashes_of([text_of(value) for value in chunk.to_pylist()], start))
         start += len(chunk)
     positions, keys = zip(*parts, strict=True)
     return np.concatenate(positions), np.concatenate(keys)

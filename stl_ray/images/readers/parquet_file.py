@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from stl_ray.errors import InputError, StorageError
 from stl_ray.images.readers.base import UNKNOWN_LABEL
 from stl_ray.images.readers.matching import require
-from stl_ray.images.schema import class_names_of, features_of
+from stl_ray.images.readers.parquet_columns import Columns, columns_of, text_of
+from stl_ray.images.schema import class_names_of
 from stl_ray.store import Storage
 
 _ROWS_AT_ONCE = 64
@@ -38,38 +39,26 @@ class ImageFile:
         path: of the file in the storage.
         rows: number of rows.
         class_names: of the labels, None where the metadata has none.
-        image: name of the image column.
-        label: name of the label column, None where there is none.
-        id: name of the id column, None where there is none.
+        columns: names of its columns.
     """
 
     storage: Storage
     path: str
     rows: int
     class_names: list[str] | None
-    image: str
-    label: str | None
-    id: str | None
+    columns: Columns
 
     @classmethod
     def open(cls, storage: Storage, path: str) -> "ImageFile":
         """Read the footer.
 
         Raises:
-            InputError: no such file, truncated, not Parquet, or without a usable image or label column.
+            InputError: no such file, truncated, not Parquet, or its columns cannot be used (`columns_of`).
         """
-        item = storage.at(path)
         with _parquet(storage, path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
-        image, label = _column(schema, "image", "Image"), _column(schema, "label", "ClassLabel")
-        if image is None or not _holds_bytes(schema.field(image).type):
-            expected = "a column `image` of type struct<bytes: binary, path: string> or binary"
-            raise InputError("no image column", item=item, expected=expected, got=", ".join(map(str, schema)))
-        if label is not None and not pa.types.is_integer(schema.field(label).type):
-            got = schema.field(label).type
-            raise InputError(f"column {label!r} is no label", item=item, expected="integers", got=got)
-        names = class_names_of(schema, label) if label is not None else None
-        return cls(storage, path, rows, names, image, label, "id" if "id" in schema.names else None)
+        columns = columns_of(schema, storage.at(path))
+        return cls(storage, path, rows, class_names_of(schema, columns.label), columns)
 
     @property
     def at(self) -> str:
@@ -91,7 +80,7 @@ class ImageFile:
         Raises:
             InputError: the file is damaged.
         """
-        columns = [name for name in (self.image, self.label, self.id) if name is not None]
+        columns = [name for name in (self.columns.image, self.columns.label, self.columns.id) if name is not None]
         with _parquet(self.storage, self.path) as file:
             row, groups = _row_groups(file.metadata, start, stop)
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, row_groups=groups, columns=columns):
@@ -110,35 +99,15 @@ class ImageFile:
         return hashlib.sha256(str(size).encode() + footer).hexdigest()
 
     def _record(self, row: int, values: dict[str, Any]) -> Record:
-        image = values[self.image]
+        image, label = values[self.columns.image], values[self.columns.label]
         data, path = (image.get("bytes"), image.get("path")) if isinstance(image, dict) else (image, None)
-        label = None if self.label is None else values[self.label]
-        name = None if self.id is None else values[self.id]
         return Record(
             row=row,
             data=data or None,
-            path=path,
+            path=text_of(path),
             label=UNKNOWN_LABEL if label is None else label,
-            id=None if name is None else str(name),
+            id=None if self.columns.id is None else text_of(values[self.columns.id]),
         )
-
-
-def _column(schema: pa.Schema, name: str, feature: str) -> str | None:
-    """The column of that name, or else the first that Hugging Face metadata gives that type."""
-    if name in schema.names:
-        return name
-    marked = [
-        column
-        for column, value in features_of(schema).items()
-        if isinstance(value, dict) and value.get("_type") == feature and column in schema.names
-    ]
-    return marked[0] if marked else None
-
-
-def _holds_bytes(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _row_groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[int, list[int]]:

@@ -15,7 +15,7 @@ from stl_ray.pipeline.inputs import dataset_of, make_defenses
 from stl_ray.pipeline.project import identity_of as project_identity
 from stl_ray.store import Layout, Run
 from stl_ray.store.layout import VANILLA
-from stl_ray.training import audited, require_sizes
+from stl_ray.training import audited, require_parts, require_sizes
 
 _WHERE = {"workers", "min_workers", "cpus_per_worker", "loaders", "scratch", "gpu", "compile"}  # where, and how fast
 _NOT_IDENTITY = {"retrain", "validate_every", "weights"} | _WHERE
@@ -110,7 +110,7 @@ def require_sound(experiment: Experiment, training: Training) -> None:
         StorageError: if the given weights are not there.
         ArtifactError: if they do not fit the classifier and the number of classes.
         ConfigError: if there are no such published weights.
-        TrainingError: if the network cannot take images of this size, or the validation images have other classes.
+        TrainingError: if the network cannot take images of this size, or batches so small, or the validation images have other classes.
     """
     dataset = dataset_of(experiment.root, training.dataset)
     audited(dataset)
@@ -121,6 +121,7 @@ def require_sound(experiment: Experiment, training: Training) -> None:
         (first,) = rows_at(dataset, [0])
         height, width, _ = decode(first["image"]["bytes"], max_pixels=STORED_PIXELS).shape
         require_sizes(classifier, experiment.train, (height, width))
+        require_parts(classifier, experiment.train, (height, width), training.rows)
     if training.validation is not None and experiment.train.epochs and experiment.train.validate_every:
         validation = dataset_of(experiment.root, training.validation)
         audited(validation)

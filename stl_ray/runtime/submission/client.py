@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import ray
 
@@ -124,10 +125,20 @@ def explained(address: str) -> Iterator[None]:
     except (ConnectionError, requests.exceptions.RequestException) as error:
         raise ClusterError(
             "no dashboard answers", item=address, got=str(error),
-            expected="the URL of the head's dashboard, such as http://127.0.0.1:8265 with its port forwarded to here",
+            expected="the URL of the head's dashboard, such as http://127.0.0.1:8265 with its port forwarded to here"
+            + _proxy(address),
         ) from error  # fmt: skip
     except RuntimeError as error:
         if "ray[default]" in str(error):
             raise ClusterError("the job API is not installed", expected="pip install 'ray[default]'") from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ClusterError(lines[-1], item=address) from error
+
+
+def _proxy(address: str) -> str:
+    """What to do about a proxy that the environment puts between here and an address; empty where it puts none."""
+    proxies = {name.lower() for name in requests.utils.get_environ_proxies(address)}
+    scheme, host = urlsplit(address).scheme, urlsplit(address).hostname
+    if not proxies & {scheme, "all"}:
+        return ""
+    return f"; with {scheme.upper()}_PROXY set, NO_PROXY has to name {host}, unless the way to it is by the proxy"

@@ -17,6 +17,11 @@ def batch_count(images: int, batch_size: int) -> int:
     return -(-images // batch_size)
 
 
+def smallest_part(images: int, batch_size: int, workers: int) -> int:
+    """The fewest images of a batch that a worker gets in an epoch, as `epoch_batches` and `rank_part` deal them."""
+    return images // batch_count(images, batch_size) // workers
+
+
 def epoch_batches(images: int, batch_size: int, *, epoch: int, seed: int, item: str) -> list[Tensor]:
     """The batches of one epoch: indices of images, each exactly once, in an order of (seed, item, epoch).
 

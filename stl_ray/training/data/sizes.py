@@ -1,10 +1,13 @@
-"""The sizes of images that training sees, and whether the network takes them."""
+"""The sizes of images and batches that training sees, and whether the network takes them."""
+
+from copy import deepcopy
 
 import torch
 
 from stl_ray.config.training import TrainConfig
 from stl_ray.errors import TrainingError
 from stl_ray.models import Classifier
+from stl_ray.training.data.batches import batch_count, smallest_part
 
 _GROWN_AT = 0.6  # share of the epochs after which images have their own size
 _STEP = 32  # pixels
@@ -53,3 +56,44 @@ def require_sizes(classifier: Classifier, config: TrainConfig, size: tuple[int, 
                 ) from error
     finally:
         classifier.train(training)
+
+
+def require_parts(classifier: Classifier, config: TrainConfig, size: tuple[int, int], images: int) -> None:
+    """Refuse batches of which a worker gets too few images, in any step of an epoch: none, or one alone in a network whose
+    batch norm is left with a single value per channel.
+
+    Args:
+        classifier: is left as it is.
+        config: the recipe.
+        size: height and width of the images.
+        images: number of training images.
+
+    Raises:
+        TrainingError: a worker gets too few; the message has the arithmetic.
+    """
+    part = smallest_part(images, config.batch_size, config.workers)
+    if part > 1 or (part == 1 and _learns_from_one(classifier, config, size)):
+        return
+    wanted = part + 1
+    enough = (n for n in range(config.batch_size, images + 1) if smallest_part(images, n, config.workers) >= wanted)
+    batch_size = next(enough, None)
+    batches = batch_count(images, config.batch_size)
+    reason = "batch norm would be left with one value per channel" if part else "a worker would get no image of a batch"
+    raise TrainingError(
+        reason,
+        item=f"train.classifier={classifier.architecture}",
+        expected=f"train.batch_size={batch_size}" if batch_size else "fewer train.workers, or more images",
+        got=f"{images} images in {batches} batches, the smallest of {images // batches} for {config.workers} workers",
+    )
+
+
+def _learns_from_one(classifier: Classifier, config: TrainConfig, size: tuple[int, int]) -> bool:
+    """Whether a step of training goes through with a single image."""
+    trial = deepcopy(classifier).train()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for height, width in (size_at(0, config, size), size):
+            try:
+                trial(torch.zeros(1, 3, height, width, device=classifier.mean.device))
+            except ValueError:  # of torch's batch_norm, which trainings of ranks meet before anything else
+                return False
+    return True

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import tarfile
 
 import numpy as np
@@ -57,6 +58,40 @@ def test_identity_every_file_of_a_folder_is_an_image_or_counted(tmp_path):
         "2 .txt, 1 without extension, 1 .gz, 1 .mov, 1 .part, 2 .jpg beside the classes, "
         "1 without extension beside the classes, 1 .csv beside the classes, 6 hidden, 2 links (gone, a/up)"
     )
+
+
+SYSTEM = [
+    "@eaDir/x.jpg/SYNOPHOTO_THUMB_XL.jpg", ".@__thumb/1.png", "#recycle/1.png", "#snapshot/d/1.png", "@Recycle/1.png",
+    "__MACOSX/._1.png", ".AppleDouble/1.png", "Network Trash Folder/1.png", ".Trash-1000/files/1.png",
+    "$RECYCLE.BIN/S-1-5/1.png", "System Volume Information/1.png", "FOUND.000/1.png", "lost+found/1.png",
+    "~snapshot/1.png", "@GMT-2024.01.01-00.00.00/1.png", ".ipynb_checkpoints/1-checkpoint.png",
+    "Thumbs.db", "desktop.ini", ".DS_Store", "Icon\r",
+]  # fmt: skip
+
+
+def test_identity_what_systems_leave_is_no_class_and_no_image(tmp_path):
+    images = ["a/1.png", "b/1.png", "recycled/1.png", "found/1.png", "snapshot/1.png"]  # these are classes
+    filled(tmp_path, [*images, *SYSTEM, *(f"a/{name}" for name in SYSTEM)])
+    reader = open_reader(Source(format="folder", path=str(tmp_path)), split="train")
+    assert reader.class_names == ["a", "b", "found", "recycled", "snapshot"]
+    assert sorted(path for shard in reader.plan(9) for path in shard.source["paths"]) == sorted(images)
+    assert reader.left_out.record() == {"hidden": 2 * len(SYSTEM)}
+    (tmp_path / "tars").mkdir()
+    with tarfile.open(tmp_path / "tars" / "x.tar", "w") as tar:
+        for name in [*images, *SYSTEM]:
+            tar.add(tmp_path / name, name)
+    assert planned("tar", tmp_path / "tars") == (LeftOut(hidden=len(SYSTEM)), len(images))
+    (tmp_path / "tars" / "@eaDir").mkdir()
+    shutil.copy(tmp_path / "tars" / "x.tar", tmp_path / "tars" / "@eaDir")
+    assert planned("tar", tmp_path / "tars" / "**" / "*.tar")[1] == len(images)
+
+
+def test_identity_classes_without_images_are_named(tmp_path):
+    filled(tmp_path, ["a/1.png", "owl/notes.txt"])
+    (tmp_path / "elk").mkdir()
+    left_out, images = planned("folder", tmp_path, limit=1)
+    assert (images, left_out.empty_text()) == (1, "2 classes have no image (elk, owl)")
+    assert LeftOut(empty=9, first_empty=list("abcdef")).empty_text() == "9 classes have no image (a, b, c, d, e, ...)"
 
 
 def test_identity_nothing_is_said_where_nothing_is_left_out(tmp_path):

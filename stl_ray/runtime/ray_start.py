@@ -1,0 +1,128 @@
+"""The start of Ray: a cluster that is named, or a local Ray. What fails is said in one sentence with the key or variable."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+from ray._private import ray_constants, services
+from ray._private.utils import validate_socket_filepath
+from ray.exceptions import AuthenticationError
+
+from stl_ray.config import RayConfig
+from stl_ray.errors import ClusterError
+from stl_ray.runtime.ray_address import require_head
+
+# Only shard rows and weights travel; images never go through the object store.
+_LOCAL_OBJECT_STORE = 512 * 1024 * 1024
+
+_WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+_UV_HOOK = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
+
+_SLOW = "timed out"  # in Ray's words, which has no class for it: `Node` waits 30 s for its own processes
+_LONGEST = 600  # characters of Ray's words
+
+
+def start_ray(config: RayConfig) -> None:
+    """Connect to the cluster that `ray.address` or RAY_ADDRESS names, or start a local Ray where neither does.
+
+    Raises:
+        ClusterError: whatever the reason is.
+    """
+    _leave_out_uv_hook()
+    key = "ray.address" if config.address else "RAY_ADDRESS"
+    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local":
+        with _explained("a local Ray"):
+            _require_short_paths()
+            again_if_slow(_start_local)
+        return
+    with _explained(key):
+        if address == "auto":
+            address = services.canonicalize_bootstrap_address_or_die(address)
+        require_head(address, key)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+
+
+def again_if_slow(start: Callable[[], None]) -> None:
+    """Start, and once more where the first time took too long: the machine may be busy, and the programs are loaded now."""
+    try:
+        start()
+    except Exception as error:
+        if _SLOW not in str(error):
+            raise
+        ray.shutdown()
+        start()
+
+
+def _start_local() -> None:
+    with _without_preemption_watcher():
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=_LOCAL_OBJECT_STORE,
+        )
+
+
+@contextmanager
+def _explained(item: str) -> Iterator[None]:
+    """Raise what Ray raises as a ClusterError about a key, a variable or a local Ray."""
+    try:
+        yield
+    except ClusterError:
+        raise
+    except AuthenticationError as error:
+        raise ClusterError(
+            "Ray asks for a token", item=item, got=f"RAY_AUTH_MODE={os.environ.get('RAY_AUTH_MODE', '')}",
+            expected="RAY_AUTH_MODE=token, and the cluster's token in ~/.ray/auth_token or where RAY_AUTH_TOKEN_PATH says",
+        ) from error  # fmt: skip
+    except Exception as error:
+        expected = "the same Ray and Python as the cluster's" if "ersion mismatch" in str(error) else None
+        raise ClusterError(f"Ray does not start ({_words(error)})", item=item, expected=expected) from error
+
+
+def _words(error: Exception) -> str:
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= _LONGEST else f"{words[:_LONGEST]} ..."
+
+
+def _require_short_paths() -> None:
+    """Refuse a folder for temporary files below which the paths of Ray's sockets are too long for the system."""
+    variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), None)
+    if variable is None:
+        return
+    session = f"session_0000-00-00_00-00-00_000000_{os.getpid()}"
+    try:
+        validate_socket_filepath(str(Path(os.environ[variable], "ray", session, "sockets", "plasma_store")))
+    except OSError as error:
+        expected = "a shorter one; RAY_TMPDIR is for Ray's files alone, such as RAY_TMPDIR=/tmp"
+        got = os.environ[variable]
+        raise ClusterError("too long a path for Ray's sockets", item=variable, expected=expected, got=got) from error
+
+
+def _leave_out_uv_hook() -> None:
+    """Keep Ray from uploading the working directory, and from installing it for every worker, below `uv run`.
+
+    Local workers have this process's Python, and nodes of a cluster their own environment. Who sets the variable decides.
+    """
+    if _UV_HOOK not in os.environ:
+        ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False
+
+
+@contextmanager
+def _without_preemption_watcher() -> Iterator[None]:
+    """Start a local Ray whose trainings do not watch for announced ends of nodes: nobody announces this one's.
+
+    Its workers inherit the setting; the process itself may join a cluster later, where such ends count.
+    """
+    given = _WATCHER in os.environ
+    os.environ.setdefault(_WATCHER, "0")
+    try:
+        yield
+    finally:
+        if not given:
+            del os.environ[_WATCHER]

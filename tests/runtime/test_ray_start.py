@@ -1,0 +1,74 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from stl_ray.config import RayConfig
+from stl_ray.errors import ClusterError
+from stl_ray.runtime.ray_start import again_if_slow, start_ray
+
+
+@pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
+def test_refuses_a_path_that_is_too_long_for_a_socket(variable, monkeypatch, tmp_path):
+    for name in ("RAY_ADDRESS", "RAY_TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    folder = str(tmp_path / ("x" * 60))
+    monkeypatch.setenv(variable, folder)
+    with pytest.raises(
+        ClusterError, match=f"^{variable}: too long a path for Ray's sockets; expected .*RAY_TMPDIR=/tmp"
+    ):
+        start_ray(RayConfig())
+
+
+def test_a_slow_start_is_tried_once_more_and_another_failure_is_not():
+    starts = []
+
+    def start(*failures):
+        starts.append(0)
+        if len(starts) <= len(failures):
+            raise RuntimeError(failures[len(starts) - 1])
+
+    slow = "The current node timed out during startup."  # as `ray._private.node.Node` says
+    again_if_slow(lambda: start(slow))
+    assert len(starts) == 2
+    starts.clear()
+    with pytest.raises(RuntimeError, match="timed out"):
+        again_if_slow(lambda: start(slow, slow, slow))
+    assert len(starts) == 2
+    starts.clear()
+    with pytest.raises(RuntimeError, match="no space"):
+        again_if_slow(lambda: start("no space"))
+    assert len(starts) == 1
+
+
+UV = """
+import sys, subprocess
+sys.exit(subprocess.call([sys.argv[1], "-c", sys.stdin.read()]))
+"""
+BELOW = """
+from ray._private.worker import _maybe_modify_runtime_env as runtime_env
+from stl_ray.runtime.ray_start import _leave_out_uv_hook
+before = runtime_env({}, False)
+_leave_out_uv_hook()
+print(sorted(before), runtime_env({}, False))
+"""
+
+
+@pytest.mark.parametrize(("variable", "after"), [(None, "{}"), ("1", "{'py_executable'")])
+def test_uv_run_uploads_nothing(variable, after, tmp_path):
+    (tmp_path / "run").write_text(UV)  # what Ray looks for is an ancestor whose command is `uv run ...`
+    given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    given |= {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": variable} if variable else {}
+    command = ["uv", "run", sys.executable]
+    done = subprocess.run(
+        command,
+        executable=sys.executable,
+        input=BELOW,
+        cwd=tmp_path,
+        env=given,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith(f"['py_executable', 'working_dir'] {after}"), done.stderr
