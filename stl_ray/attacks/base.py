@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stl_ray.attacks.budget import LEVELS, Budget, Norm, Store
 from stl_ray.attacks.problem import Problem
-from stl_ray.attacks.result import AttackResult
+from stl_ray.attacks.result import AttackResult, with_answers
 from stl_ray.config.sections import Section
 from stl_ray.errors import ConfigError
 from stl_ray.models import Victim
@@ -48,11 +48,12 @@ class Attack(Section, ABC):
             store: storage of the images, and so what is measured: 8-bit (u8) or float32 (f32).
 
         Raises:
-            TensorError: if an argument has the wrong shape or range, or the victim's gradient is not finite.
+            TensorError: if an argument has the wrong shape or range.
             ConfigError: if the method does not support the budget's norm, or 8 bits cannot hold the budget.
         """
         self.check(budget, store)
-        return self.run(Problem.of(victim, images, labels, budget=budget, ids=ids, seed=seed, store=store))
+        problem = Problem.of(victim, images, labels, budget=budget, ids=ids, seed=seed, store=store)
+        return with_answers(self.run(problem), problem.record)
 
     def check(self, budget: Budget, store: Store) -> None:
         """Refuse a budget that the attack or the storage cannot hold.

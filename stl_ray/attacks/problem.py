@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from stl_ray.attacks.answers import AnswerRecord, RecordedVictim
 from stl_ray.attacks.budget import LEVELS, Budget, Norm, Store
 from stl_ray.errors import TensorError
 from stl_ray.images import quantize
-from stl_ray.models import Victim, in_loop, predict, tile_size
+from stl_ray.models import Victim, decided, in_loop, tile_size
 from stl_ray.seeding import seed_of
 from stl_ray.tiling import in_tiles
 
@@ -27,8 +28,10 @@ class Problem:
         correct: (B,) bool, whether the victim is right on the clean image.
         budget: the largest allowed perturbation.
         store: how results are stored.
-        ids: ids of the images; empty in a tile, which may end in padding.
+        ids: ids of the images; empty in a tile, which may end in copies.
         seed: the run seed.
+        record: what the victim answered, by image of the call.
+        places: (B,) int64, the images' rows in the record.
         fixed_tile: overrides the tile size for one-image-at-a-time attacks.
     """
 
@@ -42,6 +45,8 @@ class Problem:
     store: Store
     ids: Sequence[str]
     seed: int
+    record: AnswerRecord
+    places: Tensor
     fixed_tile: int | None = None
 
     @classmethod
@@ -72,17 +77,20 @@ class Problem:
         """
         _check(images, labels, ids)
         seeds = [seed_of(seed, name, "attack") for name in ids]
+        answers = decided(victim, images)
         return cls(
             victim=victim,
             images=images,
             labels=labels,
             radius=budget.radius(images),
             seeds=torch.tensor(seeds, dtype=torch.int64, device=images.device),
-            correct=predict(victim, images) == labels,
+            correct=answers == labels,
             budget=budget,
             store=store,
             ids=ids,
             seed=seed,
+            record=AnswerRecord.of(answers < 0),
+            places=torch.arange(len(images), device=images.device),
         )
 
     @property
@@ -102,12 +110,13 @@ class Problem:
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The per-image tensors."""
-        return self.images, self.labels, self.radius, self.seeds, self.correct
+        return self.images, self.labels, self.radius, self.seeds, self.correct, self.places
 
     def with_tensors(self, *tensors: Tensor) -> "Problem":
         """The same problem with other per-image tensors, in the order of `tensors`, and without ids."""
-        images, labels, radius, seeds, correct = tensors
-        return replace(self, images=images, labels=labels, radius=radius, seeds=seeds, correct=correct, ids=())
+        images, labels, radius, seeds, correct, places = tensors
+        moved = replace(self, images=images, labels=labels, radius=radius, seeds=seeds)
+        return replace(moved, correct=correct, places=places, ids=())
 
     def rows(self, rows: Tensor) -> "Problem":
         """The problem of some images, (N,) int64; an image may occur several times."""
@@ -121,6 +130,10 @@ class Problem:
     def with_radius(self, radius: Tensor) -> "Problem":
         """The same problem with other radii, (B,)."""
         return replace(self, radius=radius)
+
+    def recorded(self, counted: Tensor | None = None) -> "Problem":
+        """The same problem with a victim whose answers are finite and recorded; `counted` as in `RecordedVictim`."""
+        return replace(self, victim=RecordedVictim(self.victim, self.record, self.places, self.labels, counted))
 
     @property
     def tile(self) -> int:
@@ -141,7 +154,7 @@ class Problem:
         """
         count = len(self.tensors())
         return in_tiles(
-            lambda *all: function(self.with_tensors(*all[:count]), *all[count:]),
+            lambda *all: function(self.with_tensors(*all[:count]).recorded(), *all[count:]),
             *self.tensors(),
             *more,
             size=self.tile,

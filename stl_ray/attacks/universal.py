@@ -16,6 +16,7 @@ import torch
 from pydantic import Field, PrivateAttr
 from torch import Tensor
 
+from stl_ray.attacks.answers import AnswerRecord
 from stl_ray.attacks.base import Attack
 from stl_ray.attacks.budget import LEVELS, Budget, Store
 from stl_ray.attacks.budget_projection import round_down_and_fill
@@ -63,6 +64,7 @@ class Universal(Attack):
 
         Raises:
             ConfigError: if the budget depends on the image.
+            TensorError: if no image has a gradient, and some are not finite; others without one count for nothing.
         """
         self.check(budget, "f32")
         labels = predict(victim, images)
@@ -77,6 +79,8 @@ class Universal(Attack):
             store="f32",
             ids=[str(row) for row in range(len(images))],
             seed=seed,
+            record=(record := AnswerRecord.of(torch.zeros_like(labels, dtype=torch.bool))),
+            places=torch.arange(len(images), device=images.device),
         )
         vector = best = torch.zeros_like(images[:1])
         best_rate = 0.0
@@ -88,6 +92,8 @@ class Universal(Attack):
                 best, best_rate = vector, rate
             if rate >= self.fooled:
                 break
+        if bool(record.broken.any()) and not bool(record.nonzero.any()):
+            raise TensorError("not finite for any image", item="the victim's gradient", expected="finite numbers")
         return best[0]
 
     def with_vector(self, vector: Tensor) -> Self:

@@ -106,7 +106,7 @@ def _measure_budgets(
         # In L_inf an attack may stay below the budget, and so may stored sets, whose status is unknown.
         full = torch.zeros(len(images), dtype=torch.bool)
         if item.status is not None and item.budget.norm == "l2":
-            full = torch.tensor([status != AttackStatus.BUDGET_UNREACHABLE for status in item.status])
+            full = torch.tensor([status in (AttackStatus.OK, AttackStatus.ALREADY_WRONG) for status in item.status])
         short = torch.where(full, -excess, 0).clamp(min=0)
         over.append(excess)
         under.append(short)
