@@ -40,7 +40,7 @@ class Attack(Section, ABC):
 
         Args:
             victim: the classifier, in eval mode.
-            images: (B, 3, H, W) float32 RGB in [0, 1] on the 8-bit grid, B >= 1.
+            images: (B, 3, H, W) float32 RGB in [0, 1] on the 8-bit grid but for rounding (`images.snapped`), B >= 1.
             labels: (B,) int64, the true classes.
             budget: the largest allowed perturbation; whole levels for linf with 8-bit storage.
             ids: ids of the images; random streams derive from the ids.

@@ -9,7 +9,7 @@ from torch import Tensor
 from stl_ray.attacks.answers import AnswerRecord, RecordedVictim
 from stl_ray.attacks.budget import LEVELS, Budget, Norm, Store
 from stl_ray.errors import TensorError
-from stl_ray.images import quantize
+from stl_ray.images import quantize, snapped
 from stl_ray.models import Victim, decided, in_loop, tile_size
 from stl_ray.seeding import seed_of
 from stl_ray.tiling import in_tiles
@@ -65,7 +65,7 @@ class Problem:
 
         Args:
             victim: the classifier, in eval mode.
-            images: (B, 3, H, W) float32 RGB in [0, 1] on the 8-bit grid, B >= 1.
+            images: (B, 3, H, W) float32 RGB in [0, 1] on the 8-bit grid but for rounding, B >= 1.
             labels: (B,) int64, the true classes.
             budget: the largest allowed perturbation.
             ids: ids of the images; random streams derive from the ids.
@@ -76,6 +76,7 @@ class Problem:
             TensorError: if images, labels or ids have the wrong shape, type or range.
         """
         _check(images, labels, ids)
+        images = snapped(images, ids)
         seeds = [seed_of(seed, name, "attack") for name in ids]
         answers = decided(victim, images)
         return cls(
@@ -173,8 +174,6 @@ def _check(images: Tensor, labels: Tensor, ids: Sequence[str]) -> None:
     if images.dim() != 4 or images.shape[1] != 3 or images.dtype != torch.float32 or len(images) == 0:
         got = f"{tuple(images.shape)} {images.dtype}"
         raise TensorError("not an image batch", item="images", expected="(B, 3, H, W) float32, B >= 1", got=got)
-    if not torch.equal(quantize(images), images):
-        raise TensorError("images are not 8-bit", item="images", expected="whole numbers 0 to 255 over 255")
     if labels.shape != images.shape[:1] or labels.dtype != torch.int64 or bool((labels < 0).any()):
         got = f"{tuple(labels.shape)} {labels.dtype} from {labels.min() if labels.numel() else 'none'}"
         raise TensorError("labels do not fit", item="labels", expected="one known int64 class per image", got=got)

@@ -56,9 +56,8 @@ def test_invariant_rounding_stream_is_the_image_ids_and_the_seeds(victim, argume
         ({"images": torch.zeros(0, 3, 32, 32)}, "images"),
         ({"images": torch.zeros(24, 1, 32, 32)}, "images"),
         ({"images": torch.zeros(24, 3, 32, 32, dtype=torch.float64)}, "images"),
-        ({"images": torch.full((24, 3, 32, 32), 0.3)}, "images"),  # not on the grid
-        ({"images": torch.full((24, 3, 32, 32), 2.0)}, "images"),
-        ({"images": torch.full((24, 3, 32, 32), float("nan"))}, "images"),
+        ({"images": torch.full((24, 3, 32, 32), 2.0)}, "image/0"),
+        ({"images": torch.full((24, 3, 32, 32), float("nan"))}, "image/0"),
         ({"labels": torch.zeros(23, dtype=torch.int64)}, "labels"),
         ({"labels": torch.full((24,), -1)}, "labels"),
         ({"labels": torch.zeros(24)}, "labels"),
@@ -69,6 +68,21 @@ def test_refuses_arguments_that_do_not_fit(victim, arguments, change, item):
     with pytest.raises(TensorError) as caught:
         attack(victim, **{**arguments, **change})
     assert caught.value.item == item
+
+
+def test_identity_images_that_are_rounded_otherwise_are_those_of_the_grid(victim, images, arguments):
+    # As by torchvision's ToDtype(scale=True).
+    rounded = (images * 255).round() * (1 / 255)
+    assert not torch.equal(rounded, images)
+    assert torch.equal(attack(victim, **{**arguments, "images": rounded}).images, attack(victim, **arguments).images)
+
+
+def test_refuses_an_image_off_the_grid_and_says_which_and_how_far(victim, images, arguments):
+    images = images.clone()
+    images[5, 0, 0, 0] = 0.3
+    with pytest.raises(TensorError, match=r"0\.002 off") as caught:
+        attack(victim, **{**arguments, "images": images})
+    assert caught.value.item == "image/5"
 
 
 def test_refuses_a_label_beyond_the_classes(victim, arguments):

@@ -13,6 +13,7 @@ from stl_ray.evaluation.budget_usage import budget_usage
 from stl_ray.evaluation.sanity.attacks import Crafted, Subject, attack_all
 from stl_ray.evaluation.sanity.checks import OVER_ALLOWED, UNDER_ALLOWED
 from stl_ray.evaluation.sanity.table import Measure, Probe, ProbeAnswers
+from stl_ray.images import snapped
 from stl_ray.metrics import l2_norm
 from stl_ray.seeding import seed_of
 
@@ -59,7 +60,7 @@ def probe(
         differences: per image, whether finite differences are taken, which cost several certified solves.
         stored: the same images in the stored adversarial sets.
     """
-    answers = ProbeAnswers(labels)
+    images, answers = snapped(images, ids), ProbeAnswers(labels)
     _query_clean(subject, images, ids, answers)
     _differentiate(subject, images, labels, differences, answers)
     crafted = attack_all(subject, images, labels, ids, answers)
