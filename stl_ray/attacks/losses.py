@@ -36,7 +36,12 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     if logits.shape[1] < 3:
         return margin(logits, labels)
     top = logits.topk(3, dim=1).values
-    return margin(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
+    return margin(logits, labels) / _or_one(top[:, 0] - top[:, 2])
+
+
+def _or_one(spread: Tensor) -> Tensor:
+    """One where the likeliest classes are level. No small constant, which would have the unit of the logits."""
+    return torch.where(spread > 0, spread, 1)
 
 
 def dlr_to(targets: Tensor) -> Loss:
@@ -53,7 +58,7 @@ def dlr_to(targets: Tensor) -> Loss:
         if logits.shape[1] < 4:
             return difference
         top = logits.topk(4, dim=1).values
-        return difference / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
+        return difference / _or_one(top[:, 0] - (top[:, 2] + top[:, 3]) / 2)
 
     return loss
 
@@ -81,7 +86,7 @@ def loss_gradient(
 
     def cotangent(logits: Tensor) -> Tensor:
         check_classes(labels, logits.shape[1])
-        return _slope(loss, logits, labels)
+        return slope_of(loss, logits, labels)
 
     logits, gradient = victim.logits_and_vjp(images, cotangent)
     for _ in range(samples - 1):
@@ -90,7 +95,7 @@ def loss_gradient(
     return logits / samples, gradient / samples
 
 
-def _slope(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
+def slope_of(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
     """Derivative of the loss with respect to the logits."""
     if loss is cross_entropy:
         # softmax - one_hot, with minus the sum of the other classes for the true class: near probability 1 the

@@ -25,7 +25,7 @@ from stl_ray.attacks.geometry import projected, steepest
 from stl_ray.attacks.losses import cross_entropy, loss_gradient
 from stl_ray.attacks.problem import Problem
 from stl_ray.attacks.randomness import stream
-from stl_ray.attacks.result import AttackResult, measure
+from stl_ray.attacks.result import AttackResult, AttackStatus, measure
 from stl_ray.errors import ConfigError, TensorError
 from stl_ray.models import Victim, predict
 from stl_ray.seeding import seed_of
@@ -127,7 +127,8 @@ class Universal(Attack):
             )
         change = vector_in_levels(self._vector, problem.budget, problem.store, problem.seed)
         images = problem.stored((problem.levels + change).clamp(0, LEVELS))
-        return measure(problem, images, [None] * len(images), torch.zeros_like(problem.labels))
+        status = None if bool(change.any()) else AttackStatus.NO_GRADIENT
+        return measure(problem, images, [status] * len(images), torch.zeros_like(problem.labels))
 
 
 def vector_in_levels(vector: Tensor, budget: Budget, store: Store, seed: int) -> Tensor:

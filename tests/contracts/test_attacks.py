@@ -34,6 +34,9 @@ QUICK = {
 }
 """Values with which a contract takes a moment, for every attack that has the option."""
 
+CROSS_ENTROPY = ("fgsm", "bim", "pgd", "apgd", "autoattack", "uap_gradient")
+"""Attacks that maximise it, by default or among others."""
+
 WITHOUT_GRADIENTS = ("square", "noise")
 """Attacks that ask for none."""
 
@@ -285,6 +288,42 @@ def test_invariant_a_victim_that_standardises_every_image_meets_no_other_image(n
     result = attack(name, victim, images[:5])
     assert result.success.any() or not result.queries.any()
     assert "gradient_not_finite" not in result.status
+
+
+class Scaled:
+    """A victim whose logits are multiplied by a power of two."""
+
+    def __init__(self, victim, exponent):
+        self.victim, self.scale = victim, 2.0**exponent  # the square of 2^-60 is 0 in float32
+
+    def logits(self, images):
+        return self.scale * self.victim.logits(images)
+
+    def logits_and_vjp(self, images, cotangent):
+        logits, product = self.victim.logits_and_vjp(images, lambda logits: cotangent(self.scale * logits))
+        return self.scale * logits, self.scale * product
+
+
+@pytest.mark.parametrize("budget", [Budget(size=0.3), Budget(kind="linf", size=64 / 255)], ids=str)
+@pytest.mark.parametrize("exponent", [-60, -30, 10, 20])
+def test_invariant_a_power_of_two_of_the_logits_changes_no_bit(name, victim, images, exponent, budget):
+    """Except by the cross-entropy, which is not scale-free, and of which more than its limits cannot be said."""
+    if budget.norm not in made(name).norms:
+        pytest.skip("the method knows L2 alone")
+    labels = predict(victim, images)
+
+    def at(exponent):
+        return attack(name, Scaled(victim, exponent), images, labels, budget=budget, store="f32")
+
+    result = at(exponent)
+    if name not in CROSS_ENTROPY:
+        assert same(at(0), result, list(range(8)))
+    elif exponent < 0:  # as far as softmax can tell, all classes are equally likely
+        assert same(at(-40), result, list(range(8)))
+        assert result.success.any() or universal(name)
+    elif exponent == 20:  # softmax is 0 or 1
+        held = [status for status, success in zip(result.status, result.success.tolist(), strict=True) if not success]
+        assert set(held) <= {"ok" if name == "autoattack" else "no_gradient"}
 
 
 def test_identity_linf_is_attacked_on_its_own_too(name, victim, images):
