@@ -6,8 +6,10 @@ exceed its budget or report an unmeasured success.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import ClassVar, final
 
+import torch
 from torch import Tensor
 
 from stl_ray.attacks.budget import LEVELS, Budget, Norm, Store
@@ -48,12 +50,14 @@ class Attack(Section, ABC):
             store: storage of the images, and so what is measured: 8-bit (u8) or float32 (f32).
 
         Raises:
-            TensorError: if an argument has the wrong shape or range.
+            TensorError: if an argument has the wrong type, shape or range, or the victim is none.
             ConfigError: if the method does not support the budget's norm, or 8 bits cannot hold the budget.
         """
         self.check(budget, store)
-        problem = Problem.of(victim, images, labels, budget=budget, ids=ids, seed=seed, store=store)
-        return with_answers(self.run(problem), problem.record)
+        # In inference mode there would be no gradients.
+        with torch.inference_mode(mode=False) if torch.is_inference_mode_enabled() else nullcontext():
+            problem = Problem.of(victim, images, labels, budget=budget, ids=ids, seed=seed, store=store)
+            return with_answers(self.run(problem), problem.record)
 
     def check(self, budget: Budget, store: Store) -> None:
         """Refuse a budget that the attack or the storage cannot hold.

@@ -11,6 +11,7 @@ from stl_ray.attacks.budget import LEVELS, Budget, Norm, Store
 from stl_ray.errors import TensorError
 from stl_ray.images import quantize, snapped
 from stl_ray.models import Victim, decided, in_loop, tile_size
+from stl_ray.models.classifier import without_inference
 from stl_ray.seeding import seed_of
 from stl_ray.tiling import in_tiles
 
@@ -76,7 +77,7 @@ class Problem:
             TensorError: if images, labels or ids have the wrong shape, type or range.
         """
         _check(images, labels, ids)
-        images = snapped(images, ids)
+        images, labels = snapped(without_inference(images), ids), without_inference(labels)
         seeds = [seed_of(seed, name, "attack") for name in ids]
         answers = decided(victim, images)
         return cls(
@@ -171,6 +172,9 @@ class Problem:
 
 
 def _check(images: Tensor, labels: Tensor, ids: Sequence[str]) -> None:
+    for item, given in (("images", images), ("labels", labels)):
+        if not isinstance(given, Tensor):
+            raise TensorError("not a tensor", item=item, expected="torch.as_tensor of it", got=type(given).__name__)
     if images.dim() != 4 or images.shape[1] != 3 or images.dtype != torch.float32 or len(images) == 0:
         got = f"{tuple(images.shape)} {images.dtype}"
         raise TensorError("not an image batch", item="images", expected="(B, 3, H, W) float32, B >= 1", got=got)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.errors import TensorError
-from stl_ray.models.protocol import Victim
+from stl_ray.models.protocol import Victim, require_victim
 from stl_ray.tiling import in_tiles
 
 
@@ -29,7 +29,7 @@ def predict(victim: Victim, images: Tensor) -> Tensor:
         (B,) int64.
 
     Raises:
-        TensorError: logits are not finite; of NaN the largest would be an arbitrary class.
+        TensorError: logits are not finite, of NaN the largest would be an arbitrary class; or not a victim.
     """
     classes = decided(victim, images)
     if lost := (classes < 0).nonzero()[:, 0].tolist():
@@ -40,6 +40,9 @@ def predict(victim: Victim, images: Tensor) -> Tensor:
 
 def decided(victim: Victim, images: Tensor) -> Tensor:
     """`predict`, with -1 for images whose logits are not finite."""
+    require_victim(victim)
+    if not isinstance(images, Tensor):
+        raise TensorError("images of another kind", expected="torch.as_tensor of them", got=type(images).__name__)
     size = tile_size(images.shape[-2], images.shape[-1], images.device)
     (logits,) = in_tiles(lambda tile: (victim.logits(tile),), images, size=size)
     return logits.argmax(dim=1).where(logits.isfinite().all(dim=1), -1)

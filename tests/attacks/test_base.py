@@ -104,6 +104,23 @@ def test_identity_without_finite_gradients_the_clean_images_stay_and_say_so(vict
     assert torch.equal(result.images, images)
 
 
+@pytest.mark.parametrize(
+    "module", [torch.nn.Flatten(), torch.nn.Sequential(build_classifier("small_cnn", ["a"], seed=0))]
+)
+def test_refuses_a_module_and_says_how_to_wrap_it(arguments, module):
+    with pytest.raises(TensorError, match=r"stl_ray.models.Classifier\(module"):
+        attack(module, **arguments)
+    with pytest.raises(TensorError, match=r"stl_ray.models.Classifier\(module"):
+        predict(module, arguments["images"])
+
+
+@pytest.mark.parametrize("item", ["images", "labels"])
+def test_refuses_arrays_and_says_what_to_give(victim, arguments, item):
+    with pytest.raises(TensorError, match=r"torch\.as_tensor") as caught:
+        attack(victim, **{**arguments, item: arguments[item].numpy()})
+    assert caught.value.item == item
+
+
 def test_refuses_a_victim_in_training_mode(arguments):
     with pytest.raises(StlRayError, match="training mode"):
         attack(build_classifier("small_cnn", ["a", "b"], seed=0), **arguments)

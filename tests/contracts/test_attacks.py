@@ -289,7 +289,13 @@ def test_invariant_a_victim_that_standardises_every_image_meets_no_other_image(n
     victim = Classifier(Standardised(), architecture="x", class_names="abc", mean=[0] * 3, std=[1] * 3).eval()
     result = attack(name, victim, images[:5], budget=Budget(size=0.3), store="f32")
     assert result.success.any() or not result.queries.any()
-    assert "gradient_not_finite" not in result.status
+    assert "gradient_not_finite" not in attack(name, victim, images[:5]).status
+
+
+def test_invariant_inference_mode(name, victim, images):
+    expected, labels = attack(name, victim, images), predict(victim, images)
+    with torch.inference_mode():
+        assert same(expected, attack(name, victim, images.clone(), labels.clone()), list(range(8)))
 
 
 class Scaled:
