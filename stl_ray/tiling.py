@@ -14,7 +14,8 @@ def in_tiles(function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor, size
 
     Args:
         function: takes one (size, ...) tensor for each of `tensors`, returns a tuple of (size, ...) tensors, and
-            treats every item on its own. Padding items are zeros.
+            treats every item on its own. The last tile is filled up with copies of its first item: a made-up one, such as
+            a black image, may have no finite answer, and a copy takes no longer than what it is a copy of.
         tensors: (B, ...) tensors with the same B >= 1.
         size: items per tile.
 
@@ -27,6 +28,12 @@ def in_tiles(function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor, size
         tile = [tensor[start : start + size] for tensor in tensors]
         real = tile[0].shape[0]
         if real < size:
-            tile = [torch.cat([t, t.new_zeros((size - real, *t.shape[1:]))]) for t in tile]
+            tile = [filled(tensor, size) for tensor in tile]
         pieces.append(tuple(output[:real] for output in function(*tile)))
     return pieces[0] if len(pieces) == 1 else tuple(torch.cat(outputs) for outputs in zip(*pieces, strict=True))
+
+
+def filled(items: Tensor, size: int) -> Tensor:
+    """1 to `size` items, filled up to `size` with copies of the first."""
+    missing = size - len(items)
+    return items if missing == 0 else torch.cat([items, items[:1].expand(missing, *items.shape[1:])])

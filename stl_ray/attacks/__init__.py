@@ -2,6 +2,7 @@
 
 base               the interface of every attack: checks, method, measurement
 problem, result    the images to attack; the adversarial images with their measurements
+answers            what the victim answered for each image: gradients that are zero or not finite
 formulations       fixed budget (single run or restarts) and minimum norm: what a method implements
 budget             norm, size and space of the largest allowed perturbation
 budget_projection  perturbation -> stored image at, or within, the budget

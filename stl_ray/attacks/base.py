@@ -6,13 +6,15 @@ exceed its budget or report an unmeasured success.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import ClassVar, final
 
+import torch
 from torch import Tensor
 
 from stl_ray.attacks.budget import LEVELS, Budget, Norm, Store
 from stl_ray.attacks.problem import Problem
-from stl_ray.attacks.result import AttackResult
+from stl_ray.attacks.result import AttackResult, with_answers
 from stl_ray.config.sections import Section
 from stl_ray.errors import ConfigError
 from stl_ray.models import Victim
@@ -40,7 +42,7 @@ class Attack(Section, ABC):
 
         Args:
             victim: the classifier, in eval mode.
-            images: (B, 3, H, W) float32 RGB in [0, 1] on the 8-bit grid, B >= 1.
+            images: (B, 3, H, W) float32 RGB in [0, 1] on the 8-bit grid but for rounding (`images.snapped`), B >= 1.
             labels: (B,) int64, the true classes.
             budget: the largest allowed perturbation; whole levels for linf with 8-bit storage.
             ids: ids of the images; random streams derive from the ids.
@@ -48,11 +50,14 @@ class Attack(Section, ABC):
             store: storage of the images, and so what is measured: 8-bit (u8) or float32 (f32).
 
         Raises:
-            TensorError: if an argument has the wrong shape or range, or the victim's gradient is not finite.
+            TensorError: if an argument has the wrong type, shape or range, or the victim is none.
             ConfigError: if the method does not support the budget's norm, or 8 bits cannot hold the budget.
         """
         self.check(budget, store)
-        return self.run(Problem.of(victim, images, labels, budget=budget, ids=ids, seed=seed, store=store))
+        # In inference mode there would be no gradients.
+        with torch.inference_mode(mode=False) if torch.is_inference_mode_enabled() else nullcontext():
+            problem = Problem.of(victim, images, labels, budget=budget, ids=ids, seed=seed, store=store)
+            return with_answers(self.run(problem), problem.record)
 
     def check(self, budget: Budget, store: Store) -> None:
         """Refuse a budget that the attack or the storage cannot hold.

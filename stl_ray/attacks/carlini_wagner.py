@@ -1,7 +1,8 @@
 """Carlini and Wagner's L2 attack: ||x' - x||^2 + c max(0, margin + confidence) by Adam in tanh space, c by bisection.
 
 Source: Carlini, Wagner 2017, section V and the released defaults; the bisection is of the logarithm of c. Every image
-has its own c, Adam moments and early abort; a boundary search toward the clean image follows.
+has its own c, Adam moments and early abort; a boundary search toward the clean image follows. c has the inverse unit of
+the logits: logits times s want `initial_c` / s, and the search, tenfold per value of c, bridges the decades between.
 """
 
 import torch

@@ -49,7 +49,7 @@ class DeepFool(MinimumNorm):
     def _step(self, tile: Problem, state: State, number: int) -> State:
         values, gradients = logit_differences(tile.victim, state["current"], tile.labels, state["others"])
         distance, _, gradient = nearest_boundary(values, gradients, tile.norm)
-        length = distance + _PUSH
+        length = torch.where(distance < torch.inf, distance, 0) + _PUSH
         step = rescaled(gradient, length) if tile.norm == "l2" else gradient.sign() * per_image(length)
         change = state["change"] + step
         current = (tile.images + (1 + self.overshoot) * change).clamp(0, 1)

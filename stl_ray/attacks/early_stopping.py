@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.attacks.problem import Problem
+from stl_ray.tiling import filled
 
 State = dict[str, Tensor]
 """State of a method per image, (B, ...) each; `done`, (B,) bool, marks finished images."""
@@ -34,7 +35,7 @@ def run_until_done(
     rows = torch.arange(total, device=problem.images.device)
     tiles = [_Tile(problem, part, size) for part in torch.split(rows, size)]
     for tile in tiles:
-        tile.state = start(tile.problem)
+        tile.state = start(tile.problem.recorded())
         tile.state["done"][len(tile.rows) :] = True
     whole = {name: torch.cat([t.state[name][: len(t.rows)] for t in tiles]) for name in tiles[0].state}
     for number in range(max_steps):
@@ -47,7 +48,7 @@ def run_until_done(
             done = tile.state["done"]
             if bool(done.all()):
                 continue
-            after = step(tile.problem, tile.state, number)
+            after = step(tile.problem.recorded(~done), tile.state, number)
             tile.state = {
                 name: torch.where(done.view(-1, *[1] * (new.dim() - 1)), tile.state[name], new)
                 for name, new in after.items()
@@ -58,11 +59,11 @@ def run_until_done(
 
 
 class _Tile:
-    """Rows of the batch, padded with zeros to a full tile."""
+    """Rows of the batch, filled up to a full tile."""
 
     def __init__(self, problem: Problem, rows: Tensor, size: int) -> None:
         self.rows = rows
-        self.problem = problem.with_tensors(*(_padded(tensor[rows], size) for tensor in problem.tensors()))
+        self.problem = problem.with_tensors(*(filled(tensor[rows], size) for tensor in problem.tensors()))
         self.state: State = {}
 
     def write(self, whole: State) -> None:
@@ -78,11 +79,6 @@ def _regrouped(problem: Problem, whole: State, tiles: list[_Tile], size: int) ->
     left = torch.cat([tile.rows[~tile.state["done"][: len(tile.rows)]] for tile in tiles])
     new = [_Tile(problem, part, size) for part in torch.split(left, size)]
     for tile in new:
-        tile.state = {name: _padded(values[tile.rows], size) for name, values in whole.items()}
+        tile.state = {name: filled(values[tile.rows], size) for name, values in whole.items()}
         tile.state["done"][len(tile.rows) :] = True
     return new
-
-
-def _padded(tensor: Tensor, size: int) -> Tensor:
-    missing = size - len(tensor)
-    return tensor if missing == 0 else torch.cat([tensor, tensor.new_zeros((missing, *tensor.shape[1:]))])

@@ -135,7 +135,7 @@ def _one_by_one(problem: Problem, run: Callable[["_Module", Tensor, Tensor, floa
     correct = problem.looped(lambda tile: (tile.victim.logits(tile.images).argmax(dim=1) == tile.labels,))[0]
     adversarial, queries = problem.images.clone(), torch.ones_like(problem.labels)
     for row in correct.nonzero()[:, 0].tolist():
-        model = _Module(problem.victim).eval()
+        model = _Module(problem.rows(torch.tensor([row])).recorded().victim).eval()
         with _seeded(int(problem.seeds[row])):
             result = run(model, problem.images[row], problem.labels[row], float(problem.radius[row]))
         adversarial[row] = result.clamp(0, 1)

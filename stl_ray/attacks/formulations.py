@@ -128,6 +128,8 @@ class Restarts(FixedBudget):
                     old[rows[better]] = new[better]
                 best.queries[rows[counts]] += result.queries[counts]
                 done[rows[counts]] += 1
+        # Of an image that an iterate beat, runs in spare slots may be recorded that no other batch would have had.
+        problem.record.forget(problem.places[best.misclassified])
         return best.images - problem.images, best.queries
 
 

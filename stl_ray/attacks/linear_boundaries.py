@@ -1,4 +1,8 @@
-"""Linearised class boundaries around an image, for DeepFool and FAB."""
+"""Linearised class boundaries around an image, for DeepFool and FAB.
+
+Where a boundary lies does not depend on the scale of the logits, and no constant here has their unit: the same network with
+its logits times a power of two gives the same bits.
+"""
 
 import torch
 from torch import Tensor
@@ -10,7 +14,7 @@ from stl_ray.models import Victim, logits_and_vjps
 
 
 def logit_differences(victim: Victim, images: Tensor, labels: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Logit differences z_k - z_y and their gradients for some classes k of every image.
+    """Logit differences z_k - z_y and their gradients for some classes k of every image, both over a power of two.
 
     Args:
         victim: the classifier.
@@ -19,7 +23,7 @@ def logit_differences(victim: Victim, images: Tensor, labels: Tensor, others: Te
         others: (B, R) classes k, R >= 1.
 
     Returns:
-        (R, B) differences and (R, B, 3, H, W) gradients.
+        (R, B) differences and (R, B, 3, H, W) gradients, whose largest entry is in [0.5, 1) each, or which are zero.
     """
 
     def cotangents(logits: Tensor) -> Tensor:
@@ -27,7 +31,17 @@ def logit_differences(victim: Victim, images: Tensor, labels: Tensor, others: Te
         return (one_hot(others.T, classes) - one_hot(labels, classes)).to(logits)
 
     logits, gradients = logits_and_vjps(victim, images, cotangents)
-    return (logits.gather(1, others) - logits.gather(1, labels[:, None])).T, gradients
+    return _normalised((logits.gather(1, others) - logits.gather(1, labels[:, None])).T, gradients)
+
+
+def _normalised(values: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+    # A power of two rounds nothing, and squares of a faint gradient would underflow in float32.
+    peaks = gradients.flatten(2).abs().amax(dim=2)
+    power = torch.where(peaks > 0, peaks / peaks.frexp().mantissa, 1)
+    values, gradients = values / power, gradients / power[..., None, None, None]
+    # Beyond the largest number is as far as without a gradient.
+    near = values.isfinite()
+    return torch.where(near, values, 0), torch.where(near[..., None, None, None], gradients, 0)
 
 
 def nearest_boundary(values: Tensor, gradients: Tensor, norm: Norm) -> tuple[Tensor, Tensor, Tensor]:
@@ -39,11 +53,11 @@ def nearest_boundary(values: Tensor, gradients: Tensor, norm: Norm) -> tuple[Ten
         norm: of the distance.
 
     Returns:
-        (B,) distance, (B,) difference and (B, 3, H, W) gradient of the nearest boundary.
+        (B,) distance, infinite without a gradient, (B,) difference and (B, 3, H, W) gradient of the nearest boundary.
     """
     flat = gradients.flatten(2)
     dual = flat.norm(dim=2) if norm == "l2" else flat.abs().sum(dim=2)
-    distances, which = (values.abs() / (dual + 1e-8)).min(dim=0)
+    distances, which = torch.where(dual > 0, values.abs() / dual, torch.inf).min(dim=0)
     rows = torch.arange(values.shape[1], device=values.device)
     return distances, values[which, rows], gradients[which, rows]
 

@@ -36,7 +36,12 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     if logits.shape[1] < 3:
         return margin(logits, labels)
     top = logits.topk(3, dim=1).values
-    return margin(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
+    return margin(logits, labels) / _or_one(top[:, 0] - top[:, 2])
+
+
+def _or_one(spread: Tensor) -> Tensor:
+    """One where the likeliest classes are level. No small constant, which would have the unit of the logits."""
+    return torch.where(spread > 0, spread, 1)
 
 
 def dlr_to(targets: Tensor) -> Loss:
@@ -53,7 +58,7 @@ def dlr_to(targets: Tensor) -> Loss:
         if logits.shape[1] < 4:
             return difference
         top = logits.topk(4, dim=1).values
-        return difference / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
+        return difference / _or_one(top[:, 0] - (top[:, 2] + top[:, 3]) / 2)
 
     return loss
 
@@ -76,24 +81,21 @@ def loss_gradient(
             et al. 2018).
 
     Raises:
-        TensorError: if a label is not a class of the victim, or a gradient is not finite.
+        TensorError: if a label is not a class of the victim.
     """
 
     def cotangent(logits: Tensor) -> Tensor:
         check_classes(labels, logits.shape[1])
-        return _slope(loss, logits, labels)
+        return slope_of(loss, logits, labels)
 
     logits, gradient = victim.logits_and_vjp(images, cotangent)
     for _ in range(samples - 1):
         more = victim.logits_and_vjp(images, cotangent)
         logits, gradient = logits + more[0], gradient + more[1]
-    # Checked here as well, because a sign or a norm may turn NaN into a direction.
-    if not bool(gradient.abs().amax().isfinite()):
-        raise TensorError("not finite", item="the victim's gradient", expected="finite numbers")
     return logits / samples, gradient / samples
 
 
-def _slope(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
+def slope_of(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
     """Derivative of the loss with respect to the logits."""
     if loss is cross_entropy:
         # softmax - one_hot, with minus the sum of the other classes for the true class: near probability 1 the

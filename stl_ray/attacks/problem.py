@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from stl_ray.attacks.answers import AnswerRecord, RecordedVictim
 from stl_ray.attacks.budget import LEVELS, Budget, Norm, Store
 from stl_ray.errors import TensorError
-from stl_ray.images import quantize
-from stl_ray.models import Victim, in_loop, predict, tile_size
+from stl_ray.images import quantize, snapped
+from stl_ray.models import Victim, decided, in_loop, tile_size
+from stl_ray.models.classifier import without_inference
 from stl_ray.seeding import seed_of
 from stl_ray.tiling import in_tiles
 
@@ -27,8 +29,10 @@ class Problem:
         correct: (B,) bool, whether the victim is right on the clean image.
         budget: the largest allowed perturbation.
         store: how results are stored.
-        ids: ids of the images; empty in a tile, which may end in padding.
+        ids: ids of the images; empty in a tile, which may end in copies.
         seed: the run seed.
+        record: what the victim answered, by image of the call.
+        places: (B,) int64, the images' rows in the record.
         fixed_tile: overrides the tile size for one-image-at-a-time attacks.
     """
 
@@ -42,6 +46,8 @@ class Problem:
     store: Store
     ids: Sequence[str]
     seed: int
+    record: AnswerRecord
+    places: Tensor
     fixed_tile: int | None = None
 
     @classmethod
@@ -60,7 +66,7 @@ class Problem:
 
         Args:
             victim: the classifier, in eval mode.
-            images: (B, 3, H, W) float32 RGB in [0, 1] on the 8-bit grid, B >= 1.
+            images: (B, 3, H, W) float32 RGB in [0, 1] on the 8-bit grid but for rounding, B >= 1.
             labels: (B,) int64, the true classes.
             budget: the largest allowed perturbation.
             ids: ids of the images; random streams derive from the ids.
@@ -71,18 +77,22 @@ class Problem:
             TensorError: if images, labels or ids have the wrong shape, type or range.
         """
         _check(images, labels, ids)
+        images, labels = snapped(without_inference(images), ids), without_inference(labels)
         seeds = [seed_of(seed, name, "attack") for name in ids]
+        answers = decided(victim, images)
         return cls(
             victim=victim,
             images=images,
             labels=labels,
             radius=budget.radius(images),
             seeds=torch.tensor(seeds, dtype=torch.int64, device=images.device),
-            correct=predict(victim, images) == labels,
+            correct=answers == labels,
             budget=budget,
             store=store,
             ids=ids,
             seed=seed,
+            record=AnswerRecord.of(answers < 0),
+            places=torch.arange(len(images), device=images.device),
         )
 
     @property
@@ -102,12 +112,13 @@ class Problem:
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The per-image tensors."""
-        return self.images, self.labels, self.radius, self.seeds, self.correct
+        return self.images, self.labels, self.radius, self.seeds, self.correct, self.places
 
     def with_tensors(self, *tensors: Tensor) -> "Problem":
         """The same problem with other per-image tensors, in the order of `tensors`, and without ids."""
-        images, labels, radius, seeds, correct = tensors
-        return replace(self, images=images, labels=labels, radius=radius, seeds=seeds, correct=correct, ids=())
+        images, labels, radius, seeds, correct, places = tensors
+        moved = replace(self, images=images, labels=labels, radius=radius, seeds=seeds)
+        return replace(moved, correct=correct, places=places, ids=())
 
     def rows(self, rows: Tensor) -> "Problem":
         """The problem of some images, (N,) int64; an image may occur several times."""
@@ -121,6 +132,10 @@ class Problem:
     def with_radius(self, radius: Tensor) -> "Problem":
         """The same problem with other radii, (B,)."""
         return replace(self, radius=radius)
+
+    def recorded(self, counted: Tensor | None = None) -> "Problem":
+        """The same problem with a victim whose answers are finite and recorded; `counted` as in `RecordedVictim`."""
+        return replace(self, victim=RecordedVictim(self.victim, self.record, self.places, self.labels, counted))
 
     @property
     def tile(self) -> int:
@@ -141,7 +156,7 @@ class Problem:
         """
         count = len(self.tensors())
         return in_tiles(
-            lambda *all: function(self.with_tensors(*all[:count]), *all[count:]),
+            lambda *all: function(self.with_tensors(*all[:count]).recorded(), *all[count:]),
             *self.tensors(),
             *more,
             size=self.tile,
@@ -157,11 +172,12 @@ class Problem:
 
 
 def _check(images: Tensor, labels: Tensor, ids: Sequence[str]) -> None:
+    for item, given in (("images", images), ("labels", labels)):
+        if not isinstance(given, Tensor):
+            raise TensorError("not a tensor", item=item, expected="torch.as_tensor of it", got=type(given).__name__)
     if images.dim() != 4 or images.shape[1] != 3 or images.dtype != torch.float32 or len(images) == 0:
         got = f"{tuple(images.shape)} {images.dtype}"
         raise TensorError("not an image batch", item="images", expected="(B, 3, H, W) float32, B >= 1", got=got)
-    if not torch.equal(quantize(images), images):
-        raise TensorError("images are not 8-bit", item="images", expected="whole numbers 0 to 255 over 255")
     if labels.shape != images.shape[:1] or labels.dtype != torch.int64 or bool((labels < 0).any()):
         got = f"{tuple(labels.shape)} {labels.dtype} from {labels.min() if labels.numel() else 'none'}"
         raise TensorError("labels do not fit", item="labels", expected="one known int64 class per image", got=got)

@@ -1,29 +1,32 @@
 """Attack results: adversarial images as stored, and their measurements."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 
 import torch
 from torch import Tensor
 
+from stl_ray.attacks.answers import AnswerRecord
 from stl_ray.attacks.budget import LEVELS, standardized_dissimilarity
 from stl_ray.attacks.problem import Problem
 from stl_ray.metrics import dissimilarity as dissimilarity_of
 from stl_ray.metrics import l2_norm, linf
-from stl_ray.models import predict
+from stl_ray.models import decided
 
 
 class AttackStatus(StrEnum):
-    """How the attack on one image ended; `BUDGET_UNREACHABLE` overrides `ALREADY_WRONG`."""
+    """How the attack on one image ended; the lower one overrides the upper ones, the last two unless it succeeded."""
 
     OK = "ok"
     ALREADY_WRONG = "already_wrong"  # the clean image is misclassified; it is attacked all the same
-    BUDGET_UNREACHABLE = "budget_unreachable"  # black, no gradient, clipped, or too dark for the 8-bit grid
+    BUDGET_UNREACHABLE = "budget_unreachable"  # black, clipped, or too dark for the 8-bit grid
     NOT_FOUND = "not_found"  # a minimum-norm search found no adversarial image; the clean image is stored
     OVER_BUDGET = (
         "over_budget"  # what a minimum-norm search found is beyond the budget as stored, and right where cut to it
     )
+    NO_GRADIENT = "no_gradient"  # every gradient that the attack asked for was zero: it had nothing to follow
+    GRADIENT_NOT_FINITE = "gradient_not_finite"  # a gradient, or the answer to the clean or the stored image
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class AttackResult:
     l2: Tensor  # (B,) float32, ||x' - x|| of [0, 1] pixels
     linf: Tensor  # (B,) float32, in [0, 1]
     queries: Tensor  # (B,) int32: passes through the victim by the method, without the verdicts
-    source_pred: Tensor  # (B,) int64: the victim's class of the adversarial image
+    source_pred: Tensor  # (B,) int64: the victim's class of the adversarial image; -1: its logits are not finite
 
     def rows(self, rows: Tensor) -> "AttackResult":
         """The result of some of the images, (N,) int64."""
@@ -69,11 +72,11 @@ def measure(problem: Problem, images: Tensor, status: Sequence[AttackStatus | No
     if problem.store == "u8":
         # Sums over integers are exact in any order.
         levels, clean = levels.round(), clean.round()
-    source_pred = predict(problem.victim, images)
+    source_pred = decided(problem.victim, images)
     usual = [AttackStatus.OK if correct else AttackStatus.ALREADY_WRONG for correct in problem.correct.tolist()]
     return AttackResult(
         images=images,
-        success=problem.correct & (source_pred != problem.labels),
+        success=problem.correct & (source_pred != problem.labels) & (source_pred >= 0),
         status=[given or other for given, other in zip(status, usual, strict=True)],
         dissimilarity=dissimilarity_of(levels, clean).to(torch.float32),
         dissimilarity_standardized=standardized_dissimilarity(levels / LEVELS, clean / LEVELS).to(torch.float32),
@@ -82,3 +85,16 @@ def measure(problem: Problem, images: Tensor, status: Sequence[AttackStatus | No
         queries=queries.to(torch.int32),
         source_pred=source_pred,
     )
+
+
+def with_answers(result: AttackResult, record: AnswerRecord) -> AttackResult:
+    """The result, with the statuses that follow from what the victim answered."""
+    broken = record.lost | (record.broken > 0) | (result.source_pred < 0)
+    rows = zip(result.status, result.success.tolist(), record.without_gradient.tolist(), broken.tolist(), strict=True)
+    return replace(result, status=[_status(*row) for row in rows])
+
+
+def _status(status: AttackStatus, success: bool, flat: bool, broken: bool) -> AttackStatus:
+    if success or not (flat or broken):
+        return status
+    return AttackStatus.GRADIENT_NOT_FINITE if broken else AttackStatus.NO_GRADIENT

@@ -16,7 +16,7 @@ from stl_ray.attacks.budget import LEVELS
 from stl_ray.attacks.budget_projection import at_radius, radius_of
 from stl_ray.attacks.problem import Problem
 from stl_ray.attacks.randomness import stream
-from stl_ray.models import predict
+from stl_ray.models import decided
 from stl_ray.seeding import seed_of
 
 _NARROW = 0.01  # of the radius
@@ -43,8 +43,9 @@ def nearest_stored(problem: Problem, nearest: Tensor, found: Tensor) -> tuple[Te
     while radii:
         tried = [_image(problem, row, clean[row], change[row], radius) for row, radius in radii.items()]
         batch = problem.stored(torch.stack(tried))
-        answers = (predict(problem.victim, batch) != problem.labels[list(radii)]).tolist()
-        for row, image, misclassified in zip(list(radii), batch, answers, strict=True):
+        answers = decided(problem.victim, batch)
+        misses = ((answers != problem.labels[list(radii)]) & (answers >= 0)).tolist()
+        for row, image, misclassified in zip(list(radii), batch, misses, strict=True):
             if misclassified or not wrong[row]:
                 images[row] = image
             wrong[row] |= misclassified

@@ -9,6 +9,7 @@ uap_gradient  projected gradient ascent on the bounded loss of whole batches (af
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Self
 
@@ -16,6 +17,7 @@ import torch
 from pydantic import Field, PrivateAttr
 from torch import Tensor
 
+from stl_ray.attacks.answers import AnswerRecord
 from stl_ray.attacks.base import Attack
 from stl_ray.attacks.budget import LEVELS, Budget, Store
 from stl_ray.attacks.budget_projection import round_down_and_fill
@@ -24,9 +26,10 @@ from stl_ray.attacks.geometry import projected, steepest
 from stl_ray.attacks.losses import cross_entropy, loss_gradient
 from stl_ray.attacks.problem import Problem
 from stl_ray.attacks.randomness import stream
-from stl_ray.attacks.result import AttackResult, measure
+from stl_ray.attacks.result import AttackResult, AttackStatus, measure
 from stl_ray.errors import ConfigError, TensorError
 from stl_ray.models import Victim, predict
+from stl_ray.models.classifier import without_inference
 from stl_ray.seeding import seed_of
 
 _BOUND = 9.0  # bound of the cross-entropy of an image; Shafahi et al. 2020
@@ -63,7 +66,12 @@ class Universal(Attack):
 
         Raises:
             ConfigError: if the budget depends on the image.
+            TensorError: if no image has a gradient, and some are not finite; others without one count for nothing.
         """
+        with torch.inference_mode(mode=False) if torch.is_inference_mode_enabled() else nullcontext():
+            return self._trained(victim, without_inference(images), budget, seed)
+
+    def _trained(self, victim: Victim, images: Tensor, budget: Budget, seed: int) -> Tensor:
         self.check(budget, "f32")
         labels = predict(victim, images)
         problem = Problem(
@@ -77,6 +85,8 @@ class Universal(Attack):
             store="f32",
             ids=[str(row) for row in range(len(images))],
             seed=seed,
+            record=(record := AnswerRecord.of(torch.zeros_like(labels, dtype=torch.bool))),
+            places=torch.arange(len(images), device=images.device),
         )
         vector = best = torch.zeros_like(images[:1])
         best_rate = 0.0
@@ -88,6 +98,8 @@ class Universal(Attack):
                 best, best_rate = vector, rate
             if rate >= self.fooled:
                 break
+        if bool(record.broken.any()) and not bool(record.nonzero.any()):
+            raise TensorError("not finite for any image", item="the victim's gradient", expected="finite numbers")
         return best[0]
 
     def with_vector(self, vector: Tensor) -> Self:
@@ -121,7 +133,8 @@ class Universal(Attack):
             )
         change = vector_in_levels(self._vector, problem.budget, problem.store, problem.seed)
         images = problem.stored((problem.levels + change).clamp(0, LEVELS))
-        return measure(problem, images, [None] * len(images), torch.zeros_like(problem.labels))
+        status = None if bool(change.any()) else AttackStatus.NO_GRADIENT
+        return measure(problem, images, [status] * len(images), torch.zeros_like(problem.labels))
 
 
 def vector_in_levels(vector: Tensor, budget: Budget, store: Store, seed: int) -> Tensor:

@@ -134,6 +134,8 @@ def check_images(images: Tensor, channels: int, side: int) -> None:
     Raises:
         TensorError: the images are anything else.
     """
+    if not isinstance(images, Tensor):
+        raise TensorError("images of another kind", expected="torch.as_tensor of them", got=type(images).__name__)
     if images.dim() != 4 or images.shape[0] == 0 or images.shape[1] != channels:
         raise TensorError("images of another shape", expected=f"(B >= 1, {channels}, H, W)", got=tuple(images.shape))
     if images.dtype not in (torch.float32, torch.float64):

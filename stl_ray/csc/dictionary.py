@@ -7,7 +7,7 @@ norm in each of C channels has joint norm sqrt(C), and lambda scales with it.
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self, get_args
@@ -32,7 +32,8 @@ class Dictionary:
     """Filters that code the high-pass part of images. Equal when their digests are.
 
     Args:
-        filters: (K, C, S, S) float32, C in RGB order; the filter's origin is its top left corner.
+        filters: (K, C, S, S) float32, C in RGB order; the filter's origin is its top left corner. They are copied, and the
+            copy is not to be changed: the solvers keep what they have made of it.
         lmbda: the l1 weight that it was learned at, for pixels in [0, 1], in the convention of `norm`.
         norm: "joint" or "per_channel".
 
@@ -43,6 +44,7 @@ class Dictionary:
     filters: Tensor
     lmbda: float
     norm: Norm = "joint"
+    _version: int = field(init=False, repr=False)  # of the filters: torch counts changes in place
 
     def __post_init__(self) -> None:
         filters = self.filters
@@ -61,6 +63,10 @@ class Dictionary:
                 expected=f"norms within {NORM_TOLERANCE:g} of 1",
                 got=f"a deviation of {worst:.3g}",
             )
+        # A normal tensor in inference mode too, whose changes are counted.
+        with torch.inference_mode(mode=False):
+            object.__setattr__(self, "filters", filters.detach().clone())
+        object.__setattr__(self, "_version", self.filters._version)
 
     @classmethod
     def from_reference(cls, path: str | Path, lmbda: float | None = None) -> Self:
@@ -87,12 +93,27 @@ class Dictionary:
         rgb = array.transpose(3, 2, 0, 1)[:, ::-1].astype(np.float32)
         return cls(torch.from_numpy(np.ascontiguousarray(rgb)), lmbda)
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """SHA-256 over the filters, lambda and the convention."""
+        """SHA-256 over the filters, lambda and the convention.
+
+        Raises:
+            DictionaryError: the filters were changed in place.
+        """
+        if self.filters._version != self._version:
+            expected = "a new Dictionary of the changed filters"
+            raise DictionaryError("the filters of a dictionary were changed in place", expected=expected)
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         content = hashlib.sha256(repr((tuple(self.filters.shape), self.lmbda, self.norm)).encode())
         content.update(self.filters.detach().cpu().contiguous().numpy().astype("<f4").tobytes())
         return content.hexdigest()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copied and pickled through the constructor: what fills a tensor counts as a change of it."""
+        return type(self), (self.filters, self.lmbda, self.norm)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Dictionary) and self.digest == other.digest

@@ -15,6 +15,7 @@ from stl_ray.attacks import Attack, AttackResult, Budget
 from stl_ray.defenses import DefendedModel
 from stl_ray.evaluation.budget_usage import budget_usage
 from stl_ray.evaluation.tiers import OUT_OF_TIME, survivors
+from stl_ray.images import snapped
 from stl_ray.models import Victim
 from stl_ray.threats import ThreatTier
 
@@ -84,6 +85,7 @@ def run_cascade(
         batch: images per call of an attack.
         seen: callback (attack, positions of the attacked images, result).
     """
+    images = snapped(images, ids)
     clean = deployed.decide(images, ids).prediction
     verdicts: list[list[dict[str, Any]]] = [
         [_verdict("clean", ThreatTier.CLEAN, prediction, CLEAN_STATUS)] for prediction in clean.tolist()

@@ -11,7 +11,7 @@ from stl_ray.images.codec import MIN_SIDE, decode, decode_original, encode_png, 
 from stl_ray.images.schema import PIXEL_DIGEST, ImageKind, class_names_of, features_of, image_schema
 
 if TYPE_CHECKING:
-    from stl_ray.images.tensors import from_uint8, quantize, to_tensor, to_uint8
+    from stl_ray.images.tensors import from_uint8, quantize, snapped, to_tensor, to_uint8
 
 __all__ = [
     "MIN_SIDE",
@@ -27,6 +27,7 @@ __all__ = [
     "pixel_digest",
     "quantize",
     "resize",
+    "snapped",
     "to_tensor",
     "to_uint8",
 ]

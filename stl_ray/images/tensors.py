@@ -9,6 +9,9 @@ from torch import Tensor
 
 from stl_ray.errors import TensorError
 
+ROUNDING = 1e-6
+"""How far from the 8-bit grid a value may be by rounding: some units in the last place of float32 at 1."""
+
 
 def to_tensor(images: Sequence[NDArray[np.uint8] | NDArray[np.float32]]) -> Tensor:
     """Stack B >= 1 images of one size, uint8 (H, W, 3), to float32 (B, 3, H, W) in [0, 1].
@@ -68,6 +71,27 @@ def quantize(images: Tensor) -> Tensor:
     Equals `to_tensor(to_uint8(images))` bit for bit. NaN stays NaN. The gradient is zero almost everywhere.
     """
     return _from_levels(_levels(images))
+
+
+def snapped(images: Tensor, ids: Sequence[str]) -> Tensor:
+    """Images (B, 3, H, W) that are on the 8-bit grid but for rounding, on it: k / 255 to the bit.
+
+    u8 * (1 / 255), as by torchvision's `ToDtype(scale=True)`, is off by up to 6e-8.
+
+    Raises:
+        TensorError: a value is farther than that from the grid, or outside [0, 1]; it names the image that is farthest.
+    """
+    grid = quantize(images)
+    off = (images - grid).abs().flatten(1).amax(dim=1).nan_to_num(torch.inf)
+    if bool((off > ROUNDING).any()):
+        worst = int(off.argmax())
+        raise TensorError(
+            "the image is not on the 8-bit grid",
+            item=ids[worst],
+            expected=f"whole numbers 0 to 255 over 255, up to {ROUNDING:g}",
+            got=f"{float(off[worst]):.2g} off",
+        )
+    return grid
 
 
 def _levels(images: Tensor) -> Tensor:

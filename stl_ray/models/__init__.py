@@ -16,7 +16,7 @@ from stl_ray.models.checkpoint import load_classifier as load
 from stl_ray.models.checkpoint import save_classifier
 from stl_ray.models.classifier import Classifier
 from stl_ray.models.initialisation import seeded
-from stl_ray.models.prediction import predict, tile_size
+from stl_ray.models.prediction import decided, predict, tile_size
 from stl_ray.models.protocol import Looping, ManyProducts, Victim, in_loop, logits_and_vjps
 from stl_ray.models.registry import build_classifier, builders, check_classifier
 from stl_ray.models.weights import check_weights, load_weights, weights_digest
@@ -30,6 +30,7 @@ __all__ = [
     "builders",
     "check_classifier",
     "check_weights",
+    "decided",
     "in_loop",
     "load",
     "load_weights",

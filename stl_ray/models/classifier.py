@@ -11,6 +11,11 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+def without_inference(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy of one that was made in inference mode, of which autograd takes none."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
 class Classifier(nn.Module):
     """A backbone behind per-channel normalisation; a `Victim` in eval mode.
 
@@ -74,8 +79,8 @@ class Classifier(nn.Module):
             StlRayError: the classifier is in training mode, where an answer depends on the batch.
         """
         self._require_eval()
-        with torch.enable_grad():
-            leaf = self._laid_out(images.detach()).requires_grad_()
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            leaf = self._laid_out(without_inference(images).detach()).requires_grad_()
             logits = self(leaf)
             answer = logits.detach()
             # autograd.grad computes no weight gradients and leaves stored ones alone.
@@ -89,8 +94,8 @@ class Classifier(nn.Module):
             StlRayError: the classifier is in training mode, where an answer depends on the batch.
         """
         self._require_eval()
-        with torch.enable_grad():
-            leaf = self._laid_out(images.detach()).requires_grad_()
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            leaf = self._laid_out(without_inference(images).detach()).requires_grad_()
             logits = self(leaf)
             answer = logits.detach()
             products = [torch.autograd.grad(logits, leaf, v, retain_graph=True)[0] for v in cotangents(answer)]

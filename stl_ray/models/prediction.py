@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.errors import TensorError
-from stl_ray.models.protocol import Victim
+from stl_ray.models.protocol import Victim, require_victim
 from stl_ray.tiling import in_tiles
 
 
@@ -19,21 +19,30 @@ def tile_size(height: int, width: int, device: torch.device) -> int:
 
 
 def predict(victim: Victim, images: Tensor) -> Tensor:
-    """The class of the largest logit of every image.
+    """The class of the largest logit of every image; the same for an image in any batch.
 
     Args:
         victim: the classifier.
         images: (B, 3, H, W) RGB in [0, 1], B >= 1.
 
     Returns:
-        (B,) int64; the same for an image in any batch.
+        (B,) int64.
 
     Raises:
-        TensorError: logits are not finite; of NaN the largest would be an arbitrary class.
+        TensorError: logits are not finite, of NaN the largest would be an arbitrary class; or not a victim.
     """
+    classes = decided(victim, images)
+    if lost := (classes < 0).nonzero()[:, 0].tolist():
+        of = f"{len(lost)} of {len(images)} images"
+        raise TensorError(f"the classifier's logits are not finite for {of}", item=f"the first at index {lost[0]}")
+    return classes
+
+
+def decided(victim: Victim, images: Tensor) -> Tensor:
+    """`predict`, with -1 for images whose logits are not finite."""
+    require_victim(victim)
+    if not isinstance(images, Tensor):
+        raise TensorError("images of another kind", expected="torch.as_tensor of them", got=type(images).__name__)
     size = tile_size(images.shape[-2], images.shape[-1], images.device)
     (logits,) = in_tiles(lambda tile: (victim.logits(tile),), images, size=size)
-    lost = int((~logits.isfinite()).any(dim=1).sum())
-    if lost:
-        raise TensorError(f"the classifier's logits are not finite for {lost} of {len(images)} images")
-    return logits.argmax(dim=1)
+    return logits.argmax(dim=1).where(logits.isfinite().all(dim=1), -1)

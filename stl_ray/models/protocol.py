@@ -6,6 +6,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from stl_ray.errors import TensorError
+
 
 @runtime_checkable
 class Victim(Protocol):
@@ -71,6 +73,23 @@ class Looping(Protocol):
             items: the B items' ids, or seeds made of these, from which random draws derive.
         """
         ...
+
+
+def require_victim(victim: object) -> None:
+    """Refuse what has no `logits` and `logits_and_vjp`, such as a bare torch module.
+
+    Raises:
+        TensorError: it is not a `Victim`.
+    """
+    if not isinstance(victim, Victim):
+        wrapped = (
+            "stl_ray.models.Classifier(module, architecture='mine', class_names=names, mean=(0, 0, 0), std=(1, 1, 1))"
+        )
+        raise TensorError(
+            "not a victim",
+            expected=f"logits and logits_and_vjp; of a module on [0, 1] images: {wrapped}.eval()",
+            got=type(victim).__name__,
+        )
 
 
 def in_loop(victim: Victim, items: Sequence[str | int]) -> Victim:

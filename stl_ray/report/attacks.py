@@ -1,4 +1,4 @@
-"""What the attacks did: the table of every attack set, and caveats for images that missed the budget."""
+"""What the attacks did: the table of every attack set, and caveats for images that could not be attacked."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from stl_ray.report.records import AttackSummary, Scores
 
 
 def attack_blocks(scores: Scores) -> tuple[Block, ...]:
-    """The table of what every attack set achieved, and a caveat for each with images that missed the budget."""
+    """The table of what every attack set achieved, and a caveat for each with images that it could not attack."""
     shown = [*_STATUSES, *(name for name in _OTHER if any(item.statuses.get(name) for item in scores.attacks.values()))]
     table = Table(
         caption="What every attack set achieved on what it was crafted on",
@@ -27,19 +27,29 @@ def attack_blocks(scores: Scores) -> tuple[Block, ...]:
     return (
         table,
         *(
-            Text(
-                f"{attack_label(name)}: {missed} of {summary.images} images could not be brought to the budget. They "
-                "are closer to the clean images than the budget, and are scored as they are.",
-                kind="caveat",
-            )
+            Text(f"{attack_label(name)}: {missed} of {summary.images} images {words}", kind="caveat")
             for name, summary in scores.attacks.items()
-            if (missed := summary.statuses.get("budget_unreachable", 0))
+            for status, words in _CAVEATS.items()
+            if (missed := summary.statuses.get(status, 0))
         ),
     )
 
 
 _STATUSES = {"ok": "On budget", "already_wrong": "Already wrong", "budget_unreachable": "Budget unreachable"}
-_OTHER = {"not_found": "None found", "over_budget": "Found beyond the budget"}  # of minimum-norm attacks
+_OTHER = {
+    "not_found": "None found",  # this one and the next of minimum-norm attacks
+    "over_budget": "Found beyond the budget",
+    "no_gradient": "No gradient",
+    "gradient_not_finite": "Gradient not finite",
+}
+_CAVEATS = {
+    "budget_unreachable": "could not be brought to the budget. They are closer to the clean images than the budget, and are "
+    "scored as they are.",
+    "no_gradient": "gave the attack no gradient to follow: every one was zero. That they are right says nothing of how "
+    "robust they are.",
+    "gradient_not_finite": "gave the attack answers that are not finite. That they are right says nothing of how robust they "
+    "are.",
+}
 
 
 def _row(name: str, summary: AttackSummary, shown: Sequence[str]) -> tuple[Cell, ...]:

@@ -57,7 +57,7 @@ class AttackSummary(Record):
     """What one attack set achieved on its victim."""
 
     images: int = Field(ge=1)
-    statuses: dict[str, int] = Field(description="images that are ok, already_wrong, budget_unreachable")
+    statuses: dict[str, int] = Field(description="images by how the attack on them ended")
     successes: int = Field(ge=0, description="right when clean and wrong when attacked")
     dissimilarity: Spread = Field(description="||x' - x|| / ||x|| of each image")
     linf_max: float = Field(description="in [0, 1] pixels")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from stl_ray.csc import Accuracy, Codes, SolveStatus, check_method, projection_vjp, tolerances
-from stl_ray.errors import TensorError
+from stl_ray.errors import GradientError, TensorError
 from stl_ray.options import require_known
 from stl_ray.space.space import Normalization, QuasiNaturalSpace, check_normalization, divided
 
@@ -85,7 +85,19 @@ class SparseTransformationLayer(nn.Module):
         return self.project(images)
 
     def project(self, images: Tensor) -> Tensor:
-        """The projected images; `torch.compile` does not trace this part of `forward`."""
+        """The projected images; `torch.compile` does not trace this part of `forward`.
+
+        Raises:
+            TensorError: the images are not those of `space.check`.
+            GradientError: it is called within a transform of torch.func, whose tensors have no values to solve for.
+        """
+        if not isinstance(images, Tensor):
+            raise TensorError("images of another kind", expected="torch.as_tensor of them", got=type(images).__name__)
+        if torch._C._functorch.is_functorch_wrapped_tensor(images):
+            raise GradientError(
+                "the layer is opaque to torch.func (grad, vjp, jacrev, vmap)",
+                expected="torch.autograd.grad of a batch, or torch.autograd.functional",
+            )
         with torch.autocast(images.device.type, enabled=False):
             space = self._space_on(images.device)
             inputs = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images

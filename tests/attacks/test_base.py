@@ -56,9 +56,8 @@ def test_invariant_rounding_stream_is_the_image_ids_and_the_seeds(victim, argume
         ({"images": torch.zeros(0, 3, 32, 32)}, "images"),
         ({"images": torch.zeros(24, 1, 32, 32)}, "images"),
         ({"images": torch.zeros(24, 3, 32, 32, dtype=torch.float64)}, "images"),
-        ({"images": torch.full((24, 3, 32, 32), 0.3)}, "images"),  # not on the grid
-        ({"images": torch.full((24, 3, 32, 32), 2.0)}, "images"),
-        ({"images": torch.full((24, 3, 32, 32), float("nan"))}, "images"),
+        ({"images": torch.full((24, 3, 32, 32), 2.0)}, "image/0"),
+        ({"images": torch.full((24, 3, 32, 32), float("nan"))}, "image/0"),
         ({"labels": torch.zeros(23, dtype=torch.int64)}, "labels"),
         ({"labels": torch.full((24,), -1)}, "labels"),
         ({"labels": torch.zeros(24)}, "labels"),
@@ -71,12 +70,27 @@ def test_refuses_arguments_that_do_not_fit(victim, arguments, change, item):
     assert caught.value.item == item
 
 
+def test_identity_images_that_are_rounded_otherwise_are_those_of_the_grid(victim, images, arguments):
+    # As by torchvision's ToDtype(scale=True).
+    rounded = (images * 255).round() * (1 / 255)
+    assert not torch.equal(rounded, images)
+    assert torch.equal(attack(victim, **{**arguments, "images": rounded}).images, attack(victim, **arguments).images)
+
+
+def test_refuses_an_image_off_the_grid_and_says_which_and_how_far(victim, images, arguments):
+    images = images.clone()
+    images[5, 0, 0, 0] = 0.3
+    with pytest.raises(TensorError, match=r"0\.002 off") as caught:
+        attack(victim, **{**arguments, "images": images})
+    assert caught.value.item == "image/5"
+
+
 def test_refuses_a_label_beyond_the_classes(victim, arguments):
     with pytest.raises(TensorError, match="0 to 2"):
         attack(victim, **{**arguments, "labels": arguments["labels"] + 3})
 
 
-def test_refuses_a_gradient_that_is_not_finite(victim, arguments):
+def test_identity_without_finite_gradients_the_clean_images_stay_and_say_so(victim, images, arguments):
     class Broken:
         def logits(self, images):
             return victim.logits(images)
@@ -85,8 +99,26 @@ def test_refuses_a_gradient_that_is_not_finite(victim, arguments):
             logits, product = victim.logits_and_vjp(images, cotangent)
             return logits, product * float("nan")
 
-    with pytest.raises(TensorError, match="not finite"):
-        attack(Broken(), **arguments)
+    result = attack(Broken(), **arguments)
+    assert set(result.status) == {"gradient_not_finite"}
+    assert torch.equal(result.images, images)
+
+
+@pytest.mark.parametrize(
+    "module", [torch.nn.Flatten(), torch.nn.Sequential(build_classifier("small_cnn", ["a"], seed=0))]
+)
+def test_refuses_a_module_and_says_how_to_wrap_it(arguments, module):
+    with pytest.raises(TensorError, match=r"stl_ray.models.Classifier\(module"):
+        attack(module, **arguments)
+    with pytest.raises(TensorError, match=r"stl_ray.models.Classifier\(module"):
+        predict(module, arguments["images"])
+
+
+@pytest.mark.parametrize("item", ["images", "labels"])
+def test_refuses_arrays_and_says_what_to_give(victim, arguments, item):
+    with pytest.raises(TensorError, match=r"torch\.as_tensor") as caught:
+        attack(victim, **{**arguments, item: arguments[item].numpy()})
+    assert caught.value.item == item
 
 
 def test_refuses_a_victim_in_training_mode(arguments):

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import torch
 
 from stl_ray.attacks import Budget
+from stl_ray.attacks.answers import AnswerRecord
 from stl_ray.attacks.early_stopping import run_until_done
 from stl_ray.attacks.problem import Problem
 
@@ -19,6 +22,8 @@ def problem(count: int) -> Problem:
         store="f32",
         ids=[str(row) for row in range(count)],
         seed=0,
+        record=AnswerRecord.of(torch.zeros(len(images), dtype=torch.bool)),
+        places=torch.arange(len(images)),
     )
 
 
@@ -53,3 +58,20 @@ def test_invariant_steps_are_bounded():
     state = run_until_done(problem(5), *countdown([]), max_steps=3)
     assert state["steps"].tolist() == [0, 1, 2, 3, 3]
     assert state["done"].tolist() == [True] * 4 + [False]
+
+
+def test_identity_answers_to_images_that_are_done_are_not_recorded():
+    class Linear:
+        def logits(self, images):
+            return images.mean(dim=(2, 3))
+
+        def logits_and_vjp(self, images, cotangent):
+            return self.logits(images), torch.ones_like(images)
+
+    def step(tile, state, number):
+        tile.victim.logits_and_vjp(tile.images, None)
+        return countdown([])[1](tile, state, number)
+
+    whole = replace(problem(27), victim=Linear())
+    run_until_done(whole, countdown([])[0], step, max_steps=1000)
+    assert whole.record.asked.tolist() == whole.record.nonzero.tolist() == list(range(27))

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from stl_ray.attacks import Budget, make_attack
+from stl_ray.attacks.answers import AnswerRecord
 from stl_ray.attacks.budget_projection import scale_within_box
 from stl_ray.attacks.losses import loss_gradient
 from stl_ray.attacks.problem import Problem
@@ -38,6 +39,8 @@ def problem(victim, images, labels, rel):
         store="f32",
         ids=[str(index) for index in range(len(images))],
         seed=0,
+        record=AnswerRecord.of(torch.zeros(len(images), dtype=torch.bool)),
+        places=torch.arange(len(images)),
     )
 
 

@@ -1,4 +1,7 @@
+import copy
 import math
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stl_ray.csc import Dictionary
+from stl_ray.csc import Dictionary, solve_cbpdn
 from stl_ray.errors import DictionaryError
 
 
@@ -96,3 +99,32 @@ def test_invariant_digest_follows_the_content() -> None:
     per_channel = filters / filters.flatten(2).norm(dim=2)[:, :, None, None]
     others = [Dictionary(filters.flip(0), 0.2), Dictionary(filters, 0.1), Dictionary(per_channel, 0.2, "per_channel")]
     assert len({first.digest, *(other.digest for other in others)}) == 4
+
+
+def test_invariant_a_dictionary_owns_its_filters_whatever_becomes_of_the_array(natural_images: Tensor) -> None:
+    filters = unit_filters()
+    dictionary, same = Dictionary(filters, 0.1), Dictionary(filters.clone(), 0.1)
+    filters.copy_(-filters.flip(0))
+    for method in ("active_set", "admm"):
+        solved, expected = (
+            solve_cbpdn(natural_images[:2], d, 0.1, method=method).synthesis for d in (dictionary, same)
+        )
+        assert torch.equal(solved, expected)
+
+
+@pytest.mark.parametrize("method", ["active_set", "admm"])
+def test_refuses_to_solve_with_filters_that_were_changed_in_place(natural_images: Tensor, method: str) -> None:
+    dictionary = Dictionary(unit_filters(), 0.1)
+    solve_cbpdn(natural_images[:1], dictionary, 0.1, method=method)
+    dictionary.filters.neg_()
+    with pytest.raises(DictionaryError, match="changed in place"):
+        solve_cbpdn(natural_images[:1], dictionary, 0.1, method=method)
+    assert solve_cbpdn(natural_images[:1], replace(dictionary), 0.1, method=method).maps.any()
+
+
+def test_roundtrip_copies_pickles_and_inference_mode() -> None:
+    dictionary = Dictionary(unit_filters(), 0.1)
+    with torch.inference_mode():
+        inferred = Dictionary(unit_filters(), 0.1)
+    for other in (copy.deepcopy(dictionary), pickle.loads(pickle.dumps(dictionary)), dictionary.to("cpu"), inferred):
+        assert other == dictionary

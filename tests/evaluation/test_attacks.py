@@ -29,7 +29,15 @@ def test_identity_summaries_by_hand():
     assert list(found) == ["fgsm", "bim"]
     assert found["fgsm"] == {
         "images": 4,
-        "statuses": {"ok": 2, "already_wrong": 1, "budget_unreachable": 1, "not_found": 0, "over_budget": 0},
+        "statuses": {
+            "ok": 2,
+            "already_wrong": 1,
+            "budget_unreachable": 1,
+            "not_found": 0,
+            "over_budget": 0,
+            "no_gradient": 0,
+            "gradient_not_finite": 0,
+        },
         "successes": 2,
         "dissimilarity": {"min": 0.0, "mean": 0.25, "max": 0.5},
         "linf_max": 0.25,

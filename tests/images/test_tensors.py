@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from stl_ray.errors import TensorError
-from stl_ray.images import from_uint8, quantize, to_tensor, to_uint8
+from stl_ray.images import from_uint8, quantize, snapped, to_tensor, to_uint8
 
 LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
 
@@ -87,3 +87,20 @@ def test_refuses_to_store_other_shapes():
 def test_refuses_to_read_what_is_not_stored_pixels(images):
     with pytest.raises(TensorError, match="stored RGB"):
         from_uint8(images)
+
+
+@pytest.mark.parametrize("scaled", [lambda levels: levels * (1 / 255), lambda levels: (levels / 256) * (256 / 255)])
+def test_identity_images_that_are_off_the_grid_by_rounding_are_on_it(scaled):
+    levels = torch.arange(256.0).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    off = scaled(levels)
+    assert not torch.equal(off, quantize(off))
+    assert torch.equal(snapped(off, ["a"]), levels / torch.tensor(255.0))
+
+
+@pytest.mark.parametrize(("value", "how_far"), [(0.3, r"0\.002 off"), (1.25, r"0\.25 off"), (float("nan"), "inf off")])
+def test_refuses_images_off_the_grid_by_more_with_the_name_of_the_farthest(value, how_far):
+    images = torch.zeros(3, 3, 8, 8)
+    images[0, 0, 0, 0], images[1, 1, 2, 3] = 2e-6, value
+    with pytest.raises(TensorError, match=how_far) as caught:
+        snapped(images, ["a", "b", "c"])
+    assert caught.value.item == "b"

@@ -104,3 +104,14 @@ def test_agrees_either_layout_and_the_usual_one_suits_a_backbone_with_views(natu
     for ours, other in zip((logits, product), classifier.logits_and_vjp(images, torch.tanh), strict=True):
         assert ours.is_contiguous()
         torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-6)
+
+
+def test_invariant_products_in_inference_mode(natural_images):
+    classifier = build_classifier("small_cnn", ["a", "b"], seed=0).eval()
+    expected = classifier.logits_and_vjp(natural_images, torch.ones_like)
+    many = classifier.logits_and_vjps(natural_images, lambda logits: torch.ones_like(logits)[None])
+    with torch.inference_mode():
+        images = natural_images.clone()
+        assert all(map(torch.equal, classifier.logits_and_vjp(images, torch.ones_like), expected))
+        here = classifier.logits_and_vjps(images, lambda logits: torch.ones_like(logits)[None])
+    assert all(map(torch.equal, here, many))

@@ -17,3 +17,12 @@ def test_certificate_images_that_missed_the_budget_are_named(measured):
     assert caveat.kind == "caveat"
     assert caveat.text.startswith("BIM-0.03: 7 of 200 images")
     assert "closer to the clean images than the budget" in caveat.text
+
+
+def test_certificate_images_without_a_gradient_are_counted_and_named(measured):
+    statuses = {"ok": 160, "already_wrong": 33, "no_gradient": 5, "gradient_not_finite": 2}
+    missed = measured.attacks["bim-0.03"].model_copy(update={"statuses": statuses})
+    table, *caveats = attack_blocks(measured.model_copy(update={"attacks": {**measured.attacks, "bim-0.03": missed}}))
+    assert table.columns[5:7] == ("No gradient", "Gradient not finite")
+    assert [cell.text for cell in table.rows[2][5:7]] == ["5", "2"]
+    assert [caveat.text.split(" images ")[0] for caveat in caveats] == ["BIM-0.03: 5 of 200", "BIM-0.03: 2 of 200"]

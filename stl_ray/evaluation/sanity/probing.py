@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from stl_ray.attacks import AttackStatus, Budget
+from stl_ray.attacks.geometry import rescaled, steepest
+from stl_ray.attacks.losses import cross_entropy, slope_of
 from stl_ray.defenses import NO_VERDICT, Defended
 from stl_ray.evaluation.budget_usage import budget_usage
 from stl_ray.evaluation.sanity.attacks import Crafted, Subject, attack_all
 from stl_ray.evaluation.sanity.checks import OVER_ALLOWED, UNDER_ALLOWED
 from stl_ray.evaluation.sanity.table import Measure, Probe, ProbeAnswers
+from stl_ray.images import snapped
 from stl_ray.metrics import l2_norm
 from stl_ray.seeding import seed_of
 
@@ -59,7 +62,7 @@ def probe(
         differences: per image, whether finite differences are taken, which cost several certified solves.
         stored: the same images in the stored adversarial sets.
     """
-    answers = ProbeAnswers(labels)
+    images, answers = snapped(images, ids), ProbeAnswers(labels)
     _query_clean(subject, images, ids, answers)
     _differentiate(subject, images, labels, differences, answers)
     crafted = attack_all(subject, images, labels, ids, answers)
@@ -79,12 +82,12 @@ def _query_clean(subject: Subject, images: Tensor, ids: Sequence[str], answers: 
     alone = torch.cat([deployed.verdict_logits(image[None], [name]) for image, name in zip(images, ids, strict=True)])
     # What the defense has nothing to show of has logits, of black, and no verdict.
     answers.answers[Probe.ALONE] = torch.where(clean == NO_VERDICT, NO_VERDICT, alone.argmax(1)).tolist()
-    spread = (together.amax(1) - together.amin(1)).clamp(min=1e-12)
+    spread = together.amax(1) - together.amin(1)
     answers.measures |= {
         Measure.LOWEST_LOGIT: together.amin(1).tolist(),
         Measure.HIGHEST_LOGIT: together.amax(1).tolist(),
         Measure.SUM_OF_LOGITS: together.sum(1).tolist(),
-        Measure.BATCH_GAP: ((together - alone).abs().amax(1) / spread).tolist(),
+        Measure.BATCH_GAP: ((together - alone).abs().amax(1) / torch.where(spread > 0, spread, 1)).tolist(),
         Measure.TRAINING_MODE: [float(getattr(deployed.classifier, "training", False))] * len(ids),
     }
 
@@ -106,7 +109,7 @@ def _measure_budgets(
         # In L_inf an attack may stay below the budget, and so may stored sets, whose status is unknown.
         full = torch.zeros(len(images), dtype=torch.bool)
         if item.status is not None and item.budget.norm == "l2":
-            full = torch.tensor([status != AttackStatus.BUDGET_UNREACHABLE for status in item.status])
+            full = torch.tensor([status in (AttackStatus.OK, AttackStatus.ALREADY_WRONG) for status in item.status])
         short = torch.where(full, -excess, 0).clamp(min=0)
         over.append(excess)
         under.append(short)
@@ -129,12 +132,11 @@ def _differentiate(
     deployed = subject.deployed
 
     def slope(logits: Tensor) -> Tensor:
-        return logits.softmax(1) - torch.nn.functional.one_hot(labels, logits.shape[1])
+        return slope_of(cross_entropy, logits, labels)
 
     _, gradient = deployed.logits_and_vjp(images, slope)
     finite = gradient.flatten(1).isfinite().all(1)
-    size = l2_norm(gradient.nan_to_num())
-    answers.measures[Measure.ZERO_GRADIENT] = (size == 0).double().tolist()
+    answers.measures[Measure.ZERO_GRADIENT] = (~gradient.nan_to_num().flatten(1).any(1)).double().tolist()
     answers.measures[Measure.INFINITE_GRADIENT] = (~finite).double().tolist()
     bpda = replace(deployed, gradient="bpda").logits_and_vjp(images, slope)[1]
     if deployed.gradient == "exact":
@@ -157,11 +159,7 @@ def _rises(subject: Subject, images: Tensor, labels: Tensor, gradient: Tensor) -
     """(B,) bool: whether a hundredth of the budget along the gradient raises the loss of the float pipeline."""
     victim = _certified(subject.deployed)
     radius = subject.budget.radius(images)[:, None, None, None]
-    direction = (
-        gradient.sign()
-        if subject.budget.norm == "linf"
-        else gradient / l2_norm(gradient).clamp(min=1e-30)[:, None, None, None]
-    )
+    direction = steepest(gradient, torch.ones_like(labels, dtype=gradient.dtype), subject.budget.norm)
     losses = [
         torch.nn.functional.cross_entropy(victim.logits(moved), labels, reduction="none")
         for moved in (images, (images + 0.01 * radius * direction).clamp(0, 1))
@@ -183,7 +181,7 @@ def _difference_error(victim: Defended, image: Tensor, seed: int) -> float:
     for _ in range(2):
         # Half along the gradient, because the effect of a random direction is below the solver's tolerance.
         noise = torch.randn(image.shape, generator=generator).to(image)
-        direction = gradient / l2_norm(gradient).clamp(min=1e-30) + noise / l2_norm(noise)
+        direction = rescaled(gradient, gradient.new_ones(1)) + noise / l2_norm(noise)
         inside = (image > 0.02) & (image < 0.98)  # away from the kinks of the clip
         direction = direction * inside / l2_norm(direction * inside)
         step = STEP * float(l2_norm(image))
