@@ -8,6 +8,8 @@ small_cnn        a network that one CPU core can train
 cifar_resnet     the CIFAR ResNets of He et al.
 small_images     torchvision's ResNets and VGGs for 32 and 64 pixels
 initialisation   random weights from a seed
+state_file       files of tensors by name, read without running code
+state_dicts      the state dict that fits a network, under a checkpoint's keys and prefixes
 weights          state dicts from files, checkpoints and torchvision's published weights
 checkpoint       safetensors + JSON
 """
