@@ -10,6 +10,7 @@ small_images     torchvision's ResNets and VGGs for 32 and 64 pixels
 initialisation   random weights from a seed
 state_file       files of tensors by name, read without running code
 state_dicts      the state dict that fits a network, under a checkpoint's keys and prefixes
+published_classes whether published weights know a data set's classes
 weights          state dicts from files, checkpoints and torchvision's published weights
 checkpoint       safetensors + JSON
 """

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stl_ray.errors import ArtifactError
 from stl_ray.models.classifier import Classifier
+from stl_ray.models.published_classes import require_same_classes
 from stl_ray.models.state_dicts import find_state, require_fit
 from stl_ray.models.state_file import read_state
 from stl_ray.options import named
@@ -39,7 +40,7 @@ def load_weights(classifier: Classifier, uri: str) -> None:
         StorageError: there is no such file.
         ArtifactError: it holds no state dict, or several that differ; its tensors do not fit the architecture and the
             number of classes, or are quantised; it would need code to be run; or it is known to have been trained with
-            another normalisation or another order of the same classes.
+            another normalisation, other classes, or another order of the same.
         ConfigError: torchvision has no such weights.
     """
     if PUBLISHED.match(uri):
@@ -137,6 +138,8 @@ def _published(name: str) -> object:
 
 def _fill_published(classifier: Classifier, name: str) -> None:
     weights: Any = _published(name)
+    if weights.meta["categories"] is not None:  # those of a backbone alone have none
+        require_same_classes(classifier.class_names, weights.meta["categories"], name)
     preset = weights.transforms()
     _require_same_normalisation(classifier, preset.mean, preset.std, name)
     try:

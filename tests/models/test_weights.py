@@ -73,7 +73,8 @@ def test_refuses_weights_that_mean_something_else(classifier, tmp_path):
     load_weights(
         build_classifier("small_cnn", ["x", "y"], seed=2, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)), str(tmp_path)
     )
-    half = build_classifier("efficientnet_v2_l", THOUSAND, seed=0)
+    categories = torchvision_models.EfficientNet_V2_L_Weights.IMAGENET1K_V1.meta["categories"]
+    half = build_classifier("efficientnet_v2_l", categories, seed=0)
     with pytest.raises(ArtifactError, match=r"EfficientNet_V2_L_Weights.*normalisation.*got mean 0\.5"):
         load_weights(half, "EfficientNet_V2_L_Weights.IMAGENET1K_V1")
 
@@ -111,7 +112,7 @@ def test_certificate_published_weights_come_from_torchvision_s_cache(tmp_path, m
     name = weights.url.rsplit("/", 1)[1]
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     (tmp_path / "weights.pth").rename(tmp_path / "hub" / "checkpoints" / name)
-    ours = build_classifier("resnet18", THOUSAND, seed=3)
+    ours = build_classifier("resnet18", list(map(str, range(1000))), seed=3)
     load_weights(ours, "ResNet18_Weights.IMAGENET1K_V1")
     assert torch.equal(ours.backbone.conv1.weight, theirs.conv1.weight)
 
@@ -127,3 +128,9 @@ def test_roundtrip_a_checkpoint_by_any_name_and_the_prefix_is_said(name, classif
     with pytest.warns(UserWarning, match=r"the weights are those under '(state_dict/)?module\.'"):
         load_weights(other, str(tmp_path / name))
     assert torch.equal(other.logits(natural_images), classifier.logits(natural_images))
+
+
+def test_refuses_published_weights_on_other_classes_before_any_download():
+    for names in (THOUSAND, sorted(map(str, range(1000)))):
+        with pytest.raises(ArtifactError, match=r"ResNet18_Weights\.IMAGENET1K_V1: the weights"):
+            load_weights(build_classifier("resnet18", names, seed=3), "ResNet18_Weights.IMAGENET1K_V1")
