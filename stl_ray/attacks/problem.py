@@ -68,7 +68,7 @@ class Problem:
             store: how results are stored.
 
         Raises:
-            TensorError: if images, labels or ids have the wrong shape, type or range.
+            TensorError: if images, labels or ids have the wrong shape, type or range, or a label is no class of the victim.
         """
         _check(images, labels, ids)
         seeds = [seed_of(seed, name, "attack") for name in ids]
@@ -78,7 +78,7 @@ class Problem:
             labels=labels,
             radius=budget.radius(images),
             seeds=torch.tensor(seeds, dtype=torch.int64, device=images.device),
-            correct=predict(victim, images) == labels,
+            correct=predict(victim, images, labels) == labels,
             budget=budget,
             store=store,
             ids=ids,

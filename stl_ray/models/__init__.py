@@ -19,7 +19,7 @@ from stl_ray.models.checkpoint import load_classifier as load
 from stl_ray.models.checkpoint import save_classifier
 from stl_ray.models.classifier import Classifier
 from stl_ray.models.initialisation import seeded
-from stl_ray.models.prediction import predict, tile_size
+from stl_ray.models.prediction import check_classes, predict, tile_size
 from stl_ray.models.protocol import Looping, ManyProducts, Victim, in_loop, logits_and_vjps
 from stl_ray.models.registry import build_classifier, builders, check_classifier
 from stl_ray.models.weights import check_weights, load_weights, weights_digest
@@ -31,6 +31,7 @@ __all__ = [
     "Victim",
     "build_classifier",
     "builders",
+    "check_classes",
     "check_classifier",
     "check_weights",
     "in_loop",
