@@ -27,6 +27,7 @@ class Square(Restarts):
     """The margin of the logits lowered by squares of one colour (L_inf) or by moving norm between squares (L2)."""
 
     speculative = False
+    needs_gradient = False
 
     queries: int = Field(5000, ge=1, description="largest number of queries per restart")
     share: float = Field(0.8, gt=0, le=1, description="share of the image in the first square; halved on a schedule")

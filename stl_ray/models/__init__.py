@@ -2,6 +2,8 @@
 
 protocol         `Victim`: logits and their vector-Jacobian product; `in_loop`: the same for one attack's loop
 classifier       `Classifier`: a backbone with its normalisation inside
+answers          what a network may answer, as logits
+look             a look at a model before any work: answers, gradients, batches
 prediction       the class of every image, whatever its batch
 registry         architectures by name: small images, and all of torchvision
 small_cnn        a network that one CPU core can train
@@ -19,12 +21,15 @@ from stl_ray.models.checkpoint import load_classifier as load
 from stl_ray.models.checkpoint import save_classifier
 from stl_ray.models.classifier import Classifier
 from stl_ray.models.initialisation import seeded
+from stl_ray.models.look import IMAGES as LOOKED_AT
+from stl_ray.models.look import look
 from stl_ray.models.prediction import check_classes, predict, tile_size
 from stl_ray.models.protocol import Looping, ManyProducts, Victim, in_loop, logits_and_vjps
 from stl_ray.models.registry import build_classifier, builders, check_classifier
 from stl_ray.models.weights import check_weights, load_weights, weights_digest
 
 __all__ = [
+    "LOOKED_AT",
     "Classifier",
     "Looping",
     "ManyProducts",
@@ -38,6 +43,7 @@ __all__ = [
     "load",
     "load_weights",
     "logits_and_vjps",
+    "look",
     "predict",
     "save_classifier",
     "seeded",
