@@ -6,7 +6,6 @@ class nor anything else is imported or called.
 """
 
 import io
-import pickle
 import zipfile
 from typing import Any
 
@@ -70,19 +69,24 @@ def _classes(data: bytes) -> list[str]:
     """Classes and functions that a file names and torch does not know; none for torch's format of before 2020."""
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(data)))
-    except (ValueError, RuntimeError, EOFError, pickle.UnpicklingError):
-        return []  # the reader itself says whether it can do with it
+    except Exception:  # of many kinds, for a damaged file; the reader itself says whether it can do with it
+        return []
 
 
 def _other_kind(data: bytes) -> str | None:
     """What a file is that is neither safetensors nor torch's, where that shows."""
     if not data:
         return "it is empty"
-    if data.startswith(b"PK") and zipfile.is_zipfile(io.BytesIO(data)):
-        names = zipfile.ZipFile(io.BytesIO(data)).namelist()
-        program = any(name.endswith("constants.pkl") for name in names)
-        return "a TorchScript program, whose code would be run; save its state_dict()" if program else None
+    if _is_program(data):
+        return "a TorchScript program, whose code would be run; save its state_dict()"
     return next((kind for begin, kind in _OTHERS.items() if data.lstrip()[:40].lower().startswith(begin)), None)
+
+
+def _is_program(data: bytes) -> bool:
+    try:
+        return any(name.endswith("constants.pkl") for name in zipfile.ZipFile(io.BytesIO(data)).namelist())
+    except Exception:  # of many kinds, for a file that is cut or damaged
+        return False
 
 
 _OTHERS = {

@@ -72,6 +72,18 @@ def test_certificate_no_code_of_a_file_is_run(tmp_path, zipped, function):
     assert not made.exists()
 
 
+def test_invariant_a_damaged_file_is_read_or_refused_in_our_words():
+    random, whole = np.random.default_rng(0), saved({"state_dict": TENSORS, "epoch": np.float64(3)})
+    for _ in range(300):
+        data = bytearray(whole)
+        for place in random.integers(len(data), size=random.choice([1, 3, 20])):
+            data[place] = random.integers(256)
+        try:
+            read_state(bytes(data[: len(data) if random.random() < 0.7 else random.integers(len(data))]), "weights")
+        except ArtifactError as error:
+            assert "weights_only" not in str(error)
+
+
 def test_refuses_what_is_no_file_of_weights_by_what_it_is():
     script = io.BytesIO()
     with warnings.catch_warnings(action="ignore"):
