@@ -26,6 +26,9 @@ class Attack(Section, ABC):
     norms: ClassVar[frozenset[Norm]] = frozenset({"l2", "linf"})
     """Norms that the method supports."""
 
+    needs_gradient: ClassVar[bool] = True
+    """Whether a victim without a gradient is of no use to it."""
+
     @final
     def __call__(
         self,

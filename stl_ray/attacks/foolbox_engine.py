@@ -62,6 +62,8 @@ def foolbox_attack(name: str, options: Mapping[str, object]) -> Attack:
 class FoolboxMinimumNorm(MinimumNorm):
     """A minimum-norm attack from Foolbox."""
 
+    needs_gradient = False  # not of all
+
     method: str
     arguments: dict[str, OptionValue]
     norm: Norm
@@ -78,6 +80,8 @@ class FoolboxMinimumNorm(MinimumNorm):
 
 class FoolboxFixedBudget(FixedBudget):
     """A fixed-budget attack from Foolbox."""
+
+    needs_gradient = False  # not of all
 
     method: str
     arguments: dict[str, OptionValue]

@@ -5,8 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from stl_ray.errors import TensorError
-from stl_ray.models import Victim
+from stl_ray.models import Victim, check_classes
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits (B, n), labels (B,)) -> (B,) losses, larger is worse for the victim; differentiable."""
@@ -106,13 +105,3 @@ def slope_of(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
         leaf = logits.detach().requires_grad_()
         (slope,) = torch.autograd.grad(loss(leaf, labels).sum(), leaf)
     return slope
-
-
-def check_classes(labels: Tensor, classes: int) -> None:
-    """Refuse labels that are not classes of the victim.
-
-    Raises:
-        TensorError: if a label is too large.
-    """
-    if int(labels.max()) >= classes:
-        raise TensorError("a label is no class of the victim", expected=f"0 to {classes - 1}", got=int(labels.max()))

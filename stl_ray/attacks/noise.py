@@ -12,6 +12,8 @@ from stl_ray.attacks.randomness import normal
 class RandomNoise(SingleRun):
     """A Gaussian direction in L2, random signs in L_inf; the victim is never queried."""
 
+    needs_gradient = False
+
     def perturb(self, problem: Problem) -> tuple[Tensor, Tensor]:
         """See `SingleRun.perturb`."""
         noise = normal(problem.seeds, 0, tuple(problem.images.shape[1:]))

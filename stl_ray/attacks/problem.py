@@ -74,12 +74,12 @@ class Problem:
             store: how results are stored.
 
         Raises:
-            TensorError: if images, labels or ids have the wrong shape, type or range.
+            TensorError: if images, labels or ids have the wrong shape, type or range, or a label is no class of the victim.
         """
         _check(images, labels, ids)
         images, labels = snapped(without_inference(images), ids), without_inference(labels)
         seeds = [seed_of(seed, name, "attack") for name in ids]
-        answers = decided(victim, images)
+        answers = decided(victim, images, labels)
         return cls(
             victim=victim,
             images=images,

@@ -28,11 +28,17 @@ class Source(Section):
         "the files of this one; none for photographs"
     )  # fmt: skip
     limit: int | None = Field(None, ge=1, description="take the first N images of the source; all when absent")
+    class_order: Literal["text", "number"] = Field(
+        "text", description="order of classes that are folders or tars: text (0, 1, 10, 2), as torchvision's ImageFolder, or "
+        "number (0, 1, 2, 10), where all their names are whole numbers"
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _path_fits_format(self) -> "Source":
         if (self.format == "photographs") != (self.path is None):
             raise ValueError("photographs takes no path; every other format needs one")
+        if self.class_order == "number" and self.format not in ("folder", "tar"):
+            raise ValueError("class_order is that of folders and tars; every other format has an order of its own")
         return self
 
 

@@ -42,7 +42,7 @@ class Work:
 
 
 class StubClassifier:
-    """A `Victim` that predicts class 0 near grey and class 1 far from grey, with arbitrary gradients.
+    """A `Victim` that predicts class 0 near grey and class 1, if there is one, far from grey, with arbitrary gradients.
 
     Args:
         classes: number of classes.
@@ -60,7 +60,7 @@ class StubClassifier:
         distance = (images - GREY).abs().flatten(1).mean(1)
         logits = torch.linspace(-1, -2, self._classes, device=images.device).repeat(len(images), 1)
         logits[:, 0] = 0
-        logits[:, 1] = _MARGIN * (distance / _FAR - 1)
+        logits[:, 1:2] = _MARGIN * (distance / _FAR - 1)[:, None]
         return logits
 
     def logits_and_vjp(self, images: Tensor, cotangent: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:

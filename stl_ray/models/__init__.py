@@ -2,12 +2,17 @@
 
 protocol         `Victim`: logits and their vector-Jacobian product; `in_loop`: the same for one attack's loop
 classifier       `Classifier`: a backbone with its normalisation inside
+answers          what a network may answer, as logits
+look             a look at a model before any work: answers, gradients, batches
 prediction       the class of every image, whatever its batch
 registry         architectures by name: small images, and all of torchvision
 small_cnn        a network that one CPU core can train
 cifar_resnet     the CIFAR ResNets of He et al.
 small_images     torchvision's ResNets and VGGs for 32 and 64 pixels
 initialisation   random weights from a seed
+state_file       files of tensors by name, read without running code
+state_dicts      the state dict that fits a network, under a checkpoint's keys and prefixes
+published_classes whether published weights know a data set's classes
 weights          state dicts from files, checkpoints and torchvision's published weights
 checkpoint       safetensors + JSON
 """
@@ -16,18 +21,22 @@ from stl_ray.models.checkpoint import load_classifier as load
 from stl_ray.models.checkpoint import save_classifier
 from stl_ray.models.classifier import Classifier
 from stl_ray.models.initialisation import seeded
-from stl_ray.models.prediction import decided, predict, tile_size
+from stl_ray.models.look import IMAGES as LOOKED_AT
+from stl_ray.models.look import look
+from stl_ray.models.prediction import check_classes, decided, predict, tile_size
 from stl_ray.models.protocol import Looping, ManyProducts, Victim, in_loop, logits_and_vjps
 from stl_ray.models.registry import build_classifier, builders, check_classifier
 from stl_ray.models.weights import check_weights, load_weights, weights_digest
 
 __all__ = [
+    "LOOKED_AT",
     "Classifier",
     "Looping",
     "ManyProducts",
     "Victim",
     "build_classifier",
     "builders",
+    "check_classes",
     "check_classifier",
     "check_weights",
     "decided",
@@ -35,6 +44,7 @@ __all__ = [
     "load",
     "load_weights",
     "logits_and_vjps",
+    "look",
     "predict",
     "save_classifier",
     "seeded",

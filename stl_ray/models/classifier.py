@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from stl_ray.errors import StlRayError, TensorError
+from stl_ray.errors import GradientError, StlRayError, TensorError
+from stl_ray.models.answers import as_logits
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -20,7 +21,8 @@ class Classifier(nn.Module):
     """A backbone behind per-channel normalisation; a `Victim` in eval mode.
 
     Args:
-        backbone: maps normalised (B, 3, H, W) images to (B, n) logits.
+        backbone: maps normalised (B, 3, H, W) images to (B, n) logits, or to an object that has them as `logits`; it sees
+            images in the type of its weights.
         architecture: the backbone's name in the registry.
         class_names: the n classes, in the order of the logits.
         mean: per-channel mean that is subtracted from images in [0, 1].
@@ -52,15 +54,19 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, n) of `images` (B, 3, H, W) RGB in [0, 1].
+        """Logits (B, n), in the images' type, of `images` (B, 3, H, W) RGB in [0, 1].
 
         Raises:
-            TensorError: the images have another shape.
+            TensorError: the images have another shape, or the backbone's answer is not their logits.
         """
         if images.dim() != 4 or images.shape[1] != 3:
             raise TensorError("a classifier sees RGB batches", expected="(B, 3, H, W)", got=tuple(images.shape))
-        logits: Tensor = self.backbone((images - self.mean) / self.std)
-        return logits
+        seen = (images - self.mean) / self.std
+        weight = next(self.backbone.parameters(), None)
+        if weight is not None and weight.is_floating_point():
+            seen = seen.to(weight.dtype)  # of a network of 16 or 64 bits
+        logits = as_logits(self.backbone(seen), len(images), len(self.class_names), self.architecture)
+        return logits.to(images.dtype)
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (B, n) without a graph; see `Victim`.
@@ -77,14 +83,14 @@ class Classifier(nn.Module):
 
         Raises:
             StlRayError: the classifier is in training mode, where an answer depends on the batch.
+            GradientError: the backbone cuts its gradient off.
         """
         self._require_eval()
         with torch.inference_mode(mode=False), torch.enable_grad():
             leaf = self._laid_out(without_inference(images).detach()).requires_grad_()
             logits = self(leaf)
             answer = logits.detach()
-            # autograd.grad computes no weight gradients and leaves stored ones alone.
-            (product,) = torch.autograd.grad(logits, leaf, cotangent(answer))
+            product = self._pulled(logits, leaf, cotangent(answer))
         return answer, product.contiguous()
 
     def logits_and_vjps(self, images: Tensor, cotangents: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
@@ -92,14 +98,25 @@ class Classifier(nn.Module):
 
         Raises:
             StlRayError: the classifier is in training mode, where an answer depends on the batch.
+            GradientError: the backbone cuts its gradient off.
         """
         self._require_eval()
         with torch.inference_mode(mode=False), torch.enable_grad():
             leaf = self._laid_out(without_inference(images).detach()).requires_grad_()
             logits = self(leaf)
             answer = logits.detach()
-            products = [torch.autograd.grad(logits, leaf, v, retain_graph=True)[0] for v in cotangents(answer)]
+            products = [self._pulled(logits, leaf, v, again=True) for v in cotangents(answer)]
         return answer, torch.stack(products).contiguous()
+
+    def _pulled(self, logits: Tensor, leaf: Tensor, cotangent: Tensor, *, again: bool = False) -> Tensor:
+        """J^T cotangent; autograd.grad computes no weight gradients and leaves stored ones alone."""
+        product = None
+        if logits.requires_grad:
+            (product,) = torch.autograd.grad(logits, leaf, cotangent, retain_graph=again, allow_unused=True)
+        if product is None:
+            message = "the model's gradient is cut off before its images (torch.no_grad or detach in it?)"
+            raise GradientError(message, item=self.architecture)
+        return product
 
     def _require_eval(self) -> None:
         if self.training:

@@ -18,31 +18,46 @@ def tile_size(height: int, width: int, device: torch.device) -> int:
     return min(512, max(16, 2**22 // (height * width)))
 
 
-def predict(victim: Victim, images: Tensor) -> Tensor:
+def predict(victim: Victim, images: Tensor, labels: Tensor | None = None) -> Tensor:
     """The class of the largest logit of every image; the same for an image in any batch.
 
     Args:
         victim: the classifier.
         images: (B, 3, H, W) RGB in [0, 1], B >= 1.
+        labels: (B,) of the images, which are held against the number of logits.
 
     Returns:
         (B,) int64.
 
     Raises:
-        TensorError: logits are not finite, of NaN the largest would be an arbitrary class; or not a victim.
+        TensorError: a label is no class; logits are not finite, of NaN the largest would be an arbitrary class; or not a
+            victim.
     """
-    classes = decided(victim, images)
+    classes = decided(victim, images, labels)
     if lost := (classes < 0).nonzero()[:, 0].tolist():
         of = f"{len(lost)} of {len(images)} images"
         raise TensorError(f"the classifier's logits are not finite for {of}", item=f"the first at index {lost[0]}")
     return classes
 
 
-def decided(victim: Victim, images: Tensor) -> Tensor:
+def decided(victim: Victim, images: Tensor, labels: Tensor | None = None) -> Tensor:
     """`predict`, with -1 for images whose logits are not finite."""
     require_victim(victim)
     if not isinstance(images, Tensor):
         raise TensorError("images of another kind", expected="torch.as_tensor of them", got=type(images).__name__)
     size = tile_size(images.shape[-2], images.shape[-1], images.device)
     (logits,) = in_tiles(lambda tile: (victim.logits(tile),), images, size=size)
+    if labels is not None:
+        check_classes(labels, logits.shape[1])
     return logits.argmax(dim=1).where(logits.isfinite().all(dim=1), -1)
+
+
+def check_classes(labels: Tensor, classes: int) -> None:
+    """Refuse labels that are not classes of the victim.
+
+    Raises:
+        TensorError: if a label is negative or too large.
+    """
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise TensorError("a label is no class of the victim", expected=f"0 to {classes - 1}", got=int(wrong[0]))

@@ -1,21 +1,19 @@
-"""Weights to start from: a state dict from a file, from a classifier of ours, or from torchvision's published weights.
+"""Weights to start from: a state dict from a file, from a classifier of ours, or from torchvision's published weights."""
 
-No pickle is run: `.pth` files are read with `weights_only`.
-"""
-
-import io
 import pickle
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from stl_ray.errors import ArtifactError
 from stl_ray.models.classifier import Classifier
+from stl_ray.models.published_classes import require_same_classes
+from stl_ray.models.state_dicts import find_state, require_fit
+from stl_ray.models.state_file import read_state
 from stl_ray.options import named
 from stl_ray.store import Storage
 from stl_ray.store.shards import sha256
@@ -29,18 +27,20 @@ _OURS = "model.safetensors"
 def load_weights(classifier: Classifier, uri: str) -> None:
     """Put given weights into the classifier's backbone.
 
-    The step counters of batch norm, which many published files leave out, may be missing.
+    The step counters of batch norm, which many published files leave out, may be missing. Of a checkpoint the state dict
+    is taken that fits, whatever keys and prefix it lies under; a UserWarning says which.
 
     Args:
         classifier: is filled in place.
-        uri: path or URI of a state dict (.safetensors, .pth, .pt), the folder of a classifier that `save_classifier`
-            wrote, or a member of torchvision's weights enums, such as ResNet50_Weights.IMAGENET1K_V2, which is
-            downloaded unless torch's cache has it.
+        uri: path or URI of a state dict or checkpoint (safetensors or torch's format, by any name), the folder of a
+            classifier that `save_classifier` wrote, or a member of torchvision's weights enums, such as
+            ResNet50_Weights.IMAGENET1K_V2, which is downloaded unless torch's cache has it.
 
     Raises:
         StorageError: there is no such file.
-        ArtifactError: it holds no state dict, its tensors do not fit the architecture and the number of classes, or it is
-            known to have been trained with another normalisation or another order of the same classes.
+        ArtifactError: it holds no state dict, or several that differ; its tensors do not fit the architecture and the
+            number of classes, or are quantised; it would need code to be run; or it is known to have been trained with
+            another normalisation, other classes, or another order of the same.
         ConfigError: torchvision has no such weights.
     """
     if PUBLISHED.match(uri):
@@ -49,7 +49,7 @@ def load_weights(classifier: Classifier, uri: str) -> None:
     storage, name = _file(uri)
     if name == _OURS and storage.exists("model.json"):
         _require_same_meaning(classifier, storage)
-    fill(classifier, _state_dict(storage, name), uri)
+    _fill_from(classifier, read_state(storage.read(name), uri), uri)
 
 
 def check_weights(uri: str) -> None:
@@ -82,32 +82,29 @@ def fill(classifier: Classifier, tensors: Mapping[str, Tensor], item: str) -> No
     """Put a state dict into the backbone.
 
     Raises:
-        ArtifactError: a tensor is missing, unknown or of another shape; nothing is changed.
+        ArtifactError: a tensor is missing, unknown, of another shape, or quantised; nothing is changed.
     """
-    wanted = classifier.backbone.state_dict()
-    needed = {name for name in wanted if not name.endswith("num_batches_tracked")}
-    problems = [f"{name} is missing" for name in sorted(needed - tensors.keys())]
-    problems += [f"{name} is unknown" for name in sorted(tensors.keys() - wanted.keys())]
-    problems += [
-        f"{name} is {tuple(tensor.shape)}, not {tuple(wanted[name].shape)}"
-        for name, tensor in tensors.items()
-        if name in needed and tensor.shape != wanted[name].shape
-    ]
-    if problems:
-        raise ArtifactError(
-            f"the weights do not fit {classifier.architecture} with {len(classifier.class_names)} classes: "
-            + "; ".join(problems[:5])
-            + (f" and {len(problems) - 5} more" if len(problems) > 5 else ""),
-            item=item,
-        )
+    require_fit(tensors, classifier.backbone.state_dict(), _network(classifier), item)
     classifier.backbone.load_state_dict(tensors, strict=False)
+
+
+def _fill_from(classifier: Classifier, loaded: object, item: str) -> None:
+    """Put the state dict that fits into the backbone, and say in a warning where it was taken from."""
+    found = find_state(loaded, classifier.backbone.state_dict(), _network(classifier), item)
+    fill(classifier, found.tensors, item)
+    if found.where or found.beside:
+        left = f"; left out: {', '.join(found.beside[:3])}{', ...' * (len(found.beside) > 3)}" if found.beside else ""
+        warnings.warn(f"{item}: the weights are those under {found.where!r}{left}", UserWarning, stacklevel=3)
+
+
+def _network(classifier: Classifier) -> str:
+    return f"{classifier.architecture} with {len(classifier.class_names)} classes"
 
 
 def _file(uri: str) -> tuple[Storage, str]:
     """The file that holds the tensors."""
-    if uri.endswith((".safetensors", ".pth", ".pt")):
-        return Storage.of_file(uri)
-    return Storage.open(uri), _OURS
+    folder = Storage.open(uri)
+    return (folder, _OURS) if folder.names() else Storage.of_file(uri)
 
 
 def _require_same_meaning(classifier: Classifier, storage: Storage) -> None:
@@ -132,24 +129,6 @@ def _require_same_normalisation(classifier: Classifier, mean: Sequence[float], s
         )  # fmt: skip
 
 
-def _state_dict(storage: Storage, name: str) -> Mapping[str, Tensor]:
-    data, item = storage.read(name), storage.at(name)
-    if name.endswith(".safetensors"):
-        try:
-            return dict(safetensors.torch.load(data))
-        except SafetensorError as error:
-            raise ArtifactError(f"not a safetensors file ({error})", item=item) from error
-    try:
-        loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ArtifactError(f"not a file of weights alone ({reason})", item=item) from error
-    if not isinstance(loaded, Mapping) or not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
-        got = ", ".join(map(str, list(loaded)[:5])) if isinstance(loaded, Mapping) else type(loaded).__name__
-        raise ArtifactError("not a state dict", item=item, expected="a tensor by name", got=got)
-    return loaded
-
-
 def _published(name: str) -> object:
     from torchvision import models
 
@@ -159,6 +138,8 @@ def _published(name: str) -> object:
 
 def _fill_published(classifier: Classifier, name: str) -> None:
     weights: Any = _published(name)
+    if weights.meta["categories"] is not None:  # those of a backbone alone have none
+        require_same_classes(classifier.class_names, weights.meta["categories"], name)
     preset = weights.transforms()
     _require_same_normalisation(classifier, preset.mean, preset.std, name)
     try:

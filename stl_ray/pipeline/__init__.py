@@ -12,6 +12,7 @@ identical   images of both splits that are the same
 inputs      datasets, classifiers and defenses from earlier jobs
 defended    defenses with the classifiers behind them
 preflight   checks before any work
+look        a look at every model before any shard
 batches     rows of image shards <-> tensors
 purify      a shard's images through a defense, without Ray
 budgets     budgets as a configuration gives them

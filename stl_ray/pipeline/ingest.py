@@ -75,8 +75,8 @@ def plan(experiment: Experiment) -> ShardJob:
     for split, reader in readers.items():
         shards = planned_shards(reader.plan(config.shard_size))
         identity = {
-            # Without the path: the plan's digest covers the files there.
-            "source": _source(experiment, split).model_dump(mode="json", exclude={"path"}),
+            # Without the path: the plan's digest covers the files there. The order is that of the names below.
+            "source": _source(experiment, split).model_dump(mode="json", exclude={"path", "class_order"}),
             "size": config.size,
             "codec": config.codec,
             "max_pixels": config.max_pixels,

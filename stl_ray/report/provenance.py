@@ -1,5 +1,7 @@
 """Timings, quarantine and provenance: what ran where, how long, on which versions, and what was set aside."""
 
+from collections.abc import Sequence
+
 from stl_ray.config.help import JOBS
 from stl_ray.report.blocks import EMPTY, Block, Cell, Listing, Table, Text
 from stl_ray.report.inputs import Inputs
@@ -67,6 +69,8 @@ def quarantine(inputs: Inputs) -> tuple[Block, ...]:
 def provenance(inputs: Inputs) -> tuple[Block, ...]:
     """Versions, configuration digests and commits of the sessions; digests of artifacts and datasets; the config."""
     blocks: list[Block] = [*_sessions(inputs)] if inputs.sessions else [NO_SESSIONS]
+    if inputs.scores is not None and (order := order_of_numbers(inputs.scores.class_names)):
+        blocks.append(Text(f"The classes are named by numbers, in the order of {order}."))
     digests = _digests(inputs)
     if digests:
         rows = tuple((Cell(name), Cell(digest[:16])) for name, digest in digests.items())
@@ -74,6 +78,16 @@ def provenance(inputs: Inputs) -> tuple[Block, ...]:
     if inputs.experiment is not None:
         blocks.append(Listing("Resolved configuration", inputs.experiment.model_dump_json(indent=2)))
     return tuple(blocks)
+
+
+def order_of_numbers(names: Sequence[str]) -> str:
+    """The order of classes that are all named by whole numbers, in words; empty for others."""
+    if not all(name.isdecimal() for name in names):
+        return ""
+    first = f" ({', '.join(names[:3])}, ...)"
+    if list(names) == sorted(names, key=int):
+        return f"numbers{first}"
+    return f"text{first}, as torchvision's ImageFolder" if list(names) == sorted(names) else f"their source{first}"
 
 
 def _sessions(inputs: Inputs) -> list[Block]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stl_ray.attacks import ATTACKS, Attack, AttackResult, Budget, FixedBudget, MinimumNorm, Universal, make_attack
-from stl_ray.errors import ConfigError
+from stl_ray.errors import ConfigError, TensorError
 from stl_ray.images import quantize
 from stl_ray.models import Classifier, build_classifier, predict
 
@@ -198,7 +198,7 @@ def test_identity_queries_are_the_passes_through_the_victim(name, victim, images
     labels = predict(victim, images[:1])
     # Verdicts are not counted.
     for module in ("problem", "result"):
-        monkeypatch.setattr(f"stl_ray.attacks.{module}.decided", lambda _, batch: predict(victim, batch))
+        monkeypatch.setattr(f"stl_ray.attacks.{module}.decided", lambda _, batch, *labels: predict(victim, batch))
     result = attack(name, Counting(), images[:1], labels)
     assert int(result.queries[0]) == len(passes)
 
@@ -226,6 +226,27 @@ def test_identity_one_class_has_no_success(name, images):
         assert torch.equal(result.images, images)
     elif isinstance(made(name), FixedBudget):
         assert set(result.status) == {"ok" if name in WITHOUT_GRADIENTS else "no_gradient"}
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_refuses_a_label_that_is_no_class(name, images, classes):
+    victim = build_classifier("small_cnn", list("abc")[:classes], seed=0).eval()
+    for wrong in (classes, -1):
+        labels = torch.tensor([0, wrong, 0])
+        with pytest.raises(TensorError, match="label"):
+            attack(name, victim, images[:3], labels)
+
+
+@pytest.mark.parametrize("store", ["u8", "f32"])
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_identity_a_split_of_one_class_is_attacked(name, images, classes, store):
+    """All labels alike, which most predictions may not be."""
+    victim = build_classifier("small_cnn", list("abc")[:classes], seed=0).eval()
+    labels = torch.full((3,), classes - 1)
+    result = attack(name, victim, images[:3], labels, store=store)
+    correct = predict(victim, images[:3]) == labels
+    assert [status == "already_wrong" for status in result.status] == (~correct).tolist()
+    assert torch.equal(result.success, correct & (result.source_pred != labels))
 
 
 @pytest.mark.parametrize("classes", [2, 3, 1000])

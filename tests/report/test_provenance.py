@@ -4,7 +4,7 @@ import pytest
 
 from stl_ray.report.blocks import Text
 from stl_ray.report.inputs import read_inputs
-from stl_ray.report.provenance import provenance, quarantine, timings
+from stl_ray.report.provenance import order_of_numbers, provenance, quarantine, timings
 from stl_ray.report.records import Identical
 
 
@@ -70,3 +70,11 @@ def test_identity_different_versions_of_a_package_are_all_shown(inputs):
     assert [[cell.text for cell in row] for row in versions.rows] == [
         ["stl-ray", "0.1.0"], ["torch", "2.15.0, 2.11.0"], ["ray", "2.60.0"],
     ]  # fmt: skip
+
+
+def test_identity_the_order_of_classes_that_are_numbers_is_shown():
+    numbers = [str(number) for number in range(12)]
+    assert order_of_numbers(numbers) == "numbers (0, 1, 2, ...)"
+    assert order_of_numbers(sorted(numbers)).startswith("text (0, 1, 10, ...), as torchvision's")
+    assert order_of_numbers(numbers[::-1]).startswith("their source")
+    assert order_of_numbers(["cat", "7"]) == ""

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from stl_ray.attacks import AttackResult, Budget, make_attack
+from stl_ray.attacks.losses import margin
 from stl_ray.defenses import Defended
 from stl_ray.evaluation.sanity.table import Measure, Probe, ProbeAnswers
 from stl_ray.models import Victim, in_loop, predict
@@ -132,11 +132,8 @@ def sweep_sizes(budget: Budget) -> list[float]:
 
 
 def _margins(victim: Victim, images: Tensor, labels: Tensor, ids: Sequence[str]) -> list[float]:
-    """Largest other logit minus the true logit, from cold solves."""
-    logits = in_loop(victim, ids).logits(images)
-    true = logits.gather(1, labels[:, None])
-    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1, keepdim=True)
-    margins: list[float] = (others - true)[:, 0].tolist()
+    """Largest other logit minus the true logit, from cold solves; 0 for one class."""
+    margins: list[float] = margin(in_loop(victim, ids).logits(images), labels).tolist()
     return margins
 
 

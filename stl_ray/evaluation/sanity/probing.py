@@ -17,6 +17,7 @@ from stl_ray.evaluation.sanity.checks import OVER_ALLOWED, UNDER_ALLOWED
 from stl_ray.evaluation.sanity.table import Measure, Probe, ProbeAnswers
 from stl_ray.images import snapped
 from stl_ray.metrics import l2_norm
+from stl_ray.models import check_classes
 from stl_ray.seeding import seed_of
 
 FINITE_DIFFERENCES = 8
@@ -61,16 +62,19 @@ def probe(
         ids: of the images.
         differences: per image, whether finite differences are taken, which cost several certified solves.
         stored: the same images in the stored adversarial sets.
+
+    Raises:
+        TensorError: a label is no class of the pipeline.
     """
     images, answers = snapped(images, ids), ProbeAnswers(labels)
-    _query_clean(subject, images, ids, answers)
+    _query_clean(subject, images, labels, ids, answers)
     _differentiate(subject, images, labels, differences, answers)
     crafted = attack_all(subject, images, labels, ids, answers)
     _measure_budgets(subject, images, crafted, stored or {}, answers)
     return answers.rows(ids)
 
 
-def _query_clean(subject: Subject, images: Tensor, ids: Sequence[str], answers: ProbeAnswers) -> None:
+def _query_clean(subject: Subject, images: Tensor, labels: Tensor, ids: Sequence[str], answers: ProbeAnswers) -> None:
     """Clean images: repeated passes, a batch of one, and the logits."""
     deployed = subject.deployed
     clean = deployed.decide(images, ids).prediction
@@ -79,10 +83,12 @@ def _query_clean(subject: Subject, images: Tensor, ids: Sequence[str], answers: 
         again = replace(deployed, seed=seed_of(deployed.seed, "pass", str(number)))
         answers.answers[f"{Probe.PASS}{number}"] = again.decide(images, ids).prediction.tolist()
     together = deployed.verdict_logits(images, ids)
+    check_classes(labels, together.shape[1])
     alone = torch.cat([deployed.verdict_logits(image[None], [name]) for image, name in zip(images, ids, strict=True)])
     # What the defense has nothing to show of has logits, of black, and no verdict.
     answers.answers[Probe.ALONE] = torch.where(clean == NO_VERDICT, NO_VERDICT, alone.argmax(1)).tolist()
-    spread = together.amax(1) - together.amin(1)
+    # One class has no spread; its logit is as good a scale.
+    spread = (together.amax(1) - (together.amin(1) if together.shape[1] > 1 else 0)).abs()
     answers.measures |= {
         Measure.LOWEST_LOGIT: together.amin(1).tolist(),
         Measure.HIGHEST_LOGIT: together.amax(1).tolist(),
@@ -169,13 +175,16 @@ def _rises(subject: Subject, images: Tensor, labels: Tensor, gradient: Tensor) -
 
 
 def _difference_error(victim: Defended, image: Tensor, seed: int) -> float:
-    """Median over two directions d of the relative error of (J^T v) d, where v separates the two likeliest classes."""
+    """Median over two directions d of the relative error of (J^T v) d, where v separates the two likeliest classes.
+
+    Of one class, v is its logit.
+    """
     generator = torch.Generator().manual_seed(seed)
     errors = []
 
     def slope(logits: Tensor) -> Tensor:
-        v = torch.zeros_like(logits)
-        return v.scatter(1, logits.topk(2, dim=1).indices[:, :2], torch.tensor([[1.0, -1.0]], device=logits.device))
+        v, likeliest = torch.zeros_like(logits), logits.topk(min(2, logits.shape[1]), dim=1).indices
+        return v.scatter(1, likeliest, torch.tensor([[1.0, -1.0]], device=logits.device)[:, : likeliest.shape[1]])
 
     _, gradient = victim.logits_and_vjp(image, slope)
     for _ in range(2):

@@ -1,6 +1,6 @@
 """A folder with one sub-folder per class, as torchvision's ImageFolder reads it.
 
-Classes are the sub-folders, sorted by name; images are the files below them with an image's extension, hidden ones
+Classes are the sub-folders, sorted by name (as text, or as numbers); images are the files below them with an image's extension, hidden ones
 excepted. Links are followed to files and to folders elsewhere, but not to folders of the same source or above it, whose
 images have a path and a class already. An image to which two classes link is one of each, as copies of it would be.
 Classes take turns, so that every limit and every shard is about balanced.
@@ -22,6 +22,7 @@ import pyarrow as pa
 from stl_ray.errors import InputError, QuarantineReason, StorageError
 from stl_ray.images.codec import EXTENSIONS
 from stl_ray.images.readers.base import RawImage, SourceShard, shard_digest
+from stl_ray.images.readers.class_order import Order, ordered
 from stl_ray.images.readers.fetching import LISTINGS, in_order
 from stl_ray.images.readers.left_out import LeftOut
 from stl_ray.images.readers.names import is_hidden, is_image, require_text
@@ -49,6 +50,7 @@ class FolderReader:
     Args:
         storage: the folder of one split.
         limit: images to take, all when None.
+        class_order: of the sub-folders' names.
 
     Attributes:
         left_out: counts of what else is in the folder; complete once a plan was taken to its end.
@@ -56,21 +58,22 @@ class FolderReader:
 
     storage: Storage
     limit: int | None = None
+    class_order: Order = "text"
     left_out: LeftOut = field(default_factory=LeftOut, init=False)
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the sub-folders, sorted.
+        """Names of the sub-folders, in order.
 
         Raises:
-            InputError: there is no such folder, it has no sub-folders, or these are splits.
+            InputError: there is no such folder, it has no sub-folders, these are splits, or their names have no such order.
         """
         names = self._top[0]
         if not names and not self.storage.exists(""):
             raise InputError("there is no such folder", item=self.storage.root)
         if not names:
             raise InputError("the folder has no classes", item=self.storage.root, expected="one sub-folder per class")
-        return names
+        return ordered(names, self.class_order, self.storage.root)
 
     @property
     def places(self) -> Places:

@@ -11,11 +11,11 @@ from stl_ray.images.readers.photographs import PhotographsReader
 from stl_ray.images.readers.tar import TarReader
 from stl_ray.store import Storage
 
-_FILES: dict[str, Callable[[Storage, Split, int | None], Reader]] = {
-    "folder": lambda storage, split, limit: FolderReader(storage, limit),
-    "cifar10": Cifar10Reader,
-    "parquet": ParquetReader,
-    "tar": TarReader,
+_FILES: dict[str, Callable[[Storage, Split, Source], Reader]] = {
+    "folder": lambda storage, split, source: FolderReader(storage, source.limit, source.class_order),
+    "cifar10": lambda storage, split, source: Cifar10Reader(storage, split, source.limit),
+    "parquet": lambda storage, split, source: ParquetReader(storage, split, source.limit),
+    "tar": lambda storage, split, source: TarReader(storage, split, source.limit, source.class_order),
 }
 
 
@@ -33,4 +33,4 @@ def open_reader(source: Source, *, split: Split) -> Reader:
     """
     if source.path is None:
         return PhotographsReader(split, source.limit)
-    return _FILES[source.format](Storage.open(source.path), split, source.limit)
+    return _FILES[source.format](Storage.open(source.path), split, source)

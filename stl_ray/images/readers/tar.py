@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from stl_ray.errors import InputError, QuarantineReason
 from stl_ray.images.readers.base import RawImage, SourceShard, Split, label_problem, ranges, shard_digest
+from stl_ray.images.readers.class_order import Order, ordered
 from stl_ray.images.readers.duplicates import hashes_of, repeated
 from stl_ray.images.readers.fetching import LISTINGS, in_order
 from stl_ray.images.readers.left_out import LeftOut
@@ -52,19 +53,21 @@ class TarReader:
         place: a tar, a folder (its `*.tar` files, not those of sub-folders) or a pattern.
         split: which files of a folder, where their names tell.
         limit: images to take, all when None.
+        class_order: of the names of folders or tars.
     """
 
     place: Storage
     split: Split
     limit: int | None = None
+    class_order: Order = "text"
 
     @cached_property
     def class_names(self) -> list[str]:
         """Names of the folders, or of the tars; for WebDataset the lines of classes.txt, or else numbers or names.
 
         Raises:
-            InputError: there are no tars, one cannot be used, labels are not certain (`tar_labels.py`), or splits are
-                not (`splits.py`).
+            InputError: there are no tars, one cannot be used, labels are not certain (`tar_labels.py`), splits are not
+                (`splits.py`), or the names have no such order.
         """
         if self._labels is not None:
             return self._labels.class_names
@@ -77,7 +80,7 @@ class TarReader:
                 expected=expected,
                 got=", ".join(names),
             )
-        return names
+        return ordered(names, self.class_order, self.place.root)
 
     @property
     def left_out(self) -> LeftOut:

@@ -10,15 +10,18 @@ import torch
 
 from stl_ray.config import Experiment, NamedAttack
 from stl_ray.images import class_names_of, image_schema, to_uint8
+from stl_ray.models import Victim
 from stl_ray.pipeline.attack.calibration import (
     Calibration,
     calibrate,
     calibration_of,
+    method_of,
     needs_calibration,
 )
 from stl_ray.pipeline.attack.target import attacked_of
 from stl_ray.pipeline.batches import by_size, class_names, exact_bytes, in_order, pixels_of, plan_parts, stored
 from stl_ray.pipeline.inputs import dataset_of, with_solver
+from stl_ray.pipeline.look import device_to_look, look_at
 from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
@@ -43,9 +46,34 @@ def run(experiment: Experiment) -> dict[str, Any]:
     Raises:
         IncompleteRunError: if the test split was not ingested.
         TrainingError: if a test image has no label, without which nothing can be attacked or scored.
+        TensorError, GradientError: as for `look`.
     """
-    manifests = run_shards(plan(experiment), experiment)
-    return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
+    job = plan(experiment)
+    remark = look(experiment)
+    manifests = run_shards(job, experiment)
+    counts = {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
+    return {**counts, **remark}
+
+
+def look(experiment: Experiment) -> dict[str, str]:
+    """Look at the models of all sets, without the defenses in front of them; a `remark`, if there is any.
+
+    Raises:
+        TensorError: a model's answers cannot be used.
+        GradientError: its gradient cannot, and an attack needs it.
+    """
+    device = device_to_look(experiment.ray)
+    if device is None:
+        return {}
+    clean = dataset_of(experiment.root, Layout(experiment.root).ingested("test"))
+    models: dict[str, tuple[Victim, bool]] = {}
+    for config in experiment.attack.sets:
+        alone = config.victim.model_copy(update={"defense": None})
+        name = alone.classifier if alone.weights is None else f"{alone.classifier} with {alone.weights}"
+        model, needed = models.get(name) or (attacked_of(experiment, alone, class_names(clean), device).victim, False)
+        queries_alone = config.victim.defense is not None and config.victim.gradient == "none"
+        models[name] = model, needed or (method_of(config).needs_gradient and not queries_alone)
+    return look_at(models, clean, device)
 
 
 def plan(experiment: Experiment, calibrations: Mapping[str, Calibration] | None = None) -> ShardJob:

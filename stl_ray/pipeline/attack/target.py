@@ -5,9 +5,8 @@ import importlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stl_ray.config import AttackedConfig, Experiment
 from stl_ray.errors import ConfigError
@@ -111,8 +110,14 @@ def _called(reference: str) -> nn.Module:
 def _digest(module: nn.Module) -> str:
     """The digest of every weight and buffer, by name."""
     total = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        total.update(name.encode() + b"\0" + np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
-    for name, buffer in sorted(module.named_buffers()):
-        total.update(name.encode() + b"\0" + np.ascontiguousarray(torch.as_tensor(buffer).cpu().numpy()).tobytes())
+    for name, tensor in (*sorted(module.state_dict().items()), *sorted(module.named_buffers())):
+        total.update(name.encode() + b"\0" + _bytes(tensor))
     return total.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    values = tensor.detach().cpu().contiguous()
+    if values.dtype in (torch.float16, torch.float32, torch.float64) or not values.is_floating_point():
+        return values.numpy().tobytes()
+    # NumPy has no bfloat16, whose bits another type of 16 bits may have too.
+    return str(values.dtype).encode() + values.reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -29,10 +29,11 @@ from stl_ray.metrics import psnr
 from stl_ray.pipeline.attack.job import identity_of as attack_identity
 from stl_ray.pipeline.attack.target import attacked_of
 from stl_ray.pipeline.batches import by_size, class_names, exact_pixels_of, in_order, pixels_of, plan_parts
-from stl_ray.pipeline.defended import DefendedClassifier, load_defended
+from stl_ray.pipeline.defended import DefendedClassifier, load_defended, retrained_name
 from stl_ray.pipeline.evaluate.adaptive import headline, plan_checks, plan_tiers, tier_scores
 from stl_ray.pipeline.evaluate.gallery import write_gallery
 from stl_ray.pipeline.inputs import classifier_of, dataset_of, with_solver
+from stl_ray.pipeline.look import device_to_look, look_at
 from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
@@ -46,10 +47,12 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
     Raises:
         IncompleteRunError: if a job before this one is not done.
+        TensorError: as for `look`.
     """
     experiment = with_solver(experiment)
     layout = Layout(experiment.root)
     cells = cells_of(experiment)
+    remark = look(experiment)
     run_shards(_job(experiment, cells), experiment)
     for planned in (plan_tiers, plan_checks):
         job = planned(experiment)
@@ -70,8 +73,22 @@ def run(experiment: Experiment) -> dict[str, Any]:
     Storage.open(experiment.root).write_json(Layout.scores, scores)
     *_, (name, shown) = load_defended(experiment, "cpu").items()
     write_gallery(experiment, images_of(experiment, CLEAN), attacked, name, shown.victim("none"), predictions)
-    counts: dict[str, Any] = {"images": sum(table.num_rows for table in predictions.values())}
+    counts: dict[str, Any] = {"images": sum(table.num_rows for table in predictions.values()), **remark}
     return counts if scores["tiers"] is None else {**counts, "summary": f"{headline(scores['tiers'])}; "}
+
+
+def look(experiment: Experiment) -> dict[str, str]:
+    """Look at every classifier, without the defense in front of it; a `remark`, if there is any.
+
+    Raises:
+        TensorError: a classifier's answers cannot be used.
+    """
+    device = device_to_look(experiment.ray)
+    if device is None:
+        return {}
+    names = {VANILLA, *(retrained_name(experiment, chosen.name) for chosen in experiment.defenses)}
+    models = {name: (classifier_of(experiment.root, name, device)[0], False) for name in sorted(names)}
+    return look_at(models, images_of(experiment, CLEAN), device)
 
 
 def plan(experiment: Experiment) -> ShardJob:

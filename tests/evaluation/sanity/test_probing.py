@@ -6,6 +6,7 @@ from stl_ray.attacks import Budget
 from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defended, make_defense
+from stl_ray.errors import TensorError
 from stl_ray.evaluation.budget_usage import budget_usage
 from stl_ray.evaluation.sanity import PROBES_SCHEMA, ProbeTable, Stored, Subject, check_all, probe
 from stl_ray.evaluation.sanity.attacks import WatchedVictim, sweep_sizes
@@ -32,13 +33,13 @@ def victim() -> Defended:
     return Defended(build_classifier("small_cnn", ["a", "b", "c"], seed=0).eval(), defense)
 
 
-def flags(victim, images, labels, stored=None) -> dict[str, dict]:
+def flags(victim, images, labels, stored=None, chance=0.5) -> dict[str, dict]:
     subject = Subject(victim, Budget(size=0.05), "u8", seed=3)
     rows = probe(subject, images, labels, IDS, [True] * 2 + [False] * 2, stored)
     probes = ProbeTable.of(pa.Table.from_pylist(rows, schema=PROBES_SCHEMA), "stl")
     record = dict.fromkeys(("attacks", "budget", "classifier", "defense", "ids_sha256", "seed", "version"), "x")
     scores = {"images": 1000, "steps": [], "largest_share": None}
-    found = check_all(probes, chance=0.5, samples=1, scores=scores, store="u8", ids=frozenset("a"), record=record)
+    found = check_all(probes, chance=chance, samples=1, scores=scores, store="u8", ids=frozenset("a"), record=record)
     return {flag["check"]: flag for flag in found}
 
 
@@ -70,6 +71,25 @@ def test_identity_a_sound_pipeline_and_one_whose_gradient_is_masked(victim, imag
     assert other["H1"]["state"] == "raised"  # the stored set is over its budget
     assert other["H8"]["state"] == "raised"
     assert other["H3"]["state"] == "raised"  # without a gradient no budget breaks anything
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_identity_few_classes_and_a_split_of_one_are_checked(victim, images, classes):
+    few = Defended(build_classifier("small_cnn", list("abc")[:classes], seed=0).eval(), victim.defense)
+    found = flags(few, images, torch.zeros(4, dtype=torch.int64), chance=1 / classes)
+    # Of one class nothing can be misclassified; what is left is still looked at.
+    left = {"H1", "H10", "H11", "H14", "H15"}
+    assert {check for check, flag in found.items() if flag["state"] != "not_run"} >= left
+    assert all((flag["state"] == "not_run") == (classes == 1) for check, flag in found.items() if check not in left)
+    assert found["H10"]["state"] == "passed"
+    assert found["H11"]["state"] == "passed", found["H11"]
+    if classes == 1:
+        assert found["H8"]["finding"] == "of one class no image can be misclassified"
+
+
+def test_refuses_a_label_that_is_no_class(victim, images):
+    with pytest.raises(TensorError, match="no class of the victim; expected 0 to 2; got 3"):
+        flags(victim, images, torch.tensor([0, 1, 3, 0]))
 
 
 def test_identity_a_watched_victim_records_misclassified_items(victim, images):

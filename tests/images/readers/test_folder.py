@@ -56,6 +56,18 @@ def test_identity_classes_ids_and_turns(tree):
     assert decode(images[0].data, max_pixels=1000).shape == (9, 12, 3)
 
 
+def test_identity_classes_named_by_numbers_in_the_order_that_is_said(tmp_path):
+    for name in ("0", "1", "2", "10"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"of {name}.png").write_bytes(IMAGE)
+    for order, names in (("text", ["0", "1", "10", "2"]), ("number", ["0", "1", "2", "10"])):
+        folder = open_reader(Source(format="folder", path=str(tmp_path), class_order=order), split="train")
+        assert folder.class_names == names
+        assert {image.id: image.label for image in read(folder)} == {
+            f"{name}/of {name}.png": label for label, name in enumerate(names)
+        }
+
+
 def test_invariant_shards_and_limit(tree):
     ids = [image.id for image in read(reader(tree))]
     assert [image.id for image in read(reader(tree), shard_size=4)] == ids

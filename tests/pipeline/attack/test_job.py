@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stl_ray.config import NamedAttack
-from stl_ray.errors import ConfigError, IncompleteRunError, TrainingError
+from stl_ray.errors import ConfigError, GradientError, IncompleteRunError, TensorError, TrainingError
 from stl_ray.images import quantize, to_tensor, to_uint8
 from stl_ray.metrics import dissimilarity
 from stl_ray.models import build_classifier, predict, save_classifier
@@ -139,6 +139,51 @@ def test_identity_names_what_is_attacked_and_attacks_it(made, tmp_path, monkeypa
     assert [row["source_pred"] for row in rows] == after.argmax(dim=1).tolist()
     loss = torch.nn.functional.cross_entropy
     assert bool((loss(after, labels, reduction="none") > loss(before, labels, reduction="none")).all())
+
+
+ODD = """
+import torch
+class Odd(torch.nn.Module):
+    def __init__(self, answer):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net, self.answer = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 3)), answer
+    def forward(self, images):
+        return self.answer(self.net, images)
+classes = lambda: Odd(lambda net, images: net(images))
+softmax = lambda: Odd(lambda net, images: net(images)[:, :2].softmax(1))
+rounds = lambda: Odd(lambda net, images: net(images.round())[:, :2])
+half = lambda: Odd(lambda net, images: net(images)[:, :2]).bfloat16()
+"""
+
+
+def test_refuses_odd_models_before_any_shard_and_remarks_on_others(made, tmp_path, monkeypatch):
+    (tmp_path / "odd.py").write_text(ODD)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def looked(function, **more):
+        return attack.look(made({**PLAIN, "victim": {"classifier": f"odd:{function}"}, **more}))
+
+    with pytest.raises(TensorError, match=r"odd:classes: .* expected a float tensor \(8, 2\).* got \(8, 3\)"):
+        looked("classes")
+    with pytest.raises(GradientError, match="odd:rounds: the model's gradient is zero for every image"):
+        looked("rounds")
+    for function, more, expected in (
+        ("rounds", {"attack": "square", "options": {}}, "zero for every image"),
+        ("softmax", {}, "its answers are probabilities"),
+        ("half", {}, "bfloat16's precision"),
+    ):
+        with pytest.warns(UserWarning, match=expected):
+            assert expected in looked(function, **more)["remark"]
+
+
+def test_identity_names_a_network_of_any_type(made, tmp_path, monkeypatch):
+    (tmp_path / "odd.py").write_text(ODD)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = made({**PLAIN, "victim": {"classifier": "odd:half"}})
+    assert attack.plan(own).runs[0].identity == attack.plan(own).runs[0].identity
+    rows, _, _ = crafted(own)
+    assert len(rows) == 10
 
 
 @pytest.mark.parametrize(

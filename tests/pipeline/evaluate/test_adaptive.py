@@ -6,7 +6,9 @@ import json
 import pyarrow as pa
 import pytest
 
+from stl_ray.errors import TensorError
 from stl_ray.evaluation import fixed_ids, score
+from stl_ray.models import build_classifier, save_classifier
 from stl_ray.pipeline.attack import job as attack
 from stl_ray.pipeline.evaluate import adaptive as tiers
 from stl_ray.pipeline.evaluate import job as evaluate
@@ -163,6 +165,16 @@ def test_identity_chosen_rows_are_read_from_their_parts(experiment):
     assert sorted(found) == sorted(wanted)
     assert found == sorted(found, key=lambda name: int(name.removeprefix("id-")))
     assert len({shard.digest for shard in shards}) == 3
+
+
+def test_refuses_a_classifier_of_other_classes_before_any_shard(experiment):
+    assert evaluate.look(experiment) == {}
+    layout = Layout(experiment.root)
+    save_classifier(
+        layout.uri(layout.classifier("vanilla")), build_classifier("small_cnn", ["a", "b", "c"], seed=0).eval(), {}
+    )
+    with pytest.raises(TensorError, match=r"vanilla: .* expected \(8, 2\): images, classes; got \(8, 3\)"):
+        evaluate.look(experiment)
 
 
 def test_identity_without_attacks_there_is_nothing_to_do(experiment):

@@ -1,0 +1,44 @@
+"""A look at every model of a job before any shard, on a few images of the test split."""
+
+import warnings
+from collections.abc import Mapping
+
+import torch
+
+from stl_ray.config import RayConfig
+from stl_ray.images import decode
+from stl_ray.models import LOOKED_AT, Victim, look
+from stl_ray.pipeline.batches import STORED_PIXELS, by_size, class_names, rows_at
+from stl_ray.runtime.session import device_of
+from stl_ray.store import Dataset
+
+
+def device_to_look(config: RayConfig) -> str | None:
+    """The actors' device; None where the driver has none such, and a model may not run on another."""
+    device = device_of(config)
+    return None if device == "cuda" and not torch.cuda.is_available() else device
+
+
+def look_at(models: Mapping[str, tuple[Victim, bool]], clean: Dataset, device: str) -> dict[str, str]:
+    """Warn of what works and may not be meant, by `stl_ray.models.look`; as a job's `remark`, if there is any.
+
+    Args:
+        models: by name, each with whether its gradient is needed.
+        clean: the images, of which the first of one size are looked with.
+        device: of the models.
+
+    Raises:
+        TensorError: a model's answers cannot be used.
+        GradientError: its gradient cannot, and is needed.
+    """
+    rows = rows_at(clean, range(min(LOOKED_AT, clean.rows)))
+    if not rows:
+        return {}
+    _, images = next(by_size([decode(row["image"]["bytes"], max_pixels=STORED_PIXELS) for row in rows], device))
+    classes = len(class_names(clean))
+    remarks = []
+    for name, (model, gradient) in models.items():
+        remarks += look(model, images, classes, item=name, gradient=gradient)
+    for text in remarks:
+        warnings.warn(text, UserWarning, stacklevel=3)
+    return {"remark": "; ".join(remarks)} if remarks else {}
