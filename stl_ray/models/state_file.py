@@ -69,7 +69,7 @@ def _classes(data: bytes) -> list[str]:
     """Classes and functions that a file names and torch does not know; none for torch's format of before 2020."""
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(data)))
-    except Exception:  # noqa: BLE001  # of many kinds, for a damaged file; the reader itself says whether it can do with it
+    except Exception:  # noqa: BLE001 - of many kinds, for a damaged file; the reader itself says whether it can do with it
         return []
 
 
@@ -85,7 +85,7 @@ def _other_kind(data: bytes) -> str | None:
 def _is_program(data: bytes) -> bool:
     try:
         return any(name.endswith("constants.pkl") for name in zipfile.ZipFile(io.BytesIO(data)).namelist())
-    except Exception:  # noqa: BLE001  # of many kinds, for a file that is cut or damaged
+    except Exception:  # noqa: BLE001 - of many kinds, for a file that is cut or damaged
         return False
 
 
