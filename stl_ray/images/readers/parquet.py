@@ -58,7 +58,7 @@ class ParquetReader:
         """Ranges of a file's rows, with the rows that repeat an id. The digest covers the file's size and footer.
 
         Raises:
-            InputError: no file or no rows, a file that is truncated or not Parquet, without images, or with classes
+            InputError: no file, no rows or none with bytes, a file that is truncated or not Parquet, without images, or with classes
                 other than the first file's.
         """
         files = self._files
@@ -73,6 +73,9 @@ class ParquetReader:
         left = sum(file.rows for file in files) if self.limit is None else self.limit
         if not sum(file.rows for file in files):
             raise InputError("the files have no rows", item=self.place.root)
+        if not any(file.has_bytes for file in files):
+            expected = "the encoded files in them; `Dataset.to_parquet` and `push_to_hub` of Hugging Face write these"
+            raise InputError("no row has an image's bytes", item=files[0].at, expected=expected)
         facts = zip(stems(self._paths), repeated(self._of_each(_ids)), self._of_each(ImageFile.digest), strict=True)
         for file, (stem, again, content) in zip(files, facts, strict=True):
             taken = min(file.rows, left)

@@ -147,6 +147,21 @@ def test_refuses_single_rows_and_keeps_the_others(tmp_path):
     assert [image.data is None for image in images] == [False] * 5 + [True] * 3
 
 
+def test_refuses_files_of_which_no_row_has_bytes(tmp_path):
+    records = rows("abcdef")
+    for record in records:
+        record["image"]["bytes"] = None
+    write(tmp_path / "a.parquet", records)
+    with pytest.raises(InputError, match=r"a\.parquet: no row has an image's bytes"):
+        read(reader(tmp_path))
+    plain = pa.schema([("image", pa.binary()), ("label", pa.int64())])
+    write(tmp_path / "a.parquet", [{"image": None, "label": 0}] * 5, plain)
+    with pytest.raises(InputError, match="no row has an image's bytes"):
+        read(reader(tmp_path))
+    write(tmp_path / "b.parquet", [{"image": png(0), "label": 0}], plain)
+    assert [image.data is None for image in read(reader(tmp_path))] == [True] * 5 + [False]
+
+
 def test_refuses_duplicate_ids_after_the_first_across_files(tmp_path):
     write(tmp_path / "a.parquet", rows(["x", "y", "x", None, None]))
     write(tmp_path / "b.parquet", rows(["z", "y", "w"], start=5))
@@ -253,7 +268,7 @@ def test_roundtrip_bytes_and_texts_of_other_layouts(tmp_path):
 def test_refuses_other_columns(tmp_path, schema, message):
     write(tmp_path / "a.parquet", [{}, {}], schema)
     with pytest.raises(InputError, match=message):
-        list(reader(tmp_path).plan(10))
+        _ = reader(tmp_path).class_names
 
 
 def test_agrees_with_the_shared_datasets(shared_data):
