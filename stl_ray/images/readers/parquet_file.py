@@ -21,7 +21,7 @@ _ROWS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Record:
-    """One row: the encoded image and its file name where there are any, the label (-1 for null), the id or None."""
+    """One row: the encoded image and its file name where there are any, the label (-1 for null or a name), the id or None."""
 
     row: int
     data: bytes | None
@@ -108,7 +108,7 @@ class ImageFile:
             row=row,
             data=data or None,
             path=text_of(path),
-            label=UNKNOWN_LABEL if label is None else label,
+            label=UNKNOWN_LABEL if label is None or self.columns.has_names else label,
             id=None if self.columns.id is None else text_of(values[self.columns.id]),
         )
 

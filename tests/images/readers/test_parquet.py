@@ -131,6 +131,23 @@ def test_identity_classes_are_numbered_where_the_metadata_names_none(tmp_path):
     assert all(image.problem is None for image in read(parquet))
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())])
+def test_identity_labels_that_are_names(tmp_path, kind):
+    for file, names in {"a": ["owl", "cat", None], "b": ["dog", "owl"]}.items():
+        table = pa.table({"image": [png(0)] * len(names), "label": pa.array(names, kind)})
+        pq.write_table(table, tmp_path / f"{file}.parquet", row_group_size=2)
+    parquet = reader(tmp_path)
+    assert parquet.class_names == NAMES
+    for shard_size in (1, 2, 10):
+        assert [(image.label, image.problem) for image in read(parquet, shard_size)] == [
+            (label, None) for label in (2, 0, -1, 1, 2)
+        ]
+    assert [image.label for image in read(reader(tmp_path, limit=4))] == [2, 0, -1, 1]
+    pq.write_table(pa.table({"image": [png(0)], "label": [0]}), tmp_path / "c.parquet")
+    with pytest.raises(InputError, match=r"c\.parquet: its labels are names, or the first file's are"):
+        read(reader(tmp_path))
+
+
 def test_refuses_single_rows_and_keeps_the_others(tmp_path):
     records = rows("abcdefgh")
     records[1]["label"] = 3
