@@ -67,6 +67,22 @@ def test_invariant_alone_in_a_batch_shuffled_and_on_two_threads(
         assert torch.equal(single, value)
 
 
+def test_invariant_admm_where_threads_share_a_product_otherwise(natural_images: Tensor, dictionary: Dictionary) -> None:
+    """Which elements of a complex product are rounded singly, instead of in a vector, goes by where a thread begins."""
+    images = torch.nn.functional.interpolate(natural_images[:3], size=(61, 67), mode="bilinear")
+
+    def solve(images: Tensor) -> Codes:
+        return solve_cbpdn(split_bands(images)[1], dictionary, 0.2, method="admm")
+
+    expected = solve(images).synthesis
+    torch.set_num_threads(3)
+    codes = solve(images)
+    assert torch.equal(solve(images.flip(0)).synthesis, codes.synthesis.flip(0))
+    assert torch.equal(solve(images[1:2]).synthesis, codes.synthesis[1:2])
+    # The default tier's promise, since another rounding may stop an image an iteration earlier; 1e-7 is usual.
+    assert (codes.synthesis - expected).norm() <= 2 * 2e-2 * images.norm()
+
+
 def test_invariant_the_memory_format_and_layout_of_a_signal(
     highpass: Tensor, dictionary: Dictionary, method: str
 ) -> None:

@@ -64,9 +64,10 @@ def test_refuses_an_address_where_nobody_is(closed, monkeypatch):
 
 
 def test_refuses_a_server_that_is_no_head(silent, web, monkeypatch):
+    assert "no head of a Ray cluster" in refused(f"127.0.0.1:{web}", monkeypatch)
+    monkeypatch.delenv("RAY_ADDRESS")
     monkeypatch.setattr(ray_address, "_WAIT_S", 0.2)
     assert "nobody answers there (timed out)" in refused(f"127.0.0.1:{silent}", monkeypatch)
-    assert "no head of a Ray cluster" in refused(f"127.0.0.1:{web}", monkeypatch)
 
 
 def test_refuses_another_service_of_the_same_protocol(monkeypatch):

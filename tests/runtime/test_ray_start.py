@@ -1,12 +1,16 @@
 import os
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 import pytest
 
 from stl_ray.config import RayConfig
 from stl_ray.errors import ClusterError
 from stl_ray.runtime.ray_start import again_if_slow, start_ray
+from tests.ceph import free_port
 
 
 @pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
@@ -72,3 +76,46 @@ def test_uv_run_uploads_nothing(variable, after, tmp_path):
         timeout=60,
     )
     assert done.stdout.startswith(f"['py_executable', 'working_dir'] {after}"), done.stderr
+
+
+JOIN = """
+from stl_ray.config import RayConfig
+from stl_ray.runtime.session import ray_session
+with ray_session(RayConfig()):
+    print("joined")
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.faults
+def test_refuses_to_join_without_the_cluster_s_token():
+    given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    address = f"127.0.0.1:{free_port()}"
+    with tempfile.TemporaryDirectory() as name:  # a short path, for Ray's sockets
+        (Path(name) / "right").write_text("a" * 40)
+        (Path(name) / "wrong").write_text("b" * 40)
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": f"{name}/right"}
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=1"]
+        command += [f"--port={address.rpartition(':')[2]}", "--node-ip-address=127.0.0.1", "--include-dashboard=false"]
+        command += [f"--temp-dir={name}/ray", f"--object-store-memory={100 * 2**20}", "--disable-usage-stats"]
+
+        def joined(**settings):
+            environment = {**given, "RAY_ADDRESS": address, **settings}
+            return subprocess.run(
+                [sys.executable, "-c", JOIN], env=environment, capture_output=True, text=True, timeout=60
+            )
+
+        with subprocess.Popen(command, env=given | token, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as head:
+            try:
+                deadline = time.monotonic() + 60
+                while (result := joined(**token)).stdout != "joined\n":
+                    assert time.monotonic() < deadline and head.poll() is None, result.stderr
+                for settings in (
+                    {},
+                    {**token, "RAY_AUTH_TOKEN_PATH": f"{name}/wrong"},
+                    {**token, "RAY_AUTH_TOKEN_PATH": "/none"},
+                ):
+                    last = joined(**settings, HOME=name).stderr.splitlines()[-1]
+                    assert "ClusterError: RAY_ADDRESS: Ray asks for a token; expected RAY_AUTH_MODE=token" in last
+            finally:
+                head.terminate()  # which ends its processes

@@ -86,7 +86,7 @@ def learn_dictionary(
 ) -> Iterator[LearningStep]:
     """Learn a dictionary in this process, yielding after each outer iteration; the last step holds the result.
 
-    Deterministic for one seed on one machine, on any number of threads.
+    Deterministic for one seed on one machine; with `active_set` on any number of threads.
 
     Args:
         images: (N, C, H, W) in [0, 1], H and W >= S.

@@ -1,6 +1,6 @@
 """Parquet files with an image column: ours, those of Hugging Face datasets, and of other tools.
 
-Images are a struct<bytes, path> or plain bytes, labels integers; which columns they are, `parquet_columns.py` decides. Ids
+Images are a struct<bytes, path> or plain bytes, labels integers or names; which columns they are, `parquet_columns.py` decides. Ids
 are a column `id`, or else `<file stem>/<row>`. Rows keep the order of the files, which is the order of their paths.
 """
 
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from stl_ray.errors import InputError, QuarantineReason
 from stl_ray.images.readers.base import (
     MOST_CLASSES,
+    UNKNOWN_LABEL,
     RawImage,
     SourceShard,
     Split,
@@ -53,14 +54,17 @@ class ParquetReader:
 
     @cached_property
     def class_names(self) -> list[str]:
-        """The names in the first file's metadata; where it has none, the numbers up to the largest label.
+        """The names in the first file's metadata; where it has none, those in the label columns of all files, sorted, or the
+        numbers up to the largest label.
 
         Raises:
             InputError: a file cannot be used, there are neither names nor a sensible largest label, or a folder's files
                 are of several splits and names do not settle which (`splits.py`).
         """
-        names = ImageFile.open(self._folder, self._paths[0]).class_names
-        return self._numbered_classes() if names is None else names
+        first = ImageFile.open(self._folder, self._paths[0])
+        if first.class_names is not None:
+            return first.class_names
+        return self._named_classes() if first.columns.has_names else self._numbered_classes()
 
     @property
     def left_out(self) -> LeftOut:
@@ -78,7 +82,7 @@ class ParquetReader:
         """Ranges of a file's rows, with the rows that repeat an id. The digest covers the file's size and footer.
 
         Raises:
-            InputError: no file or no rows, a file that is truncated or not Parquet, without images, or with classes
+            InputError: no file, no rows or none with bytes, a file that is truncated or not Parquet, without images, or with classes
                 other than the first file's.
         """
         files = self._files
@@ -90,12 +94,18 @@ class ParquetReader:
                     expected=files[0].class_names,
                     got=file.class_names,
                 )
+            if file.columns.has_names != files[0].columns.has_names:
+                raise InputError("its labels are names, or the first file's are, but not both", item=file.at)
         left = sum(file.rows for file in files) if self.limit is None else self.limit
         if not sum(file.rows for file in files):
             raise InputError("the files have no rows", item=self.place.root)
+        if not any(file.has_bytes for file in files):
+            expected = "the encoded files in them; `Dataset.to_parquet` and `push_to_hub` of Hugging Face write these"
+            raise InputError("no row has an image's bytes", item=files[0].at, expected=expected)
         facts = zip(stems(self._paths), repeated(self._of_each(_ids)), self._of_each(ImageFile.digest), strict=True)
         for file, (stem, again, content) in zip(files, facts, strict=True):
             taken = min(file.rows, left)
+            labels = self._places(file) if file.columns.has_names else None
             for start, stop in ranges(taken, shard_size):
                 source = {
                     "file": file.path,
@@ -105,6 +115,8 @@ class ParquetReader:
                     "duplicates": again[(again >= start) & (again < stop)].tolist(),
                     "classes": len(self.class_names),
                 }
+                if labels is not None:
+                    source["labels"] = labels[start:stop]
                 yield SourceShard(source, stop - start, shard_digest(content, source))
             left -= taken
 
@@ -118,15 +130,31 @@ class ParquetReader:
         if file.rows < source["stop"]:
             raise InputError("the file has become shorter", item=file.at, expected=source["stop"], got=file.rows)
         duplicates = frozenset(source["duplicates"])
+        labels = source.get("labels")
         for record in file.records(source["start"], source["stop"]):
+            label = record.label if labels is None else labels[record.row - source["start"]]
             duplicate = QuarantineReason.DUPLICATE_ID if record.row in duplicates else None
             yield RawImage(
                 id=f"{source['stem']}/{record.row}" if record.id is None else record.id,
                 data=record.data,
-                label=record.label,
+                label=label,
                 path=record.path,
-                problem=duplicate or label_problem(record.label, source["classes"]),
+                problem=duplicate or label_problem(label, source["classes"]),
             )
+
+    def _named_classes(self) -> list[str]:
+        names = sorted(set().union(*self._of_each(_names)))
+        if not 0 < len(names) <= MOST_CLASSES:
+            expected = f"names of at most {MOST_CLASSES} classes in the labels"
+            raise InputError("no classes", item=self.place.root, expected=expected, got=f"{len(names)} different names")
+        return names
+
+    def _places(self, file: ImageFile) -> list[int]:
+        """The labels of a file whose label column has names; a name that is no class, as metadata may have it, is past all."""
+        places: dict[str | None, int] = {name: place for place, name in enumerate(self.class_names)}
+        places[None] = UNKNOWN_LABEL
+        texts = file.column(file.columns.label)
+        return [places.get(name, len(self.class_names)) for chunk in texts.iterchunks() for name in chunk.to_pylist()]
 
     def _numbered_classes(self) -> list[str]:
         labels = [label for label in self._of_each(_largest_label) if label is not None]
@@ -160,6 +188,13 @@ class ParquetReader:
     @cached_property
     def _folder(self) -> Storage:
         return home(self.place, _SUFFIXES)
+
+
+def _names(file: ImageFile) -> set[str]:
+    """The names in a label column."""
+    chunks = file.column(file.columns.label).iterchunks()
+    # Not `unique`, which makes empty texts of the nulls in a view (pyarrow 26).
+    return {name for chunk in chunks for name in chunk.to_pylist() if name is not None}
 
 
 def _largest_label(file: ImageFile) -> int | None:

@@ -6,7 +6,7 @@ dictionary-encoded.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -24,11 +24,13 @@ class Columns:
         image: of the images.
         label: of the labels.
         id: of the ids, None where there are none.
+        has_names: whether the labels are names of classes instead of their places.
     """
 
     image: str
     label: str
     id: str | None
+    has_names: bool = False
 
 
 def columns_of(schema: pa.Schema, item: str) -> Columns:
@@ -42,7 +44,9 @@ def columns_of(schema: pa.Schema, item: str) -> Columns:
         InputError: no column of images or of labels, several that may be it, or one of a type that cannot be read.
     """
     ids = _named(schema, ("id",))
-    columns = Columns(_IMAGE.find(schema, item), _LABEL.find(schema, item), ids[0] if ids else None)
+    role = _LABEL if _LABEL.is_in(schema) or not _NAMED_LABEL.is_in(schema) else _NAMED_LABEL
+    label, name = role.find(schema, item), ids[0] if ids else None
+    columns = Columns(_IMAGE.find(schema, item), label, name, has_names=role is _NAMED_LABEL)
     for column in (columns.image, columns.label, columns.id):
         if schema.names.count(column) > 1:
             raise InputError(f"several columns are called {column!r}", item=item, expected="one", got=schema.names)
@@ -82,6 +86,12 @@ class _Role:
     fits: Fits
     types: str
     by_type: bool = False
+
+    def is_in(self, schema: pa.Schema) -> bool:
+        """Whether a column that is marked, or where none is, one of these names, has such a type."""
+        marked = self._marked(schema)
+        candidates = marked or _named(schema, (*self.first, *self.names))
+        return any(field.name in candidates and self.fits(field.type) for field in schema)
 
     def find(self, schema: pa.Schema, item: str) -> str:
         """The column.
@@ -151,6 +161,11 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return any(is_kind(_decoded(kind)) for is_kind in kinds)
 
 
+def _holds_names(kind: pa.DataType) -> bool:
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(is_text(_decoded(kind)) for is_text in texts)
+
+
 def _holds_labels(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(_decoded(kind)))
 
@@ -172,5 +187,6 @@ _LABEL = _Role(
     first=("label", "fine_label"),  # CIFAR-100 has two that are marked; its classes are the fine ones
     names=("labels", "target", "targets", "class", "class_id"),
     fits=_holds_labels,
-    types="integers, places in the list of classes from 0",
+    types="integers, places in the list of classes from 0, or text, their names",
 )
+_NAMED_LABEL = replace(_LABEL, fits=_holds_names)

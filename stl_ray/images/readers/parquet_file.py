@@ -21,7 +21,7 @@ _ROWS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Record:
-    """One row: the encoded image and its file name where there are any, the label (-1 for null), the id or None."""
+    """One row: the encoded image and its file name where there are any, the label (-1 for null or a name), the id or None."""
 
     row: int
     data: bytes | None
@@ -40,6 +40,7 @@ class ImageFile:
         rows: number of rows.
         class_names: of the labels, None where the metadata has none.
         columns: names of its columns.
+        has_bytes: whether any row may have an image, by the column's statistics.
     """
 
     storage: Storage
@@ -47,6 +48,7 @@ class ImageFile:
     rows: int
     class_names: list[str] | None
     columns: Columns
+    has_bytes: bool
 
     @classmethod
     def open(cls, storage: Storage, path: str) -> "ImageFile":
@@ -56,9 +58,10 @@ class ImageFile:
             InputError: no such file, truncated, not Parquet, or its columns cannot be used (`columns_of`).
         """
         with _parquet(storage, path) as file:
-            schema, rows = file.schema_arrow, file.metadata.num_rows
+            schema, metadata = file.schema_arrow, file.metadata
         columns = columns_of(schema, storage.at(path))
-        return cls(storage, path, rows, class_names_of(schema, columns.label), columns)
+        names = class_names_of(schema, columns.label)
+        return cls(storage, path, metadata.num_rows, names, columns, _may_have_bytes(metadata, columns.image))
 
     @property
     def at(self) -> str:
@@ -105,9 +108,19 @@ class ImageFile:
             row=row,
             data=data or None,
             path=text_of(path),
-            label=UNKNOWN_LABEL if label is None else label,
+            label=UNKNOWN_LABEL if label is None or self.columns.has_names else label,
             id=None if self.columns.id is None else text_of(values[self.columns.id]),
         )
+
+
+def _may_have_bytes(metadata: pq.FileMetaData, image: str) -> bool:
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            if column.path_in_schema in {image, f"{image}.bytes"}:
+                nulls = column.statistics.null_count if column.is_stats_set else None
+                if nulls is None or nulls < group.num_rows:
+                    return True
+    return False
 
 
 def _row_groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[int, list[int]]:

@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 import ray
 
 from stl_ray.errors import ClusterError
+from stl_ray.runtime.ray_address import require_head
 
 try:
     import aiohttp
     import requests
-    from ray.exceptions import AuthenticationError
+    from ray.exceptions import AuthenticationError, RpcError
     from ray.job_submission import JobDetails, JobSubmissionClient
 except ImportError as missing:
     raise ClusterError("the job API is not installed", expected="pip install 'ray[default]'") from missing
@@ -31,16 +32,23 @@ def connect(address: str | None) -> JobSubmissionClient:
     """A client of the dashboard.
 
     Args:
-        address: its URL; without one RAY_API_SERVER_ADDRESS or RAY_ADDRESS, else that of this machine.
+        address: its URL, or HOST:PORT of a cluster's head, which knows it; without one RAY_API_SERVER_ADDRESS or
+            RAY_ADDRESS, else that of this machine.
 
     Raises:
         ClusterError: if nobody answers there, it is of another Ray, or it asks for a token.
     """
-    address = address or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or _HERE
-    os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray's client believes the environment before its argument
+    places = {
+        "--address": address,
+        **{name: os.environ.get(name) for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")},
+    }
+    key, address = next(((key, place) for key, place in places.items() if place), ("", _HERE))
     for name in ("job.sdk", "dashboard_sdk"):
         logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
     with explained(address):
+        if not address.startswith(("http://", "https://")) and address not in {"auto", "local"}:
+            require_head(address, key)  # which knows its dashboard
+        os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray's client believes the environment before its argument
         client = JobSubmissionClient(address)
     there = str(client._server_ray_version)
     if there.split(".")[:2] != ray.__version__.split(".")[:2]:
@@ -128,7 +136,7 @@ def explained(address: str) -> Iterator[None]:
             expected="the URL of the head's dashboard, such as http://127.0.0.1:8265 with its port forwarded to here"
             + _proxy(address),
         ) from error  # fmt: skip
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, RpcError) as error:
         if "ray[default]" in str(error):
             raise ClusterError("the job API is not installed", expected="pip install 'ray[default]'") from error
         lines = str(error).strip().splitlines() or [type(error).__name__]

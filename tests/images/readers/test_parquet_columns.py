@@ -29,6 +29,8 @@ def test_identity_marked_columns_come_before_named_ones():
 def test_identity_named_columns_in_any_case_where_their_type_fits():
     assert columns(Image=BYTES, LABEL=INT, Id=pa.string()) == Columns("Image", "LABEL", "Id")
     assert columns(image=pa.string(), jpg=BYTES, labels=INT) == Columns("jpg", "labels", None)
+    named = pa.dictionary(pa.int8(), pa.string())
+    assert columns(image=BYTES, label=named, caption=pa.string()) == Columns("image", "label", None, has_names=True)
     class_names = {"class": pa.string(), "class_id": INT}
     assert columns(id=BYTES, jpg=BYTES, **class_names) == Columns("jpg", "class_id", "id")
     assert columns(image=BYTES, thumbnail=BYTES, labels=pa.list_(INT), label=INT) == Columns("image", "label", None)
@@ -44,7 +46,7 @@ def test_identity_named_columns_in_any_case_where_their_type_fits():
         ({"img": pa.string(), "jpg": BYTES, "label": INT}, {"img": "Image"}, "'img' cannot be read; .*; got string"),
         ({"jpg": BYTES, "png": BYTES, "label": INT}, {}, r"several columns may be the image; .*\['jpg', 'png'\]"),
         ({"url": pa.string(), "label": INT}, {}, "no image column; .*; got url: string, label: int64"),
-        ({"image": BYTES, "label": pa.string()}, {}, "'label' cannot be read; expected integers.*; got string"),
+        ({"image": BYTES, "label": pa.list_(INT)}, {}, "'label' cannot be read; expected integers.*; got list<"),
         ({"image": BYTES, "label": pa.float64()}, {}, "'label' cannot be read; .*; got double"),
         ({"image": BYTES, "target": INT, "class": INT}, {}, "several columns may be the label; .*called `label`"),
         (

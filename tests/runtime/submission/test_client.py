@@ -24,3 +24,13 @@ def test_refuses_a_dashboard_that_does_not_answer_and_names_a_proxy_in_between(m
     with pytest.raises(ClusterError) as caught:
         connect(nobody)
     assert "PROXY" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "ray://10.0.0.1:10001", "ftp://10.0.0.1:1", "127.0.0.1:1"])
+def test_refuses_at_once_what_is_neither_a_dashboard_nor_a_head(address, monkeypatch):
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
+    with pytest.raises(ClusterError, match=f"^--address: .*expected HOST:PORT.*got {address}"):
+        connect(address)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ClusterError, match=r"^RAY_ADDRESS: "):
+        connect(None)
