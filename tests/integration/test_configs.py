@@ -75,9 +75,9 @@ def test_every_shipped_recipe_takes_a_step(path):
 @pytest.mark.faults
 @pytest.mark.ray
 def test_imagenet_at_224_through_ingest_and_one_training_step(local_ray, tmp_path):
-    data = _tree(tmp_path / "data", 2, side=240)
     config = str(next(path for path in CONFIGS if path.stem == "imagenet"))
-    small = [f"root={tmp_path}/root", f"ingest.train.path={data}", f"ingest.test.path={data}", "ray.cpus_per_actor=1"]
+    paths = [f"ingest.{split}.path={_tree(tmp_path / split, 2, side=240)}" for split in ("train", "test")]
+    small = [f"root={tmp_path}/root", *paths, "ray.cpus_per_actor=1"]
     one_step = [
         "train.workers=1",
         "train.min_workers=1",
