@@ -99,7 +99,7 @@ def descend(
         instruction_set: of the native core, "" for the best.
     """
     offsets, filters, rows, columns, values, synthesis, status, iterations = _native.solve(
-        _packed(dictionary, instruction_set or instruction_sets()[0]),
+        _core(dictionary, instruction_set or instruction_sets()[0]),
         s.detach().contiguous().numpy(),
         lmbda=lmbda,
         violation=descent.violation,
@@ -131,7 +131,7 @@ def off_the_span(
     """
     ones = torch.ones(support.shape[1])
     orthogonal, residual = _native.off_the_span(
-        _packed(dictionary, instruction_sets()[0]),
+        _core(dictionary, instruction_sets()[0]),
         v.detach().contiguous().numpy(),
         _columns(support, ones, len(v)),
         steps=steps,
@@ -191,6 +191,11 @@ def _columns(support: Tensor, values: Tensor, images: int) -> "_native.Columns":
 def _atoms(coefficients: Tensor) -> "_native.Columns":
     sparse = coefficients if coefficients.is_sparse else coefficients.to_sparse()
     return _columns(sparse.indices(), sparse.values(), len(sparse))
+
+
+def _core(dictionary: Dictionary, instruction_set: str) -> "_native.Dictionary":
+    dictionary.require_unchanged()
+    return _packed(dictionary, instruction_set)
 
 
 @lru_cache(maxsize=64)

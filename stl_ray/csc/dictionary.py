@@ -8,7 +8,6 @@ norm in each of C channels has joint norm sqrt(C), and lambda scales with it.
 import hashlib
 import re
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self, get_args
 
@@ -45,6 +44,7 @@ class Dictionary:
     lmbda: float
     norm: Norm = "joint"
     _version: int = field(init=False, repr=False)  # of the filters: torch counts changes in place
+    _digest: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         filters = self.filters
@@ -67,6 +67,7 @@ class Dictionary:
         with torch.inference_mode(mode=False):
             object.__setattr__(self, "filters", filters.detach().clone())
         object.__setattr__(self, "_version", self.filters._version)
+        object.__setattr__(self, "_digest", self._hashed())
 
     @classmethod
     def from_reference(cls, path: str | Path, lmbda: float | None = None) -> Self:
@@ -100,13 +101,20 @@ class Dictionary:
         Raises:
             DictionaryError: the filters were changed in place.
         """
+        self.require_unchanged()
+        return self._digest
+
+    def require_unchanged(self) -> None:
+        """Refuse filters that are not those of the dictionary's making.
+
+        Raises:
+            DictionaryError: the filters were changed in place.
+        """
         if self.filters._version != self._version:
             expected = "a new Dictionary of the changed filters"
             raise DictionaryError("the filters of a dictionary were changed in place", expected=expected)
-        return self._digest
 
-    @cached_property
-    def _digest(self) -> str:
+    def _hashed(self) -> str:
         content = hashlib.sha256(repr((tuple(self.filters.shape), self.lmbda, self.norm)).encode())
         content.update(self.filters.detach().cpu().contiguous().numpy().astype("<f4").tobytes())
         return content.hexdigest()
@@ -116,10 +124,11 @@ class Dictionary:
         return type(self), (self.filters, self.lmbda, self.norm)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Dictionary) and self.digest == other.digest
+        return isinstance(other, Dictionary) and self._digest == other._digest
 
     def __hash__(self) -> int:
-        return hash(self.digest)
+        # Of the filters as they were made: a dictionary that was changed can still be found in a cache, and leave it.
+        return hash(self._digest)
 
     def to(self, device: torch.device | str) -> Self:
         """The same dictionary on another device."""

@@ -94,7 +94,9 @@ def operator_of(
 
     Raises:
         TensorError: the image is smaller than the filters.
+        DictionaryError: the filters were changed in place.
     """
+    dictionary.require_unchanged()
     if min(height, width) < dictionary.side:
         raise TensorError(
             "images smaller than the filters",

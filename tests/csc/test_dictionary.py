@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from stl_ray.csc import Dictionary, solve_cbpdn
+from stl_ray.csc import operator as operator_module
+from stl_ray.csc.operator import operator_of
 from stl_ray.errors import DictionaryError
 
 
@@ -120,6 +122,19 @@ def test_refuses_to_solve_with_filters_that_were_changed_in_place(natural_images
     with pytest.raises(DictionaryError, match="changed in place"):
         solve_cbpdn(natural_images[:1], dictionary, 0.1, method=method)
     assert solve_cbpdn(natural_images[:1], replace(dictionary), 0.1, method=method).maps.any()
+
+
+def test_invariant_a_changed_dictionary_does_not_disturb_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed, other = Dictionary(unit_filters(), 0.1), Dictionary(unit_filters().flip(0), 0.1)
+    digest = changed.digest
+    operator_of(changed, 16, 16, torch.float32, torch.device("cpu"))
+    changed.filters.neg_()
+    monkeypatch.setattr(operator_module, "KEPT_BYTES", 1)  # room for none: the changed one's has to leave
+    operator_of(other, 16, 16, torch.float32, torch.device("cpu"))
+    assert {changed, other} == {changed, Dictionary(unit_filters().flip(0), 0.1)}
+    with pytest.raises(DictionaryError, match="changed in place"):
+        operator_of(changed, 16, 16, torch.float32, torch.device("cpu"))
+    assert Dictionary(unit_filters(), 0.1).digest == digest
 
 
 def test_roundtrip_copies_pickles_and_inference_mode() -> None:
