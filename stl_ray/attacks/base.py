@@ -6,10 +6,8 @@ exceed its budget or report an unmeasured success.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import ClassVar, final
 
-import torch
 from torch import Tensor
 
 from stl_ray.attacks.budget import LEVELS, Budget, Norm, Store
@@ -18,6 +16,7 @@ from stl_ray.attacks.result import AttackResult, with_answers
 from stl_ray.config.sections import Section
 from stl_ray.errors import ConfigError
 from stl_ray.models import Victim
+from stl_ray.models.inference_mode import outside_inference
 
 
 class Attack(Section, ABC):
@@ -58,7 +57,7 @@ class Attack(Section, ABC):
         """
         self.check(budget, store)
         # In inference mode there would be no gradients.
-        with torch.inference_mode(mode=False) if torch.is_inference_mode_enabled() else nullcontext():
+        with outside_inference():
             problem = Problem.of(victim, images, labels, budget=budget, ids=ids, seed=seed, store=store)
             return with_answers(self.run(problem), problem.record)
 

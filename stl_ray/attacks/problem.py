@@ -11,7 +11,7 @@ from stl_ray.attacks.budget import LEVELS, Budget, Norm, Store
 from stl_ray.errors import TensorError
 from stl_ray.images import quantize, snapped
 from stl_ray.models import Victim, decided, in_loop, tile_size
-from stl_ray.models.classifier import without_inference
+from stl_ray.models.inference_mode import without_inference
 from stl_ray.seeding import seed_of
 from stl_ray.tiling import in_tiles
 

@@ -9,7 +9,6 @@ uap_gradient  projected gradient ascent on the bounded loss of whole batches (af
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Self
 
@@ -29,7 +28,7 @@ from stl_ray.attacks.randomness import stream
 from stl_ray.attacks.result import AttackResult, AttackStatus, measure
 from stl_ray.errors import ConfigError, TensorError
 from stl_ray.models import Victim, predict
-from stl_ray.models.classifier import without_inference
+from stl_ray.models.inference_mode import outside_inference, without_inference
 from stl_ray.seeding import seed_of
 
 _BOUND = 9.0  # bound of the cross-entropy of an image; Shafahi et al. 2020
@@ -68,7 +67,7 @@ class Universal(Attack):
             ConfigError: if the budget depends on the image.
             TensorError: if no image has a gradient, and some are not finite; others without one count for nothing.
         """
-        with torch.inference_mode(mode=False) if torch.is_inference_mode_enabled() else nullcontext():
+        with outside_inference():
             return self._trained(victim, without_inference(images), budget, seed)
 
     def _trained(self, victim: Victim, images: Tensor, budget: Budget, seed: int) -> Tensor:

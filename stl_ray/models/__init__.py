@@ -4,6 +4,7 @@ protocol         `Victim`: logits and their vector-Jacobian product; `in_loop`: 
 classifier       `Classifier`: a backbone with its normalisation inside
 answers          what a network may answer, as logits
 look             a look at a model before any work: answers, gradients, batches
+inference_mode   gradients for callers within `torch.inference_mode()`
 prediction       the class of every image, whatever its batch
 registry         architectures by name: small images, and all of torchvision
 small_cnn        a network that one CPU core can train

@@ -7,14 +7,10 @@ from torch import Tensor, nn
 
 from stl_ray.errors import GradientError, StlRayError, TensorError
 from stl_ray.models.answers import as_logits
+from stl_ray.models.inference_mode import without_inference
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-def without_inference(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy of one that was made in inference mode, of which autograd takes none."""
-    return tensor.clone() if tensor.is_inference() else tensor
 
 
 class Classifier(nn.Module):

@@ -12,7 +12,7 @@ from torch._dynamo.testing import CompileCounter
 
 from stl_ray.csc import Accuracy, Descent, Dictionary, SolveStatus, Splitting, operator_of, reconstruct, split_bands
 from stl_ray.csc.certificate import duality_gap
-from stl_ray.errors import GradientError, TensorError
+from stl_ray.errors import TensorError
 from stl_ray.space import QuasiNaturalSpace, SparseTransformationLayer
 from stl_ray.space.layer import CLIP_SLACK
 
@@ -414,18 +414,3 @@ def test_invariant_a_diverged_image_costs_the_others_no_warm_start(
     assert start is not None
     kept = torch.bincount(start.support[0], minlength=3) > 0
     assert kept.tolist() == [True, False, True]
-
-
-@pytest.mark.parametrize("gradient", ["exact", "bpda", "none"])
-def test_refuses_transforms_of_torch_func_and_arrays(space, natural_images: Tensor, gradient: str) -> None:
-    layer, images = SparseTransformationLayer(space, gradient), natural_images[:2]
-    transforms = [
-        torch.func.grad(lambda batch: layer(batch).sum()),
-        torch.func.jacrev(layer),
-        torch.func.vmap(lambda image: layer(image[None])),
-    ]
-    for transform in transforms:
-        with pytest.raises(GradientError, match=r"torch\.func"):
-            transform(images)
-    with pytest.raises(TensorError, match="as_tensor"):
-        layer(images.numpy())
