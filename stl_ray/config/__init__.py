@@ -1,4 +1,4 @@
-"""CONFIG: one frozen model per job (sections, attacks, training), and the loader that turns YAML and key=value into an Experiment.
+"""CONFIG: one frozen model per job (sections, classifiers, attacks, training), and the loader that turns YAML and key=value into an Experiment.
 
 keys has the types of keys, values reads by them, help explains them.
 """
@@ -12,6 +12,7 @@ from stl_ray.config.attacks import (
     TiersConfig,
 )
 from stl_ray.config.base import OptionValue
+from stl_ray.config.classifiers import ClassifierConfig
 from stl_ray.config.loader import bundled, load_experiment
 from stl_ray.config.sections import (
     AutoencoderConfig,
@@ -27,14 +28,16 @@ from stl_ray.config.sections import (
     Source,
     StlConfig,
 )
-from stl_ray.config.training import AdversarialConfig, TrainConfig
+from stl_ray.config.training import SCRATCH, AdversarialConfig, Recipe, Retraining, TrainConfig
 
 __all__ = [
+    "SCRATCH",
     "AdversarialConfig",
     "AttackConfig",
     "AttackedConfig",
     "AutoencoderConfig",
     "Budgeted",
+    "ClassifierConfig",
     "DictionaryConfig",
     "EvaluateConfig",
     "Experiment",
@@ -45,7 +48,9 @@ __all__ = [
     "OptionValue",
     "ProjectConfig",
     "RayConfig",
+    "Recipe",
     "ReportConfig",
+    "Retraining",
     "Source",
     "StlConfig",
     "TierAttack",

@@ -39,11 +39,12 @@ class Budgeted(Section):
 class AttackedConfig(Section):
     """The victim of a set: a classifier, alone or behind a defense."""
 
-    classifier: str = Field(
-        "vanilla", description="vanilla; a defense's name, for the classifier retrained for it; an architecture with weights, "
-        "such as resnet50; or module:function that returns a torch module on [0, 1] images"
-    )  # fmt: skip
-    weights: Location | None = Field(None, description="safetensors of an architecture's weights")
+    classifier: str | None = Field(
+        None, description="name of a classifier; absent: the set is crafted once for each that is scored, on itself"
+    )
+    retrained_for: str | None = Field(
+        None, description="name of a defense: the classifier as it was retrained for it; absent: as it is without"
+    )
     defense: str | None = Field(None, description="name of the defense in front of it; absent: it is attacked alone")
     gradient: Literal["exact", "bpda", "none"] = Field(
         "exact", description="gradient of the defense: exact, the identity in its place (bpda), or none: queries alone"
@@ -74,7 +75,7 @@ class NamedAttack(Budgeted):
 
 
 class AttackConfig(Section):
-    """Adversarial shards, crafted from the clean test shards: on the vanilla classifier (threat tier T1a) by default."""
+    """Adversarial shards, crafted from the clean test shards: on each scored classifier (threat tier T1a) by default."""
 
     sets: tuple[NamedAttack, ...] = Field(
         (
@@ -133,5 +134,5 @@ class TiersConfig(Section):
     samples: int = Field(20, ge=1, description="draws of a randomised defense behind every gradient")
     substitute: Location | None = Field(
         None, description="root of another experiment, finished up to train with another seed, whose defenses and classifiers "
-        "T2 attacks; needed by T2"
+        "(of the same names, or its only one) T2 attacks; needed by T2"
     )  # fmt: skip

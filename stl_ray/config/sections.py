@@ -4,14 +4,15 @@ Defaults apply to keys that are left out. Names of attacks, defenses and classif
 their registries when a job starts, not here, because the registries live above this room.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
 from stl_ray.config.attacks import AttackConfig, TiersConfig
 from stl_ray.config.base import Location, Name, OptionValue
 from stl_ray.config.base import Section as Section  # the rooms above take it from here
-from stl_ray.config.training import TrainConfig as TrainConfig
+from stl_ray.config.classifiers import ClassifierConfig
+from stl_ray.config.training import SCRATCH, TrainConfig
 
 
 class Source(Section):
@@ -225,15 +226,26 @@ class RayConfig(Section):
         return self
 
 
-def _unique_names(items: "tuple[NamedDefense, ...]") -> "tuple[NamedDefense, ...]":
+AnyNamed = TypeVar("AnyNamed", ClassifierConfig, NamedDefense)
+
+
+def _unique_names(items: "tuple[AnyNamed, ...]") -> "tuple[AnyNamed, ...]":
     names = [item.name.casefold() for item in items]
     if len(set(names)) != len(names):
         got = ", ".join(item.name for item in items)
         raise ValueError(f"names must differ, and not in case alone; got {got}")
-    if "none" in names:
+    return items
+
+
+def _not_none(items: tuple[NamedDefense, ...]) -> tuple[NamedDefense, ...]:
+    if any(item.name.casefold() == "none" for item in items):
         raise ValueError("'none' is the undefended row, which is always there; leave it out")
-    if "vanilla" in names:
-        raise ValueError("'vanilla' is the classifier without retraining; give the defense another name")
+    return items
+
+
+def _not_scratch(items: tuple[ClassifierConfig, ...]) -> tuple[ClassifierConfig, ...]:
+    if any(item.name.casefold() == SCRATCH for item in items):
+        raise ValueError(f"'{SCRATCH}' is the start of a retraining from random weights; give the classifier another name")
     return items
 
 
@@ -250,7 +262,10 @@ class Experiment(Section):
         0, ge=0, lt=2**63, description="the run seed; every random number derives from it and the item's id"
     )
     max_quarantined: float = Field(0.001, ge=0, le=1, description="share of quarantined images above which a job fails")
-    defenses: Annotated[tuple[NamedDefense, ...], AfterValidator(_unique_names)] = Field(
+    classifiers: Annotated[
+        tuple[ClassifierConfig, ...], AfterValidator(_unique_names), AfterValidator(_not_scratch)
+    ] = Field((), description="the classifiers of train, attack and evaluate, in the order of the tables")
+    defenses: Annotated[tuple[NamedDefense, ...], AfterValidator(_unique_names), AfterValidator(_not_none)] = Field(
         (
             NamedDefense(name="jpeg", defense="jpeg"),
             NamedDefense(name="stl", defense="stl"),
@@ -269,10 +284,24 @@ class Experiment(Section):
     report: ReportConfig = ReportConfig()
 
     @model_validator(mode="after")
-    def _jobs_fit_together(self) -> "Experiment":
-        stored = self.train.retrain and self.train.projection == "stored"
+    def _recipes_are_whole(self) -> Self:
+        # Frozen for everyone else: the experiment that is kept says every key of every recipe.
+        whole = tuple(item.with_recipes(self.train) for item in self.classifiers)
+        object.__setattr__(self, "classifiers", whole)
+        for item in whole:
+            for recipe in (item.recipe, item.retrain):
+                if recipe is not None and recipe.batch_size < self.train.workers:
+                    raise ValueError(
+                        f"batch_size is over all workers, so it must be at least their number; got {recipe.batch_size} of "
+                        f"{item.name} for {self.train.workers} workers"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _jobs_fit_together(self) -> Self:
+        stored = any(item.retrain is not None and item.retrain.projection == "stored" for item in self.classifiers)
         if stored and self.defenses and "train" not in self.project.splits:
-            raise ValueError("train.retrain needs project.splits to contain train")
+            raise ValueError("classifiers that are retrained need project.splits to contain train")
         if len(set(self.project.splits)) != len(self.project.splits):
             raise ValueError("project.splits names a split twice")
         if self.ingest.size is not None and self.fit.dictionary.size > self.ingest.size:

@@ -1,10 +1,13 @@
-"""The keys of `train`: classifiers, their recipe, adversarial training."""
+"""The keys of `train` and of retraining: recipes, adversarial training, where it is done."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from stl_ray.config.base import Location, Section, absolute
+from stl_ray.config.base import Location, Section
+
+SCRATCH = "scratch"
+"""The start of a retraining from random weights; no classifier can have this name."""
 
 
 class AdversarialConfig(Section):
@@ -46,29 +49,10 @@ class AdversarialConfig(Section):
         return self
 
 
-def _weights(value: str) -> str:
-    """A file or folder, or a member of torchvision's enums of published weights, which is no path."""
-    return value if "_Weights." in value and "/" not in value else absolute(value)
+class Recipe(Section):
+    """How a classifier is trained: whatever can change its weights."""
 
-
-class TrainConfig(Section):
-    """Classifiers: one on the clean shards (vanilla), one on each defense's purified shards (retrained)."""
-
-    classifier: str = Field(
-        "small_cnn", description="name in the classifier registry, such as small_cnn, vgg16_bn_small (32 and 64 pixels), "
-        "resnet50 (224)"
-    )  # fmt: skip
-    weights: Annotated[str, AfterValidator(_weights)] | None = Field(
-        None, description="weights to start from: .safetensors or .pth with a state dict, the folder of a classifier that was "
-        "trained here, or published weights such as ResNet50_Weights.IMAGENET1K_V2; with epochs=0 the classifier is used "
-        "as it is"
-    )  # fmt: skip
-    retrain: bool = Field(True, description="also train one classifier per defense on that defense's output")
-    projection: Literal["stored", "on_the_fly"] = Field(
-        "stored", description="input of a retrained classifier: augmented images of its defense's purified shards, or "
-        "augmented clean images that pass the defense in every step; the latter for small data"
-    )  # fmt: skip
-    epochs: int = Field(30, ge=0, description="passes over the training images")
+    epochs: int = Field(30, ge=1, description="passes over the training images")
     batch_size: int = Field(
         64, ge=1, description="images per step over all workers, at most: an epoch is dealt into equal batches, so that no "
         "image is left out and the last batch is no smaller than the others (by more than one)"
@@ -93,7 +77,6 @@ class TrainConfig(Section):
         "float32", description="bfloat16: autocast; weights, losses and sums stay float32"
     )
     channels_last: bool = Field(False, description="memory format of images and weights; faster on GPUs")
-    compile: bool = Field(False, description="torch.compile, a minute or two before the first step")
     crop_padding: int = Field(
         4,
         ge=0,
@@ -121,6 +104,34 @@ class TrainConfig(Section):
         "the worker between its steps, which on GPU machines spares CPUs (its rounding may differ by a level)"
     )  # fmt: skip
     adversarial: AdversarialConfig | None = Field(None, description="adversarial training; absent: none")
+
+    @model_validator(mode="after")
+    def _attacked_images_have_one_class(self) -> Self:
+        if self.adversarial is not None and (self.mixup or self.cutmix):
+            raise ValueError("mixup and cutmix give images two classes, which adversarial training cannot attack")
+        return self
+
+
+class Retraining(Recipe):
+    """A classifier of its own for each defense, trained on that defense's output; keys of `train` that differ for it."""
+
+    start: str = Field(
+        SCRATCH, description="weights to begin with: scratch, or the name of a classifier of the same architecture, often "
+        "this one, which is then fine-tuned"
+    )  # fmt: skip
+    defenses: tuple[str, ...] | None = Field(
+        None, description="names of the defenses that it is retrained for; all when absent"
+    )
+    projection: Literal["stored", "on_the_fly"] = Field(
+        "stored", description="input of a retrained classifier: augmented images of its defense's purified shards, or "
+        "augmented clean images that pass the defense in every step; the latter for small data"
+    )  # fmt: skip
+
+
+class TrainConfig(Recipe):
+    """The recipe of every classifier that is trained here, unless it says otherwise, and where it is trained."""
+
+    compile: bool = Field(False, description="torch.compile, a minute or two before the first step")
     validate_every: int = Field(
         1, ge=0, description="epochs between validations on the test split, which are shown and select nothing; 0: none"
     )
@@ -146,13 +157,7 @@ class TrainConfig(Section):
         return self.loaders if self.loaders is not None else (max(1, self.cpus_per_worker - 1) if self.gpu else 0)
 
     @model_validator(mode="after")
-    def _keys_fit(self) -> "TrainConfig":
-        if self.epochs == 0 and self.weights is None:
-            raise ValueError("epochs=0 needs weights to use as they are")
-        if self.batch_size < self.workers:
-            raise ValueError("batch_size is over all workers, so it must be at least their number")
+    def _workers_fit(self) -> Self:
         if self.min_workers is not None and self.min_workers > self.workers:
             raise ValueError("min_workers is the fewest of workers, so it cannot be more")
-        if self.adversarial is not None and (self.mixup or self.cutmix):
-            raise ValueError("mixup and cutmix give images two classes, which adversarial training cannot attack")
         return self

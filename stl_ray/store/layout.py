@@ -12,11 +12,13 @@ fit/curves.json                 learning curves and clusters of the whole fit
 space/                          the stratified space (an artifact)
 project/DEFENSE-SPLIT/          purified shards (a run)
 train/CLASSIFIER/               model artifact, metrics.jsonl, TensorBoard's event file, checkpoint, best/
-attack/SET/                     adversarial shards (a run)
-calibrations/SET/               a set's common radius or universal vector (an artifact)
-evaluate/DEFENSE-on-SET/        predictions (a run); scores.json, gallery.parquet beside them
-evaluate/DEFENSE-under-attack/  verdicts under the attacks of the tiers (a run)
-evaluate/DEFENSE-under-checks/  the probes that the sanity checks read (a run)
+train/CLASSIFIER-for-DEFENSE/   the same of a classifier that was retrained for a defense
+attack/CLASSIFIER/SET/          adversarial shards, crafted on a classifier (a run)
+calibrations/CLASSIFIER/SET/    a set's common radius or universal vector (an artifact)
+evaluate/CLASSIFIER/            the block of a classifier: scores.json, gallery.parquet, and
+  DEFENSE-on-SET/               predictions (a run)
+  DEFENSE-under-attack/         verdicts under the attacks of the tiers (a run)
+  DEFENSE-under-checks/         the probes that the sanity checks read (a run)
 report/                         report.html, report.md, figures/
 jobs/JOB/                       one file for each session of a job: times, versions
 status/JOB.json                 how far a job is, or how its last session ended
@@ -27,7 +29,6 @@ from dataclasses import dataclass
 from stl_ray.uris import joined
 
 CLEAN = "clean"
-VANILLA = "vanilla"
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,6 @@ class Layout:
     samples = "fit/samples"
     curves = "fit/curves.json"
     space = "space"
-    scores = "evaluate/scores.json"
-    gallery = "evaluate/gallery.parquet"
     report = "report"
     statuses = "status"
 
@@ -62,33 +61,45 @@ class Layout:
         """The shards of a split after a defense."""
         return f"project/{defense}-{split}"
 
-    def classifier(self, name: str) -> str:
-        """A classifier: `vanilla`, or the name of the defense that it was retrained for."""
-        return f"train/{name if name == VANILLA else f'retrained-{name}'}"
+    def classifier(self, name: str, defense: str | None = None) -> str:
+        """A classifier that was trained here; with a defense, as it was retrained for it."""
+        return f"train/{name}" if defense is None else f"train/{name}-for-{defense}"
 
     def dictionary(self, name: str) -> str:
         """A dictionary of the space: `universal` or that of a cluster."""
         return f"fit/dictionaries/{name}"
 
-    def attacked(self, attack_set: str) -> str:
-        """The adversarial shards of an attack set."""
-        return f"attack/{attack_set}"
+    def attacked(self, classifier: str, attack_set: str) -> str:
+        """The adversarial shards of an attack set on a classifier."""
+        return f"attack/{classifier}/{attack_set}"
 
-    def calibration(self, attack_set: str) -> str:
-        """The calibration of an attack set."""
-        return f"calibrations/{attack_set}"
+    def calibration(self, classifier: str, attack_set: str) -> str:
+        """The calibration of an attack set on a classifier."""
+        return f"calibrations/{classifier}/{attack_set}"
 
-    def predictions(self, defense: str, attack_set: str) -> str:
-        """The predictions on an attack set (or `clean`) behind a defense (or `none`)."""
-        return f"evaluate/{defense}-on-{attack_set}"
+    def block(self, classifier: str) -> str:
+        """The scores of a classifier behind every defense, and what they are made of."""
+        return f"evaluate/{classifier}"
 
-    def verdicts(self, defense: str) -> str:
-        """A defense's verdicts under the attacks of the tiers."""
-        return f"evaluate/{defense}-under-attack"
+    def scores(self, classifier: str) -> str:
+        """The scores of a block."""
+        return f"{self.block(classifier)}/scores.json"
 
-    def probes(self, defense: str) -> str:
-        """The probes of a defense, which its sanity checks read."""
-        return f"evaluate/{defense}-under-checks"
+    def gallery(self, classifier: str) -> str:
+        """The images of a block that the report shows."""
+        return f"{self.block(classifier)}/gallery.parquet"
+
+    def predictions(self, classifier: str, defense: str, attack_set: str) -> str:
+        """The predictions of a block on an attack set (or `clean`) behind a defense (or `none`)."""
+        return f"{self.block(classifier)}/{defense}-on-{attack_set}"
+
+    def verdicts(self, classifier: str, defense: str) -> str:
+        """The verdicts of a block behind a defense, under the attacks of the tiers."""
+        return f"{self.block(classifier)}/{defense}-under-attack"
+
+    def probes(self, classifier: str, defense: str) -> str:
+        """The probes of a block behind a defense, which its sanity checks read."""
+        return f"{self.block(classifier)}/{defense}-under-checks"
 
     @classmethod
     def status(cls, job: str) -> str:
