@@ -24,8 +24,8 @@ KNOWLEDGE: dict[ThreatTier, str] = {
     ThreatTier.GREY_BOX_VANILLA: "grey-box: crafted on a classifier alone, which is the vanilla one where the "
     "configuration names no other, without knowledge of the defense, as the paper's tables appear to be",
     ThreatTier.GREY_BOX_DEPLOYED: "grey-box: crafted on the classifier behind the defense, without the defense",
-    ThreatTier.TRANSFER: "transfer: crafted through another defense than that of the row, such as a substitute of it "
-    "with another space, another seed and a classifier of its own",
+    ThreatTier.TRANSFER: "transfer: crafted through another defense than that of the row, or in front of another "
+    "classifier, such as a substitute with another space, another seed and a classifier of its own",
     ThreatTier.BPDA: "adaptive: crafted through the defense, its Jacobian taken for the identity (BPDA)",
     ThreatTier.WHITE_BOX: "white-box: crafted through the defense with its exact gradient",
     ThreatTier.QUERY: "gradient-free: crafted by queries to the deployed pipeline",
@@ -40,19 +40,22 @@ GREY_BOX = (ThreatTier.GREY_BOX_VANILLA, ThreatTier.GREY_BOX_DEPLOYED)
 _THROUGH = {"bpda": ThreatTier.BPDA, "exact": ThreatTier.WHITE_BOX, "none": ThreatTier.QUERY}
 
 
-def threat_of(attack: str, defense: str, crafted: AttackedConfig | None = None) -> ThreatTier:
-    """Threat tier of an attack set, or of the clean images, against one defense.
+def threat_of(attack: str, classifier: str, defense: str, crafted: AttackedConfig | None = None) -> ThreatTier:
+    """Threat tier of an attack set, or of the clean images, against one classifier behind one defense.
 
     Args:
         attack: name of the set.
+        classifier: name of the scored classifier.
         defense: name of the scored defense.
-        crafted: the model that the set was crafted on; None: the vanilla classifier.
+        crafted: the model that the set was crafted on; None: the scored classifier, without retraining and defense.
     """
     if attack == CLEAN:
         return ThreatTier.CLEAN
     if crafted is None:
         return ThreatTier.GREY_BOX_VANILLA
+    own = crafted.classifier in (None, classifier)
     if crafted.defense is None:
         # Any classifier but the one behind this defense counts as vanilla.
-        return ThreatTier.GREY_BOX_DEPLOYED if crafted.classifier == defense else ThreatTier.GREY_BOX_VANILLA
-    return _THROUGH[crafted.gradient] if crafted.defense == defense else ThreatTier.TRANSFER
+        deployed = own and crafted.retrained_for == defense
+        return ThreatTier.GREY_BOX_DEPLOYED if deployed else ThreatTier.GREY_BOX_VANILLA
+    return _THROUGH[crafted.gradient] if own and crafted.defense == defense else ThreatTier.TRANSFER

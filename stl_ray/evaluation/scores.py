@@ -5,7 +5,7 @@ Comparisons are paired, and every share is stored with its counts.
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -59,18 +59,20 @@ def score(
     tables: Mapping[Cell, pa.Table],
     *,
     classifier: str,
+    architecture: str,
     class_names: Sequence[str],
-    settings: Sequence[Setting] = ("vanilla", "retrained"),
+    retrained: Collection[str] = (),
     crafted: Mapping[str, AttackedConfig] | None = None,
 ) -> dict[str, Any]:
-    """The content of scores.json.
+    """The content of a classifier's scores.json.
 
     Args:
         tables: predictions (`PREDICTIONS_SCHEMA`) of every (defense, attack set), "none" and "clean" among them.
-        classifier: architecture of the scored classifier.
-        class_names: the classes.
-        settings: classifiers to score; ("vanilla",) if no classifier was retrained.
-        crafted: by attack set, the model it was crafted on; sets not listed: the vanilla classifier.
+        classifier: name of the scored classifier.
+        architecture: its architecture.
+        class_names: its classes.
+        retrained: defenses that it was retrained for; their cells and those without defense are scored in that setting too.
+        crafted: by attack set, the model it was crafted on; sets not listed: the scored classifier.
 
     Raises:
         InputError: if a defense or an attack set lacks its row for comparison, or the tables do not fit together (see
@@ -81,27 +83,34 @@ def score(
         for needed in ((UNDEFENDED, attack), (defense, CLEAN)):
             if needed not in columns:
                 raise InputError("nothing to compare with", item="/".join((defense, attack)), expected="/".join(needed))
+    settings: tuple[Setting, ...] = ("vanilla", "retrained") if retrained else ("vanilla",)
     ids = next(iter(columns.values()))["id"]
     every = set().union(*(table.column("id").to_pylist() for table in tables.values()))
     return {
         "format": "scores",
-        "version": 1,
+        "version": 2,
         "images": len(ids),
         "set_aside": len(every) - len(ids),
         "ids_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
         "classifier": classifier,
+        "architecture": architecture,
         "class_names": list(class_names),
         "chance": 1 / len(class_names),
         "cells": [
-            asdict(_score(columns, cell, setting, (crafted or {}).get(cell[1])))
+            asdict(_score(columns, cell, setting, (crafted or {}).get(cell[1]), classifier))
             for setting in settings
             for cell in columns
+            if setting == "vanilla" or cell[0] in (UNDEFENDED, *retrained)
         ],
     }
 
 
 def _score(
-    columns: Mapping[Cell, Mapping[str, np.ndarray]], cell: Cell, setting: Setting, crafted: AttackedConfig | None
+    columns: Mapping[Cell, Mapping[str, np.ndarray]],
+    cell: Cell,
+    setting: Setting,
+    crafted: AttackedConfig | None,
+    classifier: str,
 ) -> Score:
     defense, attack = cell
     table = columns[cell]
@@ -111,7 +120,7 @@ def _score(
         setting=setting,
         defense=defense,
         attack=attack,
-        threat=threat_of(attack, defense, crafted),
+        threat=threat_of(attack, classifier, defense, crafted),
         correct=int(right.sum()),
         total=len(right),
         accuracy=interval.estimate,

@@ -1,15 +1,18 @@
 """Defenses with the classifiers behind them, as every job loads them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from stl_ray.config import Experiment
+from torch import Tensor
+
+from stl_ray.config import ClassifierConfig, Experiment
 from stl_ray.defenses import Defended, Defense, identity_in_run, make_defense
 from stl_ray.evaluation import UNDEFENDED
-from stl_ray.models import Classifier, Victim
+from stl_ray.models import Victim
 from stl_ray.options import named
-from stl_ray.pipeline.inputs import classifier_of, make_defenses
-from stl_ray.store.layout import VANILLA
+from stl_ray.pipeline.classifiers import LoadedClassifier, classifier_config, load_classifier, scored
+from stl_ray.pipeline.inputs import make_defenses
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,10 @@ class DefendedClassifier:
     seed: int
 
     @classmethod
-    def of(cls, defense: Defense, classifier: Classifier, digest: Any, seed: int) -> "DefendedClassifier":
-        """The pair in a run of that seed.
-
-        Args:
-            defense: in front.
-            classifier: behind it.
-            digest: the classifier's identity, JSON-able.
-            seed: the run seed.
-        """
-        return cls(defense, classifier, {"defense": identity_in_run(defense, seed), "classifier": digest}, seed)
+    def of(cls, defense: Defense, loaded: LoadedClassifier, seed: int) -> "DefendedClassifier":
+        """The pair in a run of that seed."""
+        identity = {"defense": identity_in_run(defense, seed), "classifier": loaded.identity}
+        return cls(defense, loaded.classifier, identity, seed)
 
     def victim(self, gradient: Literal["exact", "bpda", "none"], samples: int = 1) -> Defended:
         """The pair as a victim; only a randomised defense is drawn more than once."""
@@ -51,25 +48,90 @@ class DefendedClassifier:
         return "exact" if "exact" in self.defense.gradients else "bpda"
 
 
-def load_defended(experiment: Experiment, device: str, root: str | None = None) -> dict[str, DefendedClassifier]:
-    """Every defense of an experiment by its name, "none" first, with its retrained classifier, else the vanilla one.
+@dataclass(frozen=True)
+class Block:
+    """A scored classifier, and every defense with the classifier as it is deployed behind it.
+
+    Attributes:
+        config: of the classifier.
+        vanilla: the classifier as it is without defenses.
+        defended: by name of the defense, "none" first.
+    """
+
+    config: ClassifierConfig
+    vanilla: LoadedClassifier
+    defended: dict[str, DefendedClassifier]
+
+    @property
+    def name(self) -> str:
+        """The classifier's name."""
+        return self.config.name
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the classifier's logits."""
+        return tuple(self.vanilla.classifier.class_names)
+
+    def made_of(self, defense: str) -> dict[str, Any]:
+        """Whatever can change a prediction behind a defense."""
+        defended = self.defended[defense]
+        return {
+            "defense": defended.identity["defense"],
+            "vanilla": self.vanilla.identity,
+            "retrained": defended.identity["classifier"],
+        }
+
+    def models(self, defense: str) -> dict[str, Defended]:
+        """By setting, the classifier behind a defense."""
+        deployed = self.defended[defense]
+        vanilla = replace(deployed, classifier=self.vanilla.classifier)
+        return {"vanilla": vanilla.victim("none"), "retrained": deployed.victim("none")}
+
+    def labels(self, labels: Tensor) -> Tensor:
+        """Labels (B,) of images as classes of the classifier, on its device."""
+        return self.vanilla.classes[labels.to(self.vanilla.classes.device)]
+
+
+def load_block(
+    experiment: Experiment, classifier: str, names: Sequence[str], device: str, defenses: Mapping[str, Defense]
+) -> Block:
+    """A classifier of an experiment with its defenses.
 
     Args:
-        experiment: which defenses there are, and whether they have classifiers of their own.
-        device: to load them to.
-        root: of another finished experiment that spaces and classifiers are read from.
+        experiment: of the classifier.
+        classifier: its name.
+        names: classes of the images.
+        device: to load it to.
+        defenses: of the experiment, on the device.
 
     Raises:
+        IncompleteRunError: if a classifier is not there yet.
+    """
+    config = classifier_config(experiment, classifier)
+    vanilla = load_classifier(experiment, classifier, None, names, device)
+    defended = {}
+    for name, defense in {UNDEFENDED: make_defense(UNDEFENDED, {}, {}), **defenses}.items():
+        own = name != UNDEFENDED and config.retrained_for(name)
+        # One network in memory for all defenses that it stands behind as it is.
+        loaded = load_classifier(experiment, classifier, name, names, device) if own else vanilla
+        defended[name] = DefendedClassifier.of(defense, loaded, experiment.seed)
+    return Block(config, vanilla, defended)
+
+
+def load_blocks(experiment: Experiment, names: Sequence[str], device: str) -> dict[str, Block]:
+    """The block of every scored classifier by its name, in the order of the tables.
+
+    Args:
+        experiment: of the classifiers and defenses.
+        names: classes of the images.
+        device: to load them to.
+
+    Raises:
+        ConfigError: if there is no classifier to score.
         IncompleteRunError: if a space or a classifier is not there yet.
     """
-    located = experiment if root is None else experiment.model_copy(update={"root": root})
-    defenses = {UNDEFENDED: make_defense(UNDEFENDED, {}, {}), **make_defenses(located, device)}
-    return {
-        name: DefendedClassifier.of(
-            defense, *classifier_of(located.root, retrained_name(experiment, name), device), experiment.seed
-        )
-        for name, defense in defenses.items()
-    }
+    classifiers, defenses = scored(experiment), make_defenses(experiment, device)
+    return {item.name: load_block(experiment, item.name, names, device, defenses) for item in classifiers}
 
 
 def load_defense(experiment: Experiment, name: str, device: str) -> Defense:
@@ -82,7 +144,3 @@ def load_defense(experiment: Experiment, name: str, device: str) -> Defense:
     chosen = named({item.name: item for item in experiment.defenses}, name, kind="defense of this experiment")
     return make_defenses(experiment.model_copy(update={"defenses": (chosen,)}), device)[name]
 
-
-def retrained_name(experiment: Experiment, defense: str) -> str:
-    """The classifier that is deployed behind a defense: its own, and the vanilla one without defense or retraining."""
-    return defense if defense != UNDEFENDED and experiment.train.retrain else VANILLA

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 import torch
+from pydantic import ValidationError
 
 from stl_ray.config import Experiment
 from stl_ray.csc import active_set, choose_method
 from stl_ray.defenses import Defense, make_defense, required_by
-from stl_ray.errors import IncompleteRunError
-from stl_ray.models import Classifier, load
+from stl_ray.errors import ArtifactError, IncompleteRunError
 from stl_ray.runtime.session import device_of
 from stl_ray.space import QuasiNaturalSpace
 from stl_ray.store import Dataset, Layout, Storage
@@ -27,18 +27,21 @@ def dataset_of(root: str, folder: str) -> Dataset:
         raise IncompleteRunError(message, item=error.item, expected=error.expected) from error
 
 
-def classifier_of(root: str, name: str, device: str = "cpu") -> tuple[Classifier, str]:
-    """A trained classifier, `vanilla` or the one retrained for a defense, and its digest.
+def stored_experiment(root: str) -> Experiment:
+    """The configuration of an experiment as its last finished job left it, with its root where it is now.
 
     Raises:
-        IncompleteRunError: if it was not trained yet.
-        ArtifactError: if its files are unreadable.
+        IncompleteRunError: no job of an experiment has ended well there.
+        ArtifactError: it is of another version.
     """
-    folder = Layout(root).classifier(name)
-    storage = Storage.open(root).below(folder)
-    if not storage.exists("model.json"):
-        raise IncompleteRunError("there is no such classifier; run `stl-ray train` first", item=storage.root)
-    return load(storage.root).to(device), str(storage.read_json("model.json")["digest"])
+    storage = Storage.open(root)
+    if not storage.exists(Layout.experiment):
+        raise IncompleteRunError("no experiment was run here", item=storage.root, expected=Layout.experiment)
+    try:
+        experiment = Experiment.model_validate_json(storage.read(Layout.experiment))
+    except ValidationError as error:
+        raise ArtifactError(f"not the experiment of this version ({error.error_count()} keys differ)", item=storage.root) from error
+    return experiment.model_copy(update={"root": root})
 
 
 def with_solver(experiment: Experiment) -> Experiment:

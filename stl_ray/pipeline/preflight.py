@@ -3,12 +3,12 @@
 from collections import Counter
 
 from stl_ray.attacks import Universal, make_attack
-from stl_ray.config import Experiment
+from stl_ray.config import SCRATCH, Experiment
 from stl_ray.defenses import check_defense
 from stl_ray.errors import ConfigError
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.models import check_classifier
-from stl_ray.pipeline.attack.target import check_target
+from stl_ray.options import named, require_known
 from stl_ray.pipeline.budgets import budget_of
 from stl_ray.store import Layout
 from stl_ray.store.layout import CLEAN
@@ -21,9 +21,10 @@ def preflight(experiment: Experiment) -> None:
         ConfigError: with the nearest name that exists; or two runs would have one folder.
     """
     _require_folders_of_their_own(experiment)
-    check_classifier(experiment.train.classifier)
+    for classifier in experiment.classifiers:
+        check_classifier(classifier.architecture)
+    _require_names(experiment)
     for attack in experiment.attack.sets:
-        check_target(experiment, attack.victim)
         method = make_attack(attack.attack, attack.options, attack.engine)
         if not isinstance(method, Universal):  # whose budget is known only from the data
             method.check(budget_of(attack), attack.store)
@@ -40,15 +41,45 @@ def preflight(experiment: Experiment) -> None:
         check_defense(defense.defense, defense.options)
 
 
+def _require_names(experiment: Experiment) -> None:
+    """Refuse the name of a classifier or a defense that the experiment does not have."""
+    classifiers = {item.name: item for item in experiment.classifiers}
+    defenses = [item.name for item in experiment.defenses]
+    for item in experiment.classifiers:
+        if item.retrain is not None:
+            if item.retrain.start != SCRATCH:
+                named(classifiers, item.retrain.start, kind="classifier to begin with (or scratch)")
+            for name in item.retrain.defenses or ():
+                require_known(name, defenses, kind="defense of this experiment")
+    for attack in experiment.attack.sets:
+        victim = attack.victim
+        for name in filter(None, (victim.retrained_for, victim.defense)):
+            require_known(name, defenses, kind="defense of this experiment")
+        crafted_on = [item for item in experiment.classifiers if item.scored]
+        if victim.classifier is not None:
+            crafted_on = [named(classifiers, victim.classifier, kind="classifier to attack")]
+        for item in crafted_on:
+            if victim.retrained_for is not None and not item.retrained_for(victim.retrained_for):
+                raise ConfigError(
+                    f"the classifier to attack, {item.name}, is not retrained for {victim.retrained_for}", item=attack.name,
+                    expected="its key `retrain`, with that defense",
+                )  # fmt: skip
+
+
 def _require_folders_of_their_own(experiment: Experiment) -> None:
-    """Refuse names such as a and a-on-b of defenses with b-on-c and c of attack sets."""
+    """Refuse names such as a and a-on-b of defenses with b-on-c and c of attack sets, or a and a-for-b of classifiers."""
     layout = Layout(experiment.root)
-    defenses = [UNDEFENDED, *(item.name for item in experiment.defenses)]
-    sets = [CLEAN, *(item.name for item in experiment.attack.sets)]
-    folders = [layout.predictions(defense, name) for defense in defenses for name in sets]
-    folders += [folder(defense) for defense in defenses for folder in (layout.verdicts, layout.probes)]
+    own = [item.name for item in experiment.defenses]
+    defenses, sets = [UNDEFENDED, *own], [CLEAN, *(item.name for item in experiment.attack.sets)]
+    folders = [layout.predictions("", defense, name) for defense in defenses for name in sets]
+    folders += [folder("", defense) for defense in defenses for folder in (layout.verdicts, layout.probes)]
+    folders += [layout.classifier(item.name) for item in experiment.classifiers]
+    folders += [
+        layout.classifier(item.name, name) for item in experiment.classifiers for name in own if item.retrained_for(name)
+    ]
     folder, runs = Counter(folders).most_common(1)[0]
     if runs > 1:
         raise ConfigError(
-            "two runs would have this folder", item=folder, expected="other names of defenses or attack sets"
-        )
+            "two would have this folder", item=folder.replace("//", "/CLASSIFIER/"),
+            expected="other names of classifiers, defenses or attack sets",
+        )  # fmt: skip

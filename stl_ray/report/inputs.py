@@ -24,10 +24,20 @@ from stl_ray.report.records import (
 )
 from stl_ray.report.space import StoredSpace, read_space
 from stl_ray.store import Layout, Storage
-from stl_ray.store.layout import VANILLA
+from stl_ray.store.layout import RETRAINED
+from stl_ray.store.runs import MANIFEST
 from stl_ray.store.shards import table_from_bytes
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+@dataclass(frozen=True)
+class ScoredClassifier:
+    """The scores of one classifier behind every defense, and the images that are shown of it."""
+
+    name: str
+    scores: Scores
+    gallery: tuple[GalleryRow, ...] | None
 
 
 @dataclass(frozen=True)
@@ -35,8 +45,7 @@ class Inputs:
     """The experiment as far as it has come."""
 
     experiment: Experiment | None
-    scores: Scores | None
-    gallery: tuple[GalleryRow, ...] | None
+    blocks: tuple[ScoredClassifier, ...]
     space: StoredSpace | None
     curves: Curves | None
     training: dict[str, tuple[TrainingEpoch, ...]]
@@ -53,13 +62,13 @@ def read_inputs(root: str) -> Inputs:
         StorageError: if the storage refuses.
     """
     storage, layout = Storage.open(root), Layout(root)
-    networks = sorted(storage.names("train"), key=lambda name: name != VANILLA)
+    experiment = _read_experiment(storage, layout.experiment)
+    networks = sorted(storage.names("train"), key=lambda name: RETRAINED in name)
     classifiers = [name for name in networks if storage.exists(f"train/{name}/model.json")]
     metrics = [name for name in networks if storage.exists(f"train/{name}/metrics.jsonl")]
     return Inputs(
-        experiment=_read_experiment(storage, layout.experiment),
-        scores=_read_one(storage, layout.scores, Scores),
-        gallery=_read_gallery(storage, layout.gallery),
+        experiment=experiment,
+        blocks=_read_blocks(storage, layout, experiment),
         space=read_space(layout.uri(layout.space)) if storage.exists(f"{layout.space}/space.json") else None,
         curves=_read_one(storage, layout.curves, Curves),
         training={name: tuple(_read_lines(storage, f"train/{name}/metrics.jsonl", TrainingEpoch)) for name in metrics},
@@ -71,6 +80,21 @@ def read_inputs(root: str) -> Inputs:
             for session in [_parse(storage, f"{layout.sessions(job)}/{name}", Session)]
         ),
         manifests=_read_manifests(storage),
+    )
+
+
+def _read_blocks(storage: Storage, layout: Layout, experiment: Experiment | None) -> tuple[ScoredClassifier, ...]:
+    """The classifiers that were scored, in the experiment's order."""
+    order = [] if experiment is None else [item.name for item in experiment.classifiers]
+    there = [name for name in storage.names("evaluate") if storage.exists(layout.scores(name))]
+    there.sort(key=lambda name: order.index(name) if name in order else len(order))
+    return tuple(
+        ScoredClassifier(
+            name,
+            _parse(storage, layout.scores(name), Scores),
+            _read_gallery(storage, layout.gallery(name)),
+        )
+        for name in there
     )
 
 
@@ -123,7 +147,10 @@ def _read_gallery(storage: Storage, path: str) -> tuple[GalleryRow, ...] | None:
 
 
 def _read_manifests(storage: Storage) -> tuple[Manifest, ...]:
-    paths = [f"{stage}/{name}/MANIFEST.json" for stage in storage.names() for name in storage.names(stage)]
+    folders = [f"{stage}/{name}" for stage in storage.names() for name in storage.names(stage)]
+    # Sets and predictions lie in a folder of their classifier.
+    folders += [f"{f}/{name}" for f in folders if f.startswith(("attack/", "evaluate/")) for name in storage.names(f)]
+    paths = [f"{folder}/{MANIFEST}" for folder in folders]
     manifests = [_parse(storage, path, Manifest) for path in paths if storage.exists(path)]
     order = {job: number for number, job in enumerate(JOBS)}
     return tuple(sorted(manifests, key=lambda manifest: (order.get(manifest.stage, len(JOBS)), manifest.name)))

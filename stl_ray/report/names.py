@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from stl_ray.store.layout import CLEAN
+from stl_ray.store.layout import CLEAN, RETRAINED
 
 SETTINGS = {"vanilla": "Vanilla classifier", "retrained": "Retrained classifiers"}
 UNDEFENDED = "none"
@@ -25,9 +25,9 @@ def attack_label(name: str) -> str:
 
 
 def classifier_label(name: str) -> str:
-    """The legend entry of a classifier: vanilla, retrained-stl -> retrained, STL."""
-    setting, dash, defense = name.partition("-")
-    return f"{setting}, {defense_label(defense)}" if dash else name
+    """The legend entry of a classifier: small_cnn, small_cnn-for-stl -> small_cnn for STL."""
+    classifier, retrained, defense = name.partition(RETRAINED)
+    return f"{classifier} for {defense_label(defense)}" if retrained else name
 
 
 def dictionary_label(name: str) -> str:

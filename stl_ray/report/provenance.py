@@ -69,7 +69,7 @@ def quarantine(inputs: Inputs) -> tuple[Block, ...]:
 def provenance(inputs: Inputs) -> tuple[Block, ...]:
     """Versions, configuration digests and commits of the sessions; digests of artifacts and datasets; the config."""
     blocks: list[Block] = [*_sessions(inputs)] if inputs.sessions else [NO_SESSIONS]
-    if inputs.scores is not None and (order := order_of_numbers(inputs.scores.class_names)):
+    if inputs.blocks and (order := order_of_numbers(inputs.blocks[0].scores.class_names)):
         blocks.append(Text(f"The classes are named by numbers, in the order of {order}."))
     digests = _digests(inputs)
     if digests:
@@ -123,7 +123,7 @@ def _digests(inputs: Inputs) -> dict[str, str]:
     if inputs.space is not None:
         digests["space"] = inputs.space.digest
     digests |= {f"classifier {name}": record.digest for name, record in inputs.classifiers.items()}
-    if inputs.scores is not None:
-        digests["ids of the scored images"] = inputs.scores.ids_sha256
+    for block in inputs.blocks:
+        digests[f"ids of the images that {block.name} was scored on"] = block.scores.ids_sha256
     digests |= {f"dataset {m.stage}/{m.name}": m.digest for m in inputs.manifests if m.digest}
     return digests

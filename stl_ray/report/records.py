@@ -135,16 +135,17 @@ class TierScores(Record):
 
 
 class Scores(Record):
-    """evaluate/scores.json."""
+    """evaluate/CLASSIFIER/scores.json."""
 
     format: Literal["scores"]
-    version: Literal[1]
+    version: Literal[2]
     images: int
     set_aside: int = Field(
         0, description="images that are in no cell, since a run set them aside; older files have none"
     )
     ids_sha256: str
-    classifier: str
+    classifier: str = Field(description="its name in the experiment")
+    architecture: str
     class_names: tuple[str, ...]
     chance: float
     cells: tuple[ScoreCell, ...]
@@ -159,7 +160,7 @@ class Scores(Record):
 
 
 class GalleryRow(Record):
-    """One row of evaluate/gallery.parquet; images as PNG bytes."""
+    """One row of evaluate/CLASSIFIER/gallery.parquet; images as PNG bytes."""
 
     id: str
     label: int

@@ -1,16 +1,17 @@
 """The page's sections, in order, from what an experiment's folder holds. A missing input is said to be missing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from stl_ray.config import Budgeted
+from stl_ray.config import SCRATCH, Budgeted, ClassifierConfig
 from stl_ray.report import charts
 from stl_ray.report.accuracy import accuracy_table, cells_of, difference_table, paper_table, verdict
 from stl_ray.report.attacks import attack_blocks
 from stl_ray.report.blocks import EMPTY, Block, Cell, Figure, Section, Table, Text, missing
 from stl_ray.report.gallery import gallery_blocks
-from stl_ray.report.inputs import Inputs
+from stl_ray.report.inputs import Inputs, ScoredClassifier
 from stl_ray.report.learning import curve_blocks, space_blocks
-from stl_ray.report.names import SETTINGS, attack_label, defense_label
+from stl_ray.report.names import SETTINGS, attack_label, defense_label, listed, unique
 from stl_ray.report.paper import SIZE, TABLES
 from stl_ray.report.provenance import provenance, quarantine, timings
 from stl_ray.report.records import ScoreCell, Scores
@@ -22,25 +23,46 @@ SOLVED = ("converged", "applied")  # statuses of images whose solve converged, o
 
 
 def build_sections(inputs: Inputs) -> tuple[Section, ...]:
-    """Every section of the page."""
+    """Every section of the page; those of scores come once for each classifier."""
     return (
         Section("run", "What was run", (Text(_what_was_run(inputs)),)),
-        *_tiers(inputs.scores),
-        *(Section(setting, SETTINGS[setting], _accuracy(inputs, setting)) for setting in SETTINGS),
-        *_attacks(inputs.scores),
+        *(_accuracy_sections(inputs, None) if not inputs.blocks else ()),
+        *_for_each(inputs, lambda block: (*_tiers(block.scores), *_accuracy_sections(inputs, block.scores))),
+        *_for_each(inputs, lambda block: _attacks(block.scores)),
         Section("reading", "How to read these numbers", _caveats(inputs)),
-        Section("gallery", "Gallery: adversarial, purified, clean", _gallery(inputs)),
+        *_for_each(inputs, lambda block: (Section("gallery", "Gallery: adversarial, purified, clean", _gallery(block)),)),
         Section("space", "The stratified space", space_blocks(inputs)),
         Section("curves", "Learning curves", curve_blocks(inputs)),
-        Section("psnr", "PSNR and routing", _psnr(inputs.scores)),
+        *_for_each(inputs, lambda block: (Section("psnr", "PSNR and routing", _psnr(block.scores)),)),
         Section("timings", "Timings", timings(inputs)),
         Section("quarantine", "Quarantine", quarantine(inputs)),
         Section("provenance", "Provenance", provenance(inputs)),
     )
 
 
+def _for_each(inputs: Inputs, sections: Callable[[ScoredClassifier], Iterable[Section]]) -> Iterator[Section]:
+    """The sections of every classifier; named after it where there are several."""
+    for block in inputs.blocks:
+        for section in sections(block):
+            yield section if len(inputs.blocks) == 1 else _named_after(section, block.name)
+
+
+def _named_after(section: Section, classifier: str) -> Section:
+    blocks = tuple(
+        replace(block, name=f"{block.name}-{classifier}") if isinstance(block, Figure) else block
+        for block in section.blocks
+    )
+    return Section(f"{section.anchor}-{classifier}", f"{section.title} ({classifier})", blocks)
+
+
+def _accuracy_sections(inputs: Inputs, scores: Scores | None) -> Iterator[Section]:
+    for setting in SETTINGS:
+        if setting == "vanilla" or (scores is not None and cells_of(scores, setting)):
+            yield Section(setting, SETTINGS[setting], _accuracy(inputs, scores, setting))
+
+
 def _what_was_run(inputs: Inputs) -> str:
-    experiment, scores = inputs.experiment, inputs.scores
+    experiment = inputs.experiment
     if experiment is None:
         return "The experiment's configuration (experiment.json) is not here; the sections below show what is."
     rows = {(manifest.stage, manifest.name): manifest.rows for manifest in inputs.manifests}
@@ -52,15 +74,30 @@ def _what_was_run(inputs: Inputs) -> str:
         f"{attack_label(item.name)} ({item.attack}, {_budget(item)})" for item in experiment.attack.sets
     )
     defenses = ", ".join(defense_label(item.name) for item in experiment.defenses)
-    training = f"{experiment.train.epochs} epochs" if experiment.train.epochs else "with its given weights"
-    scored = f" All rows were scored on {scores.scored}." if scores else ""
+    classifiers = "; ".join(map(_classifier, experiment.classifiers))
+    scored = "".join(
+        f" All rows{f' of {block.name}' * (len(inputs.blocks) > 1)} were scored on {block.scores.scored}."
+        for block in inputs.blocks
+    )
     return (
         f"Experiment {experiment.name}, seed {experiment.seed}. Images: {source}. Space: {experiment.fit.clusters} "
         f"clusters, dictionaries of {dictionary.filters} filters of {dictionary.size} x {dictionary.size} pixels at "
-        f"lambda {dictionary.lmbda:g}, learned from the training images. Classifier: {experiment.train.classifier}, "
-        f"{training}. Defenses: {defenses}. Sets of adversarial images: "
+        f"lambda {dictionary.lmbda:g}, learned from the training images. "
+        f"Classifiers: {classifiers}. Defenses: {defenses}. Sets of adversarial images: "
         f"{attacks}.{scored}"
     )
+
+
+def _classifier(item: ClassifierConfig) -> str:
+    """A classifier in words."""
+    made = f"{item.recipe.epochs} epochs" if item.recipe is not None else "used as it is"
+    retrained = ""
+    if item.retrain is not None:
+        start = "anew" if item.retrain.start == SCRATCH else f"from {item.retrain.start}"
+        behind = "each defense" if item.retrain.defenses is None else listed(item.retrain.defenses)
+        retrained = f", retrained {start} for {behind} in {item.retrain.epochs} epochs"
+    own = "" if item.architecture == item.name else f" ({item.architecture})"
+    return f"{item.name}{own}, {made}{retrained}"
 
 
 def _budget(item: Budgeted) -> str:
@@ -70,13 +107,10 @@ def _budget(item: Budgeted) -> str:
     return size if item.store == "u8" else f"{size}, float32"
 
 
-def _accuracy(inputs: Inputs, setting: str) -> tuple[Block, ...]:
+def _accuracy(inputs: Inputs, scores: Scores | None, setting: str) -> tuple[Block, ...]:
     paper = _paper(inputs, setting)
-    scores = inputs.scores
     if scores is None:
-        return (missing("evaluate/scores.json", "evaluate"), *paper)
-    if not cells_of(scores, setting):
-        return (Text("The scores hold no cell of this setting.", kind="missing"), *paper)
+        return (missing("evaluate/CLASSIFIER/scores.json", "evaluate"), *paper)
     figure = Figure(
         f"accuracy-{setting}",
         f"{SETTINGS[setting]}: accuracy with its 95 % interval; the dotted line is chance.",
@@ -98,14 +132,14 @@ def _paper(inputs: Inputs, setting: str) -> tuple[Table, ...]:
     return (paper_table(TABLES[setting]),) if size in (None, SIZE) else ()
 
 
-def _attacks(scores: Scores | None) -> tuple[Section, ...]:
-    if scores is None or not scores.attacks:
+def _attacks(scores: Scores) -> tuple[Section, ...]:
+    if not scores.attacks:
         return ()
     return (Section("attacks", "What the attacks did", attack_blocks(scores)),)
 
 
-def _tiers(scores: Scores | None) -> tuple[Section, ...]:
-    if scores is None or scores.tiers is None:
+def _tiers(scores: Scores) -> tuple[Section, ...]:
+    if scores.tiers is None:
         return ()
     return (Section("tiers", "Attacks that know of the defense: the worst case", tier_blocks(scores.tiers)),)
 
@@ -125,24 +159,23 @@ def _caveats(inputs: Inputs) -> tuple[Block, ...]:
             "intervals, which take them to be, are too narrow as statements about photographs in general."
         )
     texts += [
-        *threat_sentences(inputs.scores),
-        "Images that the classifier has wrong when clean count as errors in every column. No defense in the retrained "
+        *unique(sentence for block in inputs.blocks for sentence in threat_sentences(block.scores)),
+        *(threat_sentences(None) if not inputs.blocks else ()),
+        "Images that a classifier has wrong when clean count as errors in every column. No defense in the retrained "
         "setting is the vanilla classifier; every other row there was trained and tested on its own defense's output.",
     ]
     return tuple(Text(text, kind="caveat") for text in texts)
 
 
-def _gallery(inputs: Inputs) -> tuple[Block, ...]:
-    if inputs.gallery is None:
-        return (missing("evaluate/gallery.parquet", "evaluate"),)
-    if not inputs.gallery:
+def _gallery(block: ScoredClassifier) -> tuple[Block, ...]:
+    if block.gallery is None:
+        return (missing("evaluate/CLASSIFIER/gallery.parquet", "evaluate"),)
+    if not block.gallery:
         return (Text("No images were asked for (evaluate.gallery: 0)."),)
-    return gallery_blocks(inputs.gallery, inputs.scores.class_names if inputs.scores else ())
+    return gallery_blocks(block.gallery, block.scores.class_names)
 
 
-def _psnr(scores: Scores | None) -> tuple[Block, ...]:
-    if scores is None:
-        return (missing("evaluate/scores.json", "evaluate"),)
+def _psnr(scores: Scores) -> tuple[Block, ...]:
     blocks: list[Block] = []
     if any(cell.psnr is not None for cell in scores.cells):
         png = charts.to_png(charts.psnr_chart, scores)

@@ -30,6 +30,9 @@ from stl_ray.uris import joined
 
 CLEAN = "clean"
 
+RETRAINED = "-for-"
+"""Between the names of a classifier and of the defense that it was retrained for."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -63,7 +66,7 @@ class Layout:
 
     def classifier(self, name: str, defense: str | None = None) -> str:
         """A classifier that was trained here; with a defense, as it was retrained for it."""
-        return f"train/{name}" if defense is None else f"train/{name}-for-{defense}"
+        return f"train/{name}" if defense is None else f"train/{name}{RETRAINED}{defense}"
 
     def dictionary(self, name: str) -> str:
         """A dictionary of the space: `universal` or that of a cluster."""

@@ -11,6 +11,7 @@ from stl_ray.training.data.cache import CachedImages, cached_images
 from stl_ray.training.data.cache_build import audited
 from stl_ray.training.data.labels import balance, class_counts, validate_labels
 from stl_ray.training.data.loader import Share
+from stl_ray.training.data.relabelled import Relabelled
 from stl_ray.training.data.sizes import require_parts, require_sizes
 from stl_ray.training.data.source import ImagesInMemory, TrainingImages
 from stl_ray.training.space.autoencoder import AutoencoderEpoch, train_autoencoder
@@ -29,6 +30,7 @@ __all__ = [
     "EpochProgress",
     "ImagesInMemory",
     "LearnedDictionary",
+    "Relabelled",
     "Share",
     "TrainingImages",
     "assemble",

@@ -18,6 +18,7 @@ from stl_ray.config import Experiment, NamedAttack
 from stl_ray.errors import ArtifactError, IncompleteRunError, InputError
 from stl_ray.images import to_tensor
 from stl_ray.metrics import l2_norm
+from stl_ray.pipeline.attack.sets import classifier_of, folder_of
 from stl_ray.pipeline.attack.target import attacked_of
 from stl_ray.pipeline.batches import by_size, class_names, pixels_of
 from stl_ray.pipeline.budgets import budget_of
@@ -66,7 +67,7 @@ def calibrate(experiment: Experiment, config: NamedAttack, victim: Any, test: Da
 
     Args:
         experiment: root, seed and resources.
-        config: the set.
+        config: the set, with its classifier.
         victim: the identity of the classifier that it is crafted on.
         test: the images that it will attack.
         stored: the digest that the set in the folder was made with; None: there is no set.
@@ -78,13 +79,13 @@ def calibrate(experiment: Experiment, config: NamedAttack, victim: Any, test: Da
     existing = calibrated(experiment, config, victim, test)
     if existing is not None:
         return existing.digest
-    resources, folder = experiment.ray, Layout(experiment.root).uri(Layout(experiment.root).calibration(config.name))
+    resources, folder = experiment.ray, _folder(experiment, config)
     gpus = resources.gpus_per_actor if isinstance(method_of(config), Universal) else 0
     task = ray.remote(num_cpus=resources.cpus_per_actor, num_gpus=gpus)(make_calibration)
     arrays, meta = ray.get(task.remote(experiment, config, victim))
     digest = artifact_digest(KIND, VERSION, arrays, meta)
     if stored is not None:
-        require_same({"calibration": stored}, {"calibration": digest}, Layout(experiment.root).attacked(config.name))
+        require_same({"calibration": stored}, {"calibration": digest}, folder_of(config))
     return save_artifact(folder, KIND, VERSION, arrays, meta)
 
 
@@ -110,7 +111,7 @@ def make_calibration(
     method = method_of(config)
     if isinstance(method, Universal):
         device = device_of(experiment.ray)
-        attacked = attacked_of(experiment, config.victim, class_names(test), device).victim
+        attacked = attacked_of(experiment, config, class_names(test), device).victim
         train = dataset_of(experiment.root, layout.ingested("train"))
         images = drawn(train, method.images, experiment.seed).to(device)
         arrays["vector"] = method.train(attacked, images, budget=budget, seed=experiment.seed).cpu().numpy()
@@ -118,11 +119,15 @@ def make_calibration(
 
 
 def _artifact(experiment: Experiment, config: NamedAttack) -> Artifact | None:
-    layout = Layout(experiment.root)
     try:
-        return load_artifact(layout.uri(layout.calibration(config.name)), KIND, VERSION)
+        return load_artifact(_folder(experiment, config), KIND, VERSION)
     except ArtifactError:
         return None
+
+
+def _folder(experiment: Experiment, config: NamedAttack) -> str:
+    layout = Layout(experiment.root)
+    return layout.uri(layout.calibration(classifier_of(config), config.name))
 
 
 def _inputs(experiment: Experiment, config: NamedAttack, victim: Any, test: Dataset) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from stl_ray.pipeline.attack.calibration import (
     method_of,
     needs_calibration,
 )
+from stl_ray.pipeline.attack.sets import all_sets, classifier_of, folder_of
 from stl_ray.pipeline.attack.target import attacked_of
 from stl_ray.pipeline.batches import by_size, class_names, exact_bytes, in_order, pixels_of, plan_parts, stored
 from stl_ray.pipeline.inputs import dataset_of, with_solver
@@ -67,10 +68,13 @@ def look(experiment: Experiment) -> dict[str, str]:
         return {}
     clean = dataset_of(experiment.root, Layout(experiment.root).ingested("test"))
     models: dict[str, tuple[Victim, bool]] = {}
-    for config in experiment.attack.sets:
+    for config in all_sets(experiment):
         alone = config.victim.model_copy(update={"defense": None})
-        name = alone.classifier if alone.weights is None else f"{alone.classifier} with {alone.weights}"
-        model, needed = models.get(name) or (attacked_of(experiment, alone, class_names(clean), device).victim, False)
+        name = classifier_of(config) + (f" retrained for {alone.retrained_for}" if alone.retrained_for else "")
+        model, needed = models.get(name) or (
+            attacked_of(experiment, config.model_copy(update={"victim": alone}), class_names(clean), device).victim,
+            False,
+        )
         queries_alone = config.victim.defense is not None and config.victim.gradient == "none"
         models[name] = model, needed or (method_of(config).needs_gradient and not queries_alone)
     return look_at(models, clean, device)
@@ -81,7 +85,7 @@ def plan(experiment: Experiment, calibrations: Mapping[str, Calibration] | None 
 
     Args:
         experiment: of the sets.
-        calibrations: by set, stand-ins for those that are not made yet, for an estimate.
+        calibrations: by folder of the set, stand-ins for those that are not made yet, for an estimate.
 
     Raises:
         IncompleteRunError: if the test split was not ingested.
@@ -91,17 +95,17 @@ def plan(experiment: Experiment, calibrations: Mapping[str, Calibration] | None 
     layout = Layout(experiment.root)
     dataset = dataset_of(experiment.root, layout.ingested("test"))
     classes, ids, labels = class_names(dataset), dataset.column("id"), torch.tensor(dataset.column("label"))
+    validate_labels(labels, lambda positions: [ids[position] for position in positions], classes)
     victims: dict[str, Any] = {}
     planned = []
-    for config in experiment.attack.sets:
-        victim = attacked_of(experiment, config.victim, classes)
-        validate_labels(labels, lambda positions: [ids[position] for position in positions], victim.class_names)
-        victims[config.name] = victim.identity
+    for config in all_sets(experiment):
+        victim, folder = attacked_of(experiment, config, classes), folder_of(config)
+        victims[folder] = victim.identity
         deferred = {}
         if needs_calibration(config):
             deferred["calibration"] = partial(calibrate, experiment, config, victim.identity, dataset)
         identity = _identity(experiment, config, victim.identity, dataset)
-        planned.append(PlannedRun(layout.attacked(config.name), plan_parts(dataset), identity, deferred))
+        planned.append(PlannedRun(folder, plan_parts(dataset), identity, deferred))
     return ShardJob("attack", planned, partial(AttackTask, experiment, victims, calibrations or {}))
 
 
@@ -136,8 +140,8 @@ class AttackTask(TableTask):
 
     Args:
         experiment: as the driver has it.
-        victims: by set, the identity of the victim, which the one loaded here must have.
-        calibrations: by set, stand-ins for the stored ones.
+        victims: by folder of the set, the identity of the victim, which the one loaded here must have.
+        calibrations: by folder of the set, stand-ins for the stored ones.
     """
 
     experiment: Experiment
@@ -150,12 +154,11 @@ class AttackTask(TableTask):
         self._clean = dataset_of(self.experiment.root, layout.ingested("test"))
         classes = class_names(self._clean)
         self._sets = {}
-        for config in self.experiment.attack.sets:
-            victim = attacked_of(self.experiment, config.victim, classes, self._device)
-            run = layout.attacked(config.name)
-            require_same({"classifier": victim.identity}, {"classifier": self.victims[config.name]}, run)
-            calibration = self.calibrations.get(config.name) or calibration_of(self.experiment, config)
-            self._sets[run] = (config, victim.victim, calibration)
+        for config in all_sets(self.experiment):
+            victim, run = attacked_of(self.experiment, config, classes, self._device), folder_of(config)
+            require_same({"classifier": victim.identity}, {"classifier": self.victims[run]}, run)
+            calibration = self.calibrations.get(run) or calibration_of(self.experiment, config)
+            self._sets[run] = (config, victim, calibration)
 
     def table(self, run: str, shard: PlannedShard) -> pa.Table:
         """The clean images of the shard."""
@@ -170,9 +173,9 @@ class AttackTask(TableTask):
         for positions, images in by_size(pixels_of(table), self._device):
             with COMPUTE.held():
                 result = calibration.attack(
-                    victim,
+                    victim.victim,
                     images,
-                    torch.from_numpy(labels[positions]).to(self._device),
+                    victim.classes[torch.from_numpy(labels[positions]).to(self._device)],
                     budget=calibration.budget,
                     ids=[ids[position] for position in positions],
                     seed=self.experiment.seed,

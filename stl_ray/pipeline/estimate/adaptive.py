@@ -31,7 +31,7 @@ from stl_ray.evaluation.cost_model import (
 )
 from stl_ray.evaluation.sanity import PROBES_SCHEMA, probe
 from stl_ray.images import quantize
-from stl_ray.pipeline.batches import by_size, class_names, pixels_of
+from stl_ray.pipeline.batches import by_size, pixels_of
 from stl_ray.pipeline.defended import DefendedClassifier
 from stl_ray.pipeline.estimate.sampling import sample_all
 from stl_ray.pipeline.estimate.shards import Progress, progress_of
@@ -96,19 +96,20 @@ def tier_steps(experiment: Experiment) -> list[StepEstimate]:
     if not experiment.evaluate.tiers.attacks:
         return []
     experiment = with_solver(experiment)
-    context, layout = Context.of(experiment, "cpu"), Layout(experiment.root)
-    steps = []
-    for part, shards, names in (
-        ("verdicts", verdict_shards(context), list(context.defended)),
-        ("probes", probe_shards(context), [name for name in context.defended if name != UNDEFENDED]),
-    ):
-        folders = {name: layout.verdicts(name) if part == "verdicts" else layout.probes(name) for name in names}
-        done = {name: progress_of(experiment.root, folder, shards) for name, folder in folders.items()}
-        left = [name for name in names if done[name].left]
-        measured = dict(zip(left, _measured(experiment, left, part), strict=True))
-        job = ShardJob("tiers", (), partial(TiersTask, experiment, {}))
-        workers = actors_for(job, experiment.ray, len(shards) * len(names))
-        steps += [_step(folders[name], done[name], measured.get(name), len(shards), workers) for name in names]
+    layout, steps = Layout(experiment.root), []
+    for context in Context.all_of(experiment, "cpu"):
+        block = context.block.name
+        for part, shards, folder_of, names in (
+            ("verdicts", verdict_shards(context), layout.verdicts, list(context.defended)),
+            ("probes", probe_shards(context), layout.probes, [n for n in context.defended if n != UNDEFENDED]),
+        ):
+            folders = {name: folder_of(block, name) for name in names}
+            done = {name: progress_of(experiment.root, folder, shards) for name, folder in folders.items()}
+            left = [name for name in names if done[name].left]
+            measured = dict(zip(left, _measured(experiment, block, left, part), strict=True))
+            job = ShardJob("tiers", (), partial(TiersTask, experiment, {}))
+            workers = actors_for(job, experiment.ray, len(shards) * len(names))
+            steps += [_step(folders[name], done[name], measured.get(name), len(shards), workers) for name in names]
     return steps
 
 
@@ -123,16 +124,16 @@ def _step(folder: str, done: Progress, measured: Measured | None, shards: int, w
     )
 
 
-def _measured(experiment: Experiment, names: Sequence[str], part: str) -> list[Measured]:
+def _measured(experiment: Experiment, block: str, names: Sequence[str], part: str) -> list[Measured]:
     config = experiment.ray
-    arguments = [(experiment, name, part) for name in names]
+    arguments = [(experiment, block, name, part) for name in names]
     return sample_all(_measure, arguments, cpus=config.cpus_per_actor, gpus=config.gpus_per_actor, item=part)
 
 
-def _measure(experiment: Experiment, name: str, part: str) -> Measured:
+def _measure(experiment: Experiment, block: str, name: str, part: str) -> Measured:
     bind(experiment.ray.cpus_per_actor)
     device = device_of(experiment.ray)
-    context = Context.of(experiment, device)
+    (context,) = (one for one in Context.all_of(experiment, device) if one.block.name == block)
     table = context.clean.head(_TILE)
     _, images = max(by_size(pixels_of(table), device), key=lambda batch: len(batch[0]))
     side = min(_SIDE, *images.shape[-2:])
@@ -158,12 +159,12 @@ def counted(context: Context, name: str, part: str, side: int) -> Tile:
         part: "verdicts" or "probes".
         side: of the images, pixels.
     """
-    classes, own, other = len(class_names(context.clean)), Work(), Work()
+    classes, own, other = len(context.block.class_names), Work(), Work()
     defended = {name: _counted(context.defended[name], classes, own)}
     substitute = None
     if context.substitute is not None:
         substitute = {name: _counted(context.substitute[name], classes, other)}
-    stand_in = replace(context, defended=defended, substitute=substitute)
+    stand_in = replace(context, block=replace(context.block, defended=defended), substitute=substitute)
     images = quantize(torch.full((_TILE, 3, side, side), GREY))
     labels = torch.zeros(_TILE, dtype=torch.int64)
     ids = [str(number) for number in range(_TILE)]

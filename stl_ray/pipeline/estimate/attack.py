@@ -19,6 +19,7 @@ from stl_ray.pipeline.attack.calibration import (
     needs_calibration,
 )
 from stl_ray.pipeline.attack.job import plan
+from stl_ray.pipeline.attack.sets import all_sets, classifier_of, folder_of
 from stl_ray.pipeline.attack.target import attacked_of
 from stl_ray.pipeline.batches import class_names
 from stl_ray.pipeline.budgets import budget_of
@@ -45,9 +46,9 @@ def attack_steps(experiment: Experiment) -> list[StepEstimate]:
     experiment = with_solver(experiment)
     test = dataset_of(experiment.root, Layout(experiment.root).ingested("test"))
     steps, stand_ins = [], {}
-    for config in experiment.attack.sets:
+    for config in all_sets(experiment):
         if _is_left(experiment, config, test):
-            step, stand_ins[config.name] = _measured(experiment, config, test)
+            step, stand_ins[folder_of(config)] = _measured(experiment, config, test)
             steps.append(step)
     return [*steps, *shard_steps(plan(experiment, stand_ins), experiment)]
 
@@ -55,12 +56,13 @@ def attack_steps(experiment: Experiment) -> list[StepEstimate]:
 def _is_left(experiment: Experiment, config: NamedAttack, test: Dataset) -> bool:
     if not needs_calibration(config):
         return False
-    victim = attacked_of(experiment, config.victim, class_names(test)).identity
+    victim = attacked_of(experiment, config, class_names(test)).identity
     return calibrated(experiment, config, victim, test) is None
 
 
 def _measured(experiment: Experiment, config: NamedAttack, test: Dataset) -> tuple[StepEstimate, Calibration]:
-    resources, name = experiment.ray, Layout(experiment.root).calibration(config.name)
+    resources = experiment.ray
+    name = Layout(experiment.root).calibration(classifier_of(config), config.name)
     gpus = resources.gpus_per_actor if isinstance(method_of(config), Universal) else 0
     return sample(_measure, experiment, config, test, name, cpus=resources.cpus_per_actor, gpus=gpus, item=name)
 
@@ -78,7 +80,7 @@ def _measure(experiment: Experiment, config: NamedAttack, test: Dataset, name: s
     if isinstance(method, Universal):
         train = dataset_of(experiment.root, Layout(experiment.root).ingested("train"))
         few = drawn(train, _TRAINED, experiment.seed).to(device)
-        victim = attacked_of(experiment, config.victim, class_names(test), device).victim
+        victim = attacked_of(experiment, config, class_names(test), device).victim
         once = method.model_copy(update={"epochs": 1})
         start = time.monotonic()
         vector = once.train(victim, few, budget=budget, seed=experiment.seed)

@@ -10,7 +10,7 @@ from stl_ray.pipeline.estimate.fit import fit_steps
 from stl_ray.pipeline.estimate.shards import shard_steps
 from stl_ray.pipeline.estimate.steps import JobEstimate
 from stl_ray.pipeline.estimate.train import train_steps
-from stl_ray.store import Layout, Storage
+from stl_ray.store import Storage
 
 
 def estimate(job: str, experiment: Experiment) -> JobEstimate:
@@ -25,7 +25,7 @@ def estimate(job: str, experiment: Experiment) -> JobEstimate:
     if job == "train":
         return JobEstimate(train_steps(experiment))
     if job == "report":
-        if not Storage.open(experiment.root).exists(Layout.scores):
+        if not Storage.open(experiment.root).names("evaluate"):
             raise IncompleteRunError("there are no scores yet; run `stl-ray evaluate` first", item=experiment.root)
         return JobEstimate([])  # seconds, and a few megabytes
     if job == "attack":

@@ -3,16 +3,16 @@
 import torch
 
 from stl_ray.config import Experiment
-from stl_ray.models import build_classifier
 from stl_ray.pipeline.batches import class_names, pixels_of
+from stl_ray.pipeline.classes_stub import class_indices
 from stl_ray.pipeline.estimate.sampling import sample
 from stl_ray.pipeline.estimate.steps import StepEstimate
 from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.train.job import input_transform_of, is_done, workers_of
-from stl_ray.pipeline.train.plan import Training, plan
+from stl_ray.pipeline.train.plan import Training, network_of, plan
 from stl_ray.runtime.concurrency import bind
-from stl_ray.store.layout import VANILLA
-from stl_ray.training import ImagesInMemory, train_classifier
+from stl_ray.store.filesystem import canonical_json
+from stl_ray.training import ImagesInMemory, Relabelled, train_classifier
 
 _STEPS = 4
 
@@ -26,17 +26,21 @@ def train_steps(experiment: Experiment) -> list[StepEstimate]:
     """
     experiment = with_solver(experiment)
     config, trainings = experiment.train, plan(experiment)
+    if not trainings:
+        return []
     shared = config.workers * min(workers_of(experiment).trainings_at_once("train.workers"), len(trainings))
     measured: dict[str, tuple[float, float]] = {}
     steps = []
     for training in trainings:
-        # Trainings on stored images cost the same; behind a defense, its time is added.
-        alike = training.name if training.behind else VANILLA
-        if alike not in measured:
+        done = is_done(experiment, training)
+        # Trainings of one recipe on stored images cost the same; behind a defense, its time is added.
+        recipe = canonical_json(training.config.model_dump(mode="json")).decode()
+        alike = training.name if training.behind else f"{training.classifier} {recipe}"
+        if not done and alike not in measured:
             measured[alike] = _measured(experiment, training)
-        seconds, weights = measured[alike]
+        seconds, weights = measured.get(alike, (0.0, 0.0))
         # The classifier, the best one, and a checkpoint with the optimizer's momentum.
-        steps.append(_step(training, is_done(experiment, training), config.epochs, seconds, 4 * weights, shared))
+        steps.append(_step(training, done, training.config.epochs, seconds, 4 * weights, shared))
     return steps
 
 
@@ -47,22 +51,23 @@ def _step(training: Training, done: bool, epochs: int, seconds: float, size: flo
 
 
 def _measured(experiment: Experiment, training: Training) -> tuple[float, float]:
-    config = experiment.train
+    config = training.config
     cpus, gpus = config.cpus_per_worker, int(config.gpu)
     return sample(_measure, experiment, training, cpus=cpus, gpus=gpus, item=training.folder)
 
 
 def _measure(experiment: Experiment, training: Training) -> tuple[float, float]:
     """Seconds of an image in an epoch, and bytes of the weights."""
-    config, device = experiment.train, "cuda" if experiment.train.gpu else "cpu"
+    config, device = training.config, "cuda" if training.config.gpu else "cpu"
     bind(max(1, config.cpus_per_worker - config.loader_processes))
     dataset = dataset_of(experiment.root, training.dataset)
     table = dataset.head(_STEPS * config.batch_size)
     pixels = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in pixels_of(table)])
     labels, ids = torch.tensor(table.column("label").to_pylist()), table.column("id").to_pylist()
-    classifier = build_classifier(config.classifier, class_names(dataset), seed=experiment.seed).to(device)
+    classifier = network_of(experiment, training).to(device)
     once = config.model_copy(update={"epochs": 1, "start_size": None, "ema": 0.0})
-    images = ImagesInMemory(pixels, labels, ids)
+    classes = class_indices(class_names(dataset), classifier.class_names, training.name)
+    images = Relabelled(ImagesInMemory(pixels, labels, ids), torch.tensor(classes))
     (epoch,) = train_classifier(
         classifier, images, once, seed=experiment.seed, input_transform=input_transform_of(experiment, training, device)
     )

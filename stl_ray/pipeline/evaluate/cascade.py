@@ -1,14 +1,16 @@
 """The attacks of the cascade on each defense, and the substitute that some of them are crafted on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from stl_ray.attacks import make_attack
 from stl_ray.config import Experiment, TiersConfig
 from stl_ray.evaluation import UNDEFENDED, CascadeAttack, CascadeSettings
 from stl_ray.pipeline.budgets import budget_of
-from stl_ray.pipeline.defended import DefendedClassifier, load_defended
-from stl_ray.store import Storage
+from stl_ray.errors import ConfigError
+from stl_ray.options import named
+from stl_ray.pipeline.defended import Block, DefendedClassifier, load_blocks
+from stl_ray.pipeline.inputs import stored_experiment, with_solver
 from stl_ray.threats import ThreatTier
 
 _GRADIENTS: dict[ThreatTier, Literal["exact", "bpda", "none"]] = {
@@ -53,7 +55,33 @@ def cascade_attacks_on(
     return attacks
 
 
-def substitute_of(experiment: Experiment, device: str) -> dict[str, DefendedClassifier] | None:
-    """The substitute experiment's defenses with its classifiers, where one is named."""
+def substitutes_of(
+    experiment: Experiment, blocks: Mapping[str, Block], names: Sequence[str], device: str
+) -> dict[str, dict[str, DefendedClassifier]]:
+    """By block, the substitute experiment's defenses with its classifier of that name, or its only one; empty without one.
+
+    Raises:
+        IncompleteRunError: the substitute experiment is not there, or not finished up to train.
+        ConfigError: it lacks a defense, has no classifier for a block, or one with other classes.
+    """
     root = experiment.evaluate.tiers.substitute
-    return None if root is None else load_defended(experiment, device, Storage.open(root).root)
+    if root is None:
+        return {}
+    other = with_solver(stored_experiment(root))
+    wanted = [item.name for item in experiment.defenses]
+    have = {item.name: item for item in other.defenses}
+    chosen = other.model_copy(update={"defenses": tuple(named(have, name, kind=_SUBSTITUTED) for name in wanted)})
+    substitutes = load_blocks(chosen, names, device)
+    found = {}
+    for name, block in blocks.items():
+        substitute = substitutes.get(name) or (next(iter(substitutes.values())) if len(substitutes) == 1 else None)
+        if substitute is None or substitute.class_names != block.class_names:
+            raise ConfigError(
+                "the substitute experiment has no classifier in the place of this one, with its classes", item=name,
+                expected="one of the same name, or only one", got=", ".join(substitutes),
+            )  # fmt: skip
+        found[name] = substitute.defended
+    return found
+
+
+_SUBSTITUTED = "defense of the substitute experiment"

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from stl_ray.config import Experiment
-from stl_ray.defenses import Defended
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.images import decode, encode_png, to_tensor, to_uint8
 from stl_ray.pipeline.batches import STORED_PIXELS, rows_by_id
+from stl_ray.pipeline.defended import Block
 from stl_ray.store import Dataset, Layout, Storage
 from stl_ray.store.shards import table_to_bytes
 
@@ -34,26 +34,27 @@ _SCHEMA = pa.schema(
 
 def write_gallery(
     experiment: Experiment,
+    block: Block,
     clean: Dataset,
     attacked: Mapping[str, Dataset],
-    defense_name: str,
-    model: Defended,
     predictions: Mapping[tuple[str, str], pa.Table],
 ) -> None:
-    """Write the gallery of one defense: every attack set on the same few images.
+    """Write the gallery of a block's last defense: every attack set on the same few images.
 
     Args:
         experiment: root and number of images.
+        block: the classifier with its defenses.
         clean: the clean test images.
         attacked: the adversarial sets by name.
-        defense_name: the defense's name in `predictions`.
-        model: the defense, with the classifier behind it.
         predictions: the tables of (none, set) and (defense, set).
     """
+    *_, defense_name = block.defended
+    model = block.models(defense_name)["retrained"]
     before = {name: _column(predictions[UNDEFENDED, name], "vanilla") for name in attacked}
     after = {name: _column(predictions[defense_name, name], "retrained") for name in attacked}
     ids = _shown(experiment.evaluate.gallery, clean, attacked, [*before.values(), *after.values()])
     originals = rows_by_id(clean, ids)
+    labels = block.vanilla.classes.tolist()
     rows: list[dict[str, Any]] = []
     for name, dataset in attacked.items():
         adversarial = rows_by_id(dataset, ids)
@@ -64,7 +65,7 @@ def write_gallery(
             rows.append(
                 {
                     "id": identifier,
-                    "label": row["label"],
+                    "label": labels[row["label"]],
                     "attack": name,
                     "defense": defense_name,
                     "adversarial": row["image"]["bytes"],
@@ -75,7 +76,7 @@ def write_gallery(
                 }
             )
     table = pa.Table.from_pylist(rows, schema=_SCHEMA)
-    Storage.open(experiment.root).write(Layout.gallery, table_to_bytes(table))
+    Storage.open(experiment.root).write(Layout(experiment.root).gallery(block.name), table_to_bytes(table))
 
 
 def _shown(

@@ -1,8 +1,8 @@
-"""evaluate: every defense x (clean and every attack) x (vanilla, retrained) on the same images -> scores.
+"""evaluate: classifier x defense x (clean and every attack) x (vanilla, retrained) on the same images -> scores.
 
 The verdicts are those of the deployed pipeline, classifier(q8(T(q8(x)))); how often the float pipeline would have said
-otherwise is counted beside them. Each defense's retrained classifier sees its own defense's output; for "none" it is
-the vanilla one. After that every defense meets attacks that know of it (`tiers`).
+otherwise is counted beside them. A classifier that was retrained for a defense sees that defense's output; without a
+defense it is the vanilla one. After that every defense meets attacks that know of it (`tiers`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,37 +20,41 @@ from stl_ray.errors import AuditError
 from stl_ray.evaluation import (
     ATTACK_COLUMNS,
     PREDICTIONS_SCHEMA,
-    Setting,
     attack_summaries,
     score,
 )
 from stl_ray.images import quantize, to_tensor
 from stl_ray.metrics import psnr
 from stl_ray.pipeline.attack.job import identity_of as attack_identity
+from stl_ray.pipeline.attack.sets import all_sets, folder_of, sets_of
 from stl_ray.pipeline.attack.target import attacked_of
 from stl_ray.pipeline.batches import by_size, class_names, exact_pixels_of, in_order, pixels_of, plan_parts
-from stl_ray.pipeline.defended import DefendedClassifier, load_defended, retrained_name
-from stl_ray.pipeline.evaluate.adaptive import headline, plan_checks, plan_tiers, tier_scores
+from stl_ray.pipeline.classifiers import load_classifier, scored
+from stl_ray.pipeline.defended import Block, load_blocks
+from stl_ray.pipeline.evaluate.adaptive import Context, headline, plan_checks, plan_tiers, tier_scores
 from stl_ray.pipeline.evaluate.gallery import write_gallery
-from stl_ray.pipeline.inputs import classifier_of, dataset_of, with_solver
+from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.look import device_to_look, look_at
 from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.store import Dataset, Layout, PlannedShard, Run, Storage, require_same
-from stl_ray.store.layout import CLEAN, VANILLA
+from stl_ray.store.layout import CLEAN
+
+
+Cell = tuple[str, str, str]
+"""Names of a classifier, a defense and an attack set."""
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
-    """Predict every cell, score, and write scores.json and the gallery; the count of predictions, worst cases in words.
+    """Predict every cell, score, and write the scores and the gallery of every block; predictions, and worst cases in words.
 
     Raises:
         IncompleteRunError: if a job before this one is not done.
         TensorError: as for `look`.
     """
     experiment = with_solver(experiment)
-    layout = Layout(experiment.root)
     cells = cells_of(experiment)
     remark = look(experiment)
     run_shards(_job(experiment, cells), experiment)
@@ -58,23 +62,40 @@ def run(experiment: Experiment) -> dict[str, Any]:
         job = planned(experiment)
         if job is not None:
             run_shards(job, experiment)
-    predictions = {cell: pa.concat_tables(Dataset.open(layout.uri(run.folder)).tables()) for cell, run in cells.items()}
-    names = class_names(dataset_of(experiment.root, layout.ingested("test")))
-    crafted = {item.name: item.victim for item in experiment.attack.sets}
-    settings: tuple[Setting, ...] = ("vanilla", "retrained") if experiment.train.retrain else ("vanilla",)
+    images = 0
+    lines: list[str] = []
+    for context in Context.all_of(experiment, "cpu"):
+        predictions, line = _write_block(context, cells)
+        images += predictions
+        lines += [line] * bool(line)
+    counts: dict[str, Any] = {"images": images, **remark}
+    return {**counts, "summary": f"{'; '.join(lines)}; "} if lines else counts
+
+
+def _write_block(context: Context, cells: Mapping[Cell, PlannedRun]) -> tuple[int, str]:
+    """Write the scores and the gallery of a classifier; the number of its predictions, and its worst cases in words."""
+    experiment, block = context.experiment, context.block
+    layout, name = Layout(experiment.root), block.name
+    predictions = {
+        (defense, attack): pa.concat_tables(Dataset.open(layout.uri(run.folder)).tables())
+        for (classifier, defense, attack), run in cells.items()
+        if classifier == name
+    }
+    sets = sets_of(experiment, name)
+    attacked = {item.name: images_of(experiment, name, item.name) for item in sets}
     scores = score(
-        predictions, classifier=experiment.train.classifier, class_names=names, settings=settings, crafted=crafted
-    )
-    attacked = {name: images_of(experiment, name) for name in attack_sets(experiment) if name != CLEAN}
+        predictions, classifier=name, architecture=block.config.architecture, class_names=block.class_names,
+        retrained=[defense.name for defense in experiment.defenses if block.config.retrained_for(defense.name)],
+        crafted={item.name: item.victim for item in sets},
+    )  # fmt: skip
     scores["attacks"] = attack_summaries(
-        {name: pa.concat_tables(dataset.columns(*ATTACK_COLUMNS)) for name, dataset in attacked.items()}
+        {item: pa.concat_tables(dataset.columns(*ATTACK_COLUMNS)) for item, dataset in attacked.items()}
     )
-    scores["tiers"] = tier_scores(experiment, scores["chance"])
-    Storage.open(experiment.root).write_json(Layout.scores, scores)
-    *_, (name, shown) = load_defended(experiment, "cpu").items()
-    write_gallery(experiment, images_of(experiment, CLEAN), attacked, name, shown.victim("none"), predictions)
-    counts: dict[str, Any] = {"images": sum(table.num_rows for table in predictions.values()), **remark}
-    return counts if scores["tiers"] is None else {**counts, "summary": f"{headline(scores['tiers'])}; "}
+    tiers = scores["tiers"] = tier_scores(context, scores["chance"])
+    Storage.open(experiment.root).write_json(layout.scores(name), scores)
+    write_gallery(experiment, block, images_of(experiment, name, CLEAN), attacked, predictions)
+    images = sum(table.num_rows for table in predictions.values())
+    return images, "" if tiers is None else f"{name}: {headline(tiers)}"
 
 
 def look(experiment: Experiment) -> dict[str, str]:
@@ -86,9 +107,13 @@ def look(experiment: Experiment) -> dict[str, str]:
     device = device_to_look(experiment.ray)
     if device is None:
         return {}
-    names = {VANILLA, *(retrained_name(experiment, chosen.name) for chosen in experiment.defenses)}
-    models = {name: (classifier_of(experiment.root, name, device)[0], False) for name in sorted(names)}
-    return look_at(models, images_of(experiment, CLEAN), device)
+    clean = images_of(experiment, "", CLEAN)
+    names, models = class_names(clean), {}
+    for item in scored(experiment):
+        for defense in (None, *(d.name for d in experiment.defenses if item.retrained_for(d.name))):
+            name = item.name if defense is None else f"{item.name} retrained for {defense}"
+            models[name] = (load_classifier(experiment, item.name, defense, names, device).classifier, False)
+    return look_at(models, clean, device)
 
 
 def plan(experiment: Experiment) -> ShardJob:
@@ -101,38 +126,29 @@ def plan(experiment: Experiment) -> ShardJob:
     return _job(experiment, cells_of(experiment))
 
 
-def _job(experiment: Experiment, cells: dict[tuple[str, str], PlannedRun]) -> ShardJob:
+def _job(experiment: Experiment, cells: dict[Cell, PlannedRun]) -> ShardJob:
     identities = {planned.folder: planned.identity for planned in cells.values()}
     return ShardJob("evaluate", list(cells.values()), partial(EvaluateTask, experiment, identities))
 
 
-def cells_of(experiment: Experiment) -> dict[tuple[str, str], PlannedRun]:
-    """One run of predictions for every (defense, attack set or clean)."""
+def cells_of(experiment: Experiment) -> dict[Cell, PlannedRun]:
+    """One run of predictions for every (classifier, defense, attack set or clean)."""
     layout = Layout(experiment.root)
-    clean = images_of(experiment, CLEAN)
-    vanilla = classifier_of(experiment.root, VANILLA)[1]
+    clean = images_of(experiment, "", CLEAN)
     names = class_names(clean)
-    for attack in experiment.attack.sets:
+    for attack in all_sets(experiment):
         # The set on disk must be the one that the tables will name, crafted on the same victim from these images.
-        attacked = Run.open(experiment.root, layout.attacked(attack.name))
-        crafted = attacked_of(experiment, attack.victim, names).identity
-        attacked.require(attack_identity(experiment, attack, crafted, clean))
+        crafted = attacked_of(experiment, attack, names).identity
+        Run.open(experiment.root, folder_of(attack)).require(attack_identity(experiment, attack, crafted, clean))
     cells = {}
-    for name, defended in load_defended(experiment, "cpu").items():
-        for attack_set in attack_sets(experiment):
-            dataset = images_of(experiment, attack_set)
-            identity = {**_made_of(defended, vanilla), "input": dataset.digest, "clean": clean.digest}
-            folder = layout.predictions(name, attack_set)
-            cells[name, attack_set] = PlannedRun(folder, _plan_pairs(dataset, clean), identity)
+    for block in load_blocks(experiment, names, "cpu").values():
+        for defense in block.defended:
+            for attack_set in attack_sets(experiment):
+                dataset = images_of(experiment, block.name, attack_set)
+                identity = {**block.made_of(defense), "input": dataset.digest, "clean": clean.digest}
+                folder = layout.predictions(block.name, defense, attack_set)
+                cells[block.name, defense, attack_set] = PlannedRun(folder, _plan_pairs(dataset, clean), identity)
     return cells
-
-
-def _made_of(defended: DefendedClassifier, vanilla: str) -> dict[str, Any]:
-    return {
-        "defense": defended.identity["defense"],
-        "vanilla": vanilla,
-        "retrained": defended.identity["classifier"],
-    }
 
 
 def _plan_pairs(dataset: Dataset, clean: Dataset) -> list[PlannedShard]:
@@ -153,16 +169,17 @@ def attack_sets(experiment: Experiment) -> list[str]:
     return [CLEAN, *(attack.name for attack in experiment.attack.sets)]
 
 
-def images_of(experiment: Experiment, attack_set: str) -> Dataset:
-    """The finished dataset of an attack set, or the clean test images."""
-    layout = Layout(experiment.root)
-    folder = layout.ingested("test") if attack_set == CLEAN else layout.attacked(attack_set)
+def images_of(experiment: Experiment, classifier: str, attack_set: str) -> Dataset:
+    """The finished dataset of an attack set that a classifier is scored on, or the clean test images."""
+    folder = Layout(experiment.root).ingested("test")
+    if attack_set != CLEAN:
+        (folder,) = (folder_of(item) for item in sets_of(experiment, classifier) if item.name == attack_set)
     return dataset_of(experiment.root, folder)
 
 
 @dataclass
 class EvaluateTask(TableTask):
-    """Predicts the images of a shard behind a defense, with the vanilla and the retrained classifier.
+    """Predicts the images of a shard behind a defense, with a classifier as it is and as it is deployed there.
 
     Args:
         experiment: as the driver has it.
@@ -175,31 +192,27 @@ class EvaluateTask(TableTask):
     def __post_init__(self) -> None:
         layout = Layout(self.experiment.root)
         self._device = device_of(self.experiment.ray)
-        classifier, digest = classifier_of(self.experiment.root, VANILLA, self._device)
-        self._images = {
-            attack_set: images_of(self.experiment, attack_set) for attack_set in attack_sets(self.experiment)
-        }
-        self._cells = {}
-        for name, defended in load_defended(self.experiment, self._device).items():
-            models = {
-                "vanilla": replace(defended, classifier=classifier).victim("none"),
-                "retrained": defended.victim("none"),
-            }
-            identity = _made_of(defended, digest)
-            for attack_set in self._images:
-                run = layout.predictions(name, attack_set)
-                require_same({key: self.identities[run][key] for key in identity}, identity, run)
-                self._cells[run] = (models, attack_set)
+        self._clean = images_of(self.experiment, "", CLEAN)
+        names = class_names(self._clean)
+        self._cells: dict[str, tuple[Block, str, Dataset]] = {}
+        for block in load_blocks(self.experiment, names, self._device).values():
+            for defense in block.defended:
+                made_of = block.made_of(defense)
+                for attack_set in attack_sets(self.experiment):
+                    run = layout.predictions(block.name, defense, attack_set)
+                    require_same({key: self.identities[run][key] for key in made_of}, made_of, run)
+                    self._cells[run] = (block, defense, images_of(self.experiment, block.name, attack_set))
 
     def table(self, run: str, shard: PlannedShard) -> pa.Table:
         """The images of the set's shard."""
-        return self._images[self._cells[run][1]].read(shard.source["images"])
+        return self._cells[run][2].read(shard.source["images"])
 
     def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
         """Predictions of images of one set behind one defense."""
-        models, _ = self._cells[run]
-        ids, labels = table.column("id").to_pylist(), table.column("label").to_pylist()
-        originals = pixels_of(self._clean(shard, ids))
+        block, defense, _ = self._cells[run]
+        models = block.models(defense)
+        ids, labels = table.column("id").to_pylist(), block.labels(torch.from_numpy(table.column("label").to_numpy()))
+        originals = pixels_of(self._clean_rows(shard, ids))
         rows: dict[int, dict[str, Any]] = {}
         for positions, images in by_size(exact_pixels_of(table), self._device):
             clean = to_tensor([originals[position] for position in positions]).to(self._device)
@@ -210,15 +223,15 @@ class EvaluateTask(TableTask):
             for index, position in enumerate(positions):
                 rows[position] = {
                     "id": ids[position],
-                    "label": labels[position],
+                    "label": int(labels[position]),
                     "status": status[index],
                     **{name: values[index] for name, values in figures.items()},
                 }
         return ShardOutput(in_order(rows, PREDICTIONS_SCHEMA))
 
-    def _clean(self, shard: PlannedShard, ids: list[str]) -> pa.Table:
+    def _clean_rows(self, shard: PlannedShard, ids: list[str]) -> pa.Table:
         """The clean images of some ids, in their order."""
-        clean = self._images[CLEAN].read(shard.source["clean"])
+        clean = self._clean.read(shard.source["clean"])
         row_of = {identifier: row for row, identifier in enumerate(clean.column("id").to_pylist())}
         if not row_of.keys() >= set(ids):
             raise AuditError("the set's images are not those of the clean shard", item=shard.source["images"]["file"])

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from stl_ray.config import Experiment
 from stl_ray.defenses import Differentiable, identity_in_run
-from stl_ray.models import Classifier, build_classifier, save_classifier
-from stl_ray.pipeline.batches import class_names
+from stl_ray.models import Classifier, save_classifier
+from stl_ray.pipeline.classes_stub import class_indices
 from stl_ray.pipeline.defended import load_defense
 from stl_ray.pipeline.inputs import dataset_of, with_solver
-from stl_ray.pipeline.train.plan import Training, new_classifier, plan, require_sound
+from stl_ray.pipeline.train.plan import Training, network_of, new_classifier, plan, require_sound
 from stl_ray.pipeline.train.tensorboard import EVENTS, event_file
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.progress import JobProgress
@@ -40,11 +40,12 @@ from stl_ray.store import Dataset, Layout, Storage, require_same
 from stl_ray.store.lease import held
 from stl_ray.text import plain
 from stl_ray.training import (
-    CachedImages,
     Callbacks,
     EpochMetrics,
     EpochProgress,
+    Relabelled,
     Share,
+    TrainingImages,
     balance,
     cached_images,
     class_counts,
@@ -57,7 +58,7 @@ BEST = "best"
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
-    """Train every classifier that is not there yet; the count of the images of all datasets.
+    """Train every classifier that is to be and is not there yet; the count of the images of all datasets.
 
     Raises:
         ConfigError: if the workers do not fit on the cluster, or there are no such published weights.
@@ -70,6 +71,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
     """
     experiment = with_solver(experiment)
     trainings = plan(experiment)
+    if not trainings:
+        return {"images": 0, "quarantined": 0, "summary": "no classifier is to be trained: all are used as they are"}
     storage = Storage.open(experiment.root)
     with held([storage.below(training.folder) for training in trainings]):
         _train(experiment, trainings)
@@ -77,20 +80,16 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
 
 def _train(experiment: Experiment, trainings: Sequence[Training]) -> None:
-    config = experiment.train
     pending = [training for training in trainings if not is_done(experiment, training)]
     for training in pending:
         require_sound(experiment, training)
         _tell_of_other_settings(experiment, training)
-    epochs = max(config.epochs, 1)
-    total, left = (sum(t.rows for t in some) * epochs for some in (trainings, pending))
+    total, left = (sum(t.rows * t.config.epochs for t in some) for some in (trainings, pending))
     with JobProgress("train", total, done=total - left) as progress:
-        if config.epochs == 0:
-            for training in pending:
-                _save(experiment, training, new_classifier(experiment, training), [], None)
-                progress.advance(training.rows)
-        elif pending:
-            _fit_all(experiment, pending, progress)
+        # Those that begin as another one wait for it.
+        for wave in ([t for t in pending if t.start is None], [t for t in pending if t.start is not None]):
+            if wave:
+                _fit_all(experiment, wave, progress)
 
 
 def is_done(experiment: Experiment, training: Training) -> bool:
@@ -145,7 +144,7 @@ def _work(settings: dict[str, Any]) -> None:
     """One Ray Train worker: trains its part of every batch, and as rank 0 keeps checkpoints and saves the model."""
     experiment: Experiment = settings["experiment"]
     training: Training = settings["training"]
-    board, config = settings["board"], experiment.train
+    board, config = settings["board"], training.config
     rank, world_size = rank_and_world_size()
     bind(max(1, config.cpus_per_worker - config.loader_processes))
     torch.backends.cudnn.benchmark = config.gpu
@@ -158,20 +157,20 @@ def _work(settings: dict[str, Any]) -> None:
     state, history = resume(storage, training.identity)
     accuracies = [row["validation_accuracy"] for row in history]
     best = max((accuracy for accuracy in accuracies if accuracy is not None), default=-1.0)
-    with _images(experiment, training, board) as (images, validation):
+    with _images(experiment, training, classifier, board) as (images, validation):
 
         def reached(epoch: int, images_seen: int, note: str) -> None:
             if rank == 0:
-                units = (epoch - 1) * len(images) + images_seen
+                units = (epoch - 1) * training.rows + images_seen
                 board.reach.remote(training.name, units, f"{training.name} {note}")
 
         def live(now: EpochProgress) -> None:
             reached(now.epoch, now.images, f"epoch {now.epoch}: {_figures(now.loss, now.accuracy, now.data_wait)}")
 
-        counts = class_counts(images.labels, images.class_names)
+        counts = class_counts(images.labels, classifier.class_names)
         if rank == 0:
-            note = f"{training.name} {balance(counts, images.class_names)}"
-            board.resume.remote(training.name, len(history) * len(images), note)
+            note = f"{training.name} {balance(counts, classifier.class_names)}"
+            board.resume.remote(training.name, len(history) * training.rows, note)
         epochs = train_classifier(
             model,
             images,
@@ -186,7 +185,7 @@ def _work(settings: dict[str, Any]) -> None:
         for epoch in epochs:
             state = epoch.state()
             history.append(epoch.row())
-            reached(epoch.epoch, len(images), _note(epoch))
+            reached(epoch.epoch, training.rows, _note(epoch))
             if rank == 0:
                 storage.write(EVENTS, event_file(history))
                 if epoch.validation_accuracy is not None and epoch.validation_accuracy > best:
@@ -199,31 +198,32 @@ def _work(settings: dict[str, Any]) -> None:
 
 @contextmanager
 def _images(
-    experiment: Experiment, training: Training, board: Any
-) -> Iterator[tuple[CachedImages, CachedImages | None]]:
-    """The training and the validation images on this node."""
-    config = experiment.train
+    experiment: Experiment, training: Training, classifier: Classifier, board: Any
+) -> Iterator[tuple[TrainingImages, TrainingImages | None]]:
+    """The training and the validation images on this node, under the classifier's own classes."""
     with ExitStack() as stack:
 
-        def open_images(folder: str) -> CachedImages:
+        def open_images(folder: str) -> TrainingImages:
             dataset: Dataset = dataset_of(experiment.root, folder)
 
             def tell(images: int) -> None:
                 board.post.remote(0, f"{training.name}: copying images to a node's disk, {images} of {dataset.rows}")
 
-            return stack.enter_context(cached_images(dataset, config.scratch, tell=tell))
+            images = stack.enter_context(cached_images(dataset, training.config.scratch, tell=tell))
+            classes = class_indices(images.class_names, classifier.class_names, training.name)
+            return Relabelled(images, torch.tensor(classes))
 
-        validated = training.validation if config.validate_every else None
+        validated = training.validation if training.config.validate_every else None
         yield open_images(training.dataset), open_images(validated) if validated is not None else None
 
 
 def input_transform_of(experiment: Experiment, training: Training, device: str) -> Differentiable | None:
     """The defense in front of a classifier that is trained behind it; None for the others."""
-    if not training.behind:
+    if training.retrained_for is None or not training.behind:
         return None
-    defense = load_defense(experiment, training.name, device)
+    defense = load_defense(experiment, training.retrained_for, device)
     require_same(identity_in_run(defense, experiment.seed), training.defense or {}, training.folder)
-    adversarial = experiment.train.adversarial
+    adversarial = training.config.adversarial
     exact = adversarial is not None and adversarial.gradient == "exact" and "exact" in defense.gradients
     return defense.differentiable("exact" if exact else "bpda")
 
@@ -245,8 +245,7 @@ def _save_weights(
     counts: list[int],
     below: str = "",
 ) -> None:
-    names = class_names(dataset_of(experiment.root, training.dataset))
-    classifier = build_classifier(experiment.train.classifier, names, seed=experiment.seed)
+    classifier = network_of(experiment, training)
     classifier.backbone.load_state_dict(trained_weights(state))
     _save(experiment, training, classifier, history, counts, below)
 
@@ -261,7 +260,7 @@ def _save(
 ) -> None:
     meta = {
         "identity": training.identity,
-        "config": experiment.train.model_dump(mode="json"),
+        "config": training.config.model_dump(mode="json"),
         "trained_on": training.dataset,
         "validated_on": training.validation,
         "class_counts": counts,

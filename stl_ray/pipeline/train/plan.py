@@ -1,24 +1,22 @@
 """The classifiers that an experiment trains, their datasets, and the checks before a worker starts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stl_ray import __version__
-from stl_ray.config import Experiment
+from stl_ray.config import SCRATCH, ClassifierConfig, Experiment, Recipe, Retraining, TrainConfig
 from stl_ray.defenses import identity_in_run
-from stl_ray.errors import RunIdentityError, TrainingError
+from stl_ray.errors import ArtifactError, RunIdentityError, TrainingError
 from stl_ray.images import decode
-from stl_ray.models import Classifier, build_classifier, check_weights, load_weights, weights_digest
+from stl_ray.models import Classifier, build_classifier, check_weights, weights_digest
 from stl_ray.pipeline.batches import STORED_PIXELS, class_names, rows_at
+from stl_ray.pipeline.classes_stub import class_list
+from stl_ray.pipeline.classifiers import classifier_config, given, load_classifier
 from stl_ray.pipeline.inputs import dataset_of, make_defenses
 from stl_ray.pipeline.project import identity_of as project_identity
 from stl_ray.store import Layout, Run
-from stl_ray.store.layout import VANILLA
 from stl_ray.training import audited, require_parts, require_sizes
-
-_WHERE = {"workers", "min_workers", "cpus_per_worker", "loaders", "scratch", "gpu", "compile"}  # where, and how fast
-_NOT_IDENTITY = {"retrain", "validate_every", "weights"} | _WHERE
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,10 @@ class Training:
     """One classifier to train.
 
     Attributes:
-        name: `vanilla` or a defense's.
+        name: of the classifier's folder.
+        classifier: its name in the experiment.
+        retrained_for: name of the defense that it is retrained for; None: it is trained on clean images.
+        config: its recipe, and where it is trained.
         folder: of the classifier.
         dataset: folder of its images.
         validation: folder of the images that it is validated on; None: there are none behind this defense.
@@ -34,9 +35,13 @@ class Training:
         identity: whatever can change its weights.
         defense: identity of the defense behind which it is to stand.
         behind: whether its images pass the defense during training, instead of before.
+        start: name of the classifier that it begins as; None: with weights that are given, or random ones.
     """
 
     name: str
+    classifier: str
+    retrained_for: str | None
+    config: TrainConfig
     folder: str
     dataset: str
     validation: str | None
@@ -44,49 +49,91 @@ class Training:
     identity: dict[str, Any]
     defense: dict[str, Any] | None
     behind: bool
+    start: str | None
 
 
 def plan(experiment: Experiment) -> list[Training]:
-    """The classifiers of an experiment, each with its dataset."""
-    layout, config = Layout(experiment.root), experiment.train
-    clean = layout.ingested("train")
-    weights = None if config.weights is None else weights_digest(config.weights)
-    trainings = [_training(experiment, VANILLA, clean, layout.ingested("test"), weights, None, behind=False)]
-    behind = config.projection == "on_the_fly"
-    for name, defense in make_defenses(experiment).items() if config.retrain else ():
-        made_by = identity_in_run(defense, experiment.seed)
-        dataset = clean if behind else layout.projected(name, "train")
-        validation = layout.ingested("test") if behind else _purified_test(experiment, name, made_by)
-        if not behind:
-            # The purified shards on disk must be those of the defense that the tables will name.
-            required = project_identity(defense, dataset_of(experiment.root, clean), "train", experiment.seed)
-            Run.open(experiment.root, dataset).require(required)
-        trainings.append(_training(experiment, name, dataset, validation, weights, made_by, behind=behind))
+    """The classifiers that an experiment trains, each with its dataset; those that others begin as come first."""
+    first = {item.name: _clean_training(experiment, item) for item in experiment.classifiers if item.trained}
+    trainings = list(first.values())
+    retrained = [(item, item.retrain) for item in experiment.classifiers if item.retrain is not None]
+    defenses = make_defenses(experiment) if retrained else {}
+    for item, retrain in retrained:
+        for name, defense in defenses.items():
+            if item.retrained_for(name):
+                made_by = identity_in_run(defense, experiment.seed)
+                if retrain.projection == "stored":
+                    # The purified shards on disk must be those of the defense that the tables will name.
+                    clean = dataset_of(experiment.root, Layout(experiment.root).ingested("train"))
+                    required = project_identity(defense, clean, "train", experiment.seed)
+                    Run.open(experiment.root, Layout(experiment.root).projected(name, "train")).require(required)
+                trainings.append(_retraining(experiment, item, retrain, name, made_by, first))
     return trainings
 
 
-def _training(
+def _clean_training(experiment: Experiment, item: ClassifierConfig) -> Training:
+    layout = Layout(experiment.root)
+    config = _config(experiment, item.recipe)
+    clean, validation = layout.ingested("train"), layout.ingested("test")
+    weights = None if item.weights is None else weights_digest(item.weights)
+    identity, rows = _identity(experiment, item, config, clean, weights)
+    return Training(
+        name=item.name, classifier=item.name, retrained_for=None, config=config, folder=layout.classifier(item.name),
+        dataset=clean, validation=validation, rows=rows, identity=identity, defense=None, behind=False, start=None,
+    )  # fmt: skip
+
+
+def _retraining(
     experiment: Experiment,
-    name: str,
-    folder: str,
-    validation: str | None,
-    weights: str | None,
-    defense: dict[str, Any] | None,
-    *,
-    behind: bool,
+    item: ClassifierConfig,
+    retrain: Retraining,
+    defense: str,
+    made_by: dict[str, Any],
+    first: Mapping[str, Training],
 ) -> Training:
+    layout, config = Layout(experiment.root), _config(experiment, retrain)
+    behind = retrain.projection == "on_the_fly"
+    dataset = layout.ingested("train") if behind else layout.projected(defense, "train")
+    validation = layout.ingested("test") if behind else _purified_test(experiment, defense, made_by)
+    start = None if retrain.start == SCRATCH else retrain.start
+    begins: Any = None
+    if start is not None and start in first:
+        begins = first[start].identity
+    elif start is not None:
+        names = class_names(dataset_of(experiment.root, layout.ingested("train")))
+        begins = load_classifier(experiment, start, None, names).identity
+    identity, rows = _identity(experiment, item, config, dataset, begins)
+    if behind:
+        identity["defense"] = made_by
+    folder = layout.classifier(item.name, defense)
+    return Training(
+        name=folder.partition("/")[2], classifier=item.name, retrained_for=defense, config=config, folder=folder,
+        dataset=dataset, validation=validation, rows=rows, identity=identity, defense=made_by, behind=behind, start=start,
+    )  # fmt: skip
+
+
+def _config(experiment: Experiment, recipe: Recipe | None) -> TrainConfig:
+    """The experiment's training with a classifier's own recipe."""
+    if recipe is None:
+        raise AssertionError("a classifier that is trained has a recipe")
+    return experiment.train.model_copy(update={name: getattr(recipe, name) for name in Recipe.model_fields})
+
+
+def _identity(
+    experiment: Experiment, item: ClassifierConfig, config: TrainConfig, folder: str, begins: Any
+) -> tuple[dict[str, Any], int]:
+    """Whatever can change the weights, and the number of training images."""
     dataset = dataset_of(experiment.root, folder)
     identity = {
-        "train": experiment.train.model_dump(mode="json", exclude=_NOT_IDENTITY),
-        "weights": weights,
+        "architecture": item.architecture,
+        "classes": None if item.classes is None else class_list(item.classes, ()),
+        "recipe": config.model_dump(mode="json", include=set(Recipe.model_fields)),
+        "start": begins,
         "seed": experiment.seed,
         "dataset": dataset.digest,
         "stl_ray": __version__,
     }
-    if behind:
-        identity["defense"] = defense
-    where = Layout(experiment.root).classifier(name)
-    return Training(name, where, folder, validation, dataset.rows, identity, defense, behind)
+    return identity, dataset.rows
 
 
 def _purified_test(experiment: Experiment, name: str, made_by: Mapping[str, Any]) -> str | None:
@@ -112,17 +159,20 @@ def require_sound(experiment: Experiment, training: Training) -> None:
         ConfigError: if there are no such published weights.
         TrainingError: if the network cannot take images of this size, or batches so small, or the validation images have other classes.
     """
+    config = training.config
     dataset = dataset_of(experiment.root, training.dataset)
     audited(dataset)
-    if experiment.train.weights is not None:
-        check_weights(experiment.train.weights)
-    classifier = new_classifier(experiment, training)
-    if experiment.train.epochs:
-        (first,) = rows_at(dataset, [0])
-        height, width, _ = decode(first["image"]["bytes"], max_pixels=STORED_PIXELS).shape
-        require_sizes(classifier, experiment.train, (height, width))
-        require_parts(classifier, experiment.train, (height, width), training.rows)
-    if training.validation is not None and experiment.train.epochs and experiment.train.validate_every:
+    weights = classifier_config(experiment, training.classifier).weights
+    if weights is not None:
+        check_weights(weights)
+    # What is to be trained first is there by then.
+    waits = training.start is not None and classifier_config(experiment, training.start).trained
+    classifier = network_of(experiment, training) if waits else new_classifier(experiment, training)
+    (first,) = rows_at(dataset, [0])
+    height, width, _ = decode(first["image"]["bytes"], max_pixels=STORED_PIXELS).shape
+    require_sizes(classifier, config, (height, width))
+    require_parts(classifier, config, (height, width), training.rows)
+    if training.validation is not None and config.validate_every:
         validation = dataset_of(experiment.root, training.validation)
         audited(validation)
         names, others = class_names(dataset), class_names(validation)
@@ -135,15 +185,38 @@ def require_sound(experiment: Experiment, training: Training) -> None:
             )
 
 
+def network_of(experiment: Experiment, training: Training) -> Classifier:
+    """The network of a training, with random weights."""
+    item = classifier_config(experiment, training.classifier)
+    return build_classifier(
+        item.architecture, class_list(item.classes, _names(experiment, training)), seed=experiment.seed
+    )
+
+
 def new_classifier(experiment: Experiment, training: Training) -> Classifier:
-    """The classifier as its training begins: with the given weights, or random ones.
+    """The classifier as its training begins: with random weights, those that are given, or another classifier's.
 
     Raises:
         StorageError: if the given weights are not there.
-        ArtifactError: if they do not fit the classifier and the number of classes.
+        ArtifactError: if they do not fit the classifier and the number of classes, or the classifier that it begins as is
+            another network, or has other classes.
+        IncompleteRunError: if that one is not trained yet.
     """
-    names = class_names(dataset_of(experiment.root, training.dataset))
-    classifier = build_classifier(experiment.train.classifier, names, seed=experiment.seed)
-    if experiment.train.weights is not None:
-        load_weights(classifier, experiment.train.weights)
+    names = _names(experiment, training)
+    if training.retrained_for is None:
+        return given(classifier_config(experiment, training.classifier), names, experiment.seed)
+    classifier = network_of(experiment, training)
+    if training.start is not None:
+        begun = load_classifier(experiment, training.start, None, names).classifier
+        if (begun.architecture, begun.class_names) != (classifier.architecture, classifier.class_names):
+            raise ArtifactError(
+                "the classifier to begin with is another network, or has other classes", item=training.start,
+                expected=f"{classifier.architecture} with {len(classifier.class_names)} classes",
+                got=f"{begun.architecture} with {len(begun.class_names)}",
+            )  # fmt: skip
+        classifier.backbone.load_state_dict(begun.backbone.state_dict())
     return classifier
+
+
+def _names(experiment: Experiment, training: Training) -> Sequence[str]:
+    return class_names(dataset_of(experiment.root, training.dataset))

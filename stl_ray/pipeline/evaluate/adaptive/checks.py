@@ -13,6 +13,7 @@ from stl_ray.config import Experiment, NamedAttack
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.evaluation.sanity import FINITE_DIFFERENCES, PROBES_SCHEMA, Stored, Subject, probe
 from stl_ray.images import to_tensor
+from stl_ray.pipeline.attack.sets import folder_of, sets_of
 from stl_ray.pipeline.batches import Pixels, by_size, exact_pixels_of, in_order, pixels_of
 from stl_ray.pipeline.budgets import budget_of
 from stl_ray.pipeline.evaluate.adaptive.context import AttackedTask, Context
@@ -32,18 +33,15 @@ def plan_checks(experiment: Experiment) -> ShardJob | None:
     """The probes of every defense; None where no attack is configured."""
     if not experiment.evaluate.tiers.attacks:
         return None
-    context = Context.of(experiment, "cpu")
-    layout = Layout(experiment.root)
-    shards = probe_shards(context)
-    sets = {
-        item.name: dataset_of(experiment.root, layout.attacked(item.name)).digest for item in experiment.attack.sets
-    }
-    level = experiment.evaluate.sanity
-    runs = [
-        PlannedRun(layout.probes(name), shards, {**context.identity(name), "sets": sets, "level": level})
-        for name in context.defended
-        if name != UNDEFENDED
-    ]
+    level, layout, runs = experiment.evaluate.sanity, Layout(experiment.root), []
+    for context in Context.all_of(experiment, "cpu"):
+        block, shards = context.block.name, probe_shards(context)
+        sets = {item.name: dataset_of(experiment.root, folder_of(item)).digest for item in sets_of(experiment, block)}
+        runs += [
+            PlannedRun(layout.probes(block, name), shards, {**context.identity(name), "sets": sets, "level": level})
+            for name in context.defended
+            if name != UNDEFENDED
+        ]
     identities = {run.folder: run.identity for run in runs}
     return ShardJob("check the attacks", runs, partial(ChecksTask, experiment, identities))
 
@@ -70,19 +68,20 @@ def subject_of(context: Context, name: str) -> Subject:
 class ChecksTask(AttackedTask):
     """Probes of one defense on the images of a shard."""
 
-    def _folder(self, name: str) -> str:
-        return self._layout.probes(name)
+    def _folder(self, classifier: str, defense: str) -> str:
+        return self._layout.probes(classifier, defense)
 
     def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
         """The answers of the pipeline to every probe."""
-        subject = subject_of(self._context, self._defenses[run])
-        ids, labels = table.column("id").to_pylist(), table.column("label").to_numpy()
+        context, name = self._runs[run]
+        subject = subject_of(context, name)
+        ids, labels = table.column("id").to_pylist(), torch.from_numpy(table.column("label").to_numpy())
         clean = pixels_of(table)
-        sets = self._sets(shard, dict(zip(ids, clean, strict=True)))
+        sets = self._sets(context, shard, dict(zip(ids, clean, strict=True)))
         rows: dict[int, dict[str, Any]] = {}
         for positions, images in by_size(clean, self._device):
             batch_ids = [ids[position] for position in positions]
-            truth = torch.from_numpy(labels[positions]).to(self._device)
+            truth = context.block.labels(labels[positions])
             stored = {
                 item.name: Stored(
                     to_tensor([pixels[position] for position in positions]).to(self._device),
@@ -97,17 +96,20 @@ class ChecksTask(AttackedTask):
             rows |= dict(zip(positions, probes, strict=True))
         return ShardOutput(in_order(rows, PROBES_SCHEMA))
 
-    def _sets(self, shard: PlannedShard, clean: Mapping[str, Pixels]) -> list[tuple[NamedAttack, list[Pixels]]]:
+    def _sets(
+        self, context: Context, shard: PlannedShard, clean: Mapping[str, Pixels]
+    ) -> list[tuple[NamedAttack, list[Pixels]]]:
         """The images in every stored set with a budget per image; the clean one stands for what a set lacks.
 
         Args:
+            context: of the block.
             shard: what is checked.
             clean: by id, in the order of the shard.
         """
         sets = []
-        for item in self.experiment.attack.sets:
+        for item in sets_of(self.experiment, context.block.name):
             if item.budget == "per_image":
-                attacked = dataset_of(self.experiment.root, self._layout.attacked(item.name))
+                attacked = dataset_of(self.experiment.root, folder_of(item))
                 rows = rows_in(attacked, shard.source)
                 pixels = dict(zip(rows.column("id").to_pylist(), exact_pixels_of(rows), strict=True))
                 sets.append((item, [pixels.get(name, _like(item, image)) for name, image in clean.items()]))

@@ -8,9 +8,11 @@ import pyarrow as pa
 
 from stl_ray.config import Budgeted, Experiment, NamedAttack
 from stl_ray.evaluation import CascadeAttack
+from stl_ray.pipeline.attack.sets import sets_of
+from stl_ray.pipeline.batches import class_names
 from stl_ray.pipeline.budgets import budget_of
-from stl_ray.pipeline.defended import DefendedClassifier, load_defended
-from stl_ray.pipeline.evaluate.cascade import cascade_attacks_on, substitute_of
+from stl_ray.pipeline.defended import Block, DefendedClassifier, load_blocks
+from stl_ray.pipeline.evaluate.cascade import cascade_attacks_on, substitutes_of
 from stl_ray.pipeline.evaluate.subset import rows_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.session import device_of
@@ -24,27 +26,30 @@ QUICK = 64
 
 @dataclass(frozen=True)
 class Context:
-    """The inputs of the runs of the tiers, on the driver as in an actor."""
+    """The inputs of the runs of one block, on the driver as in an actor."""
 
     experiment: Experiment
     clean: Dataset
-    defended: dict[str, DefendedClassifier]
+    block: Block
     substitute: dict[str, DefendedClassifier] | None
 
     @classmethod
-    def of(cls, experiment: Experiment, device: str) -> "Context":
-        """Load the inputs of an experiment.
+    def all_of(cls, experiment: Experiment, device: str) -> "list[Context]":
+        """Load the inputs of every block of an experiment.
 
         Raises:
             IncompleteRunError: if an input was not made yet.
+            ConfigError: if the substitute experiment has nothing in a block's or a defense's place.
         """
-        root = experiment.root
-        return cls(
-            experiment,
-            dataset_of(root, Layout(root).ingested("test")),
-            load_defended(experiment, device),
-            substitute_of(experiment, device),
-        )
+        clean = dataset_of(experiment.root, Layout(experiment.root).ingested("test"))
+        blocks = load_blocks(experiment, class_names(clean), device)
+        substitutes = substitutes_of(experiment, blocks, class_names(clean), device)
+        return [cls(experiment, clean, block, substitutes.get(name)) for name, block in blocks.items()]
+
+    @property
+    def defended(self) -> dict[str, DefendedClassifier]:
+        """Every defense by its name, with the classifier as it is deployed behind it."""
+        return self.block.defended
 
     @property
     def images(self) -> int | None:
@@ -64,12 +69,13 @@ class Context:
 
     def attacks(self, name: str) -> dict[str, ThreatTier]:
         """The tiers of the attacks on one defense, stored sets among them, in their order."""
-        stored = {item.name: threat_of(item.name, name, item.victim) for item in self.earlier()}
+        stored = {item.name: threat_of(item.name, self.block.name, name, item.victim) for item in self.earlier()}
         return stored | {item.name: item.tier for item in self.cascade_attacks(name)}
 
     def earlier(self) -> list[NamedAttack]:
         """The stored sets that are within the budget of the tiers, and so count in the worst case."""
-        return [item for item in self.experiment.attack.sets if _within(item, self.experiment.evaluate.tiers.budget)]
+        limit = self.experiment.evaluate.tiers.budget
+        return [item for item in sets_of(self.experiment, self.block.name) if _within(item, limit)]
 
     def identity(self, name: str) -> dict[str, Any]:
         """Whatever can change the verdicts on a defense, except the stored sets."""
@@ -106,16 +112,20 @@ class AttackedTask(TableTask):
 
     def __post_init__(self) -> None:
         self._device = device_of(self.experiment.ray)
-        self._context = Context.of(self.experiment, self._device)
         self._layout = Layout(self.experiment.root)
-        self._defenses = {self._folder(name): name for name in self._context.defended}
+        self._runs = {
+            self._folder(context.block.name, name): (context, name)
+            for context in Context.all_of(self.experiment, self._device)
+            for name in context.defended
+        }
         for run, wanted in self.identities.items():
-            identity = self._context.identity(self._defenses[run])
+            context, name = self._runs[run]
+            identity = context.identity(name)
             require_same({key: wanted[key] for key in identity}, identity, run)
 
-    def _folder(self, name: str) -> str:
+    def _folder(self, classifier: str, defense: str) -> str:
         raise NotImplementedError
 
     def table(self, run: str, shard: PlannedShard) -> pa.Table:
         """The clean images of the shard."""
-        return rows_of(self._context.clean, shard.source)
+        return rows_of(self._runs[run][0].clean, shard.source)

@@ -19,16 +19,17 @@ CHECKS = "sanity checks"
 """The step of the attacks that the checks made; no attack can have this name."""
 
 
-def tier_scores(experiment: Experiment, chance: float) -> dict[str, Any] | None:
-    """The part of scores.json that speaks of the tiers; None where no attack is configured.
+def tier_scores(context: Context, chance: float) -> dict[str, Any] | None:
+    """The part of a block's scores that speaks of the tiers; None where no attack is configured.
 
     Raises:
         IncompleteRunError: if verdicts or probes are not there yet.
     """
+    experiment = context.experiment
     if not experiment.evaluate.tiers.attacks:
         return None
-    context, layout = Context.of(experiment, "cpu"), Layout(experiment.root)
-    tables = {name: _whole(experiment, layout.verdicts(name)) for name in context.defended}
+    layout, block = Layout(experiment.root), context.block.name
+    tables = {name: _whole(experiment, layout.verdicts(block, name)) for name in context.defended}
     digests = {name: _digest(table.column("id").to_pylist()) for name, table in tables.items()}
     tiers = experiment.evaluate.tiers
     rows = []
@@ -38,7 +39,7 @@ def tier_scores(experiment: Experiment, chance: float) -> dict[str, Any] | None:
         if name == UNDEFENDED:
             scores = cascade_scores(table, name, attacks)
         else:
-            probes = ProbeTable.of(_whole(experiment, layout.probes(name)), name)
+            probes = ProbeTable.of(_whole(experiment, layout.probes(block, name)), name)
             attacks[CHECKS] = ThreatTier.CHECKS
             broken = broken_images(probes, budget_of(tiers.budget))
             scores = cascade_scores(
@@ -63,7 +64,7 @@ def tier_scores(experiment: Experiment, chance: float) -> dict[str, Any] | None:
         rows.append({"defense": name, "gradient": context.defended[name].strongest, **scores, "flags": flags})
     return {
         "budget": {**budget_of(tiers.budget).model_dump(mode="json"), "store": tiers.budget.store},
-        "setting": "retrained" if experiment.train.retrain else "vanilla",
+        "setting": "retrained" if context.block.config.retrain else "vanilla",
         "cascade": tiers.cascade,
         "sanity": experiment.evaluate.sanity,
         "knowledge": {str(tier): line for tier, line in KNOWLEDGE.items()},

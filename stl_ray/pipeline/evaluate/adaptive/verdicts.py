@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stl_ray.config import Experiment
 from stl_ray.evaluation import VERDICTS_SCHEMA, run_cascade
+from stl_ray.pipeline.attack.sets import folder_of
 from stl_ray.pipeline.batches import by_size, in_order, pixels_of
 from stl_ray.pipeline.evaluate.adaptive.context import AttackedTask, Context
 from stl_ray.pipeline.evaluate.cascade import cascade_settings_of
@@ -36,16 +37,16 @@ def plan_tiers(experiment: Experiment) -> ShardJob | None:
     """
     if not experiment.evaluate.tiers.attacks:
         return None
-    context = Context.of(experiment, "cpu")
-    layout = Layout(experiment.root)
-    shards = verdict_shards(context)
-    runs = []
-    for name in context.defended:
-        earlier = {
-            item.name: dataset_of(experiment.root, layout.predictions(name, item.name)).digest
-            for item in context.earlier()
-        }
-        runs.append(PlannedRun(layout.verdicts(name), shards, {**context.identity(name), "earlier": earlier}))
+    layout, runs = Layout(experiment.root), []
+    for context in Context.all_of(experiment, "cpu"):
+        block, shards = context.block.name, verdict_shards(context)
+        for name in context.defended:
+            earlier = {
+                item.name: dataset_of(experiment.root, layout.predictions(block, name, item.name)).digest
+                for item in context.earlier()
+            }
+            identity = {**context.identity(name), "earlier": earlier}
+            runs.append(PlannedRun(layout.verdicts(block, name), shards, identity))
     identities = {run.folder: run.identity for run in runs}
     return ShardJob("attack the defenses", runs, partial(TiersTask, experiment, identities))
 
@@ -91,36 +92,39 @@ def verdicts_of(
 class TiersTask(AttackedTask):
     """Verdicts of one defense on the images of a shard."""
 
-    def _folder(self, name: str) -> str:
-        return self._layout.verdicts(name)
+    def _folder(self, classifier: str, defense: str) -> str:
+        return self._layout.verdicts(classifier, defense)
 
     def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
         """Attack the images of one shard by every attack of the tiers."""
-        name = self._defenses[run]
-        ids, labels = table.column("id").to_pylist(), table.column("label").to_numpy()
-        earlier = self._earlier(name, shard)
+        context, name = self._runs[run]
+        ids, labels = table.column("id").to_pylist(), torch.from_numpy(table.column("label").to_numpy())
+        earlier = _earlier(context, name, shard)
         rows: dict[int, dict[str, Any]] = {}
         for positions, images in by_size(pixels_of(table), self._device):
             batch_ids = [ids[position] for position in positions]
-            truth = torch.from_numpy(labels[positions]).to(self._device)
+            truth = context.block.labels(labels[positions])
             with COMPUTE.held():
-                verdicts = verdicts_of(self._context, name, images, truth, batch_ids, earlier)
+                verdicts = verdicts_of(context, name, images, truth, batch_ids, earlier)
             rows |= dict(zip(positions, verdicts, strict=True))
         return ShardOutput(in_order(rows, VERDICTS_SCHEMA))
 
-    def _earlier(self, name: str, shard: PlannedShard) -> dict[str, list[dict[str, Any]]]:
-        """By id, the deployed pipeline's verdicts on the stored sets within the budget."""
-        verdicts: dict[str, list[dict[str, Any]]] = {}
-        column = "retrained" if self.experiment.train.retrain else "vanilla"
-        for item in self._context.earlier():
-            predictions = dataset_of(self.experiment.root, self._layout.predictions(name, item.name))
-            attacked = dataset_of(self.experiment.root, self._layout.attacked(item.name))
-            measured = rows_if_any(attacked, shard.source, ["status", "dissimilarity", "linf", "queries"])
-            for image, row in rows_if_any(predictions, shard.source, [column]).items():
-                verdict = {
-                    "attack": item.name,
-                    "tier": str(threat_of(item.name, name, item.victim)),
-                    "prediction": row[column],
-                }
-                verdicts.setdefault(image, []).append(verdict | {k: v for k, v in measured[image].items() if k != "id"})
-        return verdicts
+
+def _earlier(context: Context, name: str, shard: PlannedShard) -> dict[str, list[dict[str, Any]]]:
+    """By id, the deployed pipeline's verdicts on the stored sets within the budget."""
+    verdicts: dict[str, list[dict[str, Any]]] = {}
+    root, block = context.experiment.root, context.block.name
+    for item in context.earlier():
+        predictions = dataset_of(root, Layout(root).predictions(block, name, item.name))
+        measured = rows_if_any(dataset_of(root, folder_of(item)), shard.source, _MEASURED)
+        for image, row in rows_if_any(predictions, shard.source, ["retrained"]).items():
+            verdict = {
+                "attack": item.name,
+                "tier": str(threat_of(item.name, block, name, item.victim)),
+                "prediction": row["retrained"],
+            }
+            verdicts.setdefault(image, []).append(verdict | {k: v for k, v in measured[image].items() if k != "id"})
+    return verdicts
+
+
+_MEASURED = ("status", "dissimilarity", "linf", "queries")

@@ -1,0 +1,105 @@
+"""The classifiers of an experiment: as they are given or were trained, and the one behind each defense."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from stl_ray.config import ClassifierConfig, Experiment
+from stl_ray.errors import ConfigError, IncompleteRunError
+from stl_ray.models import Classifier, build_classifier, load, load_weights
+from stl_ray.pipeline.classes_stub import class_indices, class_list, identity_of
+from stl_ray.options import named
+from stl_ray.store import Layout, Storage
+
+
+class LoadedClassifier(NamedTuple):
+    """A classifier on a device, in eval mode.
+
+    Attributes:
+        classifier: the network.
+        identity: whatever can change its answers, JSON-able.
+        classes: (n,) int64, by class of the images that class among its own.
+    """
+
+    classifier: Classifier
+    identity: Any
+    classes: Tensor
+
+
+def scored(experiment: Experiment) -> list[ClassifierConfig]:
+    """The classifiers that the tables have a block for.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = [item for item in experiment.classifiers if item.scored]
+    if not found:
+        raise ConfigError(
+            "there is no classifier to attack and score", item="classifiers",
+            expected="such as `classifiers: [{name: mine, architecture: mypackage.models:make}]`",
+        )  # fmt: skip
+    return found
+
+
+def classifier_config(experiment: Experiment, name: str) -> ClassifierConfig:
+    """A classifier of the experiment by its name.
+
+    Raises:
+        ConfigError: there is none, with the nearest name.
+    """
+    return named({item.name: item for item in experiment.classifiers}, name, kind="classifier of this experiment")
+
+
+def given(config: ClassifierConfig, names: Sequence[str], seed: int) -> Classifier:
+    """A classifier before any training here: with the given weights, or random ones.
+
+    Args:
+        config: of the classifier.
+        names: classes of the images.
+        seed: the run seed, of random weights.
+
+    Raises:
+        StorageError: the given weights are not there.
+        ArtifactError: they do not fit the classifier and the number of classes.
+        ConfigError: there is no such architecture, or no such published weights.
+    """
+    classifier = build_classifier(config.architecture, class_list(config.classes, names), seed=seed)
+    if config.weights is not None:
+        load_weights(classifier, config.weights)
+    return classifier
+
+
+def load_classifier(
+    experiment: Experiment, name: str, defense: str | None, names: Sequence[str], device: str = "cpu"
+) -> LoadedClassifier:
+    """A classifier of the experiment, ready to answer.
+
+    Args:
+        experiment: where it is.
+        name: of the classifier.
+        defense: the defense that it was retrained for; None: as it is without.
+        names: classes of the images.
+        device: to load it to.
+
+    Raises:
+        ConfigError: there is no such classifier, or it was not to be retrained for this defense.
+        IncompleteRunError: it was not trained yet.
+        ArtifactError: its files are unreadable, or the classes of the images are not among its own.
+    """
+    config = classifier_config(experiment, name)
+    if defense is None and not config.trained:
+        classifier = given(config, names, experiment.seed)
+        identity: Any = identity_of(config, classifier)
+    else:
+        if defense is not None and not config.retrained_for(defense):
+            raise ConfigError(
+                "the classifier is not retrained for this defense", item=name, expected="retrain, with it", got=defense
+            )
+        storage = Storage.open(experiment.root).below(Layout(experiment.root).classifier(name, defense))
+        if not storage.exists("model.json"):
+            raise IncompleteRunError("there is no such classifier; run `stl-ray train` first", item=storage.root)
+        classifier, identity = load(storage.root), str(storage.read_json("model.json")["digest"])
+    classes = torch.tensor(class_indices(names, classifier.class_names, name), device=device)
+    return LoadedClassifier(classifier.to(device).eval(), identity, classes)
