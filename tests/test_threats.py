@@ -5,8 +5,8 @@ from stl_ray.threats import KNOWLEDGE, ThreatTier, threat_of
 
 
 def test_identity_clean_is_the_only_set_without_an_attacker():
-    assert threat_of("clean", "stl") is ThreatTier.CLEAN
-    assert threat_of("fgsm-0.08", "stl") is ThreatTier.GREY_BOX_VANILLA
+    assert threat_of("clean", "cnn", "stl") is ThreatTier.CLEAN
+    assert threat_of("fgsm-0.08", "cnn", "stl") is ThreatTier.GREY_BOX_VANILLA
     assert (str(ThreatTier.CLEAN), str(ThreatTier.GREY_BOX_VANILLA)) == ("T0", "T1a")
 
 
@@ -14,16 +14,19 @@ def test_identity_clean_is_the_only_set_without_an_attacker():
     ("crafted", "tier"),
     [
         ({}, "T1a"),
-        ({"classifier": "stl"}, "T1b"),
-        ({"classifier": "jpeg"}, "T1a"),
+        ({"retrained_for": "stl"}, "T1b"),
+        ({"retrained_for": "jpeg"}, "T1a"),
         ({"defense": "stl", "gradient": "bpda"}, "T3"),
         ({"defense": "stl", "gradient": "exact"}, "T4"),
         ({"defense": "stl", "gradient": "none"}, "T5"),
         ({"defense": "jpeg", "gradient": "bpda"}, "T2"),
+        ({"classifier": "cnn", "defense": "stl", "gradient": "bpda"}, "T3"),
+        ({"classifier": "another", "defense": "stl", "gradient": "exact"}, "T2"),
+        ({"classifier": "another", "retrained_for": "stl"}, "T1a"),
     ],
 )
 def test_identity_a_set_by_what_it_was_crafted_on(crafted, tier):
-    assert threat_of("own", "stl", AttackedConfig.model_validate(crafted)) == tier
+    assert threat_of("own", "cnn", "stl", AttackedConfig.model_validate(crafted)) == tier
 
 
 def test_identity_every_tier_has_a_description():

@@ -87,9 +87,9 @@ class Block:
         vanilla = replace(deployed, classifier=self.vanilla.classifier)
         return {"vanilla": vanilla.victim("none"), "retrained": deployed.victim("none")}
 
-    def labels(self, labels: Tensor) -> Tensor:
-        """Labels (B,) of images as classes of the classifier, on its device."""
-        return self.vanilla.classes[labels.to(self.vanilla.classes.device)]
+    def labels(self, labels: Sequence[int]) -> Tensor:
+        """Labels (B,) of images as classes of the classifier, int64 on its device."""
+        return self.vanilla.classes[list(labels)]
 
 
 def load_block(

@@ -22,6 +22,7 @@ def experiment_of(tmp_path):
             "name": "test",
             "root": str(tmp_path / "root"),
             "ingest": {"train": photographs, "test": photographs},
+            "classifiers": [{"name": "vanilla", "architecture": "small_cnn"}],
             **sections,
         }
         return Experiment.model_validate(values, strict=False)

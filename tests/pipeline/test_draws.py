@@ -16,7 +16,7 @@ from stl_ray.images import decode, from_uint8, quantize, to_tensor, to_uint8
 from stl_ray.models import build_classifier, predict, save_classifier
 from stl_ray.pipeline import project
 from stl_ray.pipeline.attack import job as attack
-from stl_ray.pipeline.defended import load_defended
+from stl_ray.pipeline.defended import Block, load_blocks
 from stl_ray.pipeline.evaluate import job as evaluate
 from stl_ray.pipeline.evaluate.adaptive import plan_checks, plan_tiers
 from stl_ray.pipeline.evaluate.gallery import write_gallery
@@ -83,14 +83,14 @@ def made(experiment_of, finished_run, image_tables, images, monkeypatch, tmp_pat
     monkeypatch.setitem(DEFENSES, "noise", Row(Nothing, Noise, lambda options, resources: Noise()))
     monkeypatch.setitem(DEFENSES, "fragile", Row(Nothing, Fragile, lambda options, resources: Fragile()))
 
-    def make(name: str, *sizes: int, defense: str = "noise", seed: int = 0, **train):
+    def make(name: str, *sizes: int, defense: str = "noise", seed: int = 0, retrain: dict[str, Any] | None = None):
         attacks = [{"name": "near", "tier": "T3", "attack": "pgd", "options": {"steps": 1}}]
         own = experiment_of(
             seed=seed,
             root=str(tmp_path / name),
             defenses=[{"name": defense, "defense": defense}],
             project={"splits": ["train", "test"]},
-            train={"retrain": False, "classifier": "small_cnn", "epochs": 1, **train},
+            classifiers=[{"name": "vanilla", "architecture": "small_cnn", "recipe": {"epochs": 1}, "retrain": retrain}],
             attack={"sets": [{"name": "set", "attack": "noise", "dissimilarity": 0.03}]},
             evaluate={"gallery": 4, "tiers": {"budget": {"dissimilarity": 0.05}, "attacks": attacks}},
         )
@@ -143,31 +143,32 @@ def test_refuses_shards_of_another_seed_where_the_defense_draws(made, run_here):
     (identity,) = {str(run.identity["defense"]) for run in project.plan(own).runs}
     assert "run_seed" in identity
     # The attack's own identity has the seed; the predictions' own would be the same without the defense's.
-    drawn, plain = load_defended(other, "cpu")["noise"], load_defended(other, "cpu")["none"]
-    run = Run.open(own.root, "evaluate/noise-on-clean")
+    defended = block_of(other).defended
+    drawn, plain = defended["noise"], defended["none"]
+    run = Run.open(own.root, "evaluate/vanilla/noise-on-clean")
     with pytest.raises(RunIdentityError, match="run_seed"):
         run.require({"defense": drawn.identity["defense"]})
-    Run.open(own.root, "evaluate/none-on-clean").require({"defense": plain.identity["defense"]})
+    Run.open(own.root, "evaluate/vanilla/none-on-clean").require({"defense": plain.identity["defense"]})
 
 
 def test_invariant_table_cascade_probes_and_gallery_draw_alike(made, images, run_here):
     own, other = made("a", 6, 4, seed=1), made("b", 3, 7, seed=1)
     for one in (own, other):
         evaluated(one, run_here)
-    table = rows(own, "evaluate/noise-on-clean")
-    assert rows(other, "evaluate/noise-on-clean") == table
+    table = rows(own, "evaluate/vanilla/noise-on-clean")
+    assert rows(other, "evaluate/vanilla/noise-on-clean") == table
     expected = predicted(own, images, list(table))
     assert [row["vanilla"] for row in table.values()] == expected
-    cascade = rows(own, "evaluate/noise-under-attack")
+    cascade = rows(own, "evaluate/vanilla/noise-under-attack")
     assert [cascade[name]["verdicts"][0]["prediction"] for name in table] == expected
-    assert cascade == rows(other, "evaluate/noise-under-attack")
+    assert cascade == rows(other, "evaluate/vanilla/noise-under-attack")
     run_here(plan_checks(own), own)
-    probes = rows(own, "evaluate/noise-under-checks")
+    probes = rows(own, "evaluate/vanilla/noise-under-checks")
     for answer in ("clean", "alone"):
         found = {name: dict_of(row["answers"], "probe", "prediction")[answer] for name, row in probes.items()}
         assert [found[name] for name in table] == expected
     # Stored sets: what the table says of them is what the cascade counts, and what the gallery shows.
-    adversarial, judged = rows(own, "attack/set"), rows(own, "evaluate/noise-on-set")
+    adversarial, judged = rows(own, "attack/vanilla/set"), rows(own, "evaluate/vanilla/noise-on-set")
     pictures = to_tensor([decode(row["image"]["bytes"], max_pixels=10**6) for row in adversarial.values()])
     assert [judged[name]["vanilla"] for name in adversarial] == predicted(own, pictures, list(adversarial))
     for name, row in cascade.items():
@@ -183,9 +184,13 @@ def test_invariant_table_cascade_probes_and_gallery_draw_alike(made, images, run
 
 def test_invariant_another_seed_draws_otherwise(made, images):
     names = [f"id-{number}" for number in range(10)]
-    model = load_defended(made("a", 10), "cpu")["noise"].victim("none")
+    model = block_of(made("a", 10)).defended["noise"].victim("none")
     one, two = (replace(model, seed=seed).purify(images, names).images for seed in (0, 1))
     assert bool((one != two).flatten(1).any(1).all())
+
+
+def block_of(experiment) -> Block:
+    return load_blocks(experiment, ["a", "b"], "cpu")["vanilla"]
 
 
 def predicted(experiment, images: Tensor, ids: list[str]) -> list[int]:
@@ -199,19 +204,18 @@ def dict_of(entries: list[dict[str, Any]], key: str, value: str) -> dict[str, An
 
 
 def gallery(experiment) -> list[dict[str, Any]]:
-    *_, (name, defended) = load_defended(experiment, "cpu").items()
     predictions = {
-        cell: pa.concat_tables(Dataset.open(Layout(experiment.root).uri(run.folder)).tables())
-        for cell, run in evaluate.cells_of(experiment).items()
+        tuple(cell): pa.concat_tables(Dataset.open(Layout(experiment.root).uri(run.folder)).tables())
+        for (_, *cell), run in evaluate.cells_of(experiment).items()
     }
-    clean, attacked = (evaluate.images_of(experiment, which) for which in ("clean", "set"))
-    write_gallery(experiment, clean, {"set": attacked}, name, defended.victim("none"), predictions)
-    return table_from_bytes(Storage.open(experiment.root).read(Layout.gallery), item="gallery").to_pylist()
+    clean, attacked = (evaluate.images_of(experiment, "vanilla", which) for which in ("clean", "set"))
+    write_gallery(experiment, block_of(experiment), clean, {"set": attacked}, predictions)
+    return table_from_bytes(Storage.open(experiment.root).read(Layout(experiment.root).gallery("vanilla")), item="gallery").to_pylist()
 
 
 def test_invariant_training_draws_by_image_and_epoch_whatever_the_batch(made, images):
-    own = made("a", 6, 4, projection="on_the_fly", retrain=True)
-    (training,) = [one for one in trainings_of(own) if one.name == "noise"]
+    own = made("a", 6, 4, retrain={"projection": "on_the_fly"})
+    (training,) = [one for one in trainings_of(own) if one.retrained_for == "noise"]
     assert training.identity["defense"]["run_seed"] == 0
     input_transform = input_transform_of(own, training, "cpu")
     classifier = build_classifier("small_cnn", ["a", "b"], seed=3).eval()
@@ -244,8 +248,8 @@ def test_identity_a_diverged_solve_has_no_verdict_in_any_job(made, images, run_h
     run_here(plan_checks(own), own)
     dark = {f"id-{row}" for row, image in enumerate(images) if float(image.mean()) < DARK}
     assert 0 < len(dark) < 10
-    table, cascade = rows(own, "evaluate/fragile-on-clean"), rows(own, "evaluate/fragile-under-attack")
-    probes = rows(own, "evaluate/fragile-under-checks")
+    table, cascade = rows(own, "evaluate/vanilla/fragile-on-clean"), rows(own, "evaluate/vanilla/fragile-under-attack")
+    probes = rows(own, "evaluate/vanilla/fragile-under-checks")
     for name, row in table.items():
         lost = name in dark
         assert (row["status"] == DIVERGED) == lost
@@ -256,6 +260,6 @@ def test_identity_a_diverged_solve_has_no_verdict_in_any_job(made, images, run_h
         assert {answers[probe] == NO_VERDICT for probe in ("clean", "alone", "pass 3")} == {lost}
     assert rows(own, "project/fragile-test").keys() == table.keys() - dark
     black = {row["id"]: not to_tensor([decode(row["purified"], max_pixels=10**6)]).any() for row in gallery(own)}
-    judged = rows(own, "evaluate/fragile-on-set")
+    judged = rows(own, "evaluate/vanilla/fragile-on-set")
     assert black == {name: judged[name]["status"] == DIVERGED for name in black} and any(black.values())
     assert dataset_of(own.root, "project/fragile-test").quarantined == len(dark)

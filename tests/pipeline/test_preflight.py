@@ -14,14 +14,14 @@ def _named(experiment_of, defenses, sets):
 @pytest.mark.parametrize(
     ("defenses", "sets", "folder"),
     [
-        (("a", "a-on-b"), ("b-on-c", "c"), "evaluate/a-on-b-on-c"),
-        (("none-on-b",), ("b-on-c", "c"), "evaluate/none-on-b-on-c"),
-        (("a", "a-on-b"), ("b-under-attack",), "evaluate/a-on-b-under-attack"),
-        (("a", "a-on-b"), ("b-under-checks",), "evaluate/a-on-b-under-checks"),
+        (("a", "a-on-b"), ("b-on-c", "c"), "evaluate/CLASSIFIER/a-on-b-on-c"),
+        (("none-on-b",), ("b-on-c", "c"), "evaluate/CLASSIFIER/none-on-b-on-c"),
+        (("a", "a-on-b"), ("b-under-attack",), "evaluate/CLASSIFIER/a-on-b-under-attack"),
+        (("a", "a-on-b"), ("b-under-checks",), "evaluate/CLASSIFIER/a-on-b-under-checks"),
     ],
 )
 def test_refuses_names_that_give_two_runs_one_folder(experiment_of, defenses, sets, folder):
-    with pytest.raises(ConfigError, match=f"^{folder}: two runs would have this folder; expected other names"):
+    with pytest.raises(ConfigError, match=f"^{folder}: two would have this folder; expected other names of"):
         preflight(_named(experiment_of, defenses, sets))
 
 

@@ -211,7 +211,7 @@ class EvaluateTask(TableTask):
         """Predictions of images of one set behind one defense."""
         block, defense, _ = self._cells[run]
         models = block.models(defense)
-        ids, labels = table.column("id").to_pylist(), block.labels(torch.from_numpy(table.column("label").to_numpy()))
+        ids, labels = table.column("id").to_pylist(), block.labels(table.column("label").to_pylist())
         originals = pixels_of(self._clean_rows(shard, ids))
         rows: dict[int, dict[str, Any]] = {}
         for positions, images in by_size(exact_pixels_of(table), self._device):

@@ -13,11 +13,13 @@ from stl_ray.metrics import dissimilarity
 from stl_ray.models import build_classifier, predict, save_classifier
 from stl_ray.pipeline.attack import job as attack
 from stl_ray.pipeline.attack.calibration import KIND, VERSION, drawn, make_calibration
+from stl_ray.pipeline.attack.sets import all_sets
 from stl_ray.pipeline.batches import exact_pixels_of, pixels_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.seeding import seed_of
 from stl_ray.store import Dataset, Layout, Run, save_artifact
 
+VANILLA = [{"name": "vanilla", "architecture": "small_cnn"}]
 PLAIN = {"name": "set", "attack": "bim", "options": {"steps": 3}, "dissimilarity": 0.05}
 
 
@@ -31,7 +33,7 @@ def made(experiment_of, finished_run, image_tables, natural_images, classifier):
     """Makes an experiment with these sets: ten test images of 16 pixels in two shards, twelve training images."""
 
     def make(*sets, **sections):
-        own = experiment_of(attack={"sets": sets}, train={"retrain": False}, **sections)
+        own = experiment_of(attack={"sets": sets}, **sections)
         layout = Layout(own.root)
         images = quantize(natural_images[:, :, 8:24, 8:24])
         finished_run(own, layout.ingested("test"), *image_tables(list(to_uint8(images[::2][:10])), 6, 4))
@@ -44,14 +46,14 @@ def made(experiment_of, finished_run, image_tables, natural_images, classifier):
 
 def calibrated_here(experiment) -> None:
     """Calibrate the first set in this process."""
-    config, layout = experiment.attack.sets[0], Layout(experiment.root)
-    victim = attack.attacked_of(experiment, config.victim, ["a", "b"]).identity
+    (config, *_), layout = all_sets(experiment), Layout(experiment.root)
+    victim = attack.attacked_of(experiment, config, ["a", "b"]).identity
     save_artifact(
-        layout.uri(layout.calibration(config.name)), KIND, VERSION, *make_calibration(experiment, config, victim)
+        layout.uri(layout.calibration("vanilla", config.name)), KIND, VERSION, *make_calibration(experiment, config, victim)
     )
 
 
-def crafted(experiment, name: str = "set") -> tuple[list[dict], torch.Tensor, torch.Tensor]:
+def crafted(experiment, name: str = "set", classifier: str = "vanilla") -> tuple[list[dict], torch.Tensor, torch.Tensor]:
     """Rows, exact adversarial images and clean images of a set that is made here."""
     job = attack.plan(experiment)
     work = job.make_task()
@@ -66,7 +68,7 @@ def crafted(experiment, name: str = "set") -> tuple[list[dict], torch.Tensor, to
     clean = [
         image for table in dataset_of(experiment.root, layout.ingested("test")).tables() for image in pixels_of(table)
     ]
-    tables = list(Dataset.open(layout.uri(layout.attacked(name))).tables())
+    tables = list(Dataset.open(layout.uri(layout.attacked(classifier, name))).tables())
     rows = [row for table in tables for row in table.to_pylist()]
     return rows, to_tensor([image for table in tables for image in exact_pixels_of(table)]), to_tensor(clean)
 
@@ -86,7 +88,7 @@ def test_roundtrip_rows_say_what_the_stored_image_is(made, classifier, store):
 def test_certificate_one_radius_for_all_has_the_mean_dissimilarity(made):
     own = made({**PLAIN, "budget": "dataset_mean", "store": "f32"})
     with pytest.raises(IncompleteRunError, match="not calibrated"):
-        attack.identity_of(own, own.attack.sets[0], "", dataset_of(own.root, Layout(own.root).ingested("test")))
+        attack.identity_of(own, all_sets(own)[0], "", dataset_of(own.root, Layout(own.root).ingested("test")))
     calibrated_here(own)
     rows, _, _ = crafted(own)
     assert np.mean([row["dissimilarity"] for row in rows]) == pytest.approx(0.05, rel=1e-3)
@@ -121,7 +123,8 @@ def test_identity_names_what_is_attacked_and_attacks_it(made, tmp_path, monkeypa
     own = made(
         PLAIN,
         {**PLAIN, "name": "defended", "victim": {"defense": "jpeg", "gradient": "bpda"}},
-        {**PLAIN, "name": "own", "victim": {"classifier": "somebodys:network"}},
+        {**PLAIN, "name": "own", "victim": {"classifier": "theirs"}},
+        classifiers=[*VANILLA, {"name": "theirs", "architecture": "somebodys:network", "scored": False}],
         defenses=[{"name": "jpeg", "defense": "jpeg"}],
     )
     plain, defended, foreign = (run.identity for run in attack.plan(own).runs)
@@ -129,8 +132,8 @@ def test_identity_names_what_is_attacked_and_attacks_it(made, tmp_path, monkeypa
     assert defended["classifier"]["classifier"] == plain["classifier"]
     assert defended["classifier"]["gradient"] == "bpda"
     assert "quality" in str(defended["classifier"]["defense"])
-    assert foreign["classifier"]["function"] == "somebodys:network"
-    rows, images, clean = crafted(own, "own")
+    assert foreign["classifier"]["architecture"] == "somebodys:network"
+    rows, images, clean = crafted(own, "own", "theirs")
     import somebodys
 
     with torch.no_grad():
@@ -162,7 +165,7 @@ def test_refuses_odd_models_before_any_shard_and_remarks_on_others(made, tmp_pat
     monkeypatch.syspath_prepend(tmp_path)
 
     def looked(function, **more):
-        return attack.look(made({**PLAIN, "victim": {"classifier": f"odd:{function}"}, **more}))
+        return attack.look(made({**PLAIN, **more}, classifiers=[{"name": "odd", "architecture": f"odd:{function}"}]))
 
     with pytest.raises(TensorError, match=r"odd:classes: .* expected a float tensor \(8, 2\).* got \(8, 3\)"):
         looked("classes")
@@ -180,30 +183,24 @@ def test_refuses_odd_models_before_any_shard_and_remarks_on_others(made, tmp_pat
 def test_identity_names_a_network_of_any_type(made, tmp_path, monkeypatch):
     (tmp_path / "odd.py").write_text(ODD)
     monkeypatch.syspath_prepend(tmp_path)
-    own = made({**PLAIN, "victim": {"classifier": "odd:half"}})
+    own = made(PLAIN, classifiers=[{"name": "odd", "architecture": "odd:half"}])
     assert attack.plan(own).runs[0].identity == attack.plan(own).runs[0].identity
-    rows, _, _ = crafted(own)
+    rows, _, _ = crafted(own, classifier="odd")
     assert len(rows) == 10
 
 
 @pytest.mark.parametrize(
-    ("victim", "match"),
-    [
-        ({"classifier": "no.such:module"}, "imported"),
-        ({"classifier": "os.path:getcwd"}, "imported|torch module"),
-        ({"classifier": "resnet50"}, "unknown classifier to attack"),
-        ({"defense": "moat"}, "unknown defense of this experiment"),
-    ],
+    ("architecture", "match"), [("no.such:module", "imported"), ("os.path:getcwd", "imported|torch module")]
 )
-def test_refuses_what_cannot_be_attacked(made, victim, match):
+def test_refuses_what_cannot_be_attacked(made, architecture, match):
     with pytest.raises(ConfigError, match=match):
-        attack.plan(made({**PLAIN, "victim": victim}))
+        attack.plan(made(PLAIN, classifiers=[{"name": "odd", "architecture": architecture}]))
 
 
 def test_invariant_the_driver_plans_without_reading_an_image(made, monkeypatch):
     own = made(PLAIN, {**PLAIN, "name": "mean", "budget": "dataset_mean"})
     monkeypatch.setattr(Dataset, "bytes_of", None)  # what reads whole parts
-    assert [planned.folder for planned in attack.plan(own).runs] == ["attack/set", "attack/mean"]
+    assert [planned.folder for planned in attack.plan(own).runs] == ["attack/vanilla/set", "attack/vanilla/mean"]
 
 
 def test_invariant_of_the_training_split_only_parts_with_drawn_images_are_read(made, finished_run, image_tables, crops):

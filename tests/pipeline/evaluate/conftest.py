@@ -5,7 +5,7 @@ from stl_ray.csc import Dictionary
 from stl_ray.images import quantize, to_uint8
 from stl_ray.models import build_classifier, save_classifier, seeded
 from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_clusters, hash_ids, thumbnails
-from stl_ray.store import Layout
+from stl_ray.store import Layout, Storage
 
 ATTACKS = [
     {"name": "grey", "tier": "T1b", "attack": "pgd", "options": {"steps": 3}},
@@ -28,7 +28,6 @@ def experiment(experiment_of, finished_run, image_tables, natural_images, tmp_pa
 
     def made(name: str, seed: int, **sections):
         own = experiment_of(
-            train={"retrain": False, "classifier": "small_cnn"},
             attack={
                 "sets": [
                     {"name": "near", "attack": "fgsm", "dissimilarity": 0.02},
@@ -48,6 +47,7 @@ def experiment(experiment_of, finished_run, image_tables, natural_images, tmp_pa
         space.save(layout.uri(Layout.space))
         classifier = build_classifier("small_cnn", ["a", "b"], seed=seed).eval()
         save_classifier(layout.uri(layout.classifier("vanilla")), classifier, {})
+        Storage.open(own.root).write(Layout.experiment, own.model_dump_json().encode())
         return own, classifier
 
     substitute, _ = made("substitute", 5)

@@ -20,6 +20,11 @@ from stl_ray.store import Dataset, Layout
 DEFENSES = ("none", "jpeg", "stl", "stl_cluster")
 
 
+def context_of(experiment) -> tiers.Context:
+    (context,) = tiers.Context.all_of(experiment, "cpu")
+    return context
+
+
 def rows(experiment, folder) -> list[dict]:
     return [row for table in Dataset.open(Layout(experiment.root).uri(folder)).tables() for row in table.to_pylist()]
 
@@ -29,7 +34,7 @@ def test_identity_what_is_stored_scored_and_flagged(experiment, run_here):
     # Two sets each lack an image that the others have, one of those that are attacked and checked again.
     lost = fixed_ids([f"id-{n}" for n in range(10)], 2)
     run_here(
-        attack.plan(experiment), experiment, **dict(zip(map(layout.attacked, ("far", "finer")), lost, strict=True))
+        attack.plan(experiment), experiment, **{layout.attacked("vanilla", name): image for name, image in zip(("far", "finer"), lost, strict=True)}
     )
     run_here(evaluate.plan(experiment), experiment)
     run_here(tiers.plan_tiers(experiment), experiment)
@@ -51,11 +56,11 @@ def _tables(evaluated, lost: set[str]) -> None:
     """Every row of the tables is of the images that all sets have."""
     uri = Layout(evaluated.root).uri
     predictions = {
-        cell: pa.concat_tables(Dataset.open(uri(run.folder)).tables())
-        for cell, run in evaluate.cells_of(evaluated).items()
+        tuple(cell): pa.concat_tables(Dataset.open(uri(run.folder)).tables())
+        for (_, *cell), run in evaluate.cells_of(evaluated).items()
     }
     assert len({table.num_rows for table in predictions.values()}) == 2
-    scores = score(predictions, classifier="small_cnn", class_names=["a", "b"], settings=("vanilla",))
+    scores = score(predictions, classifier="vanilla", architecture="small_cnn", class_names=["a", "b"])
     assert (scores["images"], scores["set_aside"]) == (8, 2)
     kept = sorted({f"id-{n}" for n in range(10)} - lost)
     assert scores["ids_sha256"] == hashlib.sha256("\n".join(kept).encode()).hexdigest()
@@ -64,13 +69,13 @@ def _tables(evaluated, lost: set[str]) -> None:
 
 def _scores(evaluated) -> None:
     layout = Layout(evaluated.root)
-    scores = tiers.tier_scores(evaluated, chance=0.5)
+    scores = tiers.tier_scores(context_of(evaluated), chance=0.5)
     assert json.loads(json.dumps(scores)) == scores
     assert [row["defense"] for row in scores["rows"]] == list(DEFENSES)
     worst = scores["rows"][2]["worst"]
     line = tiers.headline(scores)
     assert f"stl {worst['accuracy']:.3f} [{worst['low']:.3f}, {worst['high']:.3f}] (void: " in line and "H14" in line
-    ids = {row["id"] for row in rows(evaluated, layout.verdicts("stl"))}
+    ids = {row["id"] for row in rows(evaluated, layout.verdicts("vanilla", "stl"))}
     assert ids == set(fixed_ids([f"id-{n}" for n in range(10)], 7))
     order = {
         "none": ["clean", "near", "exact", "square"],
@@ -97,9 +102,9 @@ def _stored_sets(evaluated) -> None:
     """The set within the budget is counted, that beyond it is not."""
     layout = Layout(evaluated.root)
     for name in DEFENSES:
-        clean = {row["id"]: row["vanilla"] for row in rows(evaluated, layout.predictions(name, "clean"))}
-        near = {row["id"]: row["vanilla"] for row in rows(evaluated, layout.predictions(name, "near"))}
-        for row in rows(evaluated, layout.verdicts(name)):
+        clean = {row["id"]: row["vanilla"] for row in rows(evaluated, layout.predictions("vanilla", name, "clean"))}
+        near = {row["id"]: row["vanilla"] for row in rows(evaluated, layout.predictions("vanilla", name, "near"))}
+        for row in rows(evaluated, layout.verdicts("vanilla", name)):
             verdicts = {verdict["attack"]: verdict for verdict in row["verdicts"]}
             assert verdicts["clean"]["prediction"] == clean[row["id"]]
             assert verdicts["near"]["prediction"] == near[row["id"]]
@@ -108,7 +113,7 @@ def _stored_sets(evaluated) -> None:
 
 
 def _flags(evaluated) -> None:
-    scores = tiers.tier_scores(evaluated, chance=0.5)
+    scores = tiers.tier_scores(context_of(evaluated), chance=0.5)
     flags = {row["defense"]: {flag["check"]: flag for flag in row["flags"]} for row in scores["rows"]}
     for name in DEFENSES[1:]:
         own = flags[name]
@@ -142,7 +147,7 @@ def test_invariant_a_shard_does_not_depend_on_the_others(experiment, monkeypatch
     whole = tiers.plan_tiers(experiment)
     monkeypatch.setitem(verdicts.SHARD, "cpu", 3)
     parts = tiers.plan_tiers(experiment)
-    folder = Layout(experiment.root).verdicts("stl_cluster")
+    folder = Layout(experiment.root).verdicts("vanilla", "stl_cluster")
 
     def made(job) -> list[dict]:
         work = job.make_task()
@@ -185,4 +190,4 @@ def test_identity_without_attacks_there_is_nothing_to_do(experiment):
             )
         }
     )
-    assert tiers.plan_tiers(quiet) is tiers.plan_checks(quiet) is tiers.tier_scores(quiet, 0.5) is None
+    assert tiers.plan_tiers(quiet) is tiers.plan_checks(quiet) is tiers.tier_scores(context_of(quiet), 0.5) is None

@@ -38,7 +38,8 @@ class Watched:
 def context(experiment) -> Context:
     tiers = experiment.evaluate.tiers.model_copy(update={"cascade": False})
     own = experiment.model_copy(update={"evaluate": experiment.evaluate.model_copy(update={"tiers": tiers})})
-    return Context.of(own, "cpu")
+    (context,) = Context.all_of(own, "cpu")
+    return context
 
 
 @pytest.fixture
@@ -59,7 +60,9 @@ def tile(natural_images) -> torch.Tensor:
 def test_agrees_what_is_counted_with_what_is_done(context, tile, name, part):
     defended = context.defended[name]
     watched = Watched(defended.classifier)
-    real = replace(context, defended={name: replace(defended, classifier=watched)})
+    real = replace(
+        context, block=replace(context.block, defended={name: replace(defended, classifier=watched)})
+    )
     labels = defended.classifier.logits(tile).argmax(1)
     ids = [str(number) for number in range(TILE)]
     if part == "verdicts":
@@ -95,7 +98,7 @@ def test_identity_the_work_is_the_same_whatever_the_defense_is_called(context):
     same = counted(context, "jpeg", "verdicts", 16)
     renamed = replace(
         context,
-        defended={"substitute": context.defended["jpeg"]},
+        block=replace(context.block, defended={"substitute": context.defended["jpeg"]}),
         substitute={"substitute": context.substitute["jpeg"]},
     )
     found = counted(renamed, "substitute", "verdicts", 16)

@@ -2,9 +2,12 @@
 
 import pyarrow as pa
 import pytest
+import torch
 
-from stl_ray.defenses import Defended, make_defense
+from stl_ray.defenses import make_defense
 from stl_ray.models import build_classifier
+from stl_ray.pipeline.classifiers import LoadedClassifier
+from stl_ray.pipeline.defended import Block, DefendedClassifier
 from stl_ray.pipeline.evaluate.gallery import write_gallery
 from stl_ray.store import Layout, Storage
 from stl_ray.store.shards import table_from_bytes
@@ -20,7 +23,8 @@ def written(experiment_of, finished_run, image_tables, crops):
     Predicted for image n: n before the defense, n + 10 after it.
     """
     pictures = crops((1 + len(SETS)) * IMAGES)
-    model = Defended(build_classifier("small_cnn", ["a", "b"], seed=0).eval(), make_defense("jpeg", {}, {}), "none")
+    classifier = LoadedClassifier(build_classifier("small_cnn", ["a", "b"], seed=0).eval(), "digest", torch.tensor([0, 1]))
+    defended = DefendedClassifier.of(make_defense("jpeg", {}, {}), classifier, 0)
 
     def make(by_attack: dict[str, set[int]], by_evaluation: dict[str, set[int]], gallery: int = IMAGES):
         experiment = experiment_of(evaluate={"gallery": gallery})
@@ -34,14 +38,15 @@ def written(experiment_of, finished_run, image_tables, crops):
             predictions["none", name] = pa.table({"id": answered, "vanilla": numbers})
             predictions["jpeg", name] = pa.table({"id": answered, "retrained": [number + 10 for number in numbers]})
         attacked = {name: datasets[name] for name in SETS}
-        write_gallery(experiment, datasets["clean"], attacked, "jpeg", model, predictions)
+        block = Block(experiment.classifiers[0], classifier, {"jpeg": defended})
+        write_gallery(experiment, block, datasets["clean"], attacked, predictions)
         stored = {
             (name, row["id"]): row["image"]["bytes"]
             for name, dataset in datasets.items()
             for table in dataset.tables()
             for row in table.to_pylist()
         }
-        gallery_bytes = Storage.open(experiment.root).read(Layout.gallery)
+        gallery_bytes = Storage.open(experiment.root).read(Layout(experiment.root).gallery("vanilla"))
         return table_from_bytes(gallery_bytes, item="gallery").to_pylist(), stored
 
     return make

@@ -29,16 +29,17 @@ def test_identity_one_class_runs_through(experiment, run_here, finished_run):
     run_here(adaptive.plan_tiers(experiment), experiment)
     run_here(adaptive.plan_checks(experiment), experiment)
     tables = {
-        cell: pa.concat_tables(Dataset.open(layout.uri(run.folder)).tables())
-        for cell, run in evaluate.cells_of(experiment).items()
+        tuple(cell): pa.concat_tables(Dataset.open(layout.uri(run.folder)).tables())
+        for (_, *cell), run in evaluate.cells_of(experiment).items()
     }
-    scores = score(tables, classifier="small_cnn", class_names=["only"], settings=("vanilla",))
-    scores["tiers"] = adaptive.tier_scores(experiment, scores["chance"])
+    (context,) = adaptive.Context.all_of(experiment, "cpu")
+    scores = score(tables, classifier="vanilla", architecture="small_cnn", class_names=["only"])
+    scores["tiers"] = adaptive.tier_scores(context, scores["chance"])
     assert {cell["accuracy"] for cell in scores["cells"]} == {1.0}
     assert {row["worst"]["accuracy"] for row in scores["tiers"]["rows"]} == {1.0}
     for row in scores["tiers"]["rows"][1:]:  # the first is without defense, of which there are no checks
         assert {flag["finding"] for flag in row["flags"] if flag["check"] in ("H2", "H8", "H13")} == {
             "of one class no image can be misclassified"
         }
-    Storage.open(experiment.root).write_json(Layout.scores, scores)
+    Storage.open(experiment.root).write_json(layout.scores("vanilla"), scores)
     build_report(experiment.root, layout.uri(Layout.report), experiment.report)

@@ -1,4 +1,4 @@
-"""What a classifier's artifact says of its making; with given weights, so that nothing is trained and no Ray starts."""
+"""The plan of a training, and what is refused before any worker; no Ray starts."""
 
 import json
 import warnings
@@ -31,46 +31,13 @@ def _finished(root, folder, plan, identity, tables):
     run.finish(max_quarantined=0)
 
 
-def test_identity_a_classifier_names_the_defense_and_space_that_it_was_trained_on(experiment_of, tmp_path):
-    save_file(build_classifier("small_cnn", ["a", "b"], seed=0).backbone.state_dict(), tmp_path / "weights.safetensors")
-    defenses = [{"name": "mine", "defense": "stl_cluster"}, {"name": "jpeg", "defense": "jpeg"}]
-    training = {"epochs": 0, "weights": str(tmp_path / "weights.safetensors")}
-    experiment = experiment_of(defenses=defenses, train=training, stl={"method": "admm"})
-    root, layout = experiment.root, Layout(experiment.root)
-
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
-    rows = [
-        {"id": str(number), "image": {"bytes": encode_png(image), "path": None}, "label": number % 2}
-        for number, image in enumerate(images)
-    ]
-    clean = pa.Table.from_pylist(rows, schema=image_schema("image", ["a", "b"]))
-    _finished(root, layout.ingested("train"), [PlannedShard(0, {}, 4, "images")], {}, [clean])
-    filters = torch.nn.functional.normalize(torch.randn(4, 75, generator=torch.Generator().manual_seed(0)), dim=1)
-    space = QuasiNaturalSpace.from_dictionary(Dictionary(filters.reshape(4, 3, 5, 5), 0.2))
-    space.save(layout.uri(layout.space))
-    dataset = dataset_of(root, layout.ingested("train"))
-    made = make_defenses(with_solver(experiment))
-    for name, defense in made.items():
-        purified = purify_table(defense, clean, seed=0, exclude_self=True, device="cpu").table
-        identity = identity_of(defense, dataset, "train", 0)
-        _finished(root, layout.projected(name, "train"), plan_parts(dataset), identity, [purified])
-
-    train.run(experiment)
-    found = {
-        name: json.loads((tmp_path / "root" / layout.classifier(name) / "model.json").read_text())["meta"]["defense"]
-        for name in ("vanilla", "mine", "jpeg")
-    }
-    assert found == {"vanilla": None, "mine": made["mine"].identity(), "jpeg": made["jpeg"].identity()}
-    assert found["mine"]["space"] == space.digest
-
-
 @pytest.fixture
 def ingested(experiment_of, image_tables, finished_run, crops):
-    """Makes an experiment with ingested splits; further keys of train, and the class names of the test split."""
+    """Makes an experiment with ingested splits; keys of train, the classifier's, and the class names of the test split."""
 
-    def make(names=("a", "b"), **training):
-        experiment = experiment_of(train={"retrain": False, "epochs": 1, **training})
+    def make(names=("a", "b"), classifier=None, **training):
+        vanilla = {"name": "vanilla", "architecture": "small_cnn", "recipe": {}, **(classifier or {})}
+        experiment = experiment_of(classifiers=[vanilla], train={"epochs": 1, **training})
         finished_run(experiment, "ingest/train", *image_tables(crops(6), 4, 2))
         (table,) = image_tables(crops(4), 4)
         finished_run(experiment, "ingest/test", table.cast(image_schema("image", names)))
@@ -83,9 +50,9 @@ def test_refuses_weights_of_another_number_of_classes_before_any_worker(ingested
     path = tmp_path / "weights.pth"
     torch.save(build_classifier("small_cnn", ["a", "b", "c"], seed=0).backbone.state_dict(), path)
     with pytest.raises(ArtifactError, match="small_cnn with 2 classes"):
-        train.run(ingested(weights=str(path)))
+        train.run(ingested(classifier={"weights": str(path)}))
     with pytest.raises(StorageError, match="no such file"):
-        train.run(ingested(weights=str(tmp_path / "missing.pth")))
+        train.run(ingested(classifier={"weights": str(tmp_path / "missing.pth")}))
 
 
 def test_refuses_validation_images_of_other_classes(ingested):
@@ -104,12 +71,12 @@ def test_refuses_a_dataset_whose_manifest_fails_its_audit(ingested):
 
 def test_refuses_published_weights_that_do_not_exist(ingested):
     with pytest.raises(ConfigError, match="unknown weights of torchvision"):
-        train.run(ingested(classifier="resnet18", weights="ResNet18_Weights.IMAGENET9"))
+        train.run(ingested(classifier={"architecture": "resnet18", "weights": "ResNet18_Weights.IMAGENET9"}))
 
 
 def test_refuses_images_that_the_network_cannot_take_before_any_worker(ingested):
-    with pytest.raises(TrainingError, match=r"train\.classifier=vit_b_16: .* got 24 x 24 pixels"):
-        train.run(ingested(classifier="vit_b_16"))
+    with pytest.raises(TrainingError, match=r"vit_b_16: .* got 24 x 24 pixels"):
+        train.run(ingested(classifier={"architecture": "vit_b_16"}))
 
 
 def test_certificate_a_training_that_does_not_go_on_from_what_is_there_says_so(ingested):
@@ -166,7 +133,9 @@ def test_identity_what_names_a_training(ingested):
 def test_identity_what_a_classifier_is_validated_on(experiment_of, image_tables, finished_run, crops):
     """On its defense's output of the test split, where that is there and made with the settings at hand."""
     jpeg = [{"name": "jpeg", "defense": "jpeg", "options": {"quality": 50}}]
-    experiment = experiment_of(defenses=jpeg, train={"epochs": 1}, project={"splits": ["train", "test"]})
+    retrained_keys = {"name": "vanilla", "architecture": "small_cnn", "retrain": {}}
+    splits = {"splits": ["train", "test"]}
+    experiment = experiment_of(defenses=jpeg, classifiers=[retrained_keys], train={"epochs": 1}, project=splits)
     tables = image_tables(crops(4), 4)
     clean = {split: finished_run(experiment, f"ingest/{split}", *tables) for split in ("train", "test")}
     defense = make_defenses(experiment)["jpeg"]
@@ -181,7 +150,31 @@ def test_identity_what_a_classifier_is_validated_on(experiment_of, image_tables,
     assert (vanilla.validation, retrained.validation) == ("ingest/test", None)
     purify("test")
     assert train.plan(experiment)[1].validation == "project/jpeg-test"
-    behind = experiment.model_copy(update={"train": experiment.train.model_copy(update={"projection": "on_the_fly"})})
+    through = {**retrained_keys, "retrain": {"projection": "on_the_fly"}}
+    behind = experiment_of(defenses=jpeg, classifiers=[through], train={"epochs": 1}, project=splits)
     vanilla, retrained = train.plan(behind)
     assert (retrained.dataset, retrained.validation, retrained.behind) == ("ingest/train", "ingest/test", True)
     assert retrained.identity["defense"] == defense.identity() and "defense" not in vanilla.identity
+
+
+def test_identity_a_retraining_begins_as_the_classifier_that_it_names(experiment_of, image_tables, finished_run, crops):
+    """Of one that is trained here its own identity, since it has no weights yet; of one that is given its weights."""
+    jpeg = [{"name": "jpeg", "defense": "jpeg"}]
+
+    def planned(**retrain):
+        classifiers = [
+            {"name": "first", "architecture": "small_cnn"},
+            {"name": "second", "architecture": "small_cnn", "retrain": {"projection": "on_the_fly", **retrain}},
+        ]
+        return experiment_of(defenses=jpeg, classifiers=classifiers, train={"epochs": 4})
+
+    experiment = planned(start="first", epochs=2, learning_rate=0.01)
+    for split in ("train", "test"):
+        finished_run(experiment, f"ingest/{split}", *image_tables(crops(4), 4))
+    first, second, retrained = train.plan(experiment)
+    assert [training.name for training in (first, second, retrained)] == ["first", "second", "second-for-jpeg"]
+    assert (first.config.epochs, retrained.config.epochs, retrained.config.learning_rate) == (4, 2, 0.01)
+    assert (first.start, retrained.start, retrained.identity["start"]) == (None, "first", first.identity)
+    anew = train.plan(planned(epochs=2, learning_rate=0.01))[2]
+    assert (anew.start, anew.identity["start"]) == (None, None)
+    assert first.identity == second.identity != retrained.identity

@@ -75,13 +75,13 @@ class ChecksTask(AttackedTask):
         """The answers of the pipeline to every probe."""
         context, name = self._runs[run]
         subject = subject_of(context, name)
-        ids, labels = table.column("id").to_pylist(), torch.from_numpy(table.column("label").to_numpy())
+        ids, labels = table.column("id").to_pylist(), context.block.labels(table.column("label").to_pylist())
         clean = pixels_of(table)
         sets = self._sets(context, shard, dict(zip(ids, clean, strict=True)))
         rows: dict[int, dict[str, Any]] = {}
         for positions, images in by_size(clean, self._device):
             batch_ids = [ids[position] for position in positions]
-            truth = context.block.labels(labels[positions])
+            truth = labels[positions]
             stored = {
                 item.name: Stored(
                     to_tensor([pixels[position] for position in positions]).to(self._device),

@@ -98,12 +98,12 @@ class TiersTask(AttackedTask):
     def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
         """Attack the images of one shard by every attack of the tiers."""
         context, name = self._runs[run]
-        ids, labels = table.column("id").to_pylist(), torch.from_numpy(table.column("label").to_numpy())
+        ids, labels = table.column("id").to_pylist(), context.block.labels(table.column("label").to_pylist())
         earlier = _earlier(context, name, shard)
         rows: dict[int, dict[str, Any]] = {}
         for positions, images in by_size(pixels_of(table), self._device):
             batch_ids = [ids[position] for position in positions]
-            truth = context.block.labels(labels[positions])
+            truth = labels[positions]
             with COMPUTE.held():
                 verdicts = verdicts_of(context, name, images, truth, batch_ids, earlier)
             rows |= dict(zip(positions, verdicts, strict=True))
