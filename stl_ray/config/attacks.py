@@ -41,7 +41,7 @@ class AttackedConfig(Section):
 
     classifier: str = Field(
         "vanilla", description="vanilla; a defense's name, for the classifier retrained for it; an architecture with weights, "
-        "such as resnet50; or module:function that returns a torch module on [0, 1] images"
+        "such as torchvision:resnet50; or module:function that returns a torch module on [0, 1] images"
     )  # fmt: skip
     weights: Location | None = Field(None, description="safetensors of an architecture's weights")
     defense: str | None = Field(None, description="name of the defense in front of it; absent: it is attacked alone")

@@ -55,8 +55,8 @@ class TrainConfig(Section):
     """Classifiers: one on the clean shards (vanilla), one on each defense's purified shards (retrained)."""
 
     classifier: str = Field(
-        "small_cnn", description="name in the classifier registry, such as small_cnn, vgg16_bn_small (32 and 64 pixels), "
-        "resnet50 (224)"
+        "small_cnn", description="small_cnn, vgg16_bn_small (32 and 64 pixels), torchvision:resnet50 (224), timm:NAME, or "
+        "module:function that returns a torch module on [0, 1] images"
     )  # fmt: skip
     weights: Annotated[str, AfterValidator(_weights)] | None = Field(
         None, description="weights to start from: .safetensors or .pth with a state dict, the folder of a classifier that was "

@@ -1,16 +1,19 @@
 """The classifier that an adversarial set is crafted on: one of the experiment's, any other, alone or behind a defense."""
 
-import hashlib
-import importlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
-
 from stl_ray.config import AttackedConfig, Experiment
 from stl_ray.errors import ConfigError
-from stl_ray.models import Classifier, Victim, build_classifier, check_classifier, load_weights
+from stl_ray.models import (
+    Classifier,
+    Victim,
+    build_classifier,
+    check_classifier,
+    classifier_identity,
+    is_function,
+    load_weights,
+)
 from stl_ray.options import nearest, require_known
 from stl_ray.pipeline.defended import DefendedClassifier, load_defense
 from stl_ray.pipeline.inputs import classifier_of
@@ -64,9 +67,7 @@ def check_target(experiment: Experiment, config: AttackedConfig) -> None:
     name, defenses = config.classifier, [item.name for item in experiment.defenses]
     if config.defense is not None:
         require_known(config.defense, defenses, kind="defense of this experiment")
-    if ":" in name:
-        return
-    if config.weights is not None:
+    if is_function(name) or config.weights is not None:
         check_classifier(name)
     elif name not in (VANILLA, *defenses):
         expected = f"{nearest(name, (VANILLA, *defenses))}, module:function, or weights for an architecture"
@@ -77,47 +78,9 @@ def _classifier_of(
     experiment: Experiment, config: AttackedConfig, names: Sequence[str], device: str
 ) -> tuple[Classifier, Any]:
     name = config.classifier
-    if ":" in name:
-        module = _called(name).to(device).eval()
-        classifier = Classifier(
-            module, architecture=name, class_names=names, mean=(0.0,) * 3, std=(1.0,) * 3, channels_last=False
-        )
-        return classifier.to(device).eval(), {"function": name, "weights": _digest(module)}
-    if config.weights is not None:
+    if is_function(name) or config.weights is not None:
         built = build_classifier(name, names, seed=experiment.seed)
-        load_weights(built, config.weights)
-        return built.to(device).eval(), {"architecture": name, "weights": _digest(built)}
+        if config.weights is not None:
+            load_weights(built, config.weights)
+        return built.to(device).eval(), classifier_identity(built)
     return classifier_of(experiment.root, name, device)
-
-
-def _called(reference: str) -> nn.Module:
-    """What `module:function` returns, a torch module on [0, 1] images.
-
-    Raises:
-        ConfigError: if it cannot be imported or returns something else.
-    """
-    module_name, _, function = reference.partition(":")
-    try:
-        make = getattr(importlib.import_module(module_name), function)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"cannot be imported ({error})", item=reference, expected="module:function") from error
-    module = make()
-    if not isinstance(module, nn.Module):
-        raise ConfigError("not a torch module", item=reference, expected="torch.nn.Module", got=type(module).__name__)
-    return module
-
-
-def _digest(module: nn.Module) -> str:
-    """The digest of every weight and buffer, by name."""
-    total = hashlib.sha256()
-    for name, tensor in (*sorted(module.state_dict().items()), *sorted(module.named_buffers())):
-        total.update(name.encode() + b"\0" + _bytes(tensor))
-    return total.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    values = tensor.detach().cpu().contiguous()
-    if values.dtype in (torch.float16, torch.float32, torch.float64) or not values.is_floating_point():
-        return values.numpy().tobytes()
-    # NumPy has no bfloat16, whose bits another type of 16 bits may have too.
-    return str(values.dtype).encode() + values.reshape(-1).view(torch.uint8).numpy().tobytes()

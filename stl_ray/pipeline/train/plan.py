@@ -50,7 +50,7 @@ def plan(experiment: Experiment) -> list[Training]:
     """The classifiers of an experiment, each with its dataset."""
     layout, config = Layout(experiment.root), experiment.train
     clean = layout.ingested("train")
-    weights = None if config.weights is None else weights_digest(config.weights)
+    weights = None if config.weights is None else weights_digest(config.classifier, config.weights)
     trainings = [_training(experiment, VANILLA, clean, layout.ingested("test"), weights, None, behind=False)]
     behind = config.projection == "on_the_fly"
     for name, defense in make_defenses(experiment).items() if config.retrain else ():
@@ -115,7 +115,7 @@ def require_sound(experiment: Experiment, training: Training) -> None:
     dataset = dataset_of(experiment.root, training.dataset)
     audited(dataset)
     if experiment.train.weights is not None:
-        check_weights(experiment.train.weights)
+        check_weights(experiment.train.classifier, experiment.train.weights)
     classifier = new_classifier(experiment, training)
     if experiment.train.epochs:
         (first,) = rows_at(dataset, [0])
