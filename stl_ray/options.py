@@ -87,10 +87,16 @@ def nearest(name: object, known: Iterable[str]) -> str:
         known: the names that there are.
     """
     known = sorted(known)
-    alike = {_bare(candidate): candidate for candidate in reversed(known)}
-    close = difflib.get_close_matches(_bare(name), alike, n=1)
+    close = closest(name, known)
     listed = f"one of {', '.join(known)}" if known else "none"
-    return f"{alike[close[0]]!r}? ({listed})" if close else listed
+    return f"{close!r}? ({listed})" if close is not None else listed
+
+
+def closest(name: object, known: Iterable[str]) -> str | None:
+    """The known name that a wrong one is nearest to, as `nearest` compares; None where none is near."""
+    alike = {_bare(candidate): candidate for candidate in sorted(known, reverse=True)}
+    close = difflib.get_close_matches(_bare(name), alike, n=1)
+    return alike[close[0]] if close else None
 
 
 def _bare(name: object) -> str:

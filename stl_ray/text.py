@@ -18,6 +18,12 @@ def plain(text: str) -> str:
     return _UNSEEN.sub(lambda match: escaped(match[0]), text)
 
 
+def said(error: BaseException) -> str:
+    """The kind of another library's error and the first line of what it says: `ValueError: no such thing`."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 def escaped(character: str) -> str:
     r"""The escape of a character, such as `\n` or `\u732b`."""
     return character.encode("unicode_escape").decode()

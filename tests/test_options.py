@@ -21,7 +21,7 @@ from stl_ray.defenses import check_defense, make_defense
 from stl_ray.defenses.registry import DEFENSES
 from stl_ray.errors import ConfigError, StlRayError
 from stl_ray.models import build_classifier
-from stl_ray.models.registry import builders
+from stl_ray.models.registry import OURS
 from stl_ray.models.weights import check_weights
 from stl_ray.options import nearest
 from stl_ray.pipeline.preflight import preflight
@@ -120,8 +120,8 @@ def test_refuses_a_wrong_key_of_a_section_with_the_nearest(tmp_path, path, keys)
 @pytest.mark.parametrize(
     ("key", "wrong", "meant", "kind"),
     [
-        ("train.classifier", "resnet 50", "resnet50", "classifier"),
-        ("train.classifier", "ResNet50!", "resnet50", "classifier"),
+        ("train.classifier", "resnet 50 small", "resnet50_small", "classifier"),
+        ("train.classifier", "VGG16-bn-small!", "vgg16_bn_small", "classifier"),
         ("train.classifier", "../small_cnn", "small_cnn", "classifier"),
         ("attack.sets.0.attack", "Auto Attack", "autoattack", "attack"),
         ("evaluate.tiers.attacks.0.attack", "P-G-D", "pgd", "attack"),
@@ -131,7 +131,7 @@ def test_refuses_a_wrong_key_of_a_section_with_the_nearest(tmp_path, path, keys)
     ],
 )
 def test_refuses_a_name_of_a_registry_whatever_letters_it_has(tmp_path, key, wrong, meant, kind):
-    tables = {"classifier": builders(), "attack": ATTACKS, "defense": DEFENSES}
+    tables = {"classifier": OURS, "attack": ATTACKS, "defense": DEFENSES}
     experiment = _load(tmp_path, f"{key}={wrong!r}")
     with pytest.raises(ConfigError) as caught:
         preflight(experiment)
@@ -190,11 +190,16 @@ CALLS = [
     ("jpg", "jpeg", list(DEFENSES), lambda name, *_: check_defense(name, {})),
     ("qualty", "quality", ["quality"], lambda name, *_: check_defense("jpeg", {name: 3})),
     ("stl-", "stl", list(DEFENSES), lambda name, *_: make_defense(name, {}, {})),
-    ("resnet-50", "resnet50", None, lambda name, *_: build_classifier(name, ["a"], seed=0)),
-    ("ResNet50_Weights.IMAGENET_V2", WEIGHTS[1], None, lambda name, *_: check_weights(name)),
+    ("resnet-50-small", "resnet50_small", None, lambda name, *_: build_classifier(name, ["a"], seed=0)),
+    ("ResNet50_Weights.IMAGENET_V2", WEIGHTS[1], None, lambda name, *_: check_weights("small_cnn", name)),
     ("sheild", "shield", ["shield"], lambda name, _, folder: _victim(folder, "defense", name)),
     ("vanila", "vanilla", ["shield", "vanilla"], lambda name, _, folder: _victim(folder, "classifier", name)),
-    ("ResNet-50", "resnet50", None, lambda name, _, folder: _victim(folder, "weights: w.pth, classifier", name)),
+    (
+        "ResNet-50 small",
+        "resnet50_small",
+        None,
+        lambda name, _, folder: _victim(folder, "weights: w.pth, classifier", name),
+    ),
 ]
 
 

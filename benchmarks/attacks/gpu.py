@@ -110,7 +110,7 @@ def _timed(name: str, options: dict[str, int], victim: Victim, images: Tensor) -
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("benchmarks.attacks.gpu", __doc__, data="folder of images (default: ../shared/data)")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--network", default="resnet50")
+    parser.add_argument("--network", default="torchvision:resnet50")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--defended", type=int, default=32, help="of the images, through STL")

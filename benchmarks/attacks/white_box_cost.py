@@ -61,7 +61,12 @@ def main(arguments: list[str] | None = None) -> int:
     bind(1)
     progress, start = Progress(), time.monotonic()
     cases = []
-    for network, size, count in (("none", 32, 64), ("cifar_resnet56", 32, 32), ("none", 224, 4), ("resnet50", 224, 1)):
+    for network, size, count in (
+        ("none", 32, 64),
+        ("cifar_resnet56", 32, 32),
+        ("none", 224, 4),
+        ("torchvision:resnet50", 224, 1),
+    ):
         images = load_images(size, min(count, options.images), options.data)
         victims = _victims(network, size, images.dictionary, options.data)
         seconds = _race(victims, images.pixels, options, progress, f"{network} at {size}")

@@ -1,7 +1,7 @@
 """How fast training gets its images, beside torchvision's ImageFolder, Ray Data, and steps that wait for nothing.
 
     python -m benchmarks.training.loader --output benchmarks/results/loader-cpu.md
-    python -m benchmarks.training.loader --train resnet50 --gpu --loaders 8 14 --output benchmarks/results/loader-gpu.md
+    python -m benchmarks.training.loader --train torchvision:resnet50 --gpu --loaders 8 14 --output benchmarks/results/loader-gpu.md
 
 Run it from the repository's root on an idle machine; `--help` says the rest.
 """

@@ -12,6 +12,9 @@ from stl_ray.config.training import Recipe, Retraining
 LIBRARIES = ("torchvision", "timm")
 """Prefixes of architectures that are no modules of the user's."""
 
+IMAGENET = "imagenet"
+"""The classes of ILSVRC 2012, in the usual order."""
+
 PRETRAINED = "pretrained"
 """The weights that timm publishes for an architecture."""
 
@@ -22,6 +25,10 @@ AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 def _weights(value: str) -> str:
     """A file or folder, or published weights, which are no path."""
     return value if value == PRETRAINED or re.fullmatch(r"\w+_Weights\.\w+", value) else absolute(value)
+
+
+def _classes(value: str) -> str:
+    return value if value == IMAGENET else absolute(value)
 
 
 class ClassifierConfig(Section):
@@ -37,8 +44,8 @@ class ClassifierConfig(Section):
         "here, published weights of torchvision such as ResNet50_Weights.IMAGENET1K_V2, or pretrained, those of timm; "
         "absent: module:function comes with its own, every other one is trained from scratch"
     )  # fmt: skip
-    classes: str | tuple[str, ...] | None = Field(
-        None, description="the classes in the order of its logits: imagenet, a list of names, or a file with one name a line; "
+    classes: Annotated[str, AfterValidator(_classes)] | tuple[str, ...] | None = Field(
+        None, description="the classes in the order of its logits: imagenet, a list of names, or a file with one name a line (.json: a list); "
         "absent: those of the images. Images of fewer classes are scored among all of them"
     )  # fmt: skip
     recipe: Recipe | None = Field(
@@ -46,7 +53,8 @@ class ClassifierConfig(Section):
         "of train where there are no weights, else used as it is"
     )  # fmt: skip
     retrain: Retraining | None = Field(
-        None, description="also trained anew for each defense, on its output; absent: the same classifier stands behind all"
+        None,
+        description="also trained anew for each defense, on its output; absent: the same classifier stands behind all",
     )
     scored: bool = Field(
         True, description="whether the tables have a block of rows for it; false: only a victim of attacks, or a start"

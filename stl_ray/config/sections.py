@@ -245,7 +245,9 @@ def _not_none(items: tuple[NamedDefense, ...]) -> tuple[NamedDefense, ...]:
 
 def _not_scratch(items: tuple[ClassifierConfig, ...]) -> tuple[ClassifierConfig, ...]:
     if any(item.name.casefold() == SCRATCH for item in items):
-        raise ValueError(f"'{SCRATCH}' is the start of a retraining from random weights; give the classifier another name")
+        raise ValueError(
+            f"'{SCRATCH}' is the start of a retraining from random weights; give the classifier another name"
+        )
     return items
 
 

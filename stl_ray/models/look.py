@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stl_ray.errors import GradientError, StlRayError, TensorError
 from stl_ray.models.protocol import Victim
+from stl_ray.text import said
 
 IMAGES = 4
 """Images that are enough to look with."""
@@ -78,9 +79,7 @@ def _asked(victim: Victim, images: Tensor, item: str) -> Tensor:
     except StlRayError:
         raise
     except Exception as error:
-        raise TensorError(
-            f"the model fails on {tuple(images.shape)} images ({_first_line(error)})", item=item
-        ) from error
+        raise TensorError(f"the model fails on {tuple(images.shape)} images ({said(error)})", item=item) from error
 
 
 def _require_same(first: Tensor, second: Tensor, how: str, item: str) -> None:
@@ -106,7 +105,7 @@ def _gradient(victim: Victim, images: Tensor, item: str) -> list[str]:
     except StlRayError:
         raise
     except Exception as error:
-        raise GradientError(f"the model has no gradient ({_first_line(error)})", item=item) from error
+        raise GradientError(f"the model has no gradient ({said(error)})", item=item) from error
     if not bool(product.isfinite().all()):
         raise GradientError("the model's gradient is not finite", item=item, expected="finite numbers")
     zero = int((product == 0).flatten(1).all(1).sum())
@@ -116,8 +115,3 @@ def _gradient(victim: Victim, images: Tensor, item: str) -> list[str]:
             item=item, expected="a gradient, or an attack that needs none",
         )  # fmt: skip
     return [f"{item}: its gradient is zero for {zero} of {len(images)} images that were tried"] if zero else []
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,25 +1,27 @@
-"""Classifiers by name: every classification model of torchvision, and networks for small images.
+"""Classifiers by the reference of their architecture.
 
-At 32 and 64 pixels take `resnet18_small`, `resnet50_small`, `vgg16_bn_small` and their like, `cifar_resnet20` or
-`cifar_resnet56` (as published for CIFAR-10), or `small_cnn` where there is no GPU; from 96 pixels on torchvision's own.
+`NAME` is a network of ours: at 32 and 64 pixels take `resnet18_small`, `resnet50_small`, `vgg16_bn_small` and their like,
+`cifar_resnet20` or `cifar_resnet56` (as published for CIFAR-10), or `small_cnn` where there is no GPU. `torchvision:NAME`
+and `timm:NAME` are these libraries' (from 96 pixels on); any other `module:function` is a user's own.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 
 from torch import nn
 
 from stl_ray.errors import ConfigError
+from stl_ray.models import timm_models, torchvision_models
 from stl_ray.models.cifar_resnet import CifarResNet
 from stl_ray.models.classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier
+from stl_ray.models.functions import called, function_of
 from stl_ray.models.initialisation import seeded
 from stl_ray.models.small_cnn import small_cnn
 from stl_ray.models.small_images import small_image_builders
-from stl_ray.options import named
+from stl_ray.options import closest
 from stl_ray.seeding import seed_of
 
 Builder = Callable[[int], nn.Module]
-
 
 OURS: dict[str, Builder] = {
     "small_cnn": small_cnn,
@@ -30,59 +32,80 @@ OURS: dict[str, Builder] = {
 """Networks for small images by name: builders for a number of classes."""
 
 
-@cache
-def builders() -> dict[str, Builder]:
-    """Every architecture by name: builders for a number of classes."""
-    # Imported only when needed: it takes as long as torch itself, and networks for small images do without.
-    from torchvision import models
-
-    def torchvision_builder(name: str, **options: bool) -> Builder:
-        return lambda classes: models.get_model(name, weights=None, num_classes=classes, **options)
-
-    return {
-        **{name: torchvision_builder(name) for name in models.list_models(module=models)},
-        # Without the auxiliary heads, which return a tuple in training mode.
-        "googlenet": torchvision_builder("googlenet", aux_logits=False, init_weights=True),
-        "inception_v3": torchvision_builder("inception_v3", aux_logits=False, init_weights=True),
-        **OURS,
-    }
+def is_function(architecture: str) -> bool:
+    """Whether an architecture is a user's own, `module:function`, with weights and a number of classes of its own."""
+    return ":" in architecture and architecture.partition(":")[0] not in _LIBRARIES
 
 
-def check_classifier(name: str) -> None:
-    """Refuse a name that `build_classifier` does not know.
+def check_classifier(architecture: str) -> None:
+    """Refuse a reference that `build_classifier` does not know; a user's module is imported, no function is called.
 
     Raises:
-        ConfigError: with the nearest name that exists.
+        ConfigError: with the nearest name that exists; or timm, or the user's module, cannot be imported.
     """
-    _builder(name)
-
-
-def _builder(name: str) -> Builder:
-    return OURS[name] if name in OURS else named(builders(), name, kind="classifier")
+    _builder(architecture)
 
 
 def build_classifier(
-    name: str,
+    architecture: str,
     class_names: Sequence[str],
     *,
     seed: int,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Classifier:
-    """An untrained classifier in training mode.
+    """A classifier in training mode: untrained, or `module:function`'s with the weights that it comes with.
 
     Args:
-        name: a key of `builders()`.
+        architecture: `NAME`, `torchvision:NAME`, `timm:NAME` or `module:function`.
         class_names: the classes, in the order of the logits.
-        seed: the run seed; the initial weights depend on it and the name alone.
-        mean: per-channel mean of the normalisation, for images in [0, 1].
-        std: per-channel standard deviation of the normalisation.
+        seed: the run seed; random initial weights depend on it and the architecture alone.
+        mean: per-channel mean of the normalisation, for images in [0, 1]. Absent: ImageNet's for ours and torchvision's, of
+            timm's that of the weights it publishes for the name, and for a user's function 0.
+        std: per-channel standard deviation of the normalisation; absent: likewise, and 1.
 
     Raises:
-        ConfigError: the name is unknown, or there is no class.
+        ConfigError: the architecture is unknown or cannot be built, or there is no class.
     """
-    build = _builder(name)
+    build = _builder(architecture)
     if not class_names:
-        raise ConfigError("a classifier needs classes", item=name, expected="at least one", got="none")
-    backbone = seeded(lambda: build(len(class_names)), seed_of(seed, name, "initial weights"))
-    return Classifier(backbone, architecture=name, class_names=class_names, mean=mean, std=std)
+        raise ConfigError("a classifier needs classes", item=architecture, expected="at least one", got="none")
+    backbone = seeded(lambda: build(len(class_names)), seed_of(seed, architecture, "initial weights"))
+    own_mean, own_std = _normalisation(architecture, backbone)
+    return Classifier(
+        backbone,
+        architecture=architecture,
+        class_names=class_names,
+        mean=own_mean if mean is None else mean,
+        std=own_std if std is None else std,
+        channels_last=not is_function(architecture),
+    ).train()
+
+
+_LIBRARIES: dict[str, Callable[[str], Builder]] = {
+    "torchvision": torchvision_models.builder,
+    "timm": timm_models.builder,
+}
+
+
+def _builder(architecture: str) -> Builder:
+    if architecture in OURS:
+        return OURS[architecture]
+    library, colon, name = architecture.partition(":")
+    if library in _LIBRARIES and colon:
+        return _LIBRARIES[library](name)
+    if colon:
+        function_of(architecture)
+        return lambda classes: called(architecture)
+    close = closest(architecture, [*OURS, *torchvision_models.names()])
+    meant = "" if close is None else f"'{close if close in OURS else f'torchvision:{close}'}'? "
+    expected = f"{meant}(one of {', '.join(sorted(OURS))}), torchvision:NAME, timm:NAME or module:function"
+    raise ConfigError("unknown classifier", item=architecture, expected=expected)
+
+
+def _normalisation(architecture: str, network: nn.Module) -> tuple[Sequence[float], Sequence[float]]:
+    if is_function(architecture):
+        return (0.0,) * 3, (1.0,) * 3
+    if architecture.startswith("timm:"):
+        return timm_models.normalisation(network)
+    return IMAGENET_MEAN, IMAGENET_STD

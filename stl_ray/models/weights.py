@@ -1,30 +1,29 @@
-"""Weights to start from: a state dict from a file, from a classifier of ours, or from torchvision's published weights."""
+"""Weights to start from: a state dict from a file, from a classifier of ours, or as torchvision or timm publish it."""
 
-import pickle
-import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from stl_ray.errors import ArtifactError
+from stl_ray.errors import ArtifactError, ConfigError
+from stl_ray.models import imagenet, timm_models, torchvision_models
 from stl_ray.models.classifier import Classifier
-from stl_ray.models.published_classes import require_same_classes
+from stl_ray.models.published_classes import require_imagenet
 from stl_ray.models.state_dicts import find_state, require_fit
 from stl_ray.models.state_file import read_state
-from stl_ray.options import named
+from stl_ray.models.torchvision_models import PUBLISHED
 from stl_ray.store import Storage
 from stl_ray.store.shards import sha256
 
-PUBLISHED = re.compile(r"^\w+_Weights\.\w+$")
-"""A member of torchvision's weights enums, such as ResNet50_Weights.IMAGENET1K_V2."""
+PRETRAINED = "pretrained"
+"""The weights that timm publishes for the classifier's name."""
 
 _OURS = "model.safetensors"
+_TIMM = "timm:"
 
 
-def load_weights(classifier: Classifier, uri: str) -> None:
+def load_weights(classifier: Classifier, weights: str) -> None:
     """Put given weights into the classifier's backbone.
 
     The step counters of batch norm, which many published files leave out, may be missing. Of a checkpoint the state dict
@@ -32,49 +31,57 @@ def load_weights(classifier: Classifier, uri: str) -> None:
 
     Args:
         classifier: is filled in place.
-        uri: path or URI of a state dict or checkpoint (safetensors or torch's format, by any name), the folder of a
-            classifier that `save_classifier` wrote, or a member of torchvision's weights enums, such as
-            ResNet50_Weights.IMAGENET1K_V2, which is downloaded unless torch's cache has it.
+        weights: path or URI of a state dict or checkpoint (safetensors or torch's format, by any name), the folder of a
+            classifier that `save_classifier` wrote, or published weights, which are downloaded unless the library's cache has
+            them: a member of torchvision's enums, such as ResNet50_Weights.IMAGENET1K_V2, or for `timm:NAME` `pretrained`.
 
     Raises:
         StorageError: there is no such file.
         ArtifactError: it holds no state dict, or several that differ; its tensors do not fit the architecture and the
-            number of classes, or are quantised; it would need code to be run; or it is known to have been trained with
-            another normalisation, other classes, or another order of the same.
-        ConfigError: torchvision has no such weights.
+            number of classes, or are quantised; it would need code to be run; it cannot be downloaded; or it is known to have
+            been trained with another normalisation, other classes, or another order of the same.
+        ConfigError: there are no such published weights.
     """
-    if PUBLISHED.match(uri):
-        _fill_published(classifier, uri)
+    if PUBLISHED.match(weights):
+        _fill_torchvision(classifier, weights)
         return
-    storage, name = _file(uri)
+    if weights == PRETRAINED:
+        _fill_timm(classifier)
+        return
+    storage, name = _file(weights)
     if name == _OURS and storage.exists("model.json"):
         _require_same_meaning(classifier, storage)
-    _fill_from(classifier, read_state(storage.read(name), uri), uri)
+    _fill_from(classifier, read_state(storage.read(name), weights), weights)
 
 
-def check_weights(uri: str) -> None:
+def check_weights(architecture: str, weights: str) -> None:
     """Refuse weights that `load_weights` could not read at all; no tensor is read.
 
     Raises:
         StorageError: there is no such file.
-        ConfigError: torchvision has no such weights.
+        ConfigError: there are no such published weights.
     """
-    if PUBLISHED.match(uri):
-        _published(uri)
+    if PUBLISHED.match(weights):
+        torchvision_models.published(weights)
+    elif weights == PRETRAINED:
+        timm_models.published(_timm_name(architecture))
     else:
-        storage, name = _file(uri)
+        storage, name = _file(weights)
         storage.size(name)
 
 
-def weights_digest(uri: str) -> str:
-    """The name of the weights in an identity: the sha256 of the file, or the name of published weights.
+def weights_digest(architecture: str, weights: str) -> str:
+    """The name of the weights in an identity: the sha256 of the file, or the full name of published weights.
 
     Raises:
         StorageError: there is no such file.
+        ConfigError: there are no such published weights.
     """
-    if PUBLISHED.match(uri):
-        return uri
-    storage, name = _file(uri)
+    if PUBLISHED.match(weights):
+        return weights
+    if weights == PRETRAINED:
+        return timm_models.published(_timm_name(architecture))[0]
+    storage, name = _file(weights)
     return sha256(storage.read(name))
 
 
@@ -129,26 +136,31 @@ def _require_same_normalisation(classifier: Classifier, mean: Sequence[float], s
         )  # fmt: skip
 
 
-def _published(name: str) -> object:
-    from torchvision import models
-
-    enums = {models.get_model_weights(model) for model in models.list_models(module=models)}
-    return named({str(member): member for enum in enums for member in enum}, name, kind="weights of torchvision")
-
-
-def _fill_published(classifier: Classifier, name: str) -> None:
-    weights: Any = _published(name)
+def _fill_torchvision(classifier: Classifier, name: str) -> None:
+    weights = torchvision_models.published(name)
     if weights.meta["categories"] is not None:  # those of a backbone alone have none
-        require_same_classes(classifier.class_names, weights.meta["categories"], name)
+        require_imagenet(classifier.class_names, name)
     preset = weights.transforms()
     _require_same_normalisation(classifier, preset.mean, preset.std, name)
-    try:
-        tensors = weights.get_state_dict(check_hash=True, progress=False)
-    except (pickle.UnpicklingError, EOFError) as error:
-        raise ArtifactError(f"its file in torch's cache is damaged ({error}); remove it", item=name) from error
-    except OSError as error:
+    fill(classifier, torchvision_models.published_state(name), name)
+
+
+def _fill_timm(classifier: Classifier) -> None:
+    architecture = _timm_name(classifier.architecture)
+    name, classes = timm_models.published(architecture)
+    if classes == len(imagenet.WNIDS):
+        require_imagenet(classifier.class_names, name)
+    elif classes != len(classifier.class_names):
         raise ArtifactError(
-            f"cannot be downloaded ({error}); where there is no network, give the file that torchvision publishes",
-            item=name,
-        ) from error
-    fill(classifier, tensors, name)
+            "the weights know other classes", item=name, expected=len(classifier.class_names), got=classes
+        )
+    fill(classifier, timm_models.published_state(architecture), name)
+
+
+def _timm_name(architecture: str) -> str:
+    if not architecture.startswith(_TIMM):
+        expected = (
+            "a file, a folder, or a member of torchvision's weights enums, such as ResNet50_Weights.IMAGENET1K_V2"
+        )
+        raise ConfigError("pretrained are the weights of timm:NAME alone", item=architecture, expected=expected)
+    return architecture.removeprefix(_TIMM)

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from stl_ray.config import ClassifierConfig, Experiment
 from stl_ray.errors import ConfigError, IncompleteRunError
-from stl_ray.models import Classifier, build_classifier, load, load_weights
-from stl_ray.pipeline.classes_stub import class_indices, class_list, identity_of
+from stl_ray.models import Classifier, build_classifier, classes_of, classifier_identity, load, load_weights, logits_of
 from stl_ray.options import named
 from stl_ray.store import Layout, Storage
 
@@ -65,7 +64,7 @@ def given(config: ClassifierConfig, names: Sequence[str], seed: int) -> Classifi
         ArtifactError: they do not fit the classifier and the number of classes.
         ConfigError: there is no such architecture, or no such published weights.
     """
-    classifier = build_classifier(config.architecture, class_list(config.classes, names), seed=seed)
+    classifier = build_classifier(config.architecture, classes_of(config.classes, names), seed=seed)
     if config.weights is not None:
         load_weights(classifier, config.weights)
     return classifier
@@ -91,7 +90,7 @@ def load_classifier(
     config = classifier_config(experiment, name)
     if defense is None and not config.trained:
         classifier = given(config, names, experiment.seed)
-        identity: Any = identity_of(config, classifier)
+        identity: Any = classifier_identity(classifier)
     else:
         if defense is not None and not config.retrained_for(defense):
             raise ConfigError(
@@ -101,5 +100,5 @@ def load_classifier(
         if not storage.exists("model.json"):
             raise IncompleteRunError("there is no such classifier; run `stl-ray train` first", item=storage.root)
         classifier, identity = load(storage.root), str(storage.read_json("model.json")["digest"])
-    classes = torch.tensor(class_indices(names, classifier.class_names, name), device=device)
+    classes = torch.tensor(logits_of(names, classifier.class_names, name), device=device)
     return LoadedClassifier(classifier.to(device).eval(), identity, classes)

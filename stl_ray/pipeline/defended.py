@@ -143,4 +143,3 @@ def load_defense(experiment: Experiment, name: str, device: str) -> Defense:
     """
     chosen = named({item.name: item for item in experiment.defenses}, name, kind="defense of this experiment")
     return make_defenses(experiment.model_copy(update={"defenses": (chosen,)}), device)[name]
-

@@ -40,7 +40,9 @@ def stored_experiment(root: str) -> Experiment:
     try:
         experiment = Experiment.model_validate_json(storage.read(Layout.experiment))
     except ValidationError as error:
-        raise ArtifactError(f"not the experiment of this version ({error.error_count()} keys differ)", item=storage.root) from error
+        raise ArtifactError(
+            f"not the experiment of this version ({error.error_count()} keys differ)", item=storage.root
+        ) from error
     return experiment.model_copy(update={"root": root})
 
 

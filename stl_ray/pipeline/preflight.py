@@ -75,7 +75,10 @@ def _require_folders_of_their_own(experiment: Experiment) -> None:
     folders += [folder("", defense) for defense in defenses for folder in (layout.verdicts, layout.probes)]
     folders += [layout.classifier(item.name) for item in experiment.classifiers]
     folders += [
-        layout.classifier(item.name, name) for item in experiment.classifiers for name in own if item.retrained_for(name)
+        layout.classifier(item.name, name)
+        for item in experiment.classifiers
+        for name in own
+        if item.retrained_for(name)
     ]
     folder, runs = Counter(folders).most_common(1)[0]
     if runs > 1:

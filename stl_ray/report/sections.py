@@ -30,7 +30,9 @@ def build_sections(inputs: Inputs) -> tuple[Section, ...]:
         *_for_each(inputs, lambda block: (*_tiers(block.scores), *_accuracy_sections(inputs, block.scores))),
         *_for_each(inputs, lambda block: _attacks(block.scores)),
         Section("reading", "How to read these numbers", _caveats(inputs)),
-        *_for_each(inputs, lambda block: (Section("gallery", "Gallery: adversarial, purified, clean", _gallery(block)),)),
+        *_for_each(
+            inputs, lambda block: (Section("gallery", "Gallery: adversarial, purified, clean", _gallery(block)),)
+        ),
         Section("space", "The stratified space", space_blocks(inputs)),
         Section("curves", "Learning curves", curve_blocks(inputs)),
         *_for_each(inputs, lambda block: (Section("psnr", "PSNR and routing", _psnr(block.scores)),)),

@@ -91,5 +91,5 @@ def test_imagenet_at_224_through_ingest_and_one_training_step(local_ray, tmp_pat
     assert dataset.rows == 4
     assert main(["train", config, *small, *one_step]) == 0
     classifier = load(str(tmp_path / "root" / "train" / "vanilla"))
-    assert classifier.architecture == "resnet50"
+    assert classifier.architecture == "torchvision:resnet50"
     assert list(classifier.class_names) == ["n01", "n02"]

@@ -63,9 +63,16 @@ def test_refuses_a_missing_altered_or_unknown_classifier(classifier, tmp_path):
         models.load(str(tmp_path))
 
 
-@pytest.mark.parametrize("architecture", ["smal_cnn", None])
-def test_refuses_a_record_that_rebuilds_nothing(architecture, tmp_path):
+@pytest.mark.parametrize(
+    ("architecture", "said"),
+    [
+        ("smal_cnn", "cannot be built .*'small_cnn'"),
+        ("resnet50", "'torchvision:resnet50'"),
+        (None, "not a classifier of this version"),
+    ],
+)
+def test_refuses_a_record_that_rebuilds_nothing(architecture, said, tmp_path):
     meta = {"class_names": NAMES, "preprocessing": {"mean": [0.0] * 3, "std": [1.0] * 3}}
     save_artifact(str(tmp_path), "model", 2, {}, meta | ({"architecture": architecture} if architecture else {}))
-    with pytest.raises(ArtifactError, match="not a classifier of this version"):
+    with pytest.raises(ArtifactError, match=said):
         models.load(str(tmp_path))

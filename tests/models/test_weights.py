@@ -27,14 +27,14 @@ def test_roundtrip_torchvision_s_state_dict(name, tmp_path):
     """Its keys and shapes are ours, its weights give its logits here, and ours load there."""
     theirs = torchvision_models.get_model(name, weights=None, num_classes=1000).eval()
     torch.save(theirs.state_dict(), tmp_path / "weights.pth")
-    ours = build_classifier(name, THOUSAND, seed=5, mean=(0, 0, 0), std=(1, 1, 1)).eval()
+    ours = build_classifier(f"torchvision:{name}", THOUSAND, seed=5, mean=(0, 0, 0), std=(1, 1, 1)).eval()
     load_weights(ours, str(tmp_path / "weights.pth"))
     images = torch.rand((2, 3, 64, 64), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(ours(images), theirs(images))
     shapes = {key: tensor.shape for key, tensor in theirs.state_dict().items()}
     assert {key: tensor.shape for key, tensor in ours.backbone.state_dict().items()} == shapes
-    theirs.load_state_dict(build_classifier(name, THOUSAND, seed=6).backbone.state_dict())
+    theirs.load_state_dict(build_classifier(f"torchvision:{name}", THOUSAND, seed=6).backbone.state_dict())
 
 
 @pytest.mark.parametrize("uri", ["file://{}/model.safetensors", "{}", "{}/weights.pth", "{}/weights.safetensors"])
@@ -44,10 +44,10 @@ def test_agrees_whatever_the_weights_come_in(uri, classifier, other, natural_ima
     torch.save(state, tmp_path / "weights.pth")  # without counters, as many published files are
     save_file(state, tmp_path / "weights.safetensors")
     uri = uri.format(tmp_path)
-    check_weights(uri)
+    check_weights("small_cnn", uri)
     load_weights(other, uri)
     assert torch.equal(other.logits(natural_images), classifier.logits(natural_images))
-    assert len(weights_digest(uri)) == 64
+    assert len(weights_digest("small_cnn", uri)) == 64
 
 
 def test_refuses_weights_of_another_shape_and_changes_nothing(classifier, natural_images, tmp_path):
@@ -74,7 +74,7 @@ def test_refuses_weights_that_mean_something_else(classifier, tmp_path):
         build_classifier("small_cnn", ["x", "y"], seed=2, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)), str(tmp_path)
     )
     categories = torchvision_models.EfficientNet_V2_L_Weights.IMAGENET1K_V1.meta["categories"]
-    half = build_classifier("efficientnet_v2_l", categories, seed=0)
+    half = build_classifier("torchvision:efficientnet_v2_l", categories, seed=0)
     with pytest.raises(ArtifactError, match=r"EfficientNet_V2_L_Weights.*normalisation.*got mean 0\.5"):
         load_weights(half, "EfficientNet_V2_L_Weights.IMAGENET1K_V1")
 
@@ -96,10 +96,10 @@ def test_refuses_weights_that_are_not_there(classifier, tmp_path):
         with pytest.raises(StorageError, match="no such file"):
             load_weights(classifier, str(tmp_path / name))
         with pytest.raises(StorageError):
-            check_weights(str(tmp_path / name))
+            check_weights("small_cnn", str(tmp_path / name))
     with pytest.raises(ConfigError, match="unknown weights of torchvision"):
-        check_weights("ResNet50_Weights.IMAGENET9")
-    check_weights("ResNet50_Weights.IMAGENET1K_V2")
+        check_weights("torchvision:resnet50", "ResNet50_Weights.IMAGENET9")
+    check_weights("torchvision:resnet50", "ResNet50_Weights.IMAGENET1K_V2")
 
 
 def test_certificate_published_weights_come_from_torchvision_s_cache(tmp_path, monkeypatch):
@@ -112,7 +112,7 @@ def test_certificate_published_weights_come_from_torchvision_s_cache(tmp_path, m
     name = weights.url.rsplit("/", 1)[1]
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     (tmp_path / "weights.pth").rename(tmp_path / "hub" / "checkpoints" / name)
-    ours = build_classifier("resnet18", list(map(str, range(1000))), seed=3)
+    ours = build_classifier("torchvision:resnet18", list(map(str, range(1000))), seed=3)
     load_weights(ours, "ResNet18_Weights.IMAGENET1K_V1")
     assert torch.equal(ours.backbone.conv1.weight, theirs.conv1.weight)
 
@@ -124,7 +124,7 @@ def test_roundtrip_a_checkpoint_by_any_name_and_the_prefix_is_said(name, classif
         save_file(state, tmp_path / name)
     else:
         torch.save({"state_dict": state, "epoch": 3}, tmp_path / name)
-    check_weights(str(tmp_path / name))
+    check_weights("small_cnn", str(tmp_path / name))
     with pytest.warns(UserWarning, match=r"the weights are those under '(state_dict/)?module\.'"):
         load_weights(other, str(tmp_path / name))
     assert torch.equal(other.logits(natural_images), classifier.logits(natural_images))
@@ -133,4 +133,4 @@ def test_roundtrip_a_checkpoint_by_any_name_and_the_prefix_is_said(name, classif
 def test_refuses_published_weights_on_other_classes_before_any_download():
     for names in (THOUSAND, sorted(map(str, range(1000)))):
         with pytest.raises(ArtifactError, match=r"ResNet18_Weights\.IMAGENET1K_V1: the weights"):
-            load_weights(build_classifier("resnet18", names, seed=3), "ResNet18_Weights.IMAGENET1K_V1")
+            load_weights(build_classifier("torchvision:resnet18", names, seed=3), "ResNet18_Weights.IMAGENET1K_V1")

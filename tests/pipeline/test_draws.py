@@ -210,7 +210,9 @@ def gallery(experiment) -> list[dict[str, Any]]:
     }
     clean, attacked = (evaluate.images_of(experiment, "vanilla", which) for which in ("clean", "set"))
     write_gallery(experiment, block_of(experiment), clean, {"set": attacked}, predictions)
-    return table_from_bytes(Storage.open(experiment.root).read(Layout(experiment.root).gallery("vanilla")), item="gallery").to_pylist()
+    return table_from_bytes(
+        Storage.open(experiment.root).read(Layout(experiment.root).gallery("vanilla")), item="gallery"
+    ).to_pylist()
 
 
 def test_invariant_training_draws_by_image_and_epoch_whatever_the_batch(made, images):

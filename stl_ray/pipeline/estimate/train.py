@@ -3,8 +3,8 @@
 import torch
 
 from stl_ray.config import Experiment
+from stl_ray.models import logits_of
 from stl_ray.pipeline.batches import class_names, pixels_of
-from stl_ray.pipeline.classes_stub import class_indices
 from stl_ray.pipeline.estimate.sampling import sample
 from stl_ray.pipeline.estimate.steps import StepEstimate
 from stl_ray.pipeline.inputs import dataset_of, with_solver
@@ -66,7 +66,7 @@ def _measure(experiment: Experiment, training: Training) -> tuple[float, float]:
     labels, ids = torch.tensor(table.column("label").to_pylist()), table.column("id").to_pylist()
     classifier = network_of(experiment, training).to(device)
     once = config.model_copy(update={"epochs": 1, "start_size": None, "ema": 0.0})
-    classes = class_indices(class_names(dataset), classifier.class_names, training.name)
+    classes = logits_of(class_names(dataset), classifier.class_names, training.name)
     images = Relabelled(ImagesInMemory(pixels, labels, ids), torch.tensor(classes))
     (epoch,) = train_classifier(
         classifier, images, once, seed=experiment.seed, input_transform=input_transform_of(experiment, training, device)

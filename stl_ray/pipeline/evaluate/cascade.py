@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 from stl_ray.attacks import make_attack
 from stl_ray.config import Experiment, TiersConfig
-from stl_ray.evaluation import UNDEFENDED, CascadeAttack, CascadeSettings
-from stl_ray.pipeline.budgets import budget_of
 from stl_ray.errors import ConfigError
+from stl_ray.evaluation import UNDEFENDED, CascadeAttack, CascadeSettings
 from stl_ray.options import named
+from stl_ray.pipeline.budgets import budget_of
 from stl_ray.pipeline.defended import Block, DefendedClassifier, load_blocks
 from stl_ray.pipeline.inputs import stored_experiment, with_solver
 from stl_ray.threats import ThreatTier

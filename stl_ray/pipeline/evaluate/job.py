@@ -42,7 +42,6 @@ from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.store import Dataset, Layout, PlannedShard, Run, Storage, require_same
 from stl_ray.store.layout import CLEAN
 
-
 Cell = tuple[str, str, str]
 """Names of a classifier, a defense and an attack set."""
 

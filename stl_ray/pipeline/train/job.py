@@ -16,8 +16,7 @@ from torch import Tensor
 
 from stl_ray.config import Experiment
 from stl_ray.defenses import Differentiable, identity_in_run
-from stl_ray.models import Classifier, save_classifier
-from stl_ray.pipeline.classes_stub import class_indices
+from stl_ray.models import Classifier, logits_of, save_classifier
 from stl_ray.pipeline.defended import load_defense
 from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.train.plan import Training, network_of, new_classifier, plan, require_sound
@@ -210,7 +209,7 @@ def _images(
                 board.post.remote(0, f"{training.name}: copying images to a node's disk, {images} of {dataset.rows}")
 
             images = stack.enter_context(cached_images(dataset, training.config.scratch, tell=tell))
-            classes = class_indices(images.class_names, classifier.class_names, training.name)
+            classes = logits_of(images.class_names, classifier.class_names, training.name)
             return Relabelled(images, torch.tensor(classes))
 
         validated = training.validation if training.config.validate_every else None

@@ -9,9 +9,8 @@ from stl_ray.config import SCRATCH, ClassifierConfig, Experiment, Recipe, Retrai
 from stl_ray.defenses import identity_in_run
 from stl_ray.errors import ArtifactError, RunIdentityError, TrainingError
 from stl_ray.images import decode
-from stl_ray.models import Classifier, build_classifier, check_weights, weights_digest
+from stl_ray.models import Classifier, build_classifier, check_weights, classes_of, weights_digest
 from stl_ray.pipeline.batches import STORED_PIXELS, class_names, rows_at
-from stl_ray.pipeline.classes_stub import class_list
 from stl_ray.pipeline.classifiers import classifier_config, given, load_classifier
 from stl_ray.pipeline.inputs import dataset_of, make_defenses
 from stl_ray.pipeline.project import identity_of as project_identity
@@ -75,7 +74,7 @@ def _clean_training(experiment: Experiment, item: ClassifierConfig) -> Training:
     layout = Layout(experiment.root)
     config = _config(experiment, item.recipe)
     clean, validation = layout.ingested("train"), layout.ingested("test")
-    weights = None if item.weights is None else weights_digest(item.weights)
+    weights = None if item.weights is None else weights_digest(item.architecture, item.weights)
     identity, rows = _identity(experiment, item, config, clean, weights)
     return Training(
         name=item.name, classifier=item.name, retrained_for=None, config=config, folder=layout.classifier(item.name),
@@ -126,7 +125,7 @@ def _identity(
     dataset = dataset_of(experiment.root, folder)
     identity = {
         "architecture": item.architecture,
-        "classes": None if item.classes is None else class_list(item.classes, ()),
+        "classes": list(classes_of(item.classes, class_names(dataset))),
         "recipe": config.model_dump(mode="json", include=set(Recipe.model_fields)),
         "start": begins,
         "seed": experiment.seed,
@@ -162,9 +161,9 @@ def require_sound(experiment: Experiment, training: Training) -> None:
     config = training.config
     dataset = dataset_of(experiment.root, training.dataset)
     audited(dataset)
-    weights = classifier_config(experiment, training.classifier).weights
-    if weights is not None:
-        check_weights(weights)
+    item = classifier_config(experiment, training.classifier)
+    if item.weights is not None:
+        check_weights(item.architecture, item.weights)
     # What is to be trained first is there by then.
     waits = training.start is not None and classifier_config(experiment, training.start).trained
     classifier = network_of(experiment, training) if waits else new_classifier(experiment, training)
@@ -189,7 +188,7 @@ def network_of(experiment: Experiment, training: Training) -> Classifier:
     """The network of a training, with random weights."""
     item = classifier_config(experiment, training.classifier)
     return build_classifier(
-        item.architecture, class_list(item.classes, _names(experiment, training)), seed=experiment.seed
+        item.architecture, classes_of(item.classes, _names(experiment, training)), seed=experiment.seed
     )
 
 

@@ -15,7 +15,7 @@ def test_identity_a_row_for_every_network_and_mode(shared_data, tmp_path, capsys
     rows = [
         line.strip("| ").split(" | ") for line in printed.splitlines() if line.startswith("| ") and "---" not in line
     ]
-    cases = [("none", "32"), ("cifar_resnet56", "32"), ("none", "224"), ("resnet50", "224")]
+    cases = [("none", "32"), ("cifar_resnet56", "32"), ("none", "224"), ("torchvision:resnet50", "224")]
     assert [(row[0], row[1], row[3]) for row in rows[1:]] == [
         (*case, mode) for case in cases for mode in white_box_cost.MODES
     ]

@@ -49,11 +49,16 @@ def calibrated_here(experiment) -> None:
     (config, *_), layout = all_sets(experiment), Layout(experiment.root)
     victim = attack.attacked_of(experiment, config, ["a", "b"]).identity
     save_artifact(
-        layout.uri(layout.calibration("vanilla", config.name)), KIND, VERSION, *make_calibration(experiment, config, victim)
+        layout.uri(layout.calibration("vanilla", config.name)),
+        KIND,
+        VERSION,
+        *make_calibration(experiment, config, victim),
     )
 
 
-def crafted(experiment, name: str = "set", classifier: str = "vanilla") -> tuple[list[dict], torch.Tensor, torch.Tensor]:
+def crafted(
+    experiment, name: str = "set", classifier: str = "vanilla"
+) -> tuple[list[dict], torch.Tensor, torch.Tensor]:
     """Rows, exact adversarial images and clean images of a set that is made here."""
     job = attack.plan(experiment)
     work = job.make_task()

@@ -34,7 +34,9 @@ def test_identity_what_is_stored_scored_and_flagged(experiment, run_here):
     # Two sets each lack an image that the others have, one of those that are attacked and checked again.
     lost = fixed_ids([f"id-{n}" for n in range(10)], 2)
     run_here(
-        attack.plan(experiment), experiment, **{layout.attacked("vanilla", name): image for name, image in zip(("far", "finer"), lost, strict=True)}
+        attack.plan(experiment),
+        experiment,
+        **{layout.attacked("vanilla", name): image for name, image in zip(("far", "finer"), lost, strict=True)},
     )
     run_here(evaluate.plan(experiment), experiment)
     run_here(tiers.plan_tiers(experiment), experiment)

@@ -60,9 +60,7 @@ def tile(natural_images) -> torch.Tensor:
 def test_agrees_what_is_counted_with_what_is_done(context, tile, name, part):
     defended = context.defended[name]
     watched = Watched(defended.classifier)
-    real = replace(
-        context, block=replace(context.block, defended={name: replace(defended, classifier=watched)})
-    )
+    real = replace(context, block=replace(context.block, defended={name: replace(defended, classifier=watched)}))
     labels = defended.classifier.logits(tile).argmax(1)
     ids = [str(number) for number in range(TILE)]
     if part == "verdicts":

@@ -23,7 +23,9 @@ def written(experiment_of, finished_run, image_tables, crops):
     Predicted for image n: n before the defense, n + 10 after it.
     """
     pictures = crops((1 + len(SETS)) * IMAGES)
-    classifier = LoadedClassifier(build_classifier("small_cnn", ["a", "b"], seed=0).eval(), "digest", torch.tensor([0, 1]))
+    classifier = LoadedClassifier(
+        build_classifier("small_cnn", ["a", "b"], seed=0).eval(), "digest", torch.tensor([0, 1])
+    )
     defended = DefendedClassifier.of(make_defense("jpeg", {}, {}), classifier, 0)
 
     def make(by_attack: dict[str, set[int]], by_evaluation: dict[str, set[int]], gallery: int = IMAGES):

@@ -3,24 +3,19 @@
 import json
 import warnings
 
-import numpy as np
-import pyarrow as pa
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from stl_ray.csc import Dictionary
 from stl_ray.errors import ArtifactError, AuditError, ConfigError, StorageError, TrainingError
-from stl_ray.images import encode_png, image_schema
+from stl_ray.images import image_schema
 from stl_ray.models import build_classifier
 from stl_ray.pipeline.batches import plan_parts
-from stl_ray.pipeline.inputs import dataset_of, make_defenses, with_solver
+from stl_ray.pipeline.inputs import dataset_of, make_defenses
 from stl_ray.pipeline.project import identity_of
 from stl_ray.pipeline.purify import purify_table
 from stl_ray.pipeline.train import job as train
 from stl_ray.runtime import ray_train
-from stl_ray.space import QuasiNaturalSpace
-from stl_ray.store import Layout, PlannedShard, Run, Storage
+from stl_ray.store import Run, Storage
 
 
 def _finished(root, folder, plan, identity, tables):

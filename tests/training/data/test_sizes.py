@@ -10,9 +10,11 @@ NAMES = ["a", "b"]
 
 
 def test_refuses_sizes_that_a_network_cannot_take_and_leaves_its_mode():
-    classifier = build_classifier("alexnet", NAMES, seed=0).train()
+    classifier = build_classifier("torchvision:alexnet", NAMES, seed=0).train()
     require_sizes(classifier, TrainConfig(), (224, 224))
-    with pytest.raises(TrainingError, match=r"train\.classifier=alexnet: .*; expected .*; got 32 x 32 pixels"):
+    with pytest.raises(
+        TrainingError, match=r"train\.classifier=torchvision:alexnet: .*; expected .*; got 32 x 32 pixels"
+    ):
         require_sizes(classifier, TrainConfig(), (32, 32))
     with pytest.raises(TrainingError, match="got 32 x 32 pixels"):
         require_sizes(classifier, TrainConfig(start_size=32), (224, 224))
@@ -46,7 +48,7 @@ def test_refuses_sizes_that_a_network_cannot_take_and_leaves_its_mode():
     ],
 )
 def test_refuses_batches_that_leave_batch_norm_one_value(recipe, images, message):
-    classifier = build_classifier("resnet18", NAMES, seed=0)
+    classifier = build_classifier("torchvision:resnet18", NAMES, seed=0)
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     with pytest.raises(
         TrainingError, match=f"resnet18: batch norm would be left with one value per channel; {message}"
@@ -60,9 +62,9 @@ def test_refuses_batches_that_leave_batch_norm_one_value(recipe, images, message
 
 
 def test_refuses_a_small_first_size_and_workers_without_an_image():
-    classifier = build_classifier("resnet18", NAMES, seed=0)
+    classifier = build_classifier("torchvision:resnet18", NAMES, seed=0)
     with pytest.raises(TrainingError, match="one value per channel"):
         require_parts(classifier, TrainConfig(batch_size=1, start_size=32), (64, 64), 4)
     with pytest.raises(TrainingError, match=r"no image of a batch; expected fewer train\.workers"):
         require_parts(classifier, TrainConfig(workers=4), (64, 64), 3)
-    require_parts(build_classifier("alexnet", NAMES, seed=0), TrainConfig(batch_size=1), (64, 64), 4)
+    require_parts(build_classifier("torchvision:alexnet", NAMES, seed=0), TrainConfig(batch_size=1), (64, 64), 4)

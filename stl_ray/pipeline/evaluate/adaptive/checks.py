@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from stl_ray.config import Experiment, NamedAttack
 from stl_ray.evaluation import UNDEFENDED

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import torch
 from torch import Tensor
 
 from stl_ray.config import Experiment

@@ -1,0 +1,110 @@
+"""Networks of a user's own: `module:function`, where the function returns a torch module on [0, 1] images.
+
+Their source is part of what they are, beside their weights: all `.py` files of the top-level package that the module lies
+in, by their paths in it, or the module's one file where it lies in no package. Code that these import from elsewhere is
+not: it is the environment, as torch is.
+"""
+
+import hashlib
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from stl_ray.errors import ConfigError
+from stl_ray.options import closest
+from stl_ray.text import said
+
+
+def function_of(reference: str) -> Callable[[], object]:
+    """The function that `module:function` names.
+
+    Raises:
+        ConfigError: the module cannot be imported, or has no such function.
+    """
+    module = _imported(reference)
+    name = reference.partition(":")[2]
+    found = getattr(module, name, None)
+    if isinstance(found, nn.Module):
+        raise ConfigError("is a network, not a function that returns one", item=reference, expected="module:function")
+    if not callable(found):
+        close = closest(name, [other for other, value in vars(module).items() if callable(value)])
+        expected = "a function of the module" if close is None else f"{close!r}?"
+        raise ConfigError("the module has no such function", item=reference, expected=expected)
+    return found  # type: ignore[no-any-return]
+
+
+def called(reference: str) -> nn.Module:
+    """What the function returns, with weights that can be read and kept.
+
+    Raises:
+        ConfigError: there is no such function, it fails, or returns anything else.
+    """
+    function = function_of(reference)
+    try:
+        network = function()
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"fails when it is called without arguments ({said(error)})", item=reference) from error
+    if not isinstance(network, nn.Module):
+        raise ConfigError("returns no network", item=reference, expected="torch.nn.Module", got=type(network).__name__)
+    _require_weights(network, reference)
+    return network
+
+
+def source_digest(reference: str) -> str:
+    """The sha256 of the function's source (above); where it lies does not matter.
+
+    Raises:
+        ConfigError: the module cannot be imported, or has no source file.
+    """
+    total = hashlib.sha256()
+    for name, file in _files(_imported(reference), reference):
+        data = file.read_bytes()
+        total.update(f"{name}\0{len(data)}\0".encode() + data)
+    return total.hexdigest()
+
+
+def _imported(reference: str) -> ModuleType:
+    name, _, function = reference.partition(":")
+    if not name or not function or name.startswith("."):
+        raise ConfigError("no reference to a function", item=reference, expected="module:function")
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise ConfigError(
+            f"{name} cannot be imported ({said(error)})",
+            item=reference, expected="module:function, of a module that Python finds on every node",
+        ) from error  # fmt: skip
+
+
+def _files(module: ModuleType, reference: str) -> Iterator[tuple[str, Path]]:
+    """The source files, each with its path in the package, in one order."""
+    package = sys.modules[module.__name__.partition(".")[0]]
+    if hasattr(package, "__path__"):
+        folders = [Path(folder) for folder in package.__path__]
+        found = {file.relative_to(folder).as_posix(): file for folder in folders for file in folder.rglob("*.py")}
+    else:
+        found = {Path(file).name: Path(file) for file in [getattr(module, "__file__", None)] if file}
+    if not found:
+        raise ConfigError("its module has no source file, which an identity needs", item=reference)
+    yield from sorted(found.items())
+
+
+def _require_weights(network: nn.Module, reference: str) -> None:
+    """Refuse weights that no digest can be taken of: without values, or more than tensors."""
+    expected = "tensors with values, in floating point or whole numbers"
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, Tensor):
+            got = type(tensor).__name__
+        elif is_lazy(tensor) or tensor.is_meta:
+            got = "none yet (a lazy layer that has seen no image, or the device meta)"
+        elif tensor.is_quantized or tensor.layout != torch.strided:
+            got = f"a tensor of {str(tensor.dtype).removeprefix('torch.')}, {str(tensor.layout).removeprefix('torch.')}"
+        else:
+            continue
+        raise ConfigError(f"its weight {name} cannot be used", item=reference, expected=expected, got=got)
