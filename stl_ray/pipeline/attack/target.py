@@ -1,18 +1,17 @@
 """The classifier that an adversarial set is crafted on: one of the experiment's, any other, alone or behind a defense."""
 
-import hashlib
 import importlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from stl_ray.config import AttackedConfig, Experiment
 from stl_ray.errors import ConfigError
-from stl_ray.models import Classifier, Victim, build_classifier, check_classifier, load_weights
+from stl_ray.evaluation import DefendedClassifier
+from stl_ray.models import Classifier, Victim, build_classifier, check_classifier, load_weights, module_digest
 from stl_ray.options import nearest, require_known
-from stl_ray.pipeline.defended import DefendedClassifier, load_defense
+from stl_ray.pipeline.defended import load_defense
 from stl_ray.pipeline.inputs import classifier_of
 from stl_ray.store.layout import VANILLA
 
@@ -82,11 +81,11 @@ def _classifier_of(
         classifier = Classifier(
             module, architecture=name, class_names=names, mean=(0.0,) * 3, std=(1.0,) * 3, channels_last=False
         )
-        return classifier.to(device).eval(), {"function": name, "weights": _digest(module)}
+        return classifier.to(device).eval(), {"function": name, "weights": module_digest(module)}
     if config.weights is not None:
         built = build_classifier(name, names, seed=experiment.seed)
         load_weights(built, config.weights)
-        return built.to(device).eval(), {"architecture": name, "weights": _digest(built)}
+        return built.to(device).eval(), {"architecture": name, "weights": module_digest(built)}
     return classifier_of(experiment.root, name, device)
 
 
@@ -105,19 +104,3 @@ def _called(reference: str) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise ConfigError("not a torch module", item=reference, expected="torch.nn.Module", got=type(module).__name__)
     return module
-
-
-def _digest(module: nn.Module) -> str:
-    """The digest of every weight and buffer, by name."""
-    total = hashlib.sha256()
-    for name, tensor in (*sorted(module.state_dict().items()), *sorted(module.named_buffers())):
-        total.update(name.encode() + b"\0" + _bytes(tensor))
-    return total.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    values = tensor.detach().cpu().contiguous()
-    if values.dtype in (torch.float16, torch.float32, torch.float64) or not values.is_floating_point():
-        return values.numpy().tobytes()
-    # NumPy has no bfloat16, whose bits another type of 16 bits may have too.
-    return str(values.dtype).encode() + values.reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -5,32 +5,30 @@ otherwise is counted beside them. Each defense's retrained classifier sees its o
 the vanilla one. After that every defense meets attacks that know of it (`tiers`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import torch
-from torch import Tensor
 
 from stl_ray.config import Experiment
-from stl_ray.defenses import Defended
 from stl_ray.errors import AuditError
 from stl_ray.evaluation import (
     ATTACK_COLUMNS,
     PREDICTIONS_SCHEMA,
+    DefendedClassifier,
     Setting,
     attack_summaries,
+    judged,
     score,
 )
-from stl_ray.images import quantize, to_tensor
-from stl_ray.metrics import psnr
+from stl_ray.images import to_tensor
 from stl_ray.pipeline.attack.job import identity_of as attack_identity
 from stl_ray.pipeline.attack.target import attacked_of
 from stl_ray.pipeline.batches import by_size, class_names, exact_pixels_of, in_order, pixels_of, plan_parts
-from stl_ray.pipeline.defended import DefendedClassifier, load_defended, retrained_name
-from stl_ray.pipeline.evaluate.adaptive import headline, plan_checks, plan_tiers, tier_scores
+from stl_ray.pipeline.defended import load_defended, retrained_name
+from stl_ray.pipeline.evaluate.adaptive import headline, plan_checks, plan_tiers, stored_tier_scores
 from stl_ray.pipeline.evaluate.gallery import write_gallery
 from stl_ray.pipeline.inputs import classifier_of, dataset_of, with_solver
 from stl_ray.pipeline.look import device_to_look, look_at
@@ -69,7 +67,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     scores["attacks"] = attack_summaries(
         {name: pa.concat_tables(dataset.columns(*ATTACK_COLUMNS)) for name, dataset in attacked.items()}
     )
-    scores["tiers"] = tier_scores(experiment, scores["chance"])
+    scores["tiers"] = stored_tier_scores(experiment, scores["chance"])
     Storage.open(experiment.root).write_json(Layout.scores, scores)
     *_, (name, shown) = load_defended(experiment, "cpu").items()
     write_gallery(experiment, images_of(experiment, CLEAN), attacked, name, shown.victim("none"), predictions)
@@ -203,17 +201,10 @@ class EvaluateTask(TableTask):
         rows: dict[int, dict[str, Any]] = {}
         for positions, images in by_size(exact_pixels_of(table), self._device):
             clean = to_tensor([originals[position] for position in positions]).to(self._device)
+            batch_ids = [ids[position] for position in positions]
             with COMPUTE.held():
-                columns, status = _judged(models, images, [ids[position] for position in positions], clean)
-            # Each leaves the device in one piece: image by image, every transfer would wait for other work there.
-            figures = {name: values.tolist() for name, values in columns.items()}
-            for index, position in enumerate(positions):
-                rows[position] = {
-                    "id": ids[position],
-                    "label": labels[position],
-                    "status": status[index],
-                    **{name: values[index] for name, values in figures.items()},
-                }
+                predictions = judged(models, images, [labels[position] for position in positions], batch_ids, clean)
+            rows |= dict(zip(positions, predictions, strict=True))
         return ShardOutput(in_order(rows, PREDICTIONS_SCHEMA))
 
     def _clean(self, shard: PlannedShard, ids: list[str]) -> pa.Table:
@@ -223,27 +214,3 @@ class EvaluateTask(TableTask):
         if not row_of.keys() >= set(ids):
             raise AuditError("the set's images are not those of the clean shard", item=shard.source["images"]["file"])
         return clean.take([row_of[identifier] for identifier in ids])
-
-
-def _judged(
-    models: Mapping[str, Defended], images: Tensor, ids: Sequence[str], clean: Tensor
-) -> tuple[dict[str, Tensor], list[str]]:
-    """The predictions and measurements of a batch behind one defense, (B,) each, and the statuses of its solves.
-
-    Args:
-        models: by column, the classifiers behind the defense.
-        images: (B, 3, H, W) in [0, 1].
-        ids: of the images.
-        clean: the images that they were made from.
-    """
-    floating = {name: replace(model, rounded=False) for name, model in models.items()}
-    columns: dict[str, Tensor] = {}
-    purified = models["vanilla"].purify(images, ids)
-    # The float pipeline sees an exactly stored image, the deployed one its rounding.
-    exact = not torch.equal(quantize(images), images)
-    unrounded = floating["vanilla"].purify(images, ids) if exact else purified
-    for name, model in models.items():
-        columns[name] = model.decide(images, ids, purified=purified).prediction
-        columns[f"{name}_float"] = floating[name].decide(images, ids, purified=unrounded).prediction
-    columns |= {"psnr": psnr(quantize(purified.images), clean), "cluster": purified.cluster}
-    return columns, purified.status

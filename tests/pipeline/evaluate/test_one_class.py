@@ -33,7 +33,7 @@ def test_identity_one_class_runs_through(experiment, run_here, finished_run):
         for cell, run in evaluate.cells_of(experiment).items()
     }
     scores = score(tables, classifier="small_cnn", class_names=["only"], settings=("vanilla",))
-    scores["tiers"] = adaptive.tier_scores(experiment, scores["chance"])
+    scores["tiers"] = adaptive.stored_tier_scores(experiment, scores["chance"])
     assert {cell["accuracy"] for cell in scores["cells"]} == {1.0}
     assert {row["worst"]["accuracy"] for row in scores["tiers"]["rows"]} == {1.0}
     for row in scores["tiers"]["rows"][1:]:  # the first is without defense, of which there are no checks

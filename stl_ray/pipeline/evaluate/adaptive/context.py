@@ -6,20 +6,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from stl_ray.config import Budgeted, Experiment, NamedAttack
-from stl_ray.evaluation import CascadeAttack
-from stl_ray.pipeline.budgets import budget_of
-from stl_ray.pipeline.defended import DefendedClassifier, load_defended
-from stl_ray.pipeline.evaluate.cascade import cascade_attacks_on, substitute_of
+from stl_ray.config import Experiment, NamedAttack
+from stl_ray.evaluation import CascadeAttack, DefendedClassifier
+from stl_ray.evaluation.tier_attacks import cascade_attacks_on, checked_images, counts_within
+from stl_ray.pipeline.defended import load_defended
 from stl_ray.pipeline.evaluate.subset import rows_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_task import TableTask
-from stl_ray.store import Dataset, Layout, PlannedShard, require_same
+from stl_ray.store import Dataset, Layout, PlannedShard, Storage, require_same
 from stl_ray.threats import ThreatTier, threat_of
-
-QUICK = 64
-"""Images that the quick checks are run on."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +50,7 @@ class Context:
     @property
     def checked(self) -> int | None:
         """Images that the checks are run on."""
-        if self.experiment.evaluate.sanity == "full":
-            return self.images
-        return QUICK if self.images is None else min(QUICK, self.images)
+        return checked_images(self.images, self.experiment.evaluate.sanity)
 
     def cascade_attacks(self, name: str) -> list[CascadeAttack]:
         """The attacks on one defense."""
@@ -69,7 +63,9 @@ class Context:
 
     def earlier(self) -> list[NamedAttack]:
         """The stored sets that are within the budget of the tiers, and so count in the worst case."""
-        return [item for item in self.experiment.attack.sets if _within(item, self.experiment.evaluate.tiers.budget)]
+        return [
+            item for item in self.experiment.attack.sets if counts_within(item, self.experiment.evaluate.tiers.budget)
+        ]
 
     def identity(self, name: str) -> dict[str, Any]:
         """Whatever can change the verdicts on a defense, except the stored sets."""
@@ -84,12 +80,10 @@ class Context:
         }
 
 
-def _within(item: NamedAttack, limit: Budgeted) -> bool:
-    stored, budget = budget_of(item), budget_of(limit)
-    # A set at a mean dissimilarity has images over it, and float32 images are beyond an 8-bit attacker.
-    if item.budget != "per_image" or (item.store, limit.store) == ("f32", "u8"):
-        return False
-    return (stored.kind, stored.space) == (budget.kind, budget.space) and stored.size <= budget.size
+def substitute_of(experiment: Experiment, device: str) -> dict[str, DefendedClassifier] | None:
+    """The substitute experiment's defenses with its classifiers, where one is named."""
+    root = experiment.evaluate.tiers.substitute
+    return None if root is None else load_defended(experiment, device, Storage.open(root).root)
 
 
 @dataclass
