@@ -12,7 +12,7 @@ from stl_ray.config.attacks import (
     TiersConfig,
 )
 from stl_ray.config.base import OptionValue
-from stl_ray.config.loader import bundled, load_experiment
+from stl_ray.config.loader import bundled, load_experiment, parsed
 from stl_ray.config.sections import (
     AutoencoderConfig,
     DictionaryConfig,
@@ -53,4 +53,5 @@ __all__ = [
     "TrainConfig",
     "bundled",
     "load_experiment",
+    "parsed",
 ]

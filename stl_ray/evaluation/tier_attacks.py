@@ -1,6 +1,6 @@
 """What the configuration of the tiers asks for: attacks on each defense, their settings, and the subject of the checks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from stl_ray.attacks import budget_of, make_attack
@@ -56,6 +56,15 @@ def cascade_attacks_on(
             victim = defended.victim(_GRADIENTS[tier], tiers.samples)
         attacks.append(CascadeAttack(item.name, tier, make_attack(item.attack, item.options, item.engine), victim))
     return attacks
+
+
+def threats_in_order(
+    defense: str, stored: Sequence[NamedAttack], attacks: Sequence[CascadeAttack]
+) -> dict[str, ThreatTier]:
+    """The tiers of the attacks on one defense by name: stored sets first, then those of the cascade."""
+    return {item.name: threat_of(item.name, defense, item.victim) for item in stored} | {
+        item.name: item.tier for item in attacks
+    }
 
 
 def subject_of(defended: DefendedClassifier, tiers: TiersConfig, seed: int, level: Literal["quick", "full"]) -> Subject:

@@ -8,14 +8,14 @@ import pyarrow as pa
 
 from stl_ray.config import Experiment, NamedAttack
 from stl_ray.evaluation import CascadeAttack, DefendedClassifier
-from stl_ray.evaluation.tier_attacks import cascade_attacks_on, checked_images, counts_within
+from stl_ray.evaluation.tier_attacks import cascade_attacks_on, checked_images, counts_within, threats_in_order
 from stl_ray.pipeline.defended import load_defended
 from stl_ray.pipeline.evaluate.subset import rows_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_task import TableTask
 from stl_ray.store import Dataset, Layout, PlannedShard, Storage, require_same
-from stl_ray.threats import ThreatTier, threat_of
+from stl_ray.threats import ThreatTier
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ class Context:
 
     def attacks(self, name: str) -> dict[str, ThreatTier]:
         """The tiers of the attacks on one defense, stored sets among them, in their order."""
-        stored = {item.name: threat_of(item.name, name, item.victim) for item in self.earlier()}
-        return stored | {item.name: item.tier for item in self.cascade_attacks(name)}
+        return threats_in_order(name, self.earlier(), self.cascade_attacks(name))
 
     def earlier(self) -> list[NamedAttack]:
         """The stored sets that are within the budget of the tiers, and so count in the worst case."""
