@@ -8,10 +8,9 @@ from torch import Tensor
 
 from benchmarks.common.progress import Progress
 from benchmarks.common.stored_images import Stored
-from stl_ray.attacks import make_attack
+from stl_ray.attacks import budget_of, make_attack
 from stl_ray.config.attacks import AttackConfig
 from stl_ray.models import Victim
-from stl_ray.pipeline.budgets import budget_of
 
 PART = 128
 """Images that are attacked between two lines of progress: a tile of the classifier."""

@@ -19,7 +19,7 @@ An attack accesses a classifier only through `stl_ray.models.Victim`.
 """
 
 from stl_ray.attacks.base import Attack
-from stl_ray.attacks.budget import Budget, Store
+from stl_ray.attacks.budget import Budget, Store, at_mean, budget_of
 from stl_ray.attacks.formulations import FixedBudget, MinimumNorm
 from stl_ray.attacks.registry import ATTACKS, make_attack
 from stl_ray.attacks.result import AttackResult, AttackStatus
@@ -35,6 +35,8 @@ __all__ = [
     "MinimumNorm",
     "Store",
     "Universal",
+    "at_mean",
+    "budget_of",
     "fooling_rate",
     "make_attack",
 ]

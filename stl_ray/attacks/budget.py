@@ -5,14 +5,17 @@ in the code of Guo et al. 2018; the same number then allows about half of the ch
 Results carry both dissimilarities.
 """
 
-from math import sqrt
+from collections.abc import Iterable
+from math import fsum, sqrt
 from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from stl_ray.config.attacks import Budgeted
 from stl_ray.config.sections import Section
+from stl_ray.errors import InputError
 from stl_ray.metrics import l2_norm
 from stl_ray.models.classifier import IMAGENET_MEAN, IMAGENET_STD
 
@@ -74,6 +77,41 @@ class Budget(Section):
         """Factors of a change in the budget's space, (3, 1, 1) float64; ones in pixels."""
         ones = torch.ones(3, 1, 1, dtype=torch.float64, device=clean.device)
         return ones if self.space == "pixel" else ones / _channels(IMAGENET_STD, ones)
+
+
+def budget_of(config: Budgeted) -> Budget:
+    """The budget that a configuration gives, in [0, 1] pixels."""
+    if config.linf is not None:
+        return Budget(kind="linf", size=config.linf / 255)
+    if config.l2 is not None:
+        return Budget(kind="l2", size=config.l2, space=config.space)
+    return Budget(size=float(config.dissimilarity or 0), space=config.space)
+
+
+def at_mean(budget: Budget, batches: Iterable[Tensor], item: str) -> Budget:
+    """The one L2 radius for all images at which their mean dissimilarity is the budget, whatever their batches.
+
+    Black images have no dissimilarity and are left out.
+
+    Args:
+        budget: the mean dissimilarity.
+        batches: of the images, (B, 3, H, W) in [0, 1].
+        item: the images, for the message.
+
+    Raises:
+        InputError: every image is black.
+    """
+    norms = [
+        norm
+        for images in batches
+        for norm in l2_norm((images if budget.space == "pixel" else standardized(images)).double()).tolist()
+        if norm > 0
+    ]
+    if not norms:
+        raise InputError("every image is black", item=item)
+    # Rounded once, so that the order of the images does not matter.
+    radius = budget.size * len(norms) / fsum(1 / norm for norm in norms)
+    return Budget(kind="l2", size=radius, space=budget.space)
 
 
 def standardized(images: Tensor) -> Tensor:

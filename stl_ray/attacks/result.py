@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,6 +43,18 @@ class AttackResult:
     linf: Tensor  # (B,) float32, in [0, 1]
     queries: Tensor  # (B,) int32: passes through the victim by the method, without the verdicts
     source_pred: Tensor  # (B,) int64: the victim's class of the adversarial image; -1: its logits are not finite
+
+    def records(self) -> list[dict[str, Any]]:
+        """The measurements of each image, by the names of the fields; the status as text."""
+        # Each leaves the device in one piece: image by image, every transfer would wait for other work there.
+        columns = {
+            field.name: [str(status) for status in self.status]
+            if field.name == "status"
+            else getattr(self, field.name).tolist()
+            for field in fields(self)
+            if field.name != "images"
+        }
+        return [{name: values[row] for name, values in columns.items()} for row in range(len(self.status))]
 
     def rows(self, rows: Tensor) -> "AttackResult":
         """The result of some of the images, (N,) int64."""

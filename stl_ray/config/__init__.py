@@ -13,7 +13,7 @@ from stl_ray.config.attacks import (
 )
 from stl_ray.config.base import OptionValue
 from stl_ray.config.classifiers import ClassifierConfig
-from stl_ray.config.loader import bundled, load_experiment
+from stl_ray.config.loader import bundled, load_experiment, parsed
 from stl_ray.config.sections import (
     AutoencoderConfig,
     DictionaryConfig,
@@ -58,4 +58,5 @@ __all__ = [
     "TrainConfig",
     "bundled",
     "load_experiment",
+    "parsed",
 ]

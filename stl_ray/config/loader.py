@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -13,6 +13,8 @@ from stl_ray.config.sections import Experiment
 from stl_ray.config.values import read, read_override
 from stl_ray.errors import ConfigError
 from stl_ray.options import expected_by, named, nearest
+
+AnySection = TypeVar("AnySection", bound=BaseModel)
 
 
 def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
@@ -35,11 +37,23 @@ def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
         raise ConfigError("not a configuration", item=path, expected="keys and values", got=type(values).__name__)
     for override in overrides:
         _apply(values, override)
+    return parsed(Experiment, values)
+
+
+def parsed(section: type[AnySection], values: Mapping[str, Any]) -> AnySection:
+    """A section of plain values, as YAML holds them: numbers, text, lists, and mappings with text for keys.
+
+    Raises:
+        ConfigError: if a value is not plain, or a key is wrong; it names the key's path and what was expected.
+    """
     try:
         # Through JSON: strict types, with lists for tuples and integers where a float is meant.
-        return Experiment.model_validate_json(json.dumps(values))
-    except ValidationError as error:
-        raise _explain(error, values) from error
+        return section.model_validate_json(json.dumps(values))
+    except (TypeError, ValueError) as error:
+        if not isinstance(error, ValidationError):
+            expected = "numbers, text, lists and mappings"
+            raise ConfigError(f"not plain values ({error})", item="configuration", expected=expected) from error
+        raise _explain(error, section) from error
 
 
 def bundled(name: str) -> str:
@@ -87,11 +101,13 @@ def _item(node: list[Any], index: str, override: str) -> Any:
     return node[int(index)]
 
 
-def _explain(error: ValidationError, values: Mapping[str, Any]) -> ConfigError:
+def _explain(error: ValidationError, section: type[BaseModel]) -> ConfigError:
     details = error.errors()
     # pydantic also reports too few items for a list whose items are wrong.
     wrong = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
-    problems = [_problem(detail) for detail in details if detail["type"] != "too_short" or detail["loc"] not in wrong]
+    problems = [
+        _problem(detail, section) for detail in details if detail["type"] != "too_short" or detail["loc"] not in wrong
+    ]
     if len(problems) == 1:
         message, item, expected, got = problems[0]
         return ConfigError(message, item=item, expected=expected, got=got)
@@ -99,10 +115,10 @@ def _explain(error: ValidationError, values: Mapping[str, Any]) -> ConfigError:
     return ConfigError(f"{len(lines)} keys are wrong:\n  " + "\n  ".join(lines))
 
 
-def _problem(detail: ErrorDetails) -> tuple[str, str, object, object]:
+def _problem(detail: ErrorDetails, section: type[BaseModel]) -> tuple[str, str, object, object]:
     path = ".".join(str(part) for part in detail["loc"]) or "configuration"
     if detail["type"] == "extra_forbidden":
-        return "unknown key", path, nearest(str(detail["loc"][-1]), _keys_at(detail["loc"][:-1])), None
+        return "unknown key", path, nearest(str(detail["loc"][-1]), _keys_at(section, detail["loc"][:-1])), None
     if detail["type"] == "missing":
         return "missing key", path, "a value", None
     if detail["type"] == "value_error":
@@ -110,9 +126,8 @@ def _problem(detail: ErrorDetails) -> tuple[str, str, object, object]:
     return "wrong value", path, expected_by(detail), repr(detail["input"])
 
 
-def _keys_at(location: Sequence[int | str]) -> list[str]:
-    """The keys of the section at a path of the Experiment."""
-    model: type[BaseModel] = Experiment
+def _keys_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """The keys of the section at a path below a section."""
     for part in location:
         if isinstance(part, str) and part in model.model_fields:
             model = section_in(model.model_fields[part].annotation) or model

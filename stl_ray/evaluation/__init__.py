@@ -2,18 +2,26 @@
 
 predictions  the prediction table of one (defense, attack set); alignment of all tables on the same images
 scores       counts, intervals, paired comparisons: the content of scores.json
+judging      rows of predictions: the decisions on a batch
 attacks      summaries of attack sets
+batches      images of any sizes as batches of images of one size
+defended     a defense with a classifier behind it
 tiers        the verdict table of a defense, scores per attack, and the worst case
 budget_usage the share of its budget that an image uses
 cascade      attacks on a defended classifier, cheap ones first, each on the survivors
+tier_attacks what the configuration of the tiers asks for
+tier_scores  verdicts and probes of every defense, scored
 cost_model   upper bound on the passes of attacks and checks, from a stub model
 sanity       the checks H1 to H15: whether an evaluation is to be believed
 """
 
 from stl_ray.evaluation.attacks import ATTACK_COLUMNS, attack_summaries
-from stl_ray.evaluation.cascade import CascadeAttack, CascadeSettings, run_cascade
+from stl_ray.evaluation.cascade import CascadeAttack, CascadeSettings, run_cascade, verdict_rows
+from stl_ray.evaluation.defended import DefendedClassifier
+from stl_ray.evaluation.judging import judged
 from stl_ray.evaluation.predictions import PREDICTIONS_SCHEMA
 from stl_ray.evaluation.scores import UNDEFENDED, Comparison, Score, Setting, score
+from stl_ray.evaluation.tier_scores import tier_scores
 from stl_ray.evaluation.tiers import VERDICTS_SCHEMA, cascade_scores, fixed_ids, with_further
 
 __all__ = [
@@ -24,12 +32,16 @@ __all__ = [
     "CascadeAttack",
     "CascadeSettings",
     "Comparison",
+    "DefendedClassifier",
     "Score",
     "Setting",
     "attack_summaries",
     "cascade_scores",
     "fixed_ids",
+    "judged",
     "run_cascade",
     "score",
+    "tier_scores",
+    "verdict_rows",
     "with_further",
 ]

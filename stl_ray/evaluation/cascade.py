@@ -5,7 +5,7 @@ by the deployed pipeline on the stored image, from a cold solve, and never by th
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from stl_ray.attacks import Attack, AttackResult, Budget
 from stl_ray.defenses import DefendedModel
 from stl_ray.evaluation.budget_usage import budget_usage
+from stl_ray.evaluation.defended import DefendedClassifier
 from stl_ray.evaluation.tiers import OUT_OF_TIME, survivors
 from stl_ray.images import snapped
 from stl_ray.models import Victim
@@ -130,6 +131,29 @@ def run_cascade(
                     )
                 )
     return verdicts
+
+
+def verdict_rows(
+    defended: DefendedClassifier,
+    attacks: Sequence[CascadeAttack],
+    settings: CascadeSettings,
+    images: Tensor,
+    labels: Tensor,
+    ids: Sequence[str],
+    earlier: Mapping[str, Sequence[dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """One defense under every attack: rows of `VERDICTS_SCHEMA`; arguments as for `run_cascade`, but `earlier` by id."""
+    verdicts_by_image = run_cascade(
+        defended.victim(defended.strongest),
+        attacks,
+        settings,
+        images,
+        labels,
+        ids,
+        earlier=[earlier.get(item, []) for item in ids],
+    )
+    rows = zip(ids, labels.tolist(), verdicts_by_image, strict=True)
+    return [{"id": item, "label": label, "verdicts": verdicts} for item, label, verdicts in rows]
 
 
 def _verdict(

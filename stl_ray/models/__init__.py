@@ -16,6 +16,7 @@ imagenet         ImageNet's 1000 classes, and what a name means among them
 small_cnn        a network that one CPU core can train
 cifar_resnet     the CIFAR ResNets of He et al.
 small_images     torchvision's ResNets and VGGs for 32 and 64 pixels
+module_digest    the digest of a network's weights
 initialisation   random weights from a seed
 state_file       files of tensors by name, read without running code
 state_dicts      the state dict that fits a network, under a checkpoint's keys and prefixes
@@ -32,6 +33,7 @@ from stl_ray.models.identity import classifier_identity
 from stl_ray.models.initialisation import seeded
 from stl_ray.models.look import IMAGES as LOOKED_AT
 from stl_ray.models.look import look
+from stl_ray.models.module_digest import module_digest
 from stl_ray.models.prediction import check_classes, decided, predict, tile_size
 from stl_ray.models.protocol import Looping, ManyProducts, Victim, in_loop, logits_and_vjps
 from stl_ray.models.registry import build_classifier, check_classifier, is_function
@@ -59,6 +61,7 @@ __all__ = [
     "logits_and_vjps",
     "logits_of",
     "look",
+    "module_digest",
     "predict",
     "save_classifier",
     "seeded",

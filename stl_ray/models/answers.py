@@ -7,23 +7,28 @@ from torch import Tensor
 from stl_ray.errors import TensorError
 
 
-def as_logits(answer: object, rows: int, classes: int, item: str) -> Tensor:
+def as_logits(answer: object, rows: int, classes: int | None, item: str) -> Tensor:
     """The logits in a network's answer, (B, n) in its own type.
 
     Args:
         answer: what the network returned.
         rows: B, the images that it was given.
-        classes: n.
+        classes: n; None: as many as there are.
         item: the network, for messages.
 
     Raises:
         TensorError: the answer is no float tensor of this shape, nor has one as `logits` (attribute or key).
     """
     logits = answer.get("logits", answer) if isinstance(answer, Mapping) else getattr(answer, "logits", answer)
-    if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.shape != (rows, classes):
+    if (
+        not isinstance(logits, Tensor)
+        or not logits.is_floating_point()
+        or logits.dim() != 2
+        or logits.shape != (rows, logits.shape[1] if classes is None else classes)
+    ):
         raise TensorError(
             "the model's answer is not the logits of its classes",
-            item=item, expected=f"a float tensor ({rows}, {classes}): images, classes", got=_shown(logits),
+            item=item, expected=f"a float tensor ({rows}, {'n' if classes is None else classes}): images, classes", got=_shown(logits),
         )  # fmt: skip
     return logits
 

@@ -3,11 +3,9 @@
 import hashlib
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from stl_ray.models.classifier import Classifier
 from stl_ray.models.functions import source_digest
+from stl_ray.models.module_digest import module_digest
 from stl_ray.models.registry import is_function
 
 
@@ -22,7 +20,7 @@ def classifier_identity(classifier: Classifier) -> dict[str, Any]:
     """
     identity = {
         "architecture": classifier.architecture,
-        "weights": _digest(classifier.backbone),
+        "weights": module_digest(classifier.backbone),
         "mean": classifier.mean.flatten().tolist(),
         "std": classifier.std.flatten().tolist(),
         "classes": hashlib.sha256("\0".join(classifier.class_names).encode()).hexdigest(),
@@ -30,17 +28,3 @@ def classifier_identity(classifier: Classifier) -> dict[str, Any]:
     if is_function(classifier.architecture):
         identity["source"] = source_digest(classifier.architecture)
     return identity
-
-
-def _digest(network: nn.Module) -> str:
-    """The digest of every weight and buffer, by name."""
-    total = hashlib.sha256()
-    for name, tensor in (*sorted(network.state_dict().items()), *sorted(network.named_buffers())):
-        total.update(name.encode() + b"\0" + _bytes(tensor))
-    return total.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    values = tensor.detach().cpu().contiguous()
-    kind = f"{values.dtype} {tuple(values.shape)}\0".encode()
-    return kind + values.reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -2,50 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
 from stl_ray.config import ClassifierConfig, Experiment
-from stl_ray.defenses import Defended, Defense, identity_in_run, make_defense
-from stl_ray.evaluation import UNDEFENDED
-from stl_ray.models import Victim
+from stl_ray.defenses import Defended, Defense, make_defense
+from stl_ray.evaluation import UNDEFENDED, DefendedClassifier
 from stl_ray.options import named
 from stl_ray.pipeline.classifiers import LoadedClassifier, classifier_config, load_classifier, scored
 from stl_ray.pipeline.inputs import make_defenses
-
-
-@dataclass(frozen=True)
-class DefendedClassifier:
-    """A defense with a classifier behind it, and whatever can change their answers in a run.
-
-    Attributes:
-        defense: in front.
-        classifier: behind it.
-        identity: of both, JSON-able: `defense` and `classifier`.
-        seed: the run seed, of a randomised defense's draws.
-    """
-
-    defense: Defense
-    classifier: Victim
-    identity: dict[str, Any]
-    seed: int
-
-    @classmethod
-    def of(cls, defense: Defense, loaded: LoadedClassifier, seed: int) -> "DefendedClassifier":
-        """The pair in a run of that seed."""
-        identity = {"defense": identity_in_run(defense, seed), "classifier": loaded.identity}
-        return cls(defense, loaded.classifier, identity, seed)
-
-    def victim(self, gradient: Literal["exact", "bpda", "none"], samples: int = 1) -> Defended:
-        """The pair as a victim; only a randomised defense is drawn more than once."""
-        draws = samples if self.defense.randomised else 1
-        return Defended(self.classifier, self.defense, gradient, samples=draws, seed=self.seed)
-
-    @property
-    def strongest(self) -> Literal["exact", "bpda"]:
-        """The best gradient that the defense has."""
-        return "exact" if "exact" in self.defense.gradients else "bpda"
 
 
 @dataclass(frozen=True)
@@ -84,8 +50,10 @@ class Block:
     def models(self, defense: str) -> dict[str, Defended]:
         """By setting, the classifier behind a defense."""
         deployed = self.defended[defense]
-        vanilla = replace(deployed, classifier=self.vanilla.classifier)
-        return {"vanilla": vanilla.victim("none"), "retrained": deployed.victim("none")}
+        model = deployed.victim("none")
+        if deployed.classifier is self.vanilla.classifier:
+            return {"vanilla": model, "retrained": model}
+        return {"vanilla": replace(model, classifier=self.vanilla.classifier), "retrained": model}
 
     def labels(self, labels: Sequence[int]) -> Tensor:
         """Labels (B,) of images as classes of the classifier, int64 on its device."""
@@ -114,7 +82,7 @@ def load_block(
         own = name != UNDEFENDED and config.retrained_for(name)
         # One network in memory for all defenses that it stands behind as it is.
         loaded = load_classifier(experiment, classifier, name, names, device) if own else vanilla
-        defended[name] = DefendedClassifier.of(defense, loaded, experiment.seed)
+        defended[name] = DefendedClassifier.of(defense, loaded.classifier, loaded.identity, experiment.seed)
     return Block(config, vanilla, defended)
 
 

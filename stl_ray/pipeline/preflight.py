@@ -2,14 +2,13 @@
 
 from collections import Counter
 
-from stl_ray.attacks import Universal, make_attack
+from stl_ray.attacks import Universal, budget_of, make_attack
 from stl_ray.config import SCRATCH, Experiment
 from stl_ray.defenses import check_defense
 from stl_ray.errors import ConfigError
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.models import check_classifier
 from stl_ray.options import named, require_known
-from stl_ray.pipeline.budgets import budget_of
 from stl_ray.store import Layout
 from stl_ray.store.layout import CLEAN
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stl_ray.config import ReportConfig
-from stl_ray.report.blocks import Figure, Section
+from stl_ray.report.blocks import Block, Figure, Section
 from stl_ray.report.charts import DPI
 from stl_ray.report.inputs import read_inputs
 from stl_ray.report.sections import build_sections
 from stl_ray.store import Storage
 from stl_ray.text import plain
 
-HTML, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
+HTML, MARKDOWN, FRAGMENT, FIGURES = "report.html", "report.md", "fragment.html", "figures"
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,17 @@ def build_report(root: str, out: str, config: ReportConfig) -> ReportPaths:
 
 
 def render(template: str, *, title: str, name: str, sections: Sequence[Section]) -> str:
-    """The text of the page by the template of that file name in templates/.
+    """The text of the page by the template of that file name in templates/."""
+    return _templates().get_template(template).render(title=title, name=name, sections=sections)
 
-    Every text comes out as it is, on one line: by `stl_ray.text.plain`, in HTML escaped, in Markdown by the filter `literal`.
-    """
+
+def fragment(blocks: Sequence[Block]) -> str:
+    """Blocks as a piece of HTML within another page, such as a notebook."""
+    return _templates().get_template(FRAGMENT).render(blocks=blocks)
+
+
+def _templates() -> Environment:
+    """Templates in which a text comes out as it is, on one line (`stl_ray.text.plain`), escaped in HTML, `literal` in Markdown."""
     environment = Environment(
         loader=PackageLoader("stl_ray.report"),
         autoescape=lambda file: file is not None and file.endswith(".html"),
@@ -77,7 +84,7 @@ def render(template: str, *, title: str, name: str, sections: Sequence[Section])
         "fence": _fence,
         "kind": lambda block: type(block).__name__,
     }
-    return environment.get_template(template).render(title=title, name=name, sections=sections)
+    return environment
 
 
 def _data_uri(png: bytes) -> str:

@@ -1,9 +1,9 @@
-"""A portrait as plain text for a terminal."""
+"""A portrait, and blocks of the page, as plain text for a terminal."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from stl_ray.report.blocks import Cell, Table
+from stl_ray.report.blocks import Block, Cell, Table, Text
 from stl_ray.report.portrait import Portrait
 from stl_ray.text import columns, plain
 
@@ -13,6 +13,16 @@ WIDTH = 110
 def portrait_text(portrait: Portrait) -> str:
     """The facts, then the tables."""
     return "\n\n".join([_facts(portrait.facts), *map(_table, portrait.tables)])
+
+
+def blocks_text(blocks: Iterable[Block]) -> str:
+    """Paragraphs and tables; figures, and what a reader of the page would have to open, are left out."""
+    parts = [
+        _table(block) if isinstance(block, Table) else textwrap.fill(plain(block.text), WIDTH)
+        for block in blocks
+        if isinstance(block, Text) or (isinstance(block, Table) and not block.folded)
+    ]
+    return "\n\n".join(parts)
 
 
 def indented(text: str) -> str:

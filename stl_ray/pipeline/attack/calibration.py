@@ -12,16 +12,13 @@ import ray
 import torch
 from torch import Tensor
 
-from stl_ray.attacks import Attack, Budget, Universal, make_attack
-from stl_ray.attacks.budget import standardized
+from stl_ray.attacks import Attack, Budget, Universal, at_mean, budget_of, make_attack
 from stl_ray.config import Experiment, NamedAttack
 from stl_ray.errors import ArtifactError, IncompleteRunError, InputError
 from stl_ray.images import to_tensor
-from stl_ray.metrics import l2_norm
 from stl_ray.pipeline.attack.sets import classifier_of, folder_of
 from stl_ray.pipeline.attack.target import attacked_of
 from stl_ray.pipeline.batches import by_size, class_names, pixels_of
-from stl_ray.pipeline.budgets import budget_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.session import device_of
@@ -106,7 +103,7 @@ def make_calibration(
     test = dataset_of(experiment.root, layout.ingested("test"))
     budget = budget_of(config)
     if budget.kind == "dissimilarity":
-        budget = Budget(kind="l2", size=common_radius(test.tables(), budget, test.storage.root), space=budget.space)
+        budget = common_budget(test.tables(), budget, test.storage.root)
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     method = method_of(config)
     if isinstance(method, Universal):
@@ -139,21 +136,13 @@ def _inputs(experiment: Experiment, config: NamedAttack, victim: Any, test: Data
     return made_of
 
 
-def common_radius(tables: Iterable[pa.Table], budget: Budget, item: str) -> float:
-    """The L2 radius at which the images' mean dissimilarity is the budget; black images have none and are left out.
+def common_budget(tables: Iterable[pa.Table], budget: Budget, item: str) -> Budget:
+    """The L2 budget at which the mean dissimilarity of the images in these tables is the given one.
 
     Raises:
         InputError: every image of `item` is black.
     """
-    inverse, count = 0.0, 0
-    for table in tables:
-        for _, images in by_size(pixels_of(table), "cpu"):
-            norms = l2_norm((images if budget.space == "pixel" else standardized(images)).double())
-            inverse += float((1 / norms[norms > 0]).sum())
-            count += int((norms > 0).sum())
-    if count == 0:
-        raise InputError("every image is black", item=item)
-    return budget.size * count / inverse
+    return at_mean(budget, (images for table in tables for _, images in by_size(pixels_of(table), "cpu")), item)
 
 
 def drawn(dataset: Dataset, most: int, seed: int) -> Tensor:

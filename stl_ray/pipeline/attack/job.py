@@ -30,16 +30,6 @@ from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.store import Dataset, Layout, PlannedShard, require_same
 from stl_ray.training import validate_labels
 
-_FIGURES = (
-    "success",
-    "dissimilarity",
-    "dissimilarity_standardized",
-    "l2",
-    "linf",
-    "queries",
-    "source_pred",
-)
-
 
 def run(experiment: Experiment) -> dict[str, Any]:
     """Craft every adversarial set; the counts of images and quarantined.
@@ -182,8 +172,7 @@ class AttackTask(TableTask):
                     store=config.store,
                 )
             encoded = stored(to_uint8(result.images), [paths[position] for position in positions])
-            # Each leaves the device in one piece: image by image, every transfer would wait for other work there.
-            figures = {name: getattr(result, name).tolist() for name in _FIGURES}
+            records = result.records()
             exact = exact_bytes(result.images) if config.store == "f32" else [None] * len(positions)
             for index, position in enumerate(positions):
                 rows[position] = {
@@ -192,8 +181,7 @@ class AttackTask(TableTask):
                     "label": int(labels[position]),
                     "pixels": exact[index],
                     "attack": config.name,
-                    "status": str(result.status[index]),
-                    **{name: values[index] for name, values in figures.items()},
+                    **records[index],
                 }
         schema = image_schema("adversarial", class_names_of(table.schema))
         return ShardOutput(in_order(rows, schema))

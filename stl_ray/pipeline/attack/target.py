@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from stl_ray.config import Experiment, NamedAttack
+from stl_ray.evaluation import DefendedClassifier
 from stl_ray.models import Victim
 from stl_ray.pipeline.attack.sets import classifier_of
 from stl_ray.pipeline.classifiers import load_classifier
-from stl_ray.pipeline.defended import DefendedClassifier, load_defense
+from stl_ray.pipeline.defended import load_defense
 
 
 class Attacked(NamedTuple):
@@ -40,7 +41,8 @@ def attacked_of(experiment: Experiment, attack: NamedAttack, names: Sequence[str
     if config.defense is None:
         return Attacked(loaded.classifier, loaded.identity, class_names, loaded.classes)
     defense = load_defense(experiment, config.defense, device)
-    victim = DefendedClassifier.of(defense, loaded, experiment.seed).victim(config.gradient, config.samples)
+    defended = DefendedClassifier.of(defense, loaded.classifier, loaded.identity, experiment.seed)
+    victim = defended.victim(config.gradient, config.samples)
     made_of = {
         "gradient": config.gradient,
         "samples": victim.samples,

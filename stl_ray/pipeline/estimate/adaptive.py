@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.config import Experiment
-from stl_ray.evaluation import UNDEFENDED, VERDICTS_SCHEMA
+from stl_ray.evaluation import UNDEFENDED, VERDICTS_SCHEMA, DefendedClassifier
 from stl_ray.evaluation.cost_model import (
     BACKWARD,
     CERTIFIED,
@@ -32,11 +32,10 @@ from stl_ray.evaluation.cost_model import (
 from stl_ray.evaluation.sanity import PROBES_SCHEMA, probe
 from stl_ray.images import quantize
 from stl_ray.pipeline.batches import by_size, pixels_of
-from stl_ray.pipeline.defended import DefendedClassifier
 from stl_ray.pipeline.estimate.sampling import sample_all
 from stl_ray.pipeline.estimate.shards import Progress, progress_of
 from stl_ray.pipeline.estimate.steps import StepEstimate
-from stl_ray.pipeline.evaluate.adaptive.checks import probe_shards, subject_of
+from stl_ray.pipeline.evaluate.adaptive.checks import probe_shards, subject_in
 from stl_ray.pipeline.evaluate.adaptive.context import Context
 from stl_ray.pipeline.evaluate.adaptive.verdicts import TiersTask, verdict_shards, verdicts_of
 from stl_ray.pipeline.inputs import with_solver
@@ -172,7 +171,7 @@ def counted(context: Context, name: str, part: str, side: int) -> Tile:
     if part == "verdicts":
         rows, schema = verdicts_of(stand_in, name, images, labels, ids, {}), VERDICTS_SCHEMA
     else:
-        rows, schema = probe(subject_of(stand_in, name), images, labels, ids, [False] * _TILE), PROBES_SCHEMA
+        rows, schema = probe(subject_in(stand_in, name), images, labels, ids, [False] * _TILE), PROBES_SCHEMA
     seconds = _clock(images) - start
     return Tile(own, other, len(table_to_bytes(pa.Table.from_pylist(rows, schema=schema))) / _TILE, seconds)
 

@@ -8,12 +8,12 @@ import time
 
 import torch
 
-from stl_ray.attacks import Budget, Universal
+from stl_ray.attacks import Universal, budget_of
 from stl_ray.config import Experiment, NamedAttack
 from stl_ray.pipeline.attack.calibration import (
     Calibration,
     calibrated,
-    common_radius,
+    common_budget,
     drawn,
     method_of,
     needs_calibration,
@@ -22,7 +22,6 @@ from stl_ray.pipeline.attack.job import plan
 from stl_ray.pipeline.attack.sets import all_sets, classifier_of, folder_of
 from stl_ray.pipeline.attack.target import attacked_of
 from stl_ray.pipeline.batches import class_names
-from stl_ray.pipeline.budgets import budget_of
 from stl_ray.pipeline.estimate.sampling import sample
 from stl_ray.pipeline.estimate.shards import shard_steps
 from stl_ray.pipeline.estimate.steps import StepEstimate
@@ -74,9 +73,8 @@ def _measure(experiment: Experiment, config: NamedAttack, test: Dataset, name: s
     if budget.kind == "dissimilarity":
         table = test.head(_SAMPLE)
         start = time.monotonic()
-        radius = common_radius([table], budget, test.storage.root)
+        budget = common_budget([table], budget, test.storage.root)
         seconds, images = (time.monotonic() - start) / table.num_rows * test.rows, test.rows
-        budget = Budget(kind="l2", size=radius, space=budget.space)
     if isinstance(method, Universal):
         train = dataset_of(experiment.root, Layout(experiment.root).ingested("train"))
         few = drawn(train, _TRAINED, experiment.seed).to(device)

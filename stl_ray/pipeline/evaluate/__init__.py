@@ -1,7 +1,6 @@
 """EVALUATE: adversarial and clean test shards, classifiers, defenses -> predictions and scores (evaluate/).
 
 job         every defense x (clean, every attack set) x (vanilla, retrained)
-cascade     the attacks of the tiers on each defense, and the substitute that some are crafted on
 subset      some images of a dataset, the same for every defense
 adaptive/   attacks that know of the defense, and the checks on them
 gallery     images for the report

@@ -5,33 +5,30 @@ otherwise is counted beside them. A classifier that was retrained for a defense 
 defense it is the vanilla one. After that every defense meets attacks that know of it (`tiers`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import torch
-from torch import Tensor
 
 from stl_ray.config import Experiment
-from stl_ray.defenses import Defended
 from stl_ray.errors import AuditError
 from stl_ray.evaluation import (
     ATTACK_COLUMNS,
     PREDICTIONS_SCHEMA,
     attack_summaries,
+    judged,
     score,
 )
-from stl_ray.images import quantize, to_tensor
-from stl_ray.metrics import psnr
+from stl_ray.images import to_tensor
 from stl_ray.pipeline.attack.job import identity_of as attack_identity
 from stl_ray.pipeline.attack.sets import all_sets, folder_of, sets_of
 from stl_ray.pipeline.attack.target import attacked_of
 from stl_ray.pipeline.batches import by_size, class_names, exact_pixels_of, in_order, pixels_of, plan_parts
 from stl_ray.pipeline.classifiers import load_classifier, scored
 from stl_ray.pipeline.defended import Block, load_blocks
-from stl_ray.pipeline.evaluate.adaptive import Context, headline, plan_checks, plan_tiers, tier_scores
+from stl_ray.pipeline.evaluate.adaptive import Context, headline, plan_checks, plan_tiers, stored_tier_scores
 from stl_ray.pipeline.evaluate.gallery import write_gallery
 from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.look import device_to_look, look_at
@@ -90,7 +87,7 @@ def _write_block(context: Context, cells: Mapping[Cell, PlannedRun]) -> tuple[in
     scores["attacks"] = attack_summaries(
         {item: pa.concat_tables(dataset.columns(*ATTACK_COLUMNS)) for item, dataset in attacked.items()}
     )
-    tiers = scores["tiers"] = tier_scores(context, scores["chance"])
+    tiers = scores["tiers"] = stored_tier_scores(context, scores["chance"])
     Storage.open(experiment.root).write_json(layout.scores(name), scores)
     write_gallery(experiment, block, images_of(experiment, name, CLEAN), attacked, predictions)
     images = sum(table.num_rows for table in predictions.values())
@@ -210,22 +207,15 @@ class EvaluateTask(TableTask):
         """Predictions of images of one set behind one defense."""
         block, defense, _ = self._cells[run]
         models = block.models(defense)
-        ids, labels = table.column("id").to_pylist(), block.labels(table.column("label").to_pylist())
+        ids, labels = table.column("id").to_pylist(), block.labels(table.column("label").to_pylist()).tolist()
         originals = pixels_of(self._clean_rows(shard, ids))
         rows: dict[int, dict[str, Any]] = {}
         for positions, images in by_size(exact_pixels_of(table), self._device):
             clean = to_tensor([originals[position] for position in positions]).to(self._device)
+            batch_ids = [ids[position] for position in positions]
             with COMPUTE.held():
-                columns, status = _judged(models, images, [ids[position] for position in positions], clean)
-            # Each leaves the device in one piece: image by image, every transfer would wait for other work there.
-            figures = {name: values.tolist() for name, values in columns.items()}
-            for index, position in enumerate(positions):
-                rows[position] = {
-                    "id": ids[position],
-                    "label": int(labels[position]),
-                    "status": status[index],
-                    **{name: values[index] for name, values in figures.items()},
-                }
+                predictions = judged(models, images, [labels[position] for position in positions], batch_ids, clean)
+            rows |= dict(zip(positions, predictions, strict=True))
         return ShardOutput(in_order(rows, PREDICTIONS_SCHEMA))
 
     def _clean_rows(self, shard: PlannedShard, ids: list[str]) -> pa.Table:
@@ -235,27 +225,3 @@ class EvaluateTask(TableTask):
         if not row_of.keys() >= set(ids):
             raise AuditError("the set's images are not those of the clean shard", item=shard.source["images"]["file"])
         return clean.take([row_of[identifier] for identifier in ids])
-
-
-def _judged(
-    models: Mapping[str, Defended], images: Tensor, ids: Sequence[str], clean: Tensor
-) -> tuple[dict[str, Tensor], list[str]]:
-    """The predictions and measurements of a batch behind one defense, (B,) each, and the statuses of its solves.
-
-    Args:
-        models: by column, the classifiers behind the defense.
-        images: (B, 3, H, W) in [0, 1].
-        ids: of the images.
-        clean: the images that they were made from.
-    """
-    floating = {name: replace(model, rounded=False) for name, model in models.items()}
-    columns: dict[str, Tensor] = {}
-    purified = models["vanilla"].purify(images, ids)
-    # The float pipeline sees an exactly stored image, the deployed one its rounding.
-    exact = not torch.equal(quantize(images), images)
-    unrounded = floating["vanilla"].purify(images, ids) if exact else purified
-    for name, model in models.items():
-        columns[name] = model.decide(images, ids, purified=purified).prediction
-        columns[f"{name}_float"] = floating[name].decide(images, ids, purified=unrounded).prediction
-    columns |= {"psnr": psnr(quantize(purified.images), clean), "cluster": purified.cluster}
-    return columns, purified.status

@@ -71,7 +71,7 @@ def _tables(evaluated, lost: set[str]) -> None:
 
 def _scores(evaluated) -> None:
     layout = Layout(evaluated.root)
-    scores = tiers.tier_scores(context_of(evaluated), chance=0.5)
+    scores = tiers.stored_tier_scores(context_of(evaluated), chance=0.5)
     assert json.loads(json.dumps(scores)) == scores
     assert [row["defense"] for row in scores["rows"]] == list(DEFENSES)
     worst = scores["rows"][2]["worst"]
@@ -115,7 +115,7 @@ def _stored_sets(evaluated) -> None:
 
 
 def _flags(evaluated) -> None:
-    scores = tiers.tier_scores(context_of(evaluated), chance=0.5)
+    scores = tiers.stored_tier_scores(context_of(evaluated), chance=0.5)
     flags = {row["defense"]: {flag["check"]: flag for flag in row["flags"]} for row in scores["rows"]}
     for name in DEFENSES[1:]:
         own = flags[name]
@@ -192,4 +192,6 @@ def test_identity_without_attacks_there_is_nothing_to_do(experiment):
             )
         }
     )
-    assert tiers.plan_tiers(quiet) is tiers.plan_checks(quiet) is tiers.tier_scores(context_of(quiet), 0.5) is None
+    assert (
+        tiers.plan_tiers(quiet) is tiers.plan_checks(quiet) is tiers.stored_tier_scores(context_of(quiet), 0.5) is None
+    )

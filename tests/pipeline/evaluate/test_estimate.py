@@ -10,7 +10,7 @@ from stl_ray.evaluation.cost_model import BACKWARD, FORWARD, PULLBACK, WARM
 from stl_ray.evaluation.sanity import probe
 from stl_ray.images import quantize
 from stl_ray.pipeline.estimate.adaptive import counted
-from stl_ray.pipeline.evaluate.adaptive.checks import subject_of
+from stl_ray.pipeline.evaluate.adaptive.checks import subject_in
 from stl_ray.pipeline.evaluate.adaptive.context import Context
 from stl_ray.pipeline.evaluate.adaptive.verdicts import verdicts_of
 
@@ -66,7 +66,7 @@ def test_agrees_what_is_counted_with_what_is_done(context, tile, name, part):
     if part == "verdicts":
         verdicts_of(real, name, tile, labels, ids, {})
     else:
-        probe(subject_of(real, name), tile, labels, ids, [False] * TILE)
+        probe(subject_in(real, name), tile, labels, ids, [False] * TILE)
     one_tile = counted(context, name, part, 16)
     own = one_tile.own.images
     # No attack stops early but Square, and that only at what falls: the counted ones never do.

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from stl_ray.defenses import make_defense
+from stl_ray.evaluation import DefendedClassifier
 from stl_ray.models import build_classifier
 from stl_ray.pipeline.classifiers import LoadedClassifier
-from stl_ray.pipeline.defended import Block, DefendedClassifier
+from stl_ray.pipeline.defended import Block
 from stl_ray.pipeline.evaluate.gallery import write_gallery
 from stl_ray.store import Layout, Storage
 from stl_ray.store.shards import table_from_bytes
@@ -26,7 +27,7 @@ def written(experiment_of, finished_run, image_tables, crops):
     classifier = LoadedClassifier(
         build_classifier("small_cnn", ["a", "b"], seed=0).eval(), "digest", torch.tensor([0, 1])
     )
-    defended = DefendedClassifier.of(make_defense("jpeg", {}, {}), classifier, 0)
+    defended = DefendedClassifier.of(make_defense("jpeg", {}, {}), classifier.classifier, "digest", 0)
 
     def make(by_attack: dict[str, set[int]], by_evaluation: dict[str, set[int]], gallery: int = IMAGES):
         experiment = experiment_of(evaluate={"gallery": gallery})

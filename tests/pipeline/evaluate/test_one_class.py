@@ -34,7 +34,7 @@ def test_identity_one_class_runs_through(experiment, run_here, finished_run):
     }
     (context,) = adaptive.Context.all_of(experiment, "cpu")
     scores = score(tables, classifier="vanilla", architecture="small_cnn", class_names=["only"])
-    scores["tiers"] = adaptive.tier_scores(context, scores["chance"])
+    scores["tiers"] = adaptive.stored_tier_scores(context, scores["chance"])
     assert {cell["accuracy"] for cell in scores["cells"]} == {1.0}
     assert {row["worst"]["accuracy"] for row in scores["tiers"]["rows"]} == {1.0}
     for row in scores["tiers"]["rows"][1:]:  # the first is without defense, of which there are no checks

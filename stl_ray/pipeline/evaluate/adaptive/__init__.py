@@ -8,7 +8,7 @@ scores     the part of scores.json that speaks of these attacks
 
 from stl_ray.pipeline.evaluate.adaptive.checks import plan_checks
 from stl_ray.pipeline.evaluate.adaptive.context import Context
-from stl_ray.pipeline.evaluate.adaptive.scores import headline, tier_scores
+from stl_ray.pipeline.evaluate.adaptive.scores import headline, stored_tier_scores
 from stl_ray.pipeline.evaluate.adaptive.verdicts import plan_tiers
 
-__all__ = ["Context", "headline", "plan_checks", "plan_tiers", "tier_scores"]
+__all__ = ["Context", "headline", "plan_checks", "plan_tiers", "stored_tier_scores"]

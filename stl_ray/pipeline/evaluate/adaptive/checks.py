@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from stl_ray.attacks import budget_of
 from stl_ray.config import Experiment, NamedAttack
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.evaluation.sanity import FINITE_DIFFERENCES, PROBES_SCHEMA, Stored, Subject, probe
+from stl_ray.evaluation.tier_attacks import CHECKED_TOGETHER, subject_of
 from stl_ray.images import to_tensor
 from stl_ray.pipeline.attack.sets import folder_of, sets_of
 from stl_ray.pipeline.batches import Pixels, by_size, exact_pixels_of, in_order, pixels_of
-from stl_ray.pipeline.budgets import budget_of
 from stl_ray.pipeline.evaluate.adaptive.context import AttackedTask, Context
 from stl_ray.pipeline.evaluate.subset import plan_subset, rows_in
 from stl_ray.pipeline.inputs import dataset_of
@@ -23,9 +24,6 @@ from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob
 from stl_ray.runtime.shard_task import ShardOutput
 from stl_ray.store import Layout, PlannedShard
-
-SHARD = {"cpu": 16, "cuda": 32}
-"""Images of a shard, by device: a tile on a CPU, which takes minutes."""
 
 
 def plan_checks(experiment: Experiment) -> ShardJob | None:
@@ -47,20 +45,13 @@ def plan_checks(experiment: Experiment) -> ShardJob | None:
 
 def probe_shards(context: Context) -> list[PlannedShard]:
     """The images that every defense is checked on."""
-    return plan_subset(context.clean, context.checked, SHARD[device_of(context.experiment.ray)])
+    return plan_subset(context.clean, context.checked, CHECKED_TOGETHER[device_of(context.experiment.ray)])
 
 
-def subject_of(context: Context, name: str) -> Subject:
+def subject_in(context: Context, name: str) -> Subject:
     """One defense as the checks see it."""
-    defended, experiment = context.defended[name], context.experiment
-    tiers = experiment.evaluate.tiers
-    return Subject(
-        defended.victim(defended.strongest, tiers.samples),
-        budget_of(tiers.budget),
-        tiers.budget.store,
-        experiment.seed,
-        experiment.evaluate.sanity,
-    )
+    experiment = context.experiment
+    return subject_of(context.defended[name], experiment.evaluate.tiers, experiment.seed, experiment.evaluate.sanity)
 
 
 @dataclass
@@ -73,7 +64,7 @@ class ChecksTask(AttackedTask):
     def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
         """The answers of the pipeline to every probe."""
         context, name = self._runs[run]
-        subject = subject_of(context, name)
+        subject = subject_in(context, name)
         ids, labels = table.column("id").to_pylist(), context.block.labels(table.column("label").to_pylist())
         clean = pixels_of(table)
         sets = self._sets(context, shard, dict(zip(ids, clean, strict=True)))

@@ -6,22 +6,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from stl_ray.config import Budgeted, Experiment, NamedAttack
-from stl_ray.evaluation import CascadeAttack
+from stl_ray.config import Experiment, NamedAttack
+from stl_ray.evaluation import CascadeAttack, DefendedClassifier
+from stl_ray.evaluation.tier_attacks import cascade_attacks_on, checked_images, counts_within, threats_in_order
 from stl_ray.pipeline.attack.sets import sets_of
 from stl_ray.pipeline.batches import class_names
-from stl_ray.pipeline.budgets import budget_of
-from stl_ray.pipeline.defended import Block, DefendedClassifier, load_blocks
-from stl_ray.pipeline.evaluate.cascade import cascade_attacks_on, substitutes_of
+from stl_ray.pipeline.defended import Block, load_blocks
 from stl_ray.pipeline.evaluate.subset import rows_of
+from stl_ray.pipeline.evaluate.substitute import substitutes_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_task import TableTask
 from stl_ray.store import Dataset, Layout, PlannedShard, require_same
-from stl_ray.threats import ThreatTier, threat_of
-
-QUICK = 64
-"""Images that the quick checks are run on."""
+from stl_ray.threats import ThreatTier
 
 
 @dataclass(frozen=True)
@@ -59,9 +56,7 @@ class Context:
     @property
     def checked(self) -> int | None:
         """Images that the checks are run on."""
-        if self.experiment.evaluate.sanity == "full":
-            return self.images
-        return QUICK if self.images is None else min(QUICK, self.images)
+        return checked_images(self.images, self.experiment.evaluate.sanity)
 
     def cascade_attacks(self, name: str) -> list[CascadeAttack]:
         """The attacks on one defense."""
@@ -69,13 +64,12 @@ class Context:
 
     def attacks(self, name: str) -> dict[str, ThreatTier]:
         """The tiers of the attacks on one defense, stored sets among them, in their order."""
-        stored = {item.name: threat_of(item.name, self.block.name, name, item.victim) for item in self.earlier()}
-        return stored | {item.name: item.tier for item in self.cascade_attacks(name)}
+        return threats_in_order(self.block.name, name, self.earlier(), self.cascade_attacks(name))
 
     def earlier(self) -> list[NamedAttack]:
         """The stored sets that are within the budget of the tiers, and so count in the worst case."""
         limit = self.experiment.evaluate.tiers.budget
-        return [item for item in sets_of(self.experiment, self.block.name) if _within(item, limit)]
+        return [item for item in sets_of(self.experiment, self.block.name) if counts_within(item, limit)]
 
     def identity(self, name: str) -> dict[str, Any]:
         """Whatever can change the verdicts on a defense, except the stored sets."""
@@ -88,14 +82,6 @@ class Context:
             "tiers": tiers,
             "substitute": None if other is None else other.identity,
         }
-
-
-def _within(item: NamedAttack, limit: Budgeted) -> bool:
-    stored, budget = budget_of(item), budget_of(limit)
-    # A set at a mean dissimilarity has images over it, and float32 images are beyond an 8-bit attacker.
-    if item.budget != "per_image" or (item.store, limit.store) == ("f32", "u8"):
-        return False
-    return (stored.kind, stored.space) == (budget.kind, budget.space) and stored.size <= budget.size
 
 
 @dataclass

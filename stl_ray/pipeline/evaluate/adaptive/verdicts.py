@@ -9,11 +9,11 @@ import pyarrow as pa
 from torch import Tensor
 
 from stl_ray.config import Experiment
-from stl_ray.evaluation import VERDICTS_SCHEMA, run_cascade
+from stl_ray.evaluation import VERDICTS_SCHEMA, verdict_rows
+from stl_ray.evaluation.tier_attacks import cascade_settings_of, stored_verdict
 from stl_ray.pipeline.attack.sets import folder_of
 from stl_ray.pipeline.batches import by_size, in_order, pixels_of
 from stl_ray.pipeline.evaluate.adaptive.context import AttackedTask, Context
-from stl_ray.pipeline.evaluate.cascade import cascade_settings_of
 from stl_ray.pipeline.evaluate.subset import plan_subset, rows_if_any
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.concurrency import COMPUTE
@@ -21,7 +21,6 @@ from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob
 from stl_ray.runtime.shard_task import ShardOutput
 from stl_ray.store import Layout, PlannedShard
-from stl_ray.threats import threat_of
 
 SHARD = {"cpu": 64, "cuda": 256}
 """Images of a shard, by device: many enough for full tiles when most of them are misclassified, and few enough on a
@@ -73,18 +72,9 @@ def verdicts_of(
         ids: of the images.
         earlier: by id, the verdicts on stored sets.
     """
-    defended = context.defended[name]
-    verdicts_by_image = run_cascade(
-        defended.victim(defended.strongest),
-        context.cascade_attacks(name),
-        cascade_settings_of(context.experiment),
-        images,
-        labels,
-        ids,
-        earlier=[earlier.get(item, []) for item in ids],
-    )
-    rows = zip(ids, labels.tolist(), verdicts_by_image, strict=True)
-    return [{"id": item, "label": label, "verdicts": verdicts} for item, label, verdicts in rows]
+    defended, experiment = context.defended[name], context.experiment
+    settings = cascade_settings_of(experiment.evaluate.tiers, experiment.seed)
+    return verdict_rows(defended, context.cascade_attacks(name), settings, images, labels, ids, earlier)
 
 
 @dataclass
@@ -117,12 +107,8 @@ def _earlier(context: Context, name: str, shard: PlannedShard) -> dict[str, list
         predictions = dataset_of(root, Layout(root).predictions(block, name, item.name))
         measured = rows_if_any(dataset_of(root, folder_of(item)), shard.source, _MEASURED)
         for image, row in rows_if_any(predictions, shard.source, ["retrained"]).items():
-            verdict = {
-                "attack": item.name,
-                "tier": str(threat_of(item.name, block, name, item.victim)),
-                "prediction": row["retrained"],
-            }
-            verdicts.setdefault(image, []).append(verdict | {k: v for k, v in measured[image].items() if k != "id"})
+            verdict = stored_verdict(item, block, name, row["retrained"], measured[image])
+            verdicts.setdefault(image, []).append(verdict)
     return verdicts
 
 

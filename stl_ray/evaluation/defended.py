@@ -1,0 +1,46 @@
+"""A defense with a classifier behind it, as attacks, tables and checks take it."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from stl_ray.defenses import Defended, Defense, identity_in_run
+from stl_ray.models import Victim
+
+
+@dataclass(frozen=True)
+class DefendedClassifier:
+    """A defense with a classifier behind it, and whatever can change their answers in a run.
+
+    Attributes:
+        defense: in front.
+        classifier: behind it.
+        identity: of both, JSON-able: `defense` and `classifier`.
+        seed: the run seed, of a randomised defense's draws.
+    """
+
+    defense: Defense
+    classifier: Victim
+    identity: dict[str, Any]
+    seed: int
+
+    @classmethod
+    def of(cls, defense: Defense, classifier: Victim, digest: Any, seed: int) -> "DefendedClassifier":
+        """The pair in a run of that seed.
+
+        Args:
+            defense: in front.
+            classifier: behind it.
+            digest: the classifier's identity, JSON-able.
+            seed: the run seed.
+        """
+        return cls(defense, classifier, {"defense": identity_in_run(defense, seed), "classifier": digest}, seed)
+
+    def victim(self, gradient: Literal["exact", "bpda", "none"], samples: int = 1) -> Defended:
+        """The pair as a victim; only a randomised defense is drawn more than once."""
+        draws = samples if self.defense.randomised else 1
+        return Defended(self.classifier, self.defense, gradient, samples=draws, seed=self.seed)
+
+    @property
+    def strongest(self) -> Literal["exact", "bpda"]:
+        """The best gradient that the defense has."""
+        return "exact" if "exact" in self.defense.gradients else "bpda"

@@ -1,0 +1,41 @@
+"""The substitute of transfer attacks: the defenses and classifiers of another experiment, in the places of this one's."""
+
+from collections.abc import Mapping, Sequence
+
+from stl_ray.config import Experiment
+from stl_ray.errors import ConfigError
+from stl_ray.evaluation import DefendedClassifier
+from stl_ray.options import named
+from stl_ray.pipeline.defended import Block, load_blocks
+from stl_ray.pipeline.inputs import stored_experiment, with_solver
+
+
+def substitutes_of(
+    experiment: Experiment, blocks: Mapping[str, Block], names: Sequence[str], device: str
+) -> dict[str, dict[str, DefendedClassifier]]:
+    """By block, the substitute experiment's defenses with its classifier of that name, or its only one; empty without one.
+
+    Raises:
+        IncompleteRunError: the substitute experiment is not there, or not finished up to train.
+        ConfigError: it lacks a defense, has no classifier for a block, or one with other classes.
+    """
+    root = experiment.evaluate.tiers.substitute
+    if root is None:
+        return {}
+    other = with_solver(stored_experiment(root))
+    wanted = [item.name for item in experiment.defenses]
+    have = {item.name: item for item in other.defenses}
+    chosen = other.model_copy(
+        update={"defenses": tuple(named(have, name, kind="defense of the substitute experiment") for name in wanted)}
+    )
+    substitutes = load_blocks(chosen, names, device)
+    found = {}
+    for name, block in blocks.items():
+        substitute = substitutes.get(name) or (next(iter(substitutes.values())) if len(substitutes) == 1 else None)
+        if substitute is None or substitute.class_names != block.class_names:
+            raise ConfigError(
+                "the substitute experiment has no classifier in the place of this one, with its classes", item=name,
+                expected="one of the same name, or only one", got=", ".join(substitutes),
+            )  # fmt: skip
+        found[name] = substitute.defended
+    return found
