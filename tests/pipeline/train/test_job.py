@@ -66,12 +66,12 @@ def test_refuses_a_dataset_whose_manifest_fails_its_audit(ingested):
 
 def test_refuses_published_weights_that_do_not_exist(ingested):
     with pytest.raises(ConfigError, match="unknown weights of torchvision"):
-        train.run(ingested(classifier={"architecture": "resnet18", "weights": "ResNet18_Weights.IMAGENET9"}))
+        train.run(ingested(classifier={"architecture": "torchvision:resnet18", "weights": "ResNet18_Weights.IMAGENET9"}))
 
 
 def test_refuses_images_that_the_network_cannot_take_before_any_worker(ingested):
     with pytest.raises(TrainingError, match=r"vit_b_16: .* got 24 x 24 pixels"):
-        train.run(ingested(classifier={"architecture": "vit_b_16"}))
+        train.run(ingested(classifier={"architecture": "torchvision:vit_b_16"}))
 
 
 def test_certificate_a_training_that_does_not_go_on_from_what_is_there_says_so(ingested):
