@@ -1,4 +1,4 @@
-"""YAML file + key=value -> Experiment, with errors that name the key, what was expected, and the nearest name."""
+"""YAML file + key=value -> grids expanded -> Experiment, with errors that name the key, what was expected, and the nearest name."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from stl_ray.config.keys import below, section_in
+from stl_ray.config.grid import LISTS, expand
+from stl_ray.config.keys import GRID, below, section_in
 from stl_ray.config.sections import Experiment
 from stl_ray.config.values import read, read_override
 from stl_ray.errors import ConfigError
@@ -24,7 +25,7 @@ def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
             `attack.sets.0.dissimilarity=0.1`.
 
     Raises:
-        ConfigError: if the file or a key is wrong; it names the key's path and what was expected.
+        ConfigError: if the file, a key or a grid is wrong; it names the key's path and what was expected.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -35,11 +36,12 @@ def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
         raise ConfigError("not a configuration", item=path, expected="keys and values", got=type(values).__name__)
     for override in overrides:
         _apply(values, override)
+    expanded = expand(values, Experiment)
     try:
         # Through JSON: strict types, with lists for tuples and integers where a float is meant.
-        return Experiment.model_validate_json(json.dumps(values))
+        return Experiment.model_validate_json(json.dumps(expanded.values))
     except ValidationError as error:
-        raise _explain(error, values) from error
+        raise _explain(error, expanded.origins) from error
 
 
 def bundled(name: str) -> str:
@@ -87,11 +89,13 @@ def _item(node: list[Any], index: str, override: str) -> Any:
     return node[int(index)]
 
 
-def _explain(error: ValidationError, values: Mapping[str, Any]) -> ConfigError:
+def _explain(error: ValidationError, origins: Mapping[tuple[int | str, ...], str]) -> ConfigError:
     details = error.errors()
     # pydantic also reports too few items for a list whose items are wrong.
     wrong = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
-    problems = [_problem(detail) for detail in details if detail["type"] != "too_short" or detail["loc"] not in wrong]
+    problems = [
+        _problem(detail, origins) for detail in details if detail["type"] != "too_short" or detail["loc"] not in wrong
+    ]
     if len(problems) == 1:
         message, item, expected, got = problems[0]
         return ConfigError(message, item=item, expected=expected, got=got)
@@ -99,8 +103,8 @@ def _explain(error: ValidationError, values: Mapping[str, Any]) -> ConfigError:
     return ConfigError(f"{len(lines)} keys are wrong:\n  " + "\n  ".join(lines))
 
 
-def _problem(detail: ErrorDetails) -> tuple[str, str, object, object]:
-    path = ".".join(str(part) for part in detail["loc"]) or "configuration"
+def _problem(detail: ErrorDetails, origins: Mapping[tuple[int | str, ...], str]) -> tuple[str, str, object, object]:
+    path = _written(detail["loc"], origins) or "configuration"
     if detail["type"] == "extra_forbidden":
         return "unknown key", path, nearest(str(detail["loc"][-1]), _keys_at(detail["loc"][:-1])), None
     if detail["type"] == "missing":
@@ -110,10 +114,17 @@ def _problem(detail: ErrorDetails) -> tuple[str, str, object, object]:
     return "wrong value", path, expected_by(detail), repr(detail["input"])
 
 
+def _written(location: tuple[int | str, ...], origins: Mapping[tuple[int | str, ...], str]) -> str:
+    """The path of a value as the configuration has it, an entry that a grid made by its name."""
+    row = next((location[:end] for end in range(len(location), 0, -1) if location[:end] in origins), ())
+    return ".".join([*([origins[row]] if row else []), *map(str, location[len(row) :])])
+
+
 def _keys_at(location: Sequence[int | str]) -> list[str]:
     """The keys of the section at a path of the Experiment."""
     model: type[BaseModel] = Experiment
     for part in location:
         if isinstance(part, str) and part in model.model_fields:
             model = section_in(model.model_fields[part].annotation) or model
-    return list(model.model_fields)
+    is_entry = ".".join(str(part) for part in location[:-1]) in LISTS and isinstance(location[-1], int)
+    return [*model.model_fields, *([GRID] if is_entry else [])]
