@@ -1,6 +1,6 @@
 """CONFIG: one frozen model per job (sections, classifiers, attacks, training), and the loader that turns YAML and key=value into an Experiment.
 
-keys has the types of keys, values reads by them, help explains them.
+keys has the types of keys, values reads by them, grid expands entries with lists of values, help explains them.
 """
 
 from stl_ray.config.attacks import (

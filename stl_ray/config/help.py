@@ -7,7 +7,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from stl_ray.config.keys import section_in
+from stl_ray.config import grid
+from stl_ray.config.keys import GRID, section_in
 from stl_ray.config.sections import Experiment
 
 
@@ -66,6 +67,9 @@ def _lines(path: str, field: FieldInfo) -> Iterator[str]:
         inner = f"{path}.N" if "tuple" in str(field.annotation) else path
         for name, child in section.model_fields.items():
             yield from _lines(f"{inner}.{name}", child)
+        if path in grid.LISTS:
+            yield f"  {inner}.{GRID}: mapping [absent]"
+            yield f"      {grid.DESCRIPTION}"
 
 
 def _show(value: object) -> str:
