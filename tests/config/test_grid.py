@@ -205,19 +205,19 @@ def test_an_attack_has_a_row_for_each_of_the_defenses_that_it_is_crafted_on(load
                     "name": "p",
                     "attack": "pgd",
                     "dissimilarity": 0.1,
-                    "victim": {"classifier": "jpeg", "defense": "jpeg"},
+                    "victim": {"retrained_for": "jpeg", "defense": "jpeg"},
                 },
                 {"name": "f", "attack": "fgsm", "grid": {"dissimilarity": [0.04, 0.08]}},
             ]
         },
     )
     assert [defense.options for defense in experiment.defenses] == [{"quality": 50}, {"quality": 75}]
-    victims = [(item.name, item.victim.classifier, item.victim.defense) for item in experiment.attack.sets]
+    victims = [(item.name, item.victim.retrained_for, item.victim.defense) for item in experiment.attack.sets]
     assert victims == [
         ("p-q50", "jpeg-q50", "jpeg-q50"),
         ("p-q75", "jpeg-q75", "jpeg-q75"),
-        ("f-d0.04", "vanilla", None),
-        ("f-d0.08", "vanilla", None),
+        ("f-d0.04", None, None),
+        ("f-d0.08", None, None),
     ]
 
 
@@ -235,9 +235,9 @@ def test_the_attacks_of_tiers_and_overrides_have_grids(load):
 
 def test_texts_stay_as_they_are_written(load):
     sets = [{"name": "a", "attack": "pgd", "dissimilarity": 0.1}]
-    experiment = load("attack.sets.0.grid={victim.weights: [1e3, 010]}", attack={"sets": sets})
-    assert [item.name for item in experiment.attack.sets] == ["a-w1e3", "a-w010"]
-    assert experiment.attack.sets[1].victim.weights.endswith("/010")
+    experiment = load("attack.sets.0.grid={victim.classifier: [1e3, 010]}", attack={"sets": sets})
+    assert [item.name for item in experiment.attack.sets] == ["a-c1e3", "a-c010"]
+    assert experiment.attack.sets[1].victim.classifier == "010"
 
 
 SET = {"name": "a", "attack": "pgd", "dissimilarity": 0.1}
