@@ -146,7 +146,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _only_here(experiment: Experiment) -> list[str]:
     """The paths of an experiment that are no URIs."""
-    paths = {experiment.root, experiment.ingest.train.path, experiment.ingest.test.path}
+    paths = {experiment.root, *(source.path for source in experiment.ingest.sources.values())}
     return sorted(path for path in paths if path and not is_uri(path))
 
 

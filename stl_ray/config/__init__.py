@@ -26,6 +26,7 @@ from stl_ray.config.sections import (
     RayConfig,
     ReportConfig,
     Source,
+    Split,
     StlConfig,
 )
 from stl_ray.config.training import SCRATCH, AdversarialConfig, Recipe, Retraining, TrainConfig
@@ -52,6 +53,7 @@ __all__ = [
     "ReportConfig",
     "Retraining",
     "Source",
+    "Split",
     "StlConfig",
     "TierAttack",
     "TiersConfig",

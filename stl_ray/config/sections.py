@@ -43,11 +43,17 @@ class Source(Section):
         return self
 
 
+Split = Literal["train", "test"]
+
+
 class IngestConfig(Section):
     """Image shards from files: decode, check, resize, store without loss."""
 
-    train: Source = Field(description="the training images: the space and the classifiers see only these")
-    test: Source = Field(description="the test images: attacked and scored")
+    train: Source | None = Field(
+        None,
+        description="the training images: spaces and classifiers that are made here see only these; absent: none is made",
+    )
+    test: Source | None = Field(None, description="the test images: attacked and scored; absent: nothing is scored")
     size: int | None = Field(
         None,
         ge=8,
@@ -62,6 +68,12 @@ class IngestConfig(Section):
     max_pixels: int = Field(
         50_000_000, ge=64, description="width x height above which an image is quarantined, before it is decoded"
     )
+
+    @property
+    def sources(self) -> dict[Split, Source]:
+        """The source of every split that there is, train first."""
+        given: dict[Split, Source | None] = {"train": self.train, "test": self.test}
+        return {split: source for split, source in given.items() if source is not None}
 
 
 class AutoencoderConfig(Section):
@@ -143,7 +155,7 @@ class FitConfig(Section):
 class ProjectConfig(Section):
     """Purified shards: every split through every defense."""
 
-    splits: tuple[Literal["train", "test"], ...] = Field(
+    splits: tuple[Split, ...] = Field(
         ("train",),
         min_length=1,
         description="splits to purify; `train` needs train, and evaluate projects what it needs",
@@ -276,7 +288,7 @@ class Experiment(Section):
         description="the defenses of project, train, attack and evaluate, in the order of the tables",
     )
     ray: RayConfig = RayConfig()
-    ingest: IngestConfig
+    ingest: IngestConfig = IngestConfig()
     fit: FitConfig = FitConfig()
     stl: StlConfig = StlConfig()
     project: ProjectConfig = ProjectConfig()

@@ -70,7 +70,8 @@ def _what_was_run(inputs: Inputs) -> str:
     rows = {(manifest.stage, manifest.name): manifest.rows for manifest in inputs.manifests}
     size = f" at {experiment.ingest.size} pixels" if experiment.ingest.size else ""
     counts = [f"{rows['ingest', split]} {split} images" for split in ("train", "test") if ("ingest", split) in rows]
-    source = f"{experiment.ingest.train.format}{size}" + (f" ({', '.join(counts)})" if counts else "")
+    formats = listed(unique(source.format for source in experiment.ingest.sources.values()) or ("none",))
+    source = f"{formats}{size}" + (f" ({', '.join(counts)})" if counts else "")
     dictionary = experiment.fit.dictionary
     attacks = ", ".join(
         f"{attack_label(item.name)} ({item.attack}, {_budget(item)})" for item in experiment.attack.sets
@@ -155,7 +156,7 @@ def _stl_names(inputs: Inputs) -> Sequence[str]:
 def _caveats(inputs: Inputs) -> tuple[Block, ...]:
     texts = []
     experiment = inputs.experiment
-    if experiment is not None and "photographs" in {experiment.ingest.train.format, experiment.ingest.test.format}:
+    if experiment is not None and "photographs" in {source.format for source in experiment.ingest.sources.values()}:
         texts.append(
             "The images are crops of ten photographs. Crops of one photograph are not independent of each other, so the "
             "intervals, which take them to be, are too narrow as statements about photographs in general."
