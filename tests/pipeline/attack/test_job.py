@@ -129,7 +129,7 @@ def test_identity_names_what_is_attacked_and_attacks_it(made, tmp_path, monkeypa
     assert defended["classifier"]["classifier"] == plain["classifier"]
     assert defended["classifier"]["gradient"] == "bpda"
     assert "quality" in str(defended["classifier"]["defense"])
-    assert foreign["classifier"]["function"] == "somebodys:network"
+    assert foreign["classifier"]["architecture"] == "somebodys:network"
     rows, images, clean = crafted(own, "own")
     import somebodys
 
@@ -168,9 +168,11 @@ def test_refuses_odd_models_before_any_shard_and_remarks_on_others(made, tmp_pat
         looked("classes")
     with pytest.raises(GradientError, match="odd:rounds: the model's gradient is zero for every image"):
         looked("rounds")
+    with pytest.raises(TensorError, match="odd:softmax: the model's answers are probabilities"):
+        looked("softmax")
     for function, more, expected in (
         ("rounds", {"attack": "square", "options": {}}, "zero for every image"),
-        ("softmax", {}, "its answers are probabilities"),
+        ("softmax", {"attack": "square", "options": {}}, "answers are probabilities"),
         ("half", {}, "bfloat16's precision"),
     ):
         with pytest.warns(UserWarning, match=expected):
@@ -190,7 +192,7 @@ def test_identity_names_a_network_of_any_type(made, tmp_path, monkeypatch):
     ("victim", "match"),
     [
         ({"classifier": "no.such:module"}, "imported"),
-        ({"classifier": "os.path:getcwd"}, "returns no network"),
+        ({"classifier": "os:getcwd"}, "returns no network"),
         ({"classifier": "resnet50"}, "unknown classifier to attack"),
         ({"defense": "moat"}, "unknown defense of this experiment"),
     ],
