@@ -36,7 +36,7 @@ CANCEL = """\
 Stop a job on a cluster. Shards that are done stay done: submitted again, the job goes on with the others."""
 
 DOCTOR = """\
-Ask every node of the cluster what a long job would otherwise find out too late: CPUs, GPUs and memory, versions of the
+Ask every node that a job may use what it would otherwise find out too late: CPUs, GPUs and memory, versions of the
 packages and of Python, the instruction sets of the native core, whether PyTorch sees the GPU, and whether the root can
 be written to and read from there. It joins Ray as a job does (ray.address, RAY_ADDRESS, else a local one), so run it
 where that is possible, on the head for example. Exit code 0 means that nothing needs mending."""

@@ -1,4 +1,4 @@
-"""CONFIG: one frozen model per job (sections, classifiers, attacks, training), and the loader that turns YAML and key=value into an Experiment.
+"""CONFIG: one frozen model per job (sections, classifiers, attacks, training, cluster with labels), and the loader that turns YAML and key=value into an Experiment.
 
 keys has the types of keys, values reads by them, grid expands entries with lists of values, help explains them.
 """
@@ -13,6 +13,7 @@ from stl_ray.config.attacks import (
 )
 from stl_ray.config.base import OptionValue
 from stl_ray.config.classifiers import ClassifierConfig
+from stl_ray.config.cluster import RayConfig
 from stl_ray.config.loader import bundled, load_experiment, parsed
 from stl_ray.config.sections import (
     AutoencoderConfig,
@@ -23,7 +24,6 @@ from stl_ray.config.sections import (
     IngestConfig,
     NamedDefense,
     ProjectConfig,
-    RayConfig,
     ReportConfig,
     Source,
     Split,

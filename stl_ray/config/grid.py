@@ -125,7 +125,7 @@ def _rows_of(entry: Any, model: type[BaseModel] | None, named: _Named, item: str
     """
     if not isinstance(entry, dict):
         return [_Row("", entry)]
-    given = deepcopy({key: value for key, value in entry.items() if key != GRID or model is None})
+    given = {key: value for key, value in entry.items() if key != GRID or model is None}
     if not _is_named(entry):
         return [_Row("", given)]
     axes = list(_reference_axes(given, named))

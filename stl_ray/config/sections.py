@@ -12,6 +12,7 @@ from stl_ray.config.attacks import AttackConfig, TiersConfig
 from stl_ray.config.base import Location, Name, OptionValue
 from stl_ray.config.base import Section as Section  # the rooms above take it from here
 from stl_ray.config.classifiers import ClassifierConfig
+from stl_ray.config.cluster import RayConfig
 from stl_ray.config.training import SCRATCH, TrainConfig
 
 
@@ -206,36 +207,6 @@ class ReportConfig(Section):
     title: str = Field(
         "Adversarial defense by stratified convolutional sparse coding", description="heading of the page"
     )
-
-
-class RayConfig(Section):
-    """The Ray cluster and the size of its actors."""
-
-    address: str | None = Field(
-        None, description="Ray cluster to join; absent: RAY_ADDRESS, else a local one is started"
-    )
-    actors: int | None = Field(
-        None, ge=1, description="most actors at work at once; absent: as many as the CPUs or GPUs carry"
-    )
-    min_actors: int | None = Field(
-        None, ge=1, description="fewest actors; more are started while shards wait; absent: as many as ray.actors"
-    )
-    autoscaling: bool = Field(
-        False, description="whether the cluster adds nodes on demand: workers that do not fit at present then wait instead of "
-        "being refused; needs ray.actors"
-    )  # fmt: skip
-    cpus_per_actor: int = Field(1, ge=1, description="CPUs, and threads, of an actor")
-    gpus_per_actor: float = Field(
-        0.0, ge=0, le=1, description="GPU of an actor that computes (not of ingest); below 1, actors share one"
-    )
-
-    @model_validator(mode="after")
-    def _pool_is_possible(self) -> "RayConfig":
-        if self.autoscaling and self.actors is None:
-            raise ValueError("autoscaling needs actors: what the cluster may grow to is not known here")
-        if self.min_actors and self.actors and self.min_actors > self.actors:
-            raise ValueError("min_actors must not be above actors")
-        return self
 
 
 AnyNamed = TypeVar("AnyNamed", ClassifierConfig, NamedDefense)

@@ -102,7 +102,7 @@ def _coded(experiment: Experiment) -> int:
 def _measured(experiment: Experiment, dataset: Dataset) -> _Costs:
     config = experiment.ray
     cpus, gpus = config.cpus_per_actor, config.gpus_per_actor
-    return sample(_measure, with_solver(experiment), dataset, cpus=cpus, gpus=gpus, item=Layout.fit)
+    return sample(_measure, with_solver(experiment), dataset, resources=config, cpus=cpus, gpus=gpus, item=Layout.fit)
 
 
 def _measure(experiment: Experiment, dataset: Dataset) -> _Costs:

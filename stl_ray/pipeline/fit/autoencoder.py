@@ -97,7 +97,13 @@ def _identity(experiment: Experiment, thumbnails: Dataset) -> dict[str, Any]:
 def _train(experiment: Experiment, thumbnails: Dataset) -> None:
     config = experiment.fit.autoencoder
     resources = experiment.ray
-    workers = Workers(config.workers, resources.cpus_per_actor, config.gpu, waits=resources.autoscaling)
+    workers = Workers(
+        config.workers,
+        resources.cpus_per_actor,
+        config.gpu,
+        waits=resources.autoscaling,
+        label_selector=resources.label_selector,
+    )
     # Checked here too: Ray Train would start its workers three times before it gave up.
     split(thumbnails.rows, config, seed=experiment.seed, world_size=config.workers)
     workers.trainings_at_once("fit.autoencoder.workers")

@@ -106,7 +106,9 @@ class RayBlockPool:
         count = min(workers, len(blocks))
         # All bundles or none: two pools that each hold a part of what they need would wait for each other for ever.
         bundle = {"CPU": config.cpus_per_actor} | ({"GPU": config.gpus_per_actor} if config.gpus_per_actor else {})
-        self._bundles = placement_group([bundle] * count)
+        # Placement groups have no fallback.
+        labels = [dict(config.label_selector)] * count if config.label_selector else None
+        self._bundles = placement_group([bundle] * count, bundle_label_selector=labels)
         make = ray.remote(Worker).options(
             num_cpus=config.cpus_per_actor,
             num_gpus=config.gpus_per_actor or None,

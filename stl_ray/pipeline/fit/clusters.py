@@ -13,6 +13,7 @@ from stl_ray.errors import StlRayError
 from stl_ray.pipeline.fit.latents import load_latents
 from stl_ray.pipeline.fit.thumbnails import thumbnails_of
 from stl_ray.runtime.concurrency import bind
+from stl_ray.runtime.node_labels import placement
 from stl_ray.runtime.progress import JobProgress
 from stl_ray.runtime.session import require_worker_slots
 from stl_ray.space.pretrained import load_autoencoder
@@ -44,9 +45,10 @@ def run(experiment: Experiment, thumbnails: Dataset, latents: Dataset) -> tuple[
     if not storage.exists(f"{KIND}.json"):
         cpus = experiment.ray.cpus_per_actor
         if not experiment.ray.autoscaling:
-            require_worker_slots(1, cpus=cpus, gpus=0, key="ray.cpus_per_actor")
+            require_worker_slots(1, cpus=cpus, gpus=0, selectors=experiment.ray.selectors, key="ray.cpus_per_actor")
         with JobProgress("fit clusters", latents.rows) as progress:
-            task = ray.remote(num_cpus=cpus)(_find).remote(experiment, thumbnails, latents, identity)
+            find = ray.remote(num_cpus=cpus, **placement(experiment.ray))(_find)
+            task = find.remote(experiment, thumbnails, latents, identity)
             try:
                 ray.get(task)
             except RayTaskError as error:

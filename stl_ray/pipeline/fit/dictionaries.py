@@ -88,7 +88,11 @@ def dictionary_workers(resources: RayConfig) -> int:
     if resources.autoscaling and wanted is not None:
         return wanted
     fit = require_worker_slots(
-        wanted or 1, cpus=resources.cpus_per_actor, gpus=resources.gpus_per_actor, key="ray.actors"
+        wanted or 1,
+        cpus=resources.cpus_per_actor,
+        gpus=resources.gpus_per_actor,
+        selectors=resources.selectors[:1],  # as `RayBlockPool` has no fallback
+        key="ray.actors",
     )
     return wanted or fit
 

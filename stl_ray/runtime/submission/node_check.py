@@ -14,6 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from stl_ray.config import Experiment
 from stl_ray.csc import active_set
 from stl_ray.errors import StlRayError
+from stl_ray.runtime.node_labels import nodes_matching
 from stl_ray.store import Storage
 
 # Packages whose versions must agree for one identity to give the same bytes, or for nodes to work together at all.
@@ -52,8 +53,8 @@ class NodeReport:
 
 
 def examine(experiment: Experiment) -> list[NodeReport]:
-    """Ask every node that is alive; needs a Ray that is connected."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    """Ask every node that may be worked on; needs a Ray that is connected."""
+    nodes = nodes_matching(experiment.ray.selectors)
     questions = [_ask(node, experiment) for node in nodes]
     return [_answer(node, question) for node, question in zip(nodes, questions, strict=True)]
 
