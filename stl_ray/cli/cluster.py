@@ -147,6 +147,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _only_here(experiment: Experiment) -> list[str]:
     """The paths of an experiment that are no URIs."""
     paths = {experiment.root, experiment.ingest.train.path, experiment.ingest.test.path}
+    paths |= {space.load for space in experiment.spaces}
     return sorted(path for path in paths if path and not is_uri(path))
 
 

@@ -1,4 +1,4 @@
-"""CONFIG: one frozen model per job (sections, attacks, training), and the loader that turns YAML and key=value into an Experiment.
+"""CONFIG: one frozen model per job (sections, spaces, attacks, training), and the loader that turns YAML and key=value into an Experiment.
 
 keys has the types of keys, values reads by them, help explains them.
 """
@@ -14,19 +14,18 @@ from stl_ray.config.attacks import (
 from stl_ray.config.base import OptionValue
 from stl_ray.config.loader import bundled, load_experiment
 from stl_ray.config.sections import (
-    AutoencoderConfig,
-    DictionaryConfig,
     EvaluateConfig,
     Experiment,
-    FitConfig,
     IngestConfig,
     NamedDefense,
     ProjectConfig,
     RayConfig,
     ReportConfig,
+    SolverConfig,
     Source,
-    StlConfig,
+    space_of,
 )
+from stl_ray.config.spaces import AutoencoderConfig, DictionaryConfig, FitConfig, SpaceConfig
 from stl_ray.config.training import AdversarialConfig, TrainConfig
 
 __all__ = [
@@ -46,11 +45,13 @@ __all__ = [
     "ProjectConfig",
     "RayConfig",
     "ReportConfig",
+    "SolverConfig",
     "Source",
-    "StlConfig",
+    "SpaceConfig",
     "TierAttack",
     "TiersConfig",
     "TrainConfig",
     "bundled",
     "load_experiment",
+    "space_of",
 ]

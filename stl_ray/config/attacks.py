@@ -132,6 +132,6 @@ class TiersConfig(Section):
     )  # fmt: skip
     samples: int = Field(20, ge=1, description="draws of a randomised defense behind every gradient")
     substitute: Location | None = Field(
-        None, description="root of another experiment, finished up to train with another seed, whose defenses and classifiers "
-        "T2 attacks; needed by T2"
+        None, description="root of another experiment, finished up to train with another seed, whose classifiers T2 attacks "
+        "behind these defenses with its spaces, those of the same names; needed by T2"
     )  # fmt: skip

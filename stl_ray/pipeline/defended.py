@@ -8,7 +8,7 @@ from stl_ray.defenses import Defended, Defense, identity_in_run, make_defense
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.models import Classifier, Victim
 from stl_ray.options import named
-from stl_ray.pipeline.inputs import classifier_of, make_defenses
+from stl_ray.pipeline.inputs import classifier_of, make_defenses, recorded
 from stl_ray.store.layout import VANILLA
 
 
@@ -57,12 +57,15 @@ def load_defended(experiment: Experiment, device: str, root: str | None = None) 
     Args:
         experiment: which defenses there are, and whether they have classifiers of their own.
         device: to load them to.
-        root: of another finished experiment that spaces and classifiers are read from.
+        root: of another finished experiment, whose classifiers and spaces, those of the same names, are taken.
 
     Raises:
         IncompleteRunError: if a space or a classifier is not there yet.
     """
-    located = experiment if root is None else experiment.model_copy(update={"root": root})
+    located = experiment
+    if root is not None:
+        other = recorded(root)
+        located = experiment.model_copy(update={"root": root, "spaces": other.spaces, "seed": other.seed})
     defenses = {UNDEFENDED: make_defense(UNDEFENDED, {}, {}), **make_defenses(located, device)}
     return {
         name: DefendedClassifier.of(

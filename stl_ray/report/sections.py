@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stl_ray.config import Budgeted
+from stl_ray.config import Budgeted, SpaceConfig
 from stl_ray.report import charts
 from stl_ray.report.accuracy import accuracy_table, cells_of, difference_table, paper_table, verdict
 from stl_ray.report.attacks import attack_blocks
@@ -10,14 +10,14 @@ from stl_ray.report.blocks import EMPTY, Block, Cell, Figure, Section, Table, Te
 from stl_ray.report.gallery import gallery_blocks
 from stl_ray.report.inputs import Inputs
 from stl_ray.report.learning import curve_blocks, space_blocks
-from stl_ray.report.names import SETTINGS, attack_label, defense_label
+from stl_ray.report.names import SETTINGS, STL_DEFENSES, attack_label, defense_label
 from stl_ray.report.paper import SIZE, TABLES
 from stl_ray.report.provenance import provenance, quarantine, timings
 from stl_ray.report.records import ScoreCell, Scores
+from stl_ray.report.spaces import used_spaces
 from stl_ray.report.threats import threat_sentences
 from stl_ray.report.tiers import tier_blocks
 
-STL_DEFENSES = ("stl", "stl_cluster")  # names in the defense registry
 SOLVED = ("converged", "applied")  # statuses of images whose solve converged, or that need none
 
 
@@ -30,7 +30,7 @@ def build_sections(inputs: Inputs) -> tuple[Section, ...]:
         *_attacks(inputs.scores),
         Section("reading", "How to read these numbers", _caveats(inputs)),
         Section("gallery", "Gallery: adversarial, purified, clean", _gallery(inputs)),
-        Section("space", "The stratified space", space_blocks(inputs)),
+        *_spaces(inputs),
         Section("curves", "Learning curves", curve_blocks(inputs)),
         Section("psnr", "PSNR and routing", _psnr(inputs.scores)),
         Section("timings", "Timings", timings(inputs)),
@@ -47,7 +47,6 @@ def _what_was_run(inputs: Inputs) -> str:
     size = f" at {experiment.ingest.size} pixels" if experiment.ingest.size else ""
     counts = [f"{rows['ingest', split]} {split} images" for split in ("train", "test") if ("ingest", split) in rows]
     source = f"{experiment.ingest.train.format}{size}" + (f" ({', '.join(counts)})" if counts else "")
-    dictionary = experiment.fit.dictionary
     attacks = ", ".join(
         f"{attack_label(item.name)} ({item.attack}, {_budget(item)})" for item in experiment.attack.sets
     )
@@ -55,12 +54,28 @@ def _what_was_run(inputs: Inputs) -> str:
     training = f"{experiment.train.epochs} epochs" if experiment.train.epochs else "with its given weights"
     scored = f" All rows were scored on {scores.scored}." if scores else ""
     return (
-        f"Experiment {experiment.name}, seed {experiment.seed}. Images: {source}. Space: {experiment.fit.clusters} "
-        f"clusters, dictionaries of {dictionary.filters} filters of {dictionary.size} x {dictionary.size} pixels at "
-        f"lambda {dictionary.lmbda:g}, learned from the training images. Classifier: {experiment.train.classifier}, "
+        f"Experiment {experiment.name}, seed {experiment.seed}. Images: {source}. "
+        f"{''.join(map(_made, used_spaces(experiment)))}Classifier: {experiment.train.classifier}, "
         f"{training}. Defenses: {defenses}. Sets of adversarial images: "
         f"{attacks}.{scored}"
     )
+
+
+def _made(space: SpaceConfig) -> str:
+    """A sentence on how a space is made, with a blank after it."""
+    if space.load is not None:
+        return f"Space {space.name}: loaded from {space.load}. "
+    dictionary = space.dictionary
+    return (
+        f"Space {space.name}: {space.clusters} clusters, dictionaries of {dictionary.filters} filters of {dictionary.size} x "
+        f"{dictionary.size} pixels at lambda {dictionary.lmbda:g}, learned from the training images. "
+    )
+
+
+def _spaces(inputs: Inputs) -> tuple[Section, ...]:
+    if inputs.experiment is None and not inputs.spaces:
+        return (Section("spaces", "Spaces", (missing("spaces/NAME/space.json", "fit"),)),)
+    return tuple(Section(f"space-{space.name}", f"Space {space.name}", space_blocks(space)) for space in inputs.spaces)
 
 
 def _budget(item: Budgeted) -> str:

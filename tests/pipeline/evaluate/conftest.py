@@ -5,7 +5,7 @@ from stl_ray.csc import Dictionary
 from stl_ray.images import quantize, to_uint8
 from stl_ray.models import build_classifier, save_classifier, seeded
 from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_clusters, hash_ids, thumbnails
-from stl_ray.store import Layout
+from stl_ray.store import Layout, Storage
 
 ATTACKS = [
     {"name": "grey", "tier": "T1b", "attack": "pgd", "options": {"steps": 3}},
@@ -37,6 +37,7 @@ def experiment(experiment_of, finished_run, image_tables, natural_images, tmp_pa
                 ]
             },
             root=str(tmp_path / name),
+            spaces=[{"name": "natural", "load": str(tmp_path / name / "given")}],
             **sections,
         )
         layout = Layout(own.root)
@@ -45,7 +46,8 @@ def experiment(experiment_of, finished_run, image_tables, natural_images, tmp_pa
         clusters = fit_clusters(latents, clusters=2, pca_components=4, restarts=2, seed=seed)
         router = Router(autoencoder, clusters, hash_ids([f"train/{n}" for n in range(10)]), neighbours=1)
         space = QuasiNaturalSpace(dictionary(seed + 9), (dictionary(seed), dictionary(seed + 1)), 0.1, router)
-        space.save(layout.uri(Layout.space))
+        space.save(layout.uri("given"))
+        Storage.open(own.root).write_json(Layout.experiment, own.model_dump(mode="json"))
         classifier = build_classifier("small_cnn", ["a", "b"], seed=seed).eval()
         save_classifier(layout.uri(layout.classifier("vanilla")), classifier, {})
         return own, classifier
