@@ -147,6 +147,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _only_here(experiment: Experiment) -> list[str]:
     """The paths of an experiment that are no URIs."""
     paths = {experiment.root, *(source.path for source in experiment.ingest.sources.values())}
+    paths |= {space.load for space in experiment.spaces}
     return sorted(path for path in paths if path and not is_uri(path))
 
 

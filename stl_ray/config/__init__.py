@@ -1,4 +1,4 @@
-"""CONFIG: one frozen model per job (sections, classifiers, attacks, training, cluster with labels), and the loader that turns YAML and key=value into an Experiment.
+"""CONFIG: one frozen model per job (sections, classifiers, spaces, attacks, training, cluster with labels), and the loader that turns YAML and key=value into an Experiment.
 
 keys has the types of keys, values reads by them, grid expands entries with lists of values, help explains them.
 """
@@ -16,19 +16,18 @@ from stl_ray.config.classifiers import ClassifierConfig
 from stl_ray.config.cluster import RayConfig
 from stl_ray.config.loader import bundled, load_experiment, parsed
 from stl_ray.config.sections import (
-    AutoencoderConfig,
-    DictionaryConfig,
     EvaluateConfig,
     Experiment,
-    FitConfig,
     IngestConfig,
     NamedDefense,
     ProjectConfig,
     ReportConfig,
+    SolverConfig,
     Source,
     Split,
-    StlConfig,
+    space_of,
 )
+from stl_ray.config.spaces import AutoencoderConfig, DictionaryConfig, FitConfig, SpaceConfig
 from stl_ray.config.training import SCRATCH, AdversarialConfig, Recipe, Retraining, TrainConfig
 
 __all__ = [
@@ -52,13 +51,15 @@ __all__ = [
     "Recipe",
     "ReportConfig",
     "Retraining",
+    "SolverConfig",
     "Source",
+    "SpaceConfig",
     "Split",
-    "StlConfig",
     "TierAttack",
     "TiersConfig",
     "TrainConfig",
     "bundled",
     "load_experiment",
     "parsed",
+    "space_of",
 ]

@@ -26,16 +26,18 @@ class Job(NamedTuple):
 
 JOBS = {
     "ingest": Job("files of any kind -> image shards", ("ingest",)),
-    "fit": Job("training shards -> the stratified space: autoencoder, clusters, dictionaries", ("fit", "stl")),
-    "project": Job("image shards -> purified image shards, through every defense", ("defenses", "stl", "project")),
-    "train": Job("classifiers on clean and on purified shards", ("defenses", "stl", "train")),
+    "fit": Job("training shards -> the stratified space: autoencoder, clusters, dictionaries", ("spaces", "solver")),
+    "project": Job(
+        "image shards -> purified image shards, through every defense", ("spaces", "defenses", "solver", "project")
+    ),
+    "train": Job("classifiers on clean and on purified shards", ("spaces", "defenses", "solver", "train")),
     "attack": Job(
         "adversarial image shards, crafted on the vanilla classifier or a victim of your own",
-        ("defenses", "stl", "attack"),
+        ("spaces", "defenses", "solver", "attack"),
     ),
     "evaluate": Job(
         "every defense x attack x classifier -> scores with intervals",
-        ("defenses", "stl", "train", "attack", "evaluate"),
+        ("spaces", "defenses", "solver", "train", "attack", "evaluate"),
     ),
     "report": Job("scores -> tables, figures, one HTML page", ("report",)),
 }

@@ -19,12 +19,12 @@ AnySection = TypeVar("AnySection", bound=BaseModel)
 
 
 def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment in a YAML file, with `key=value` overrides such as `fit.clusters=4`.
+    """The experiment in a YAML file, with `key=value` overrides such as `train.epochs=5`.
 
     Args:
         path: the YAML file.
         overrides: dotted keys and values as `values.read_override` takes them; lists take an index, such as
-            `attack.sets.0.dissimilarity=0.1`.
+            `spaces.0.clusters=4`, and one that the file leaves out is the default's.
 
     Raises:
         ConfigError: if the file, a key or a grid is wrong; it names the key's path and what was expected.
@@ -77,20 +77,20 @@ def bundled(name: str) -> str:
 def _apply(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
-        raise ConfigError("not an override", item=override, expected="key=value, such as fit.clusters=4")
+        raise ConfigError("not an override", item=override, expected="key=value, such as train.epochs=5")
     if not key.isascii():
         raise ConfigError("unknown key", item=ascii(key), expected=nearest(key, Experiment.model_fields))
     node: Any = values
     annotation: object = Experiment
     *parents, last = key.split(".")
     for parent in parents:
-        annotation = below(annotation, parent)
         if isinstance(node, list):
             node = _item(node, parent, override)
         else:
             if node.get(parent) is None:
-                node[parent] = {}
+                node[parent] = _left_out(annotation, parent)
             node = node[parent]
+        annotation = below(annotation, parent)
         if not isinstance(node, dict | list):
             raise ConfigError("a value has no keys below it", item=override, expected="a section", got=node)
     value = read_override(text, below(annotation, last), key=key)
@@ -99,6 +99,15 @@ def _apply(values: dict[str, Any], override: str) -> None:
         node[int(last)] = value
     else:
         node[last] = value
+
+
+def _left_out(annotation: object, key: str) -> dict[str, Any] | list[Any]:
+    """What a key that the file leaves out has below it: the entries of a list's default, nothing of a section."""
+    section = section_in(annotation)
+    default = section.model_fields[key].default if section and key in section.model_fields else None
+    if not isinstance(default, tuple):
+        return {}
+    return [entry.model_dump(mode="json") if isinstance(entry, BaseModel) else entry for entry in default]
 
 
 def _item(node: list[Any], index: str, override: str) -> Any:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from stl_ray.attacks import Universal, budget_of, make_attack
-from stl_ray.config import SCRATCH, Experiment
-from stl_ray.defenses import check_defense
+from stl_ray.config import SCRATCH, Experiment, space_of
+from stl_ray.defenses import check_clusters, check_defense, required_by
 from stl_ray.errors import ConfigError
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.models import check_classifier
@@ -19,7 +19,7 @@ def preflight(experiment: Experiment) -> None:
     """Check every name and option of an experiment against its registry.
 
     Raises:
-        ConfigError: with the nearest name that exists; or two runs would have one folder.
+        ConfigError: with the nearest name that exists; two runs would have one folder; or a space does not do for a defense.
     """
     _require_folders_of_their_own(experiment)
     for classifier in experiment.classifiers:
@@ -40,6 +40,10 @@ def preflight(experiment: Experiment) -> None:
     for defense in experiment.defenses:
         with _in_errors(defense.name):
             check_defense(defense.defense, defense.options)
+            if "space" in required_by(defense.defense):
+                space = space_of(experiment, defense)
+                # Of a folder it is known only when it is read, which is before any work too.
+                check_clusters(defense.defense, clustered=not space.is_dictionary, space=f"{space.name}, {space.load}")
 
 
 @contextmanager
