@@ -47,8 +47,8 @@ class AdversarialConfig(Section):
 
 
 def _weights(value: str) -> str:
-    """A file or folder, or a member of torchvision's enums of published weights, which is no path."""
-    return value if "_Weights." in value and "/" not in value else absolute(value)
+    """A file or folder, or published weights, which are no path: a member of torchvision's enums, or `pretrained`."""
+    return value if value == "pretrained" or ("_Weights." in value and "/" not in value) else absolute(value)
 
 
 class TrainConfig(Section):
@@ -60,8 +60,8 @@ class TrainConfig(Section):
     )  # fmt: skip
     weights: Annotated[str, AfterValidator(_weights)] | None = Field(
         None, description="weights to start from: .safetensors or .pth with a state dict, the folder of a classifier that was "
-        "trained here, or published weights such as ResNet50_Weights.IMAGENET1K_V2; with epochs=0 the classifier is used "
-        "as it is"
+        "trained here, or published ones: a name such as ResNet50_Weights.IMAGENET1K_V2, and of timm:NAME `pretrained`; with "
+        "epochs=0 the classifier is used as it is"
     )  # fmt: skip
     retrain: bool = Field(True, description="also train one classifier per defense on that defense's output")
     projection: Literal["stored", "on_the_fly"] = Field(
