@@ -86,9 +86,9 @@ def load_classifier(folder: str, space: Digested | None = None) -> Classifier:
         names, mean, std = meta["class_names"], preprocessing["mean"], preprocessing["std"]
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"not a classifier of this version ({error})", item=folder) from error
-    if is_function(architecture):
-        _require_source(folder, architecture, meta.get("source"))
     try:
+        if is_function(architecture):
+            _require_source(folder, architecture, meta.get("source"))
         classifier = build_classifier(architecture, names, seed=0, mean=mean, std=std)
     except ConfigError as error:
         raise ArtifactError(f"its classifier cannot be built ({error})", item=folder) from error

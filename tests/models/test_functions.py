@@ -137,6 +137,9 @@ def test_refuses_kept_weights_without_their_source(package, tmp_path):
     package(layers=LAYERS.replace("Linear(4, 3)", "Linear(4, 3).requires_grad_()"))
     with pytest.raises(ArtifactError, match=f"source of own.net:make is another .*{before}.*{identity()['source']}"):
         models.load(str(tmp_path / "kept"))
+    package(net="import nowhere")
+    with pytest.raises(ArtifactError, match=r"cannot be built \(own.net:make: own.net cannot be imported"):
+        models.load(str(tmp_path / "kept"))
     package(net="")
     with pytest.raises(ArtifactError, match=r"source of own.net:make is another"):
         models.load(str(tmp_path / "kept"))
