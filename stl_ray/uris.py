@@ -54,8 +54,8 @@ def normalized(place: str) -> str:
     """The place that a path or URI means: an absolute path, or a URI without a slash at the end.
 
     Raises:
-        InputError: if it holds credentials, which would end up in logs and records; an option that its scheme does
-            not have; or what has no one meaning: control characters, folders without a name, . and .. in a key.
+        InputError: if it holds credentials, which would end up in logs and records; a scheme that there is not, or an
+            option that it does not have; or what has no one meaning: control characters, folders without a name, . and .. in a key.
     """
     if is_uri(place):
         refuse_credentials(place)
@@ -73,7 +73,7 @@ def normalized(place: str) -> str:
     if not {"", ".", ".."}.isdisjoint(names):
         expected = "single slashes, and neither . nor .. as a name: an object store takes them for other keys"
         raise InputError("a folder without a name", item=place, expected=expected)
-    if parts.scheme in ("s3", "gs") and not parts.host:
+    if parts.scheme in ("s3", "gs", "gcs") and not parts.host:
         raise InputError("no bucket", item=place, expected=f"{parts.scheme}://bucket/folder")
     whole = f"{parts.scheme}://{'/'.join([parts.host, *names])}{'?' * bool(parts.options)}{parts.options}"
     if split(whole) != parts._replace(key="/".join(names)):

@@ -90,7 +90,7 @@ def _submit(options: argparse.Namespace) -> int:
     preflight(experiment)
     if paths := _only_here(experiment):
         say(f"must be the same shared folder on every node: {', '.join(paths)}")
-    wheel = on_disk(options.wheel) if options.wheel else None
+    wheel = None if options.wheel is None else on_disk(options.wheel)
     client = connect(options.address)
     job = submit(client, options.job, experiment, say, wheel=wheel, pure=options.pure)
     cancelling = f"stl-ray cancel {job.name} --address {client.get_address()}"

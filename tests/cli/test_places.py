@@ -63,7 +63,7 @@ def test_refuses_a_place_for_how_it_is_written_as_wrong_usage(capsys, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    "command", ["CONFIG", "verify", "status", "sweep", "describe", "FILE of import", "SPACE of import"]
+    "command", ["CONFIG", "--wheel", "verify", "status", "sweep", "describe", "FILE of import", "SPACE of import"]
 )
 def test_refuses_no_place_at_all_as_wrong_usage(capsys, command):
     assert main([part.format("") for part in COMMANDS[command]]) == 2

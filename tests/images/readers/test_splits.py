@@ -288,7 +288,7 @@ def test_refuses_tars_that_hold_several_splits_in_folders(tmp_path, names, label
     for number, name in enumerate(names):
         tarred(tmp_path / f"part-{number}.tar", name, *beside[number : number + 1])
     for place in ("all.tar", "part-*.tar"):
-        with pytest.raises(InputError, match="are splits, not classes; expected .* tars of their own") as error:
+        with pytest.raises(InputError, match=r"are splits, not classes; expected .* tars of their own") as error:
             next(opened("tar", tmp_path / place).plan(10))
         assert error.value.got == INSIDE[names]
 
