@@ -2,14 +2,13 @@
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stl_ray.cli.say import say
 from stl_ray.errors import DictionaryError, InputError
 from stl_ray.store import Storage
 from stl_ray.store.shards import sha256
-from stl_ray.uris import joined
+from stl_ray.uris import joined, on_disk
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -78,11 +77,11 @@ def _import(options: argparse.Namespace) -> int:
     from stl_ray.csc import Dictionary
     from stl_ray.space import QuasiNaturalSpace
 
+    file = on_disk(options.file)
     try:
-        dictionary = Dictionary.from_reference(options.file, options.lmbda)
+        dictionary = Dictionary.from_reference(file, options.lmbda)
     except DictionaryError as error:
         raise InputError(error.message, item=options.file, expected=error.expected, got=error.got) from error
-    file = Path(options.file)
     imported = {"file": file.name, "sha256": sha256(file.read_bytes())}
     space = replace(QuasiNaturalSpace.from_dictionary(dictionary), provenance={"imported": imported})
     storage = Storage.open(options.space)
