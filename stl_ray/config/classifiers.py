@@ -27,6 +27,12 @@ def _weights(value: str) -> str:
     return value if value == PRETRAINED or re.fullmatch(r"\w+_Weights\.\w+", value) else absolute(value)
 
 
+def is_function(architecture: str) -> bool:
+    """Whether an architecture is a user's own, `module:function`, with weights and a number of classes of its own."""
+    library, colon, _ = architecture.partition(":")
+    return bool(colon) and library not in LIBRARIES
+
+
 def _classes(value: str) -> str:
     return value if value == IMAGENET else absolute(value)
 
@@ -61,15 +67,9 @@ class ClassifierConfig(Section):
     )
 
     @property
-    def is_function(self) -> bool:
-        """Whether it comes from a module of the user's."""
-        library, colon, _ = self.architecture.partition(":")
-        return bool(colon) and library not in LIBRARIES
-
-    @property
     def trained(self) -> bool:
         """Whether the job `train` makes it; else it is used with its weights as they are."""
-        return self.recipe is not None or (self.weights is None and not self.is_function)
+        return self.recipe is not None or (self.weights is None and not is_function(self.architecture))
 
     def retrained_for(self, defense: str) -> bool:
         """Whether it has a version of its own behind a defense of that name."""

@@ -14,6 +14,7 @@ from stl_ray.config.sections import Experiment
 from stl_ray.config.values import read, read_override
 from stl_ray.errors import ConfigError
 from stl_ray.options import expected_by, named, nearest
+from stl_ray.uris import on_disk
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
 
@@ -28,9 +29,11 @@ def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
 
     Raises:
         ConfigError: if the file, a key or a grid is wrong; it names the key's path and what was expected.
+        InputError: `path` can be none.
     """
+    file = on_disk(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration ({error})", item=path) from error
     values = read(text, Experiment, item=path)

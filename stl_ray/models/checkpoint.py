@@ -12,10 +12,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from stl_ray.config.classifiers import is_function
 from stl_ray.errors import ArtifactError, ConfigError
 from stl_ray.models.classifier import Classifier
 from stl_ray.models.functions import source_digest
-from stl_ray.models.registry import build_classifier, is_function
+from stl_ray.models.registry import build_classifier
 from stl_ray.models.weights import fill
 from stl_ray.store import load_artifact, save_artifact
 from stl_ray.text import plain

@@ -3,10 +3,10 @@
 import hashlib
 from typing import Any
 
+from stl_ray.config.classifiers import is_function
 from stl_ray.models.classifier import Classifier
 from stl_ray.models.functions import source_digest
 from stl_ray.models.module_digest import module_digest
-from stl_ray.models.registry import is_function
 
 
 def classifier_identity(classifier: Classifier) -> dict[str, Any]:

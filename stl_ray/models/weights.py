@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from stl_ray.config.classifiers import PRETRAINED
 from stl_ray.errors import ArtifactError, ConfigError
 from stl_ray.models import imagenet, timm_models, torchvision_models
 from stl_ray.models.classifier import Classifier
@@ -15,9 +16,6 @@ from stl_ray.models.state_file import read_state
 from stl_ray.models.torchvision_models import PUBLISHED
 from stl_ray.store import Storage
 from stl_ray.store.shards import sha256
-
-PRETRAINED = "pretrained"
-"""The weights that timm publishes for the classifier's name."""
 
 _OURS = "model.safetensors"
 _TIMM = "timm:"

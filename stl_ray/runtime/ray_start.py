@@ -12,7 +12,7 @@ from ray._private.utils import validate_socket_filepath
 from ray.exceptions import AuthenticationError
 
 from stl_ray.config import RayConfig
-from stl_ray.errors import ClusterError
+from stl_ray.errors import ClusterError, StlRayError
 from stl_ray.runtime.ray_address import require_head
 
 # Only shard rows and weights travel; images never go through the object store.
@@ -73,7 +73,7 @@ def _explained(item: str) -> Iterator[None]:
     """Raise what Ray raises as a ClusterError about a key, a variable or a local Ray."""
     try:
         yield
-    except ClusterError:
+    except StlRayError:
         raise
     except AuthenticationError as error:
         raise ClusterError(
