@@ -10,7 +10,7 @@ import torch
 
 from stl_ray.config import Experiment, NamedAttack
 from stl_ray.images import class_names_of, image_schema, to_uint8
-from stl_ray.models import Victim
+from stl_ray.models import Classifier
 from stl_ray.pipeline.attack.calibration import (
     Calibration,
     calibrate,
@@ -21,6 +21,7 @@ from stl_ray.pipeline.attack.calibration import (
 from stl_ray.pipeline.attack.sets import all_sets, classifier_of, folder_of
 from stl_ray.pipeline.attack.target import attacked_of
 from stl_ray.pipeline.batches import by_size, class_names, exact_bytes, in_order, pixels_of, plan_parts, stored
+from stl_ray.pipeline.classifiers import load_classifier
 from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.look import device_to_look, look_at
 from stl_ray.runtime.concurrency import COMPUTE
@@ -57,12 +58,13 @@ def look(experiment: Experiment) -> dict[str, str]:
     if device is None:
         return {}
     clean = dataset_of(experiment.root, Layout(experiment.root).ingested("test"))
-    models: dict[str, tuple[Victim, bool]] = {}
+    names = class_names(clean)
+    models: dict[str, tuple[Classifier, bool]] = {}
     for config in all_sets(experiment):
-        alone = config.victim.model_copy(update={"defense": None})
-        name = classifier_of(config) + (f" retrained for {alone.retrained_for}" if alone.retrained_for else "")
+        classifier, own = classifier_of(config), config.victim.retrained_for
+        name = classifier if own is None else f"{classifier} retrained for {own}"
         model, needed = models.get(name) or (
-            attacked_of(experiment, config.model_copy(update={"victim": alone}), class_names(clean), device).victim,
+            load_classifier(experiment, classifier, own, names, device).classifier,
             False,
         )
         queries_alone = config.victim.defense is not None and config.victim.gradient == "none"
