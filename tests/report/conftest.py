@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stl_ray.config import Experiment, IngestConfig, Source
+from stl_ray.config import Experiment, IngestConfig, NamedDefense, Source, SpaceConfig
 from stl_ray.report.records import GalleryRow, Scores
 from stl_ray.statistics import mcnemar, paired_difference, wilson
 from stl_ray.store import save_artifact
@@ -245,7 +245,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory, natural_images: torch.Ten
     """The folder of an experiment that all jobs before `report` have finished."""
     root = tmp_path_factory.mktemp("finished")
     photographs = Source(format="photographs")
-    experiment = Experiment(name="quickstart", root="out", ingest=IngestConfig(train=photographs, test=photographs))
+    experiment = Experiment(
+        name="quickstart",
+        root="out",
+        ingest=IngestConfig(train=photographs, test=photographs),
+        spaces=(SpaceConfig(name="natural"),),
+        defenses=tuple(NamedDefense(name=name, defense=name) for name in DEFENSES[1:]),
+    )
     write_json(root / "experiment.json", experiment.model_dump(mode="json"))
     write_json(root / "evaluate" / "scores.json", scores())
     pq.write_table(pa.Table.from_pylist(gallery_rows(natural_images)), root / "evaluate" / "gallery.parquet")
