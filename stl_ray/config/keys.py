@@ -31,6 +31,11 @@ def holds_more(annotation: object) -> bool:
     return section_in(annotation) is not None or tuple in origins or dict in origins
 
 
+def is_list(annotation: object) -> bool:
+    """Whether a value is a list, alone or where the key may be absent."""
+    return tuple in [get_origin(kind) for kind in (annotation, *get_args(annotation))]
+
+
 def below(annotation: object, key: str) -> object:
     """The annotation of a key, or of an entry of a list, below a value; None where there is none of that name."""
     if get_origin(annotation) is dict:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from stl_ray.config.keys import below, section_in
+from stl_ray.config.keys import below, is_list, section_in
 from stl_ray.config.sections import Experiment
 from stl_ray.config.values import read, read_override
 from stl_ray.errors import ConfigError
@@ -83,7 +83,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
             node = _item(node, parent, override)
         else:
             if node.get(parent) is None:
-                node[parent] = {}
+                node[parent] = [] if is_list(annotation) else {}
             node = node[parent]
         if not isinstance(node, dict | list):
             raise ConfigError("a value has no keys below it", item=override, expected="a section", got=node)
@@ -97,7 +97,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 def _item(node: list[Any], index: str, override: str) -> Any:
     if not index.isdecimal() or int(index) >= len(node):
-        raise ConfigError("no such entry of the list", item=override, expected=f"0 to {len(node) - 1}", got=index)
+        expected = f"0 to {len(node) - 1}" if node else "a list in the file"
+        raise ConfigError("no such entry of the list", item=override, expected=expected, got=index)
     return node[int(index)]
 
 
