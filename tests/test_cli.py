@@ -39,9 +39,21 @@ def test_help_names_the_jobs_in_their_order(capsys):
                 "ingest.shard_size: int",
             ],
         ),
-        ("fit", ["fit.clusters: int [4]", "fit.dictionary.lmbda: float [0.2]"]),
-        ("project", ["defenses: list of sections", "stl.accuracy: default | reference | exact [default]"]),
-        ("train", ["classifiers.N.architecture: str (required)", "classifiers.N.weights: text | absent [absent]", "train.epochs: int [30]"]),
+        (
+            "fit",
+            ["spaces.N.clusters: int [4]", "spaces.N.dictionary.lmbda: float [0.2]", "spaces.N.load: str | absent"],
+        ),
+        ("project", ["defenses: list of sections", "spaces: list of sections", "solver.method: auto | active_set"]),
+        (
+            "train",
+            [
+                "classifiers.N.architecture: str (required)",
+                "classifiers.N.weights: text | absent [absent]",
+                "classifiers.N.recipe: section | absent",
+                "classifiers.N.retrain.start: str [scratch]",
+                "train.epochs: int [30]",
+            ],
+        ),
         ("attack", ["attack.sets.N.dissimilarity: float | absent [absent]", "attack.sets.N.options: mapping"]),
         (
             "evaluate",

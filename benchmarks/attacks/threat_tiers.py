@@ -25,8 +25,7 @@ from benchmarks.common.pages import command_line, commit, measured_on, publish
 from benchmarks.common.training_images import training_images
 from stl_ray.cli.jobs import run_job
 from stl_ray.config import Experiment
-from stl_ray.config.sections import DictionaryConfig
-from stl_ray.csc import Dictionary
+from stl_ray.config.spaces import DictionaryConfig, SpaceConfig
 from stl_ray.csc.learning import learn_dictionary
 from stl_ray.models import save_classifier
 from stl_ray.pipeline.batches import class_names
@@ -71,12 +70,12 @@ def main(arguments: list[str] | None = None) -> int:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="stl-ray-", ignore_cleanup_errors=True) as folder:
         root = (options.root or Path(folder)).absolute()
-        _substitute(root / "substitute", options.data)
+        _substitute(root, options)
         found = {}
         for store in options.stores:
             experiment = _experiment(root, store, options)
             run_job("ingest", experiment)
-            _models(experiment, options.data, "resnet56", 0)
+            _save_classifier(experiment, options.data)
             for job in ("attack", "evaluate", "report"):
                 run_job(job, experiment)
             found[store] = _scores(experiment)
@@ -91,6 +90,7 @@ def _experiment(root: Path, store: str, options: argparse.Namespace) -> Experime
     values = {
         "name": f"threat-tiers-{store}",
         "root": str(root / store),
+        "spaces": [{"name": "authors", "load": str(authors_file(options.data, "basis_cifar").absolute())}],
         "defenses": [{"name": name, "defense": name} for name in ("jpeg", "stl")],
         "ingest": {
             "train": {"format": "parquet", "path": f"{data}/train-00000-*.parquet", "limit": 1},
@@ -111,29 +111,29 @@ def _experiment(root: Path, store: str, options: argparse.Namespace) -> Experime
     return Experiment.model_validate(values, strict=False)
 
 
-def _substitute(root: Path, data: Path) -> None:
+def _substitute(root: Path, options: argparse.Namespace) -> None:
     """Another dictionary, learned from other images with another seed, and another classifier."""
-    if (root / Layout(str(root)).classifier(VANILLA)).exists():
+    folder = root / "substitute"
+    layout = Layout(str(folder))
+    if (folder / layout.classifier(VANILLA)).exists():
         return
-    images, _ = training_images(32, LEARNED + HELD, data)
+    images, _ = training_images(32, LEARNED + HELD, options.data)
     config = DictionaryConfig(lmbda=LMBDA)
     *_, last = learn_dictionary(images[:LEARNED], config, seed=1, name="substitute", holdout=images[LEARNED:])
-    _save(root, last.dictionary, "resnet20", CIFAR10, data, 1)
-
-
-def _models(experiment: Experiment, data: Path, network: str, seed: int) -> None:
-    """The authors' dictionary as the space, and the classifier that was trained elsewhere."""
-    dictionary = Dictionary.from_reference(authors_file(data, "basis_cifar"), LMBDA)
-    names = class_names(dataset_of(experiment.root, Layout(experiment.root).ingested("test")))
-    if not Storage.open(experiment.root).exists(f"{Layout.space}/space.json"):
-        _save(Path(experiment.root), dictionary, network, names, data, seed)
-
-
-def _save(root: Path, dictionary: Dictionary, network: str, names: Sequence[str], data: Path, seed: int) -> None:
-    layout = Layout(str(root))
-    classifier = cifar10_network(network, data, names, seed)
+    QuasiNaturalSpace.from_dictionary(last.dictionary, LMBDA).save(layout.uri("learned"))
+    spaces = (SpaceConfig(name="learned", load=layout.uri("learned")),)
+    experiment = _experiment(root, "u8", options).model_copy(update={"root": str(folder), "spaces": spaces})
+    Storage.open(str(folder)).write_json(Layout.experiment, experiment.model_dump(mode="json"))
+    classifier = cifar10_network("resnet20", options.data, CIFAR10, 1)
     save_classifier(layout.uri(layout.classifier(VANILLA)), classifier, {})
-    QuasiNaturalSpace.from_dictionary(dictionary, LMBDA).save(layout.uri(Layout.space))
+
+
+def _save_classifier(experiment: Experiment, data: Path) -> None:
+    """The classifier that was trained elsewhere, unless it is there."""
+    layout = Layout(experiment.root)
+    if not Storage.open(experiment.root).exists(layout.classifier(VANILLA)):
+        names = class_names(dataset_of(experiment.root, layout.ingested("test")))
+        save_classifier(layout.uri(layout.classifier(VANILLA)), cifar10_network("resnet56", data, names, 0), {})
 
 
 def _scores(experiment: Experiment) -> TierScores:
