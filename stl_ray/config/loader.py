@@ -115,7 +115,8 @@ def _left_out(annotation: object, key: str) -> dict[str, Any] | list[Any]:
 
 def _item(node: list[Any], index: str, override: str) -> Any:
     if not index.isdecimal() or int(index) >= len(node):
-        raise ConfigError("no such entry of the list", item=override, expected=f"0 to {len(node) - 1}", got=index)
+        expected = f"0 to {len(node) - 1}" if node else "a list in the file"
+        raise ConfigError("no such entry of the list", item=override, expected=expected, got=index)
     return node[int(index)]
 
 
