@@ -20,17 +20,10 @@ from typing import Any
 
 from benchmarks.common.command import command_parser
 from benchmarks.common.images import LMBDA, authors_file
-from benchmarks.common.networks import CIFAR10, cifar10_network
 from benchmarks.common.pages import command_line, commit, measured_on, publish
-from benchmarks.common.training_images import training_images
 from stl_ray.cli.jobs import run_job
 from stl_ray.config import Experiment
-from stl_ray.config.sections import DictionaryConfig
 from stl_ray.csc import Dictionary
-from stl_ray.csc.learning import learn_dictionary
-from stl_ray.models import save_classifier
-from stl_ray.pipeline.batches import class_names
-from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.report.blocks import Section
 from stl_ray.report.names import defense_label
 from stl_ray.report.page import MARKDOWN, render
@@ -38,9 +31,10 @@ from stl_ray.report.records import Scores, TierRow, TierScores, TierStep
 from stl_ray.report.tiers import tier_blocks
 from stl_ray.space import QuasiNaturalSpace
 from stl_ray.store import Layout, Storage
-from stl_ray.store.layout import VANILLA
 
 DISSIMILARITY = 0.015
+
+CLASSIFIER, SUBSTITUTE = "resnet56", "substitute"
 
 LEARNED, HELD = 400, 50
 """Training images that the substitute's dictionary is learned from, and those that judge it."""
@@ -71,12 +65,13 @@ def main(arguments: list[str] | None = None) -> int:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="stl-ray-", ignore_cleanup_errors=True) as folder:
         root = (options.root or Path(folder)).absolute()
-        _substitute(root / "substitute", options.data)
+        for job in ("ingest", "fit"):
+            run_job(job, _substitute(root, options.data))
         found = {}
         for store in options.stores:
             experiment = _experiment(root, store, options)
             run_job("ingest", experiment)
-            _models(experiment, options.data, "resnet56", 0)
+            _space(experiment, options.data)
             for job in ("attack", "evaluate", "report"):
                 run_job(job, experiment)
             found[store] = _scores(experiment)
@@ -87,22 +82,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _experiment(root: Path, store: str, options: argparse.Namespace) -> Experiment:
     budget = {"dissimilarity": DISSIMILARITY, "store": store}
-    data = (options.data / "cifar10").absolute()
     values = {
-        "name": f"threat-tiers-{store}",
-        "root": str(root / store),
-        "defenses": [{"name": name, "defense": name} for name in ("jpeg", "stl")],
-        "ingest": {
-            "train": {"format": "parquet", "path": f"{data}/train-00000-*.parquet", "limit": 1},
-            "test": {"format": "parquet", "path": f"{data}/test-*.parquet", "limit": options.images},
-        },
-        "train": {"classifier": "cifar_resnet56", "retrain": False},
+        **_common(root / store, CLASSIFIER, options.data, train=1, test=options.images),
         "attack": {"sets": [{"name": "vanilla-pgd", "attack": "pgd", "options": {"steps": 50}, **budget}]},
         "evaluate": {
             "tiers": {
                 "budget": budget,
                 "attacks": list(ATTACKS),
-                "substitute": str(root / "substitute"),
+                "substitute": str(root / SUBSTITUTE),
                 "cascade": store == "u8",
             },
             "sanity": options.sanity if store == "u8" else "quick",
@@ -111,33 +98,49 @@ def _experiment(root: Path, store: str, options: argparse.Namespace) -> Experime
     return Experiment.model_validate(values, strict=False)
 
 
-def _substitute(root: Path, data: Path) -> None:
+def _substitute(root: Path, data: Path) -> Experiment:
     """Another dictionary, learned from other images with another seed, and another classifier."""
-    if (root / Layout(str(root)).classifier(VANILLA)).exists():
-        return
-    images, _ = training_images(32, LEARNED + HELD, data)
-    config = DictionaryConfig(lmbda=LMBDA)
-    *_, last = learn_dictionary(images[:LEARNED], config, seed=1, name="substitute", holdout=images[LEARNED:])
-    _save(root, last.dictionary, "resnet20", CIFAR10, data, 1)
+    values = {
+        **_common(root / SUBSTITUTE, "resnet20", data, train=LEARNED + HELD, test=1),
+        "seed": 1,
+        # STL has the universal dictionary: the router is of no use here, and costs little this way.
+        "fit": {
+            "clusters": 1,
+            "candidates": [],
+            "autoencoder": {"epochs": 1},
+            "dictionary": {"images": LEARNED, "holdout": HELD, "lmbda": LMBDA},
+        },
+    }
+    return Experiment.model_validate(values, strict=False)
 
 
-def _models(experiment: Experiment, data: Path, network: str, seed: int) -> None:
-    """The authors' dictionary as the space, and the classifier that was trained elsewhere."""
-    dictionary = Dictionary.from_reference(authors_file(data, "basis_cifar"), LMBDA)
-    names = class_names(dataset_of(experiment.root, Layout(experiment.root).ingested("test")))
+def _common(root: Path, network: str, data: Path, *, train: int, test: int) -> dict[str, Any]:
+    """A network with its weights as they are behind JPEG and STL, on some images of CIFAR-10."""
+    images, weights = (data / "cifar10").absolute(), (data / "weights").absolute()
+    return {
+        "name": f"threat-tiers-{root.name}",
+        "root": str(root),
+        "classifiers": [
+            {"name": network, "architecture": f"cifar_{network}", "weights": f"{weights}/cifar10_{network}.safetensors"}
+        ],
+        "defenses": [{"name": name, "defense": name} for name in ("jpeg", "stl")],
+        "ingest": {
+            "train": {"format": "parquet", "path": f"{images}/train-00000-*.parquet", "limit": train},
+            "test": {"format": "parquet", "path": f"{images}/test-*.parquet", "limit": test},
+        },
+    }
+
+
+def _space(experiment: Experiment, data: Path) -> None:
+    """The authors' dictionary as the space."""
     if not Storage.open(experiment.root).exists(f"{Layout.space}/space.json"):
-        _save(Path(experiment.root), dictionary, network, names, data, seed)
-
-
-def _save(root: Path, dictionary: Dictionary, network: str, names: Sequence[str], data: Path, seed: int) -> None:
-    layout = Layout(str(root))
-    classifier = cifar10_network(network, data, names, seed)
-    save_classifier(layout.uri(layout.classifier(VANILLA)), classifier, {})
-    QuasiNaturalSpace.from_dictionary(dictionary, LMBDA).save(layout.uri(Layout.space))
+        dictionary = Dictionary.from_reference(authors_file(data, "basis_cifar"), LMBDA)
+        QuasiNaturalSpace.from_dictionary(dictionary, LMBDA).save(Layout(experiment.root).uri(Layout.space))
 
 
 def _scores(experiment: Experiment) -> TierScores:
-    scores = Scores.model_validate(Storage.open(experiment.root).read_json(Layout.scores), strict=False)
+    stored = Storage.open(experiment.root).read_json(Layout(experiment.root).scores(CLASSIFIER))
+    scores = Scores.model_validate(stored, strict=False)
     if scores.tiers is None:
         raise SystemExit("the scores have no tiers")
     return scores.tiers
