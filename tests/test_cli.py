@@ -39,8 +39,11 @@ def test_help_names_the_jobs_in_their_order(capsys):
                 "ingest.shard_size: int",
             ],
         ),
-        ("fit", ["fit.clusters: int [4]", "fit.dictionary.lmbda: float [0.2]"]),
-        ("project", ["defenses: list of sections", "stl.accuracy: default | reference | exact [default]"]),
+        (
+            "fit",
+            ["spaces.N.clusters: int [4]", "spaces.N.dictionary.lmbda: float [0.2]", "spaces.N.load: str | absent"],
+        ),
+        ("project", ["defenses: list of sections", "spaces: list of sections", "solver.method: auto | active_set"]),
         ("train", ["train.classifier: str [small_cnn]", "train.weights: str | absent [absent]"]),
         ("attack", ["attack.sets.N.dissimilarity: float | absent [absent]", "attack.sets.N.options: mapping"]),
         (

@@ -86,7 +86,7 @@ CHOICES = list(_choices(Experiment))
 def test_identity_the_choices_of_all_sections_are_found():
     paths = [path for path, _ in CHOICES]
     assert len(paths) > 20
-    assert {"ingest.train.format", "stl.method", "project.splits.0", "attack.sets.0.victim.gradient"} <= set(paths)
+    assert {"ingest.train.format", "solver.method", "project.splits.0", "attack.sets.0.victim.gradient"} <= set(paths)
     assert {"evaluate.tiers.attacks.0.tier", "train.adversarial.method"} <= set(paths)
 
 

@@ -19,7 +19,6 @@ from benchmarks.common.images import LMBDA, load_images
 from benchmarks.common.pages import publish
 from benchmarks.common.progress import Progress
 from stl_ray.attacks import Budget, MinimumNorm, Universal, make_attack
-from stl_ray.config import StlConfig
 from stl_ray.defenses import Defended, make_defense
 from stl_ray.models import Victim, build_classifier, predict
 from stl_ray.space import QuasiNaturalSpace
@@ -53,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         progress.tell(name, now=True)
         rows.append(_row(f"{name} {own or ''}", *_timed(name, own, network, images)))
     space = QuasiNaturalSpace.from_dictionary(given.dictionary, LMBDA).to(device)
-    stl = make_defense("stl", {}, {"space": space, "stl": StlConfig()})
+    stl = make_defense("stl", {}, {"space": space, "solver": "auto"})
     few = images[: options.defended]
     for gradient in ("exact", "bpda"):
         progress.tell(f"pgd through STL, {gradient}", now=True)

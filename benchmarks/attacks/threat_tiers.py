@@ -23,13 +23,11 @@ from benchmarks.common.images import LMBDA, authors_file
 from benchmarks.common.pages import command_line, commit, measured_on, publish
 from stl_ray.cli.jobs import run_job
 from stl_ray.config import Experiment
-from stl_ray.csc import Dictionary
 from stl_ray.report.blocks import Section
 from stl_ray.report.names import defense_label
 from stl_ray.report.page import MARKDOWN, render
 from stl_ray.report.records import Scores, TierRow, TierScores, TierStep
 from stl_ray.report.tiers import tier_blocks
-from stl_ray.space import QuasiNaturalSpace
 from stl_ray.store import Layout, Storage
 
 DISSIMILARITY = 0.015
@@ -70,9 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = {}
         for store in options.stores:
             experiment = _experiment(root, store, options)
-            run_job("ingest", experiment)
-            _space(experiment, options.data)
-            for job in ("attack", "evaluate", "report"):
+            for job in ("ingest", "attack", "evaluate", "report"):
                 run_job(job, experiment)
             found[store] = _scores(experiment)
     page = _page(found, command_line("benchmarks.attacks.threat_tiers", given), time.monotonic() - start)
@@ -83,7 +79,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _experiment(root: Path, store: str, options: argparse.Namespace) -> Experiment:
     budget = {"dissimilarity": DISSIMILARITY, "store": store}
     values = {
-        **_common(root / store, CLASSIFIER, options.data, train=1, test=options.images),
+        **_common(root / store, CLASSIFIER, options.data),
+        "ingest": {"test": _cifar(options.data, "test-*", options.images)},
+        "spaces": [{"name": "authors", "load": str(authors_file(options.data, "basis_cifar").absolute())}],
         "attack": {"sets": [{"name": "vanilla-pgd", "attack": "pgd", "options": {"steps": 50}, **budget}]},
         "evaluate": {
             "tiers": {
@@ -100,42 +98,37 @@ def _experiment(root: Path, store: str, options: argparse.Namespace) -> Experime
 
 def _substitute(root: Path, data: Path) -> Experiment:
     """Another dictionary, learned from other images with another seed, and another classifier."""
+    learned = {
+        "name": "learned",
+        # STL has the universal dictionary: the strata are of no use here, and cost little this way.
+        "clusters": 1,
+        "candidates": [],
+        "autoencoder": {"epochs": 1},
+        "dictionary": {"images": LEARNED, "holdout": HELD, "lmbda": LMBDA},
+    }
     values = {
-        **_common(root / SUBSTITUTE, "resnet20", data, train=LEARNED + HELD, test=1),
+        **_common(root / SUBSTITUTE, "resnet20", data),
         "seed": 1,
-        # STL has the universal dictionary: the router is of no use here, and costs little this way.
-        "fit": {
-            "clusters": 1,
-            "candidates": [],
-            "autoencoder": {"epochs": 1},
-            "dictionary": {"images": LEARNED, "holdout": HELD, "lmbda": LMBDA},
-        },
+        "ingest": {"train": _cifar(data, "train-00000-*", LEARNED + HELD)},
+        "spaces": [learned],
     }
     return Experiment.model_validate(values, strict=False)
 
 
-def _common(root: Path, network: str, data: Path, *, train: int, test: int) -> dict[str, Any]:
-    """A network with its weights as they are behind JPEG and STL, on some images of CIFAR-10."""
-    images, weights = (data / "cifar10").absolute(), (data / "weights").absolute()
+def _common(root: Path, network: str, data: Path) -> dict[str, Any]:
+    """A network with its weights as they are behind JPEG and STL."""
+    weights = (data / "weights" / f"cifar10_{network}.safetensors").absolute()
     return {
         "name": f"threat-tiers-{root.name}",
         "root": str(root),
-        "classifiers": [
-            {"name": network, "architecture": f"cifar_{network}", "weights": f"{weights}/cifar10_{network}.safetensors"}
-        ],
+        "classifiers": [{"name": network, "architecture": f"cifar_{network}", "weights": str(weights)}],
         "defenses": [{"name": name, "defense": name} for name in ("jpeg", "stl")],
-        "ingest": {
-            "train": {"format": "parquet", "path": f"{images}/train-00000-*.parquet", "limit": train},
-            "test": {"format": "parquet", "path": f"{images}/test-*.parquet", "limit": test},
-        },
     }
 
 
-def _space(experiment: Experiment, data: Path) -> None:
-    """The authors' dictionary as the space."""
-    if not Storage.open(experiment.root).exists(f"{Layout.space}/space.json"):
-        dictionary = Dictionary.from_reference(authors_file(data, "basis_cifar"), LMBDA)
-        QuasiNaturalSpace.from_dictionary(dictionary, LMBDA).save(Layout(experiment.root).uri(Layout.space))
+def _cifar(data: Path, files: str, images: int) -> dict[str, Any]:
+    """The first images of some files of CIFAR-10."""
+    return {"format": "parquet", "path": f"{(data / 'cifar10').absolute()}/{files}.parquet", "limit": images}
 
 
 def _scores(experiment: Experiment) -> TierScores:

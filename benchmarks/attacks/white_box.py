@@ -25,7 +25,6 @@ from benchmarks.common.pages import command_line, measured_on, write
 from benchmarks.common.progress import Progress
 from benchmarks.common.stored_images import Stored, stored_images
 from stl_ray.attacks import Budget, make_attack
-from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defended, make_defense
 from stl_ray.images import to_tensor
@@ -99,7 +98,7 @@ def _victims(data: Path) -> dict[str, Victim]:
     classifier = cifar10_network("resnet56", data)
     dictionary = Dictionary.from_reference(authors_file(data, "basis_cifar"), LMBDA)
     space = QuasiNaturalSpace.from_dictionary(dictionary, LMBDA)
-    defense = make_defense("stl", {}, {"space": space, "stl": StlConfig()})
+    defense = make_defense("stl", {}, {"space": space, "solver": "auto"})
     return {
         "grey-box": classifier,
         "BPDA": Defended(classifier, defense, "bpda"),

@@ -22,7 +22,6 @@ from benchmarks.common.images import LMBDA, load_images
 from benchmarks.common.pages import command_line, measured_on, publish
 from benchmarks.common.progress import Progress
 from stl_ray.attacks.geometry import projected, rescaled
-from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defended, make_defense
 from stl_ray.metrics import l2_norm
@@ -116,9 +115,7 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _victims(network: str, size: int, dictionary: Dictionary, data: Path | None) -> dict[str, tuple[Defended, bool]]:
-    defense = make_defense(
-        "stl", {}, {"space": QuasiNaturalSpace.from_dictionary(dictionary, LMBDA), "stl": StlConfig()}
-    )
+    defense = make_defense("stl", {}, {"space": QuasiNaturalSpace.from_dictionary(dictionary, LMBDA), "solver": "auto"})
     names = [str(index) for index in range(10)]
     classifier = _linear(size, names) if network == "none" else build_classifier(network, names, seed=0)
     weights = None if data is None else data / "weights" / f"cifar10_{network.removeprefix('cifar_')}.safetensors"

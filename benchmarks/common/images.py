@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stl_ray.config.sections import DictionaryConfig
+from stl_ray.config.spaces import DictionaryConfig
 from stl_ray.csc import Dictionary
 from stl_ray.csc.learning import Block
 from stl_ray.csc.learning.constraint import ConstraintSet

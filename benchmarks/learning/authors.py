@@ -23,7 +23,7 @@ from benchmarks.common.progress import Progress
 from benchmarks.common.training_images import available, training_images
 from benchmarks.learning.authors_page import Fit, Result, figure, report
 from benchmarks.learning.learners import METHODS, configuration, ours
-from stl_ray.config.sections import DictionaryConfig
+from stl_ray.config.spaces import DictionaryConfig
 from stl_ray.csc import Dictionary, split_bands
 
 COUNTS = {32: (50, 100, 200, 500, 1000, 2000, 5000), 64: (50, 100, 200, 500, 1000, 2000)}

@@ -16,7 +16,7 @@ from sporco.signal import tikhonov_filter
 from torch import Tensor
 
 from benchmarks.common.images import LMBDA
-from stl_ray.config.sections import DictionaryConfig
+from stl_ray.config.spaces import DictionaryConfig
 from stl_ray.csc import Dictionary, learn_dictionary
 
 PEER_ITERATIONS = 200

@@ -23,7 +23,7 @@ from benchmarks.common.pages import command_line, figure_file, publish
 from benchmarks.common.progress import Progress
 from benchmarks.common.stored_images import stored_images
 from benchmarks.resolutions.page import Result, Routing, figure, report
-from stl_ray.config.sections import AutoencoderConfig, DictionaryConfig, FitConfig
+from stl_ray.config.spaces import AutoencoderConfig, DictionaryConfig, FitConfig
 from stl_ray.csc import Dictionary, LearningStep, learn_dictionary, split_bands
 from stl_ray.csc.learning.block import WINDOW
 from stl_ray.images import resize, to_tensor

@@ -31,7 +31,6 @@ from benchmarks.common.pages import command_line, publish, table, three_digits
 from benchmarks.runner.processes import Watch
 from benchmarks.runner.rates import Done, Timeline
 from benchmarks.runner.workload import SPLIT, ingest, photographs
-from stl_ray.config import StlConfig
 from stl_ray.defenses import Defense, make_defense
 from stl_ray.images import decode, encode_png, to_tensor, to_uint8
 from stl_ray.pipeline.batches import STORED_PIXELS, batch_size, plan_parts
@@ -120,7 +119,7 @@ def _measure(root: Path, device: str, options: argparse.Namespace) -> tuple[Foun
     jpegs = [_jpeg(image) for image in images]
     dictionary, source = dictionary_for(options.size, options.data, None, to_tensor(images))
     space = QuasiNaturalSpace.from_dictionary(dictionary, LMBDA)
-    defense = make_defense("stl", {}, {"space": space.to(device), "stl": StlConfig()})
+    defense = make_defense("stl", {}, {"space": space.to(device), "solver": "auto"})
     pixels = to_tensor(images).to(device)
     batch = pixels.repeat(-(-batch_size(options.size, options.size, device) // len(pixels)), 1, 1, 1)
     alone = statistics.median(

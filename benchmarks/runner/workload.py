@@ -24,6 +24,8 @@ from stl_ray.store import Dataset, Layout, PlannedShard, Run, Storage
 SPLIT: Literal["train"] = "train"
 DEFENSE = "stl"
 
+_SPACE = "space"
+
 # Different images, at most: of the large ones a crop costs as much as the others.
 _DIFFERENT = {SIDE: 1600}
 _DIFFERENT_CROPS = 40
@@ -57,7 +59,7 @@ class Workload:
     @property
     def space(self) -> str:
         """Where the space is."""
-        return self.uri(self._layout.space)
+        return self.uri(_SPACE)
 
     @property
     def projected(self) -> str:
@@ -86,7 +88,7 @@ def make_workload(root: Path, size: int, shards: int, shard_size: int, data: Pat
     experiment = experiment_at(root)
     images = photographs(size, min(shards * shard_size, _DIFFERENT.get(size, _DIFFERENT_CROPS)))
     dictionary, source = dictionary_for(size, data, None, to_tensor(images[:_DIFFERENT_CROPS]))
-    QuasiNaturalSpace.from_dictionary(dictionary, LMBDA).save(Layout(str(root)).uri(Layout.space))
+    QuasiNaturalSpace.from_dictionary(dictionary, LMBDA).save(str(root / _SPACE))
     ingest(root, [encode_png(image) for image in images], shards, shard_size)
     return Workload(size, experiment, source)
 
@@ -97,6 +99,7 @@ def experiment_at(root: Path) -> Experiment:
     values = {
         "name": "runner",
         "root": str(root),
+        "spaces": [{"name": "one", "load": str(root / _SPACE)}],
         "defenses": [{"name": DEFENSE, "defense": "stl"}],
         "ingest": {"train": photographs, "test": photographs},
         "ray": {"actors": 1},

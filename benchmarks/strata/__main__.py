@@ -1,6 +1,6 @@
 """What the strata of a fitted CIFAR-10 space are worth: routing under attack, latent distances, and verdicts.
 
-    python -m benchmarks.strata --space runs/cifar10/space --output benchmarks/results/strata.md
+    python -m benchmarks.strata --space runs/cifar10/spaces/natural --output benchmarks/results/strata.md
 
 Run it from the repository's root; `--help` says the rest.
 """
@@ -44,10 +44,10 @@ what it does with random test images, always the same ones, one thread in one pr
 
 examples:
   stl-ray ingest configs/cifar10.yaml root=runs/cifar10; stl-ray fit configs/cifar10.yaml root=runs/cifar10
-      make such a space, in runs/cifar10/space
-  python -m benchmarks.strata --space runs/cifar10/space --images 50 --training 500
+      make such a space, in runs/cifar10/spaces/natural
+  python -m benchmarks.strata --space runs/cifar10/spaces/natural --images 50 --training 500
       a look, within a minute
-  python -m benchmarks.strata --space runs/cifar10/space --output benchmarks/results/strata.md
+  python -m benchmarks.strata --space runs/cifar10/spaces/natural --output benchmarks/results/strata.md
       500 images, some minutes, with strata.png beside the page; leave the machine alone meanwhile for the speed of
       routing (the column "Busy" tells)
 """

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.strata.routing_speed import Speed
-from stl_ray.config.sections import AutoencoderConfig
+from stl_ray.config.spaces import AutoencoderConfig
 from stl_ray.images import from_uint8
 from stl_ray.metrics import psnr
 from stl_ray.models import tile_size

@@ -55,7 +55,7 @@ def _rule(decision: Decision, truth: Tensor) -> str:
         {one.name: f"{one.name} misses {int(one.missed(truth).sum())}" for one in (decision.current, decision.best)},
     )
     return (
-        "The rule for the default of `fit.neighbours`: the k of this space stays, unless the k with the fewest missed images "
+        "The rule for the default of `neighbours`: the k of this space stays, unless the k with the fewest missed images "
         "(the smaller one of equals) has significantly fewer by the exact McNemar test on the same images, p times the number "
         f"of other k below {SIGNIFICANT:g}. Of {len(truth)} images {' and '.join(misses.values())}; the fewest are those of "
         f"{best.name}. {decision.only_current} are missed by {decision.current.name} only and {decision.only_best} by "

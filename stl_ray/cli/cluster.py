@@ -36,7 +36,7 @@ CANCEL = """\
 Stop a job on a cluster. Shards that are done stay done: submitted again, the job goes on with the others."""
 
 DOCTOR = """\
-Ask every node of the cluster what a long job would otherwise find out too late: CPUs, GPUs and memory, versions of the
+Ask every node that a job may use what it would otherwise find out too late: CPUs, GPUs and memory, versions of the
 packages and of Python, the instruction sets of the native core, whether PyTorch sees the GPU, and whether the root can
 be written to and read from there. It joins Ray as a job does (ray.address, RAY_ADDRESS, else a local one), so run it
 where that is possible, on the head for example. Exit code 0 means that nothing needs mending."""
@@ -146,7 +146,8 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _only_here(experiment: Experiment) -> list[str]:
     """The paths of an experiment that are no URIs."""
-    paths = {experiment.root, experiment.ingest.train.path, experiment.ingest.test.path}
+    paths = {experiment.root, *(source.path for source in experiment.ingest.sources.values())}
+    paths |= {space.load for space in experiment.spaces}
     return sorted(path for path in paths if path and not is_uri(path))
 
 

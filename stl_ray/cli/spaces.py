@@ -1,14 +1,11 @@
 """`stl-ray describe SPACE` and `stl-ray import FILE.npy SPACE`."""
 
 import argparse
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stl_ray.cli.say import say
-from stl_ray.errors import DictionaryError, InputError
-from stl_ray.store import Storage
-from stl_ray.store.shards import sha256
+from stl_ray.errors import InputError
+from stl_ray.store import Storage, spaces_at
 from stl_ray.uris import joined
 
 if TYPE_CHECKING:
@@ -17,12 +14,13 @@ if TYPE_CHECKING:
 DESCRIBE = """\
 A page on a space: its digest, its hyper-parameters, how it was made, and how well its autoencoder and dictionaries do
 on held-out images; and pictures of its filters, of the images of every cluster, and of how many clusters it might have
-had. What a space does not have is left out: an imported dictionary has no clusters. Needs neither torch nor Ray."""
+had. What a space does not have is left out: an imported dictionary has no clusters. Of a root with several spaces it
+says the names. Needs neither torch nor Ray."""
 
 DESCRIBE_EXAMPLES = """\
 examples:
-  stl-ray describe runs/quickstart                        # pictures in runs/quickstart/space/portrait
-  stl-ray describe runs/quickstart/space --output portrait
+  stl-ray describe runs/quickstart                        # pictures in runs/quickstart/spaces/natural/portrait
+  stl-ray describe runs/quickstart/spaces/natural --output portrait
 
 The digest is the one by which shards purified by stl_cluster, and classifiers trained on them, name the space (stl
 names that of the universal dictionary alone). What a shard names:
@@ -39,8 +37,8 @@ examples:
   stl-ray import filters.npy spaces/filters --lmbda 0.1   # a name that does not say lambda
   stl-ray describe spaces/authors
 
-In Python: QuasiNaturalSpace.load("spaces/authors"). Imported to ROOT/space, it takes the place of what `fit` makes: the
-jobs after fit project onto it, with the defense stl."""
+In Python: QuasiNaturalSpace.load("spaces/authors"). An experiment takes such a file, or the space made of it, as
+`spaces: [{name: authors, load: 64_p8_lm0.2.npy}]`; the defense stl projects onto it."""
 
 
 def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -63,9 +61,12 @@ def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _describe(options: argparse.Namespace) -> int:
-    from stl_ray.report import find_space, indented, portrait_text, portray, read_space
+    from stl_ray.report import indented, portrait_text, portray, read_space
 
-    folder = find_space(options.space)
+    folder, *more = spaces_at(options.space)
+    if more:
+        say(f"{options.space} has {1 + len(more)} spaces; describe one of them:", folder, *more)
+        return 0
     portrait = portray(read_space(folder))
     say(f"The space in {folder}", "", *portrait_text(portrait).split("\n"))
     paths = portrait.save_figures(options.output or joined(folder, "portrait"))
@@ -75,16 +76,9 @@ def _describe(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from stl_ray.csc import Dictionary
-    from stl_ray.space import QuasiNaturalSpace
+    from stl_ray.space import QuasiNaturalSpace, imported_space
 
-    try:
-        dictionary = Dictionary.from_reference(options.file, options.lmbda)
-    except DictionaryError as error:
-        raise InputError(error.message, item=options.file, expected=error.expected, got=error.got) from error
-    file = Path(options.file)
-    imported = {"file": file.name, "sha256": sha256(file.read_bytes())}
-    space = replace(QuasiNaturalSpace.from_dictionary(dictionary), provenance={"imported": imported})
+    space = imported_space(options.file, options.lmbda)
     storage = Storage.open(options.space)
     if storage.exists("space.json"):
         existing = QuasiNaturalSpace.load(options.space)
@@ -95,6 +89,7 @@ def _import(options: argparse.Namespace) -> int:
             )  # fmt: skip
     else:
         space.save(options.space)
+    dictionary = space.universal_dictionary
     count, side = len(dictionary.filters), dictionary.side
     say(
         f"{storage.root}: a space of {count} filters of {side} x {side} pixels at lambda {space.lmbda:g}, "

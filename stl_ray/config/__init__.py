@@ -1,6 +1,6 @@
-"""CONFIG: one frozen model per job (sections, classifiers, attacks, training), and the loader that turns YAML and key=value into an Experiment.
+"""CONFIG: one frozen model per job (sections, classifiers, spaces, attacks, training, cluster with labels), and the loader that turns YAML and key=value into an Experiment.
 
-keys has the types of keys, values reads by them, help explains them.
+keys has the types of keys, values reads by them, grid expands entries with lists of values, help explains them.
 """
 
 from stl_ray.config.attacks import (
@@ -13,21 +13,21 @@ from stl_ray.config.attacks import (
 )
 from stl_ray.config.base import OptionValue
 from stl_ray.config.classifiers import ClassifierConfig
+from stl_ray.config.cluster import RayConfig
 from stl_ray.config.loader import bundled, load_experiment, parsed
 from stl_ray.config.sections import (
-    AutoencoderConfig,
-    DictionaryConfig,
     EvaluateConfig,
     Experiment,
-    FitConfig,
     IngestConfig,
     NamedDefense,
     ProjectConfig,
-    RayConfig,
     ReportConfig,
+    SolverConfig,
     Source,
-    StlConfig,
+    Split,
+    space_of,
 )
+from stl_ray.config.spaces import AutoencoderConfig, DictionaryConfig, FitConfig, SpaceConfig
 from stl_ray.config.training import SCRATCH, AdversarialConfig, Recipe, Retraining, TrainConfig
 
 __all__ = [
@@ -51,12 +51,15 @@ __all__ = [
     "Recipe",
     "ReportConfig",
     "Retraining",
+    "SolverConfig",
     "Source",
-    "StlConfig",
+    "SpaceConfig",
+    "Split",
     "TierAttack",
     "TiersConfig",
     "TrainConfig",
     "bundled",
     "load_experiment",
     "parsed",
+    "space_of",
 ]

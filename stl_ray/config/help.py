@@ -7,7 +7,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from stl_ray.config.keys import section_in
+from stl_ray.config import grid
+from stl_ray.config.keys import GRID, section_in
 from stl_ray.config.sections import Experiment
 
 
@@ -25,16 +26,18 @@ class Job(NamedTuple):
 
 JOBS = {
     "ingest": Job("files of any kind -> image shards", ("ingest",)),
-    "fit": Job("training shards -> the stratified space: autoencoder, clusters, dictionaries", ("fit", "stl")),
-    "project": Job("image shards -> purified image shards, through every defense", ("defenses", "stl", "project")),
-    "train": Job("classifiers on clean and on purified shards", ("defenses", "stl", "train")),
+    "fit": Job("training shards -> the stratified space: autoencoder, clusters, dictionaries", ("spaces", "solver")),
+    "project": Job(
+        "image shards -> purified image shards, through every defense", ("spaces", "defenses", "solver", "project")
+    ),
+    "train": Job("classifiers on clean and on purified shards", ("spaces", "defenses", "solver", "train")),
     "attack": Job(
         "adversarial image shards, crafted on the vanilla classifier or a victim of your own",
-        ("defenses", "stl", "attack"),
+        ("spaces", "defenses", "solver", "attack"),
     ),
     "evaluate": Job(
         "every defense x attack x classifier -> scores with intervals",
-        ("defenses", "stl", "train", "attack", "evaluate"),
+        ("spaces", "defenses", "solver", "train", "attack", "evaluate"),
     ),
     "report": Job("scores -> tables, figures, one HTML page", ("report",)),
 }
@@ -66,6 +69,9 @@ def _lines(path: str, field: FieldInfo) -> Iterator[str]:
         inner = f"{path}.N" if "tuple" in str(field.annotation) else path
         for name, child in section.model_fields.items():
             yield from _lines(f"{inner}.{name}", child)
+        if path in grid.LISTS:
+            yield f"  {inner}.{GRID}: mapping [absent]"
+            yield f"      {grid.DESCRIPTION}"
 
 
 def _show(value: object) -> str:

@@ -1,9 +1,27 @@
 """The types of keys: what an annotation of a section says of a value, and of the values below it."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import NoneType
 from typing import Annotated, Literal, get_args, get_origin
 
 from pydantic import BaseModel
+
+GRID = "grid"
+"""The key of an entry that lists values of other keys (`config.grid`); no field of any section."""
+
+
+@dataclass(frozen=True)
+class GridOf:
+    """The annotation of a `grid`: below it, keys of the entry have lists of their values."""
+
+    entry: type[BaseModel]
+
+
+def grid_path(entry: type[BaseModel], key: str) -> tuple[str, ...]:
+    """The keys that lead from an entry to a key of its grid: a bare name that is no key of the entry is an option."""
+    bare = "." not in key and key not in entry.model_fields and "options" in entry.model_fields
+    return ("options", key) if bare else tuple(key.split("."))
 
 
 def section_in(annotation: object) -> type[BaseModel] | None:
@@ -37,6 +55,18 @@ def below(annotation: object, key: str) -> object:
         return get_args(annotation)[1]
     if get_origin(annotation) is tuple:
         return get_args(annotation)[0]
+    if isinstance(annotation, GridOf):
+        value = below_all(annotation.entry, grid_path(annotation.entry, key))
+        return None if value is None else tuple[value, ...]  # type: ignore[valid-type]  # made as it is needed
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation.model_fields[key].annotation if key in annotation.model_fields else None
+        if key in annotation.model_fields:
+            return annotation.model_fields[key].annotation
+        return GridOf(annotation) if key == GRID else None
     return next((found for argument in get_args(annotation) if (found := below(argument, key)) is not None), None)
+
+
+def below_all(annotation: object, path: Sequence[str]) -> object:
+    """The annotation at the end of a path of keys below a value; None where there is none."""
+    for key in path:
+        annotation = below(annotation, key)
+    return annotation

@@ -12,7 +12,11 @@ from stl_ray.config.attacks import AttackConfig, TiersConfig
 from stl_ray.config.base import Location, Name, OptionValue
 from stl_ray.config.base import Section as Section  # the rooms above take it from here
 from stl_ray.config.classifiers import ClassifierConfig
+from stl_ray.config.cluster import RayConfig
+from stl_ray.config.spaces import SpaceConfig, with_names_of_their_own
 from stl_ray.config.training import SCRATCH, TrainConfig
+from stl_ray.errors import ConfigError
+from stl_ray.options import nearest
 
 
 class Source(Section):
@@ -43,11 +47,17 @@ class Source(Section):
         return self
 
 
+Split = Literal["train", "test"]
+
+
 class IngestConfig(Section):
     """Image shards from files: decode, check, resize, store without loss."""
 
-    train: Source = Field(description="the training images: the space and the classifiers see only these")
-    test: Source = Field(description="the test images: attacked and scored")
+    train: Source | None = Field(
+        None,
+        description="the training images: spaces and classifiers that are made here see only these; absent: none is made",
+    )
+    test: Source | None = Field(None, description="the test images: attacked and scored; absent: nothing is scored")
     size: int | None = Field(
         None,
         ge=8,
@@ -63,110 +73,34 @@ class IngestConfig(Section):
         50_000_000, ge=64, description="width x height above which an image is quarantined, before it is decoded"
     )
 
-
-class AutoencoderConfig(Section):
-    """The denoising autoencoder whose latents route images (method: section 3.2 of the paper)."""
-
-    side: Literal[32, 64] = Field(32, description="pixels; images are reduced to squares of this side before it")
-    pretrained: Location | None = Field(
-        None, description="folder of an autoencoder to take as it is, such as another experiment's fit/autoencoder"
-    )
-    epochs: int = Field(30, ge=1, description="most epochs to train")
-    patience: int = Field(5, ge=1, description="epochs without a better validation loss before training stops")
-    batch_size: int = Field(64, ge=2, description="images per step over all workers")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate")
-    noise: float = Field(0.15, ge=0, description="standard deviation of the Gaussian noise to remove, in [0, 1] pixels")
-    validation: float = Field(0.1, gt=0, lt=1, description="share of the training images held out for early stopping")
-    workers: int = Field(1, ge=1, description="Ray Train workers, of ray.cpus_per_actor CPUs each")
-    gpu: bool = Field(False, description="one GPU per worker")
-
-    @model_validator(mode="after")
-    def _batch_fits_workers(self) -> "AutoencoderConfig":
-        if self.batch_size < 2 * self.workers:
-            raise ValueError("batch_size is over all workers, so it must be at least twice their number")
-        return self
-
-
-class DictionaryConfig(Section):
-    """Convolutional dictionary learning, one dictionary per cluster and the universal one."""
-
-    method: Literal["online", "consensus"] = Field(
-        "online",
-        description="online: four blocks of images at a time are coded, in turn, and their statistics travel; consensus: "
-        "workers hold all blocks and code them in every iteration, and only filters travel",
-    )
-    filters: int = Field(64, ge=1, le=512, description="K, the number of filters")
-    size: int = Field(8, ge=2, le=32, description="S, the filter side in pixels")
-    lmbda: float = Field(
-        0.2, gt=0, description="lambda, the l1 weight for [0, 1] pixels, in the convention of norm: 0.2 for joint "
-        "corresponds to 0.35 for per_channel where a filter's channels are alike"
-    )  # fmt: skip
-    norm: Literal["joint", "per_channel"] = Field(
-        "joint",
-        description="unit norm of every filter over its channels together, as the authors' dictionaries have it, or in "
-        "every channel, as the paper's Eq. 2 says",
-    )
-    zero_mean: bool = Field(True, description="filters of zero mean in every channel, as the authors' are")
-    images: int = Field(
-        1000, ge=1, description="images to learn each dictionary from at most, drawn from its cluster by seed"
-    )
-    holdout: int = Field(64, ge=1, description="further images of the cluster on which the objective is reported")
-    block: int = Field(
-        50, ge=1, description="images of a block, the unit that a worker holds and codes; the result depends on it, not on "
-        "the number of workers"
-    )  # fmt: skip
-    iterations: int = Field(60, ge=1, description="most outer iterations: sparse codes, then filters")
-    tolerance: float = Field(
-        5e-4, ge=0, description="learning stops when the objective on the holdout has fallen by less than this share over "
-        "the last five iterations"
-    )  # fmt: skip
-
-
-class FitConfig(Section):
-    """The stratified space: autoencoder, latents, clusters, dictionaries."""
-
-    clusters: int = Field(4, ge=1, le=1000, description="M, the number of clusters (paper: 4, ImageNet 10)")
-    candidates: tuple[Annotated[int, Field(ge=2)], ...] = Field(
-        (2, 3, 4, 6, 8, 10, 15, 20), description="numbers of clusters to compare in the diagnostic figure; () for none"
-    )
-    neighbours: int = Field(15, ge=1, description="k of the nearest-neighbour vote that routes an image")
-    references: int | None = Field(
-        None, ge=2, description="training latents among which an image's neighbours are looked for, drawn by seed; all "
-        "when absent"
-    )  # fmt: skip
-    pca_components: int = Field(128, ge=1, description="PCA dimensions at most; also limited by images and latents")
-    restarts: int = Field(10, ge=1, description="k-means++ restarts")
-    autoencoder: AutoencoderConfig = AutoencoderConfig()
-    dictionary: DictionaryConfig = DictionaryConfig()
+    @property
+    def sources(self) -> dict[Split, Source]:
+        """The source of every split that there is, train first."""
+        given: dict[Split, Source | None] = {"train": self.train, "test": self.test}
+        return {split: source for split, source in given.items() if source is not None}
 
 
 class ProjectConfig(Section):
     """Purified shards: every split through every defense."""
 
-    splits: tuple[Literal["train", "test"], ...] = Field(
+    splits: tuple[Split, ...] = Field(
         ("train",),
         min_length=1,
         description="splits to purify; `train` needs train, and evaluate projects what it needs",
     )
 
 
-class StlConfig(Section):
-    """How the Sparse Transformation Layer solves and finishes an image."""
+class SolverConfig(Section):
+    """How projections are computed, by `fit` and by the defenses."""
 
-    accuracy: Literal["default", "reference", "exact"] = Field(
-        "default", description="solver tier: relative error of the projected image about 5e-3, 2e-3, or certified"
-    )
     method: Literal[
         "auto", "active_set", "active_set/avx512bf16", "active_set/avx512", "active_set/avx2", "active_set/baseline",
         "admm", "fused",
     ] = Field(
         "auto",
-        description="solver: auto is active_set on CPUs, where the native core was built, and fused on GPUs with Triton; "
+        description="auto is active_set on CPUs, where the native core was built, and fused on GPUs with Triton; "
         "the driver's own instruction set is meant unless one is named, and every node must have it",
     )  # fmt: skip
-    normalization: Literal["clip", "reference"] = Field(
-        "clip", description="clip to [0, 1], or divide by the image's maximum as the authors' script does"
-    )
 
 
 class NamedDefense(Section):
@@ -174,7 +108,10 @@ class NamedDefense(Section):
 
     name: Name = Field(description="name of the defense in paths and tables")
     defense: str = Field(description="name in the defense registry, such as jpeg, stl or stl_cluster")
-    options: dict[str, OptionValue] = Field({}, description="the defense's own options, such as quality")
+    options: dict[str, OptionValue] = Field(
+        {}, description="the defense's own options: quality of jpeg; space, lmbda, accuracy and normalization of stl and "
+        "stl_cluster"
+    )  # fmt: skip
 
 
 class EvaluateConfig(Section):
@@ -194,36 +131,6 @@ class ReportConfig(Section):
     title: str = Field(
         "Adversarial defense by stratified convolutional sparse coding", description="heading of the page"
     )
-
-
-class RayConfig(Section):
-    """The Ray cluster and the size of its actors."""
-
-    address: str | None = Field(
-        None, description="Ray cluster to join; absent: RAY_ADDRESS, else a local one is started"
-    )
-    actors: int | None = Field(
-        None, ge=1, description="most actors at work at once; absent: as many as the CPUs or GPUs carry"
-    )
-    min_actors: int | None = Field(
-        None, ge=1, description="fewest actors; more are started while shards wait; absent: as many as ray.actors"
-    )
-    autoscaling: bool = Field(
-        False, description="whether the cluster adds nodes on demand: workers that do not fit at present then wait instead of "
-        "being refused; needs ray.actors"
-    )  # fmt: skip
-    cpus_per_actor: int = Field(1, ge=1, description="CPUs, and threads, of an actor")
-    gpus_per_actor: float = Field(
-        0.0, ge=0, le=1, description="GPU of an actor that computes (not of ingest); below 1, actors share one"
-    )
-
-    @model_validator(mode="after")
-    def _pool_is_possible(self) -> "RayConfig":
-        if self.autoscaling and self.actors is None:
-            raise ValueError("autoscaling needs actors: what the cluster may grow to is not known here")
-        if self.min_actors and self.actors and self.min_actors > self.actors:
-            raise ValueError("min_actors must not be above actors")
-        return self
 
 
 AnyNamed = TypeVar("AnyNamed", ClassifierConfig, NamedDefense)
@@ -275,10 +182,13 @@ class Experiment(Section):
         ),
         description="the defenses of project, train, attack and evaluate, in the order of the tables",
     )
+    spaces: Annotated[tuple[SpaceConfig, ...], AfterValidator(with_names_of_their_own)] = Field(
+        (SpaceConfig(name="natural"),),
+        description="the spaces that defenses project onto, each loaded from elsewhere or fitted here",
+    )
     ray: RayConfig = RayConfig()
-    ingest: IngestConfig
-    fit: FitConfig = FitConfig()
-    stl: StlConfig = StlConfig()
+    ingest: IngestConfig = IngestConfig()
+    solver: SolverConfig = SolverConfig()
     project: ProjectConfig = ProjectConfig()
     train: TrainConfig = TrainConfig()
     attack: AttackConfig = AttackConfig()
@@ -306,8 +216,10 @@ class Experiment(Section):
             raise ValueError("classifiers that are retrained need project.splits to contain train")
         if len(set(self.project.splits)) != len(self.project.splits):
             raise ValueError("project.splits names a split twice")
-        if self.ingest.size is not None and self.fit.dictionary.size > self.ingest.size:
-            raise ValueError("fit.dictionary.size, the filter's side, is larger than ingest.size, the image's")
+        for number, space in enumerate(self.spaces):
+            if space.load is None and self.ingest.size is not None and space.dictionary.size > self.ingest.size:
+                key = f"spaces.{number}.dictionary.size"
+                raise ValueError(f"{key}, the filter's side, is larger than ingest.size, the image's")
         names = [item.name.casefold() for item in self.attack.sets]
         if len(set(names)) != len(names) or "clean" in names:
             raise ValueError(f"attack.sets need names that differ, and 'clean' is taken; got {', '.join(names)}")
@@ -315,3 +227,22 @@ class Experiment(Section):
         if len(set(names)) != len(names) or "clean" in names:
             raise ValueError(f"evaluate.tiers.attacks need names that no attack set has; got {', '.join(names)}")
         return self
+
+
+def space_of(experiment: Experiment, defense: NamedDefense) -> SpaceConfig:
+    """The space that a defense projects onto: the one that its option `space` names, else the only one there is.
+
+    Raises:
+        ConfigError: there is none of that name; or none is named, and there is not exactly one.
+    """
+    spaces = {space.name: space for space in experiment.spaces}
+    name = defense.options.get("space")
+    if name is None and len(spaces) == 1:
+        return experiment.spaces[0]
+    item = f"{defense.name}.space"
+    if name is None:
+        expected = f"one of {', '.join(sorted(spaces))}" if spaces else "spaces that list one"
+        raise ConfigError("it is not said which space it projects onto", item=item, expected=expected)
+    if name not in spaces:
+        raise ConfigError("no space of this experiment", item=item, expected=nearest(name, spaces), got=name)
+    return spaces[str(name)]

@@ -6,24 +6,21 @@ norm in each of C channels has joint norm sqrt(C), and lambda scales with it.
 """
 
 import hashlib
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Self, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from stl_ray.errors import DictionaryError
 from stl_ray.options import require_known
+from stl_ray.store.authors_file import read_authors_file
 
 Norm = Literal["joint", "per_channel"]
 
 NORM_TOLERANCE = 1e-4
 """Largest deviation of a filter's norm from 1; the authors' files keep 3e-7."""
-
-_REFERENCE_NAME = re.compile(r"^(?P<filters>\d+)_p(?P<side>\d+)_lm(?P<lmbda>\d+(\.\d+)?)\.npy$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,25 +71,14 @@ class Dictionary:
         """Import one of the authors' files: (S, S, C, K) float32, channels in BGR order, joint unit norm.
 
         Args:
-            path: a .npy file; the authors name it K_pS_lmLAMBDA.npy.
+            path: path or URI of a .npy file; the authors name it K_pS_lmLAMBDA.npy.
             lmbda: lambda it was learned at; read from the file's name when absent.
 
         Raises:
             DictionaryError: the file is missing, holds Python objects, or is not such an array.
         """
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DictionaryError(f"no readable .npy array ({error})", item=path) from error
-        if not isinstance(array, np.ndarray) or array.ndim != 4 or array.dtype.kind != "f":
-            raise DictionaryError("not an array of filters", item=path, expected="(S, S, C, K), floating point")
-        if lmbda is None:
-            match = _REFERENCE_NAME.match(Path(path).name)
-            if match is None:
-                raise DictionaryError("no lambda in the file's name", item=path, expected="K_pS_lmLAMBDA.npy, or lmbda")
-            lmbda = float(match["lmbda"])
-        rgb = array.transpose(3, 2, 0, 1)[:, ::-1].astype(np.float32)
-        return cls(torch.from_numpy(np.ascontiguousarray(rgb)), lmbda)
+        file = read_authors_file(path, lmbda)
+        return cls(torch.from_numpy(file.filters), file.lmbda)
 
     @property
     def digest(self) -> str:

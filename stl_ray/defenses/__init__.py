@@ -24,7 +24,7 @@ from stl_ray.defenses.base import (
     identity_in_run,
 )
 from stl_ray.defenses.compose import Defended
-from stl_ray.defenses.registry import DEFENSES, check_defense, make_defense, required_by
+from stl_ray.defenses.registry import DEFENSES, check_clusters, check_defense, make_defense, required_by
 from stl_ray.defenses.stl import SparseTransformation
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "Purified",
     "Resources",
     "SparseTransformation",
+    "check_clusters",
     "check_defense",
     "deployed",
     "deployed_seeds",

@@ -87,7 +87,7 @@ Differentiable = Callable[[Tensor, Sequence[int]], Tensor]
 """(images, seeds), as `Defense.purify` takes them -> the images behind the defense, as a node of torch's graph."""
 
 Resources = Mapping[str, Any]
-"""Inputs of defenses besides their own options, by name: artifacts of the experiment and shared settings."""
+"""Inputs of defenses besides their own options, by name: an artifact such as a space, a setting that all share."""
 
 
 class Defense(ABC):

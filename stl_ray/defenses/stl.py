@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from stl_ray.config.sections import StlConfig
+from stl_ray.config.sections import Section
 from stl_ray.csc import SolveStatus
 from stl_ray.defenses.base import Defense, Linearised, Pullback, Purified, require_gradient, require_route
 from stl_ray.space import Gradient, QuasiNaturalSpace, SparseTransformationLayer
@@ -16,34 +17,56 @@ CG_STEPS = 30
 """Conjugate gradient steps of the exact gradient: the remaining error is that of the support."""
 
 
+class StlOptions(Section):
+    """The options of stl and stl_cluster."""
+
+    space: str | None = Field(None, description="name of the space in spaces; absent: the only one")
+    lmbda: float | None = Field(None, gt=0, description="lambda of the projection; absent: the space's own")
+    accuracy: Literal["default", "reference", "exact"] = Field(
+        "default", description="solver tier: relative error of the projected image about 5e-3, 2e-3, or certified"
+    )
+    normalization: Literal["clip", "reference"] = Field(
+        "clip", description="clip to [0, 1], or divide by the image's maximum as the authors' script does"
+    )
+
+
 @dataclass(frozen=True)
 class SparseTransformation(Defense):
     """T(x), with the one dictionary of an unclustered space or that of the image's cluster.
 
     Args:
         name: the row's name in the registry.
-        space: that images are projected onto.
-        config: how the projection is solved and finished.
+        space: that images are projected onto, at its lambda.
+        options: how accurately they are, and how an image is finished.
+        method: of the solver.
     """
 
     name: str
     space: QuasiNaturalSpace
-    config: StlConfig
-    requires = frozenset({"space", "stl"})
+    options: StlOptions
+    method: str
+    requires = frozenset({"space", "solver"})
     iterative = True
     gradients = ("exact", "bpda")
 
     def identity(self) -> dict[str, Any]:
         """See `Defense.identity`."""
-        return {"defense": self.name, "space": self.space.digest, **self.config.model_dump(mode="json")}
+        return {
+            "defense": self.name,
+            "space": self.space.digest,
+            "lmbda": self.space.lmbda,
+            "accuracy": self.options.accuracy,
+            "normalization": self.options.normalization,
+            "method": self.method,
+        }
 
     def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
         """See `Defense.purify`."""
         projection = self.space.project(
             images,
-            accuracy=self.config.accuracy,
-            method=self.config.method,
-            normalization=self.config.normalization,
+            accuracy=self.options.accuracy,
+            method=self.method,
+            normalization=self.options.normalization,
             exclude=exclude,
         )
         routed = self.space.router is not None
@@ -62,10 +85,10 @@ class SparseTransformation(Defense):
         layer = SparseTransformationLayer(
             self.space,
             "exact" if gradient == "exact" else "none",
-            self.config.accuracy,
+            self.options.accuracy,
             CG_STEPS,
-            method=self.config.method,
-            normalization=self.config.normalization,
+            method=self.method,
+            normalization=self.options.normalization,
             warm_start=True,
         )
 
@@ -81,7 +104,7 @@ class SparseTransformation(Defense):
 
     def certified(self) -> "SparseTransformation":
         """See `Defense.certified`."""
-        return replace(self, config=self.config.model_copy(update={"accuracy": "exact"}))
+        return replace(self, options=self.options.model_copy(update={"accuracy": "exact"}))
 
     @property
     def routes(self) -> int:  # type: ignore[override]  # of this space

@@ -117,6 +117,9 @@ class Classifier(nn.Module):
     def _require_eval(self) -> None:
         if self.training:
             raise StlRayError("the classifier is in training mode; call eval() first", item=self.architecture)
+        if any(module.training for module in self.modules()):
+            name = next(name for name, module in self.named_modules() if module.training).removeprefix("backbone.")
+            raise StlRayError(f"its {name} stays in training mode after eval()", item=self.architecture)
 
     def _laid_out(self, images: Tensor) -> Tensor:
         if self.channels_last and images.device.type == "cpu" and images.dim() == 4:

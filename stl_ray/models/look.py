@@ -23,7 +23,7 @@ def look(victim: Victim, images: Tensor, classes: int, *, item: str, gradient: b
     Args:
         victim: the model, in eval mode.
         images: (B, 3, H, W) float32 in [0, 1], B >= 1; `IMAGES` will do.
-        classes: of the data set.
+        classes: of the model.
         item: the model, for messages.
         gradient: whether its gradient is needed; where it is not, one that is of no use is a remark.
 
@@ -31,8 +31,8 @@ def look(victim: Victim, images: Tensor, classes: int, *, item: str, gradient: b
         Remarks on what works and may not be meant, a sentence each.
 
     Raises:
-        TensorError: the model fails, its answers are no finite logits of the classes, or they depend on other images in the
-            batch or on the call; or it changes its images.
+        TensorError: the model fails, its answers are no finite logits of the classes (where its gradient is needed: are
+            probabilities), or they depend on other images in the batch or on the call; or it changes its images.
         GradientError: its gradient is cut off, not finite, or zero for every image.
     """
     given = torch.cat([images, images])
@@ -54,10 +54,13 @@ def look(victim: Victim, images: Tensor, classes: int, *, item: str, gradient: b
     _require_same(answer, _asked(victim, mates, item)[: len(images)], by_batch, item)
     remarks = []
     if classes > 1 and bool((answer >= 0).all()) and bool((answer.sum(1) - 1).abs().max() < _GAP):
-        remarks.append(
-            f"{item}: its answers are probabilities; attacks expect logits, and gradients through a softmax vanish where "
-            "the model is sure"
-        )
+        error = TensorError(
+            "the model's answers are probabilities, through whose softmax gradients vanish where it is sure",
+            item=item, expected="logits, so the model without its softmax",
+        )  # fmt: skip
+        if gradient:
+            raise error
+        remarks.append(str(error))
     for kind in (torch.bfloat16, torch.float16):
         if bool(answer.any()) and torch.equal(answer.to(kind).to(answer), answer):
             remarks.append(

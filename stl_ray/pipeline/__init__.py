@@ -1,7 +1,7 @@
 """PIPELINE: the jobs, each with `run(experiment)` and, where it makes shards, `plan(experiment)`.
 
 ingest      files -> image shards
-fit/        training shards -> the stratified space
+fit/        training shards -> the stratified spaces
 project     image shards -> purified image shards
 train/      clean and purified shards -> classifiers
 attack/     clean test shards and a classifier -> adversarial shards
@@ -10,6 +10,7 @@ estimate/   what a job would take
 
 identical   images of both splits that are the same
 inputs      datasets, classifiers and defenses from earlier jobs
+spaces      the spaces of an experiment, fitted or loaded from elsewhere
 defended    defenses with the classifiers behind them
 preflight   checks before any work
 look        a look at every model before any shard

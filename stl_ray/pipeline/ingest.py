@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
-from stl_ray.config import Experiment, Source
+from stl_ray.config import Experiment, Split
 from stl_ray.errors import ImageError, InputError, QuarantineReason
 from stl_ray.images import MIN_SIDE, PIXEL_DIGEST, decode_original, encode_png, image_schema, pixel_digest, resize
 from stl_ray.images.readers import LeftOut, RawImage, Reader, SourceShard, open_reader, require_text
@@ -21,52 +21,53 @@ from stl_ray.runtime.shard_task import RawRow, ShardOutput
 from stl_ray.store import Dataset, Layout, PlannedShard, QuarantinedRow, Run
 from stl_ray.uris import joined, parted
 
-Split = Literal["train", "test"]
-SPLITS: tuple[Split, ...] = ("train", "test")
-
 # Images that are decoded under one hold of the compute lock.
 _AT_ONCE = 64
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
-    """Ingest both splits; the counts of images, quarantined and identical, and a remark on these and on files left out.
+    """Ingest the splits; the counts of images, quarantined and identical, and a remark on these and on files left out.
 
     Raises:
         InputError: if a source is missing, empty or unusable, or the splits have different classes.
     """
     manifests = run_shards(plan(experiment), experiment)
     counts = {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
-    layout = Layout(experiment.root)
-    identical = count_identical(*(Dataset.open(layout.uri(layout.ingested(split))) for split in SPLITS))
-    remark = "; ".join(filter(None, [_remark(experiment), NOT_COUNTED if identical is None else identical.text()]))
-    record = {"identical": identical.record()} if identical else {}
+    layout, splits = Layout(experiment.root), experiment.ingest.sources
+    record, remarks = {}, [_remark(experiment)]
+    if len(splits) > 1:
+        identical = count_identical(*(Dataset.open(layout.uri(layout.ingested(split))) for split in splits))
+        remarks.append(NOT_COUNTED if identical is None else identical.text())
+        record = {"identical": identical.record()} if identical else {}
+    remark = "; ".join(filter(None, remarks))
     return {**counts, **record, **({"remark": remark} if remark else {})}
 
 
 def _remark(experiment: Experiment) -> str:
     """A remark on files left out and on classes without images, from the notes of the plans; empty without either."""
-    layout = Layout(experiment.root)
-    notes = {split: Run.open(experiment.root, layout.ingested(split)).plan().notes for split in SPLITS}
-    left_out = {split: LeftOut.of(notes[split]) for split in SPLITS}
-    texts = [f"of {split} {text}" for split in SPLITS if (text := left_out[split].text())]
-    empty = [f"in {split} {text}" for split in SPLITS if (text := left_out[split].empty_text())]
+    layout, splits = Layout(experiment.root), experiment.ingest.sources
+    notes = {split: Run.open(experiment.root, layout.ingested(split)).plan().notes for split in splits}
+    left_out = {split: LeftOut.of(notes[split]) for split in splits}
+    texts = [f"of {split} {text}" for split in splits if (text := left_out[split].text())]
+    empty = [f"in {split} {text}" for split in splits if (text := left_out[split].empty_text())]
     return "; ".join([f"left out {'; '.join(texts)}"] * bool(texts) + empty)
 
 
 def plan(experiment: Experiment) -> ShardJob:
-    """The runs of both splits; their shards are planned one by one, as they are taken.
+    """The runs of the splits; their shards are planned one by one, as they are taken.
 
     Raises:
         InputError: if a source is missing, empty or unusable, the splits read the same files or have different classes, or
             the name of a class is no text.
     """
     config = experiment.ingest
-    readers = {split: _open(experiment, split) for split in SPLITS}
-    _refuse_shared(readers)
+    readers = {split: open_reader(source, split=split) for split, source in config.sources.items()}
+    if len(readers) > 1:
+        _refuse_shared(readers)
     names = {split: reader.class_names for split, reader in readers.items()}
-    for split in SPLITS:
+    for split in readers:
         require_text(names[split], f"ingest.{split}", "the name of a class")
-    if names["train"] != names["test"]:
+    if len(readers) > 1 and names["train"] != names["test"]:
         raise InputError(
             "the splits have different classes", item="ingest.test", expected=names["train"], got=names["test"]
         )
@@ -76,14 +77,14 @@ def plan(experiment: Experiment) -> ShardJob:
         shards = planned_shards(reader.plan(config.shard_size))
         identity = {
             # Without the path: the plan's digest covers the files there. The order is that of the names below.
-            "source": _source(experiment, split).model_dump(mode="json", exclude={"path", "class_order"}),
+            "source": config.sources[split].model_dump(mode="json", exclude={"path", "class_order"}),
             "size": config.size,
             "codec": config.codec,
             "max_pixels": config.max_pixels,
             "class_names": names[split],
         }
         planned.append(PlannedRun(layout.ingested(split), shards, identity, notes=partial(_notes, reader)))
-    return ShardJob("ingest", planned, partial(IngestTask, experiment, names["train"]), gpu=False)
+    return ShardJob("ingest", planned, partial(IngestTask, experiment, next(iter(names.values()))), gpu=False)
 
 
 def _refuse_shared(readers: Mapping[Split, Reader]) -> None:
@@ -92,14 +93,14 @@ def _refuse_shared(readers: Mapping[Split, Reader]) -> None:
     Raises:
         InputError: with the files or folders that both read.
     """
-    train, test = (readers[split].places for split in SPLITS)
+    train, test = (reader.places for reader in readers.values())
     shared = train.shared(test)
     if not shared:
         return
     expected = "a folder of its own for each, neither in the other"
     if train.files:
         folder, name = parted(shared[0])
-        patterns = (joined(folder, f"{split}-*{posixpath.splitext(name)[1]}") for split in SPLITS)
+        patterns = (joined(folder, f"{split}-*{posixpath.splitext(name)[1]}") for split in readers)
         expected = f"files of its own for each, such as those of {' and '.join(patterns)}"
     what = f"{'file' if train.files else 'folder'}{'s' * (len(shared) > 1)}"
     raise InputError(
@@ -132,7 +133,8 @@ class IngestTask:
 
     def __post_init__(self) -> None:
         layout = Layout(self.experiment.root)
-        self._readers = {layout.ingested(split): _open(self.experiment, split) for split in SPLITS}
+        sources = self.experiment.ingest.sources
+        self._readers = {layout.ingested(split): open_reader(source, split=split) for split, source in sources.items()}
 
     def __call__(self, run: str, shard: PlannedShard, rows: Collection[int] | None = None) -> ShardOutput:
         """One shard of a split, or only the images at some positions."""
@@ -192,11 +194,3 @@ class IngestTask:
             "id": raw.id, "image": {"bytes": stored, "path": raw.path}, "label": raw.label,
             PIXEL_DIGEST: pixel_digest(image),
         }  # fmt: skip
-
-
-def _source(experiment: Experiment, split: Split) -> Source:
-    return experiment.ingest.train if split == "train" else experiment.ingest.test
-
-
-def _open(experiment: Experiment, split: Split) -> Reader:
-    return open_reader(_source(experiment, split), split=split)

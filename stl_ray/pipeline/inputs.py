@@ -5,10 +5,11 @@ from collections.abc import Callable
 import torch
 from pydantic import ValidationError
 
-from stl_ray.config import Experiment
+from stl_ray.config import Experiment, NamedDefense, space_of
 from stl_ray.csc import active_set, choose_method
 from stl_ray.defenses import Defense, make_defense, required_by
 from stl_ray.errors import ArtifactError, IncompleteRunError
+from stl_ray.pipeline.spaces import load_space
 from stl_ray.runtime.session import device_of
 from stl_ray.space import QuasiNaturalSpace
 from stl_ray.store import Dataset, Layout, Storage
@@ -27,28 +28,27 @@ def dataset_of(root: str, folder: str) -> Dataset:
         raise IncompleteRunError(message, item=error.item, expected=error.expected) from error
 
 
-def stored_experiment(root: str) -> Experiment:
-    """The configuration of an experiment as its last finished job left it, with its root where it is now.
+def recorded(root: str) -> Experiment:
+    """The configuration of another experiment, as its last job left it.
 
     Raises:
-        IncompleteRunError: no job of an experiment has ended well there.
-        ArtifactError: it is of another version.
+        IncompleteRunError: if none of its jobs has ended well.
+        ArtifactError: if the record cannot be read by this version.
     """
     storage = Storage.open(root)
     if not storage.exists(Layout.experiment):
-        raise IncompleteRunError("no experiment was run here", item=storage.root, expected=Layout.experiment)
+        raise IncompleteRunError("there is no finished experiment; run its jobs first", item=storage.root)
     try:
-        experiment = Experiment.model_validate_json(storage.read(Layout.experiment))
+        return Experiment.model_validate_json(storage.read(Layout.experiment))
     except ValidationError as error:
-        raise ArtifactError(
-            f"not the experiment of this version ({error.error_count()} keys differ)", item=storage.root
-        ) from error
-    return experiment.model_copy(update={"root": root})
+        first = error.errors(include_url=False)[0]
+        message = f"not a configuration of this version ({'.'.join(map(str, first['loc']))}: {first['msg']})"
+        raise ArtifactError(message, item=storage.at(Layout.experiment)) from error
 
 
 def with_solver(experiment: Experiment) -> Experiment:
     """The experiment with its solver settled, down to the instruction set: all nodes use it and identities name it."""
-    method: str = experiment.stl.method
+    method: str = experiment.solver.method
     device = device_of(experiment.ray)
     if method == "auto" and device == "cuda" and not torch.cuda.is_available():
         method = "fused"  # the nodes that have the GPUs refuse it by name where they lack Triton
@@ -56,33 +56,39 @@ def with_solver(experiment: Experiment) -> Experiment:
         method = choose_method(torch.float32, torch.device(device))
     if method == "active_set" and active_set.available():
         method = f"active_set/{active_set.instruction_sets()[0]}"
-    if method == experiment.stl.method:
+    if method == experiment.solver.method:
         return experiment
-    return experiment.model_copy(update={"stl": experiment.stl.model_copy(update={"method": method})})
+    return experiment.model_copy(update={"solver": experiment.solver.model_copy(update={"method": method})})
 
 
 def make_defenses(experiment: Experiment, device: str = "cpu") -> dict[str, Defense]:
-    """The defenses of an experiment by their names in it, with what they require of it.
+    """The defenses of an experiment by their names in it, with what they require of it; a space is loaded once.
+
+    Args:
+        experiment: which defenses and spaces there are.
+        device: to load spaces to.
 
     Raises:
         IncompleteRunError: if a defense requires an artifact that was not made yet.
-        ArtifactError: if an artifact is unreadable.
-        ConfigError: if a defense or an option is unknown.
+        RunIdentityError: if a space was fitted by other settings.
+        InputError, ArtifactError: if a space to load is not there, or an artifact is unreadable.
+        ConfigError: if a defense, an option or a space is unknown, or the space does not do for the defense.
     """
-    required = {name for chosen in experiment.defenses for name in required_by(chosen.defense)}
-    resources = {name: load(experiment, device) for name, load in _RESOURCES.items() if name in required}
-    return {chosen.name: make_defense(chosen.defense, chosen.options, resources) for chosen in experiment.defenses}
+    spaces: dict[str, QuasiNaturalSpace] = {}
 
+    def space(chosen: NamedDefense) -> QuasiNaturalSpace:
+        config = space_of(experiment, chosen)
+        if config.name not in spaces:
+            spaces[config.name] = load_space(experiment, config, device)
+        return spaces[config.name]
 
-def _space(experiment: Experiment, device: str) -> QuasiNaturalSpace:
-    folder = Storage.open(experiment.root).below(Layout.space)
-    if not folder.exists("space.json"):
-        raise IncompleteRunError("there is no space yet; run `stl-ray fit` first", item=folder.root)
-    return QuasiNaturalSpace.load(folder.root).to(device)
-
-
-_RESOURCES: dict[str, Callable[[Experiment, str], object]] = {
-    "space": _space,
-    "stl": lambda experiment, device: experiment.stl,
-}
-"""Loaders of the resources that defenses may require, from an experiment to a device."""
+    loaders: dict[str, Callable[[NamedDefense], object]] = {
+        "space": space,
+        "solver": lambda chosen: experiment.solver.method,
+    }
+    return {
+        chosen.name: make_defense(
+            chosen.defense, chosen.options, {name: loaders[name](chosen) for name in required_by(chosen.defense)}
+        )
+        for chosen in experiment.defenses
+    }

@@ -1,10 +1,12 @@
 """Checks before any work: names that no registry knows, options that do not fit, names that would share a folder."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from stl_ray.attacks import Universal, budget_of, make_attack
-from stl_ray.config import SCRATCH, Experiment
-from stl_ray.defenses import check_defense
+from stl_ray.config import SCRATCH, Experiment, space_of
+from stl_ray.defenses import check_clusters, check_defense, required_by
 from stl_ray.errors import ConfigError
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.models import check_classifier
@@ -17,27 +19,41 @@ def preflight(experiment: Experiment) -> None:
     """Check every name and option of an experiment against its registry.
 
     Raises:
-        ConfigError: with the nearest name that exists; or two runs would have one folder.
+        ConfigError: with the nearest name that exists; two runs would have one folder; or a space does not do for a defense.
     """
     _require_folders_of_their_own(experiment)
     for classifier in experiment.classifiers:
         check_classifier(classifier.architecture)
     _require_names(experiment)
     for attack in experiment.attack.sets:
-        method = make_attack(attack.attack, attack.options, attack.engine)
-        if not isinstance(method, Universal):  # whose budget is known only from the data
-            method.check(budget_of(attack), attack.store)
+        with _in_errors(attack.name):
+            method = make_attack(attack.attack, attack.options, attack.engine)
+            if not isinstance(method, Universal):  # whose budget is known only from the data
+                method.check(budget_of(attack), attack.store)
     tiers = experiment.evaluate.tiers
     for item in tiers.attacks:
-        method = make_attack(item.attack, item.options, item.engine)
-        try:
+        with _in_errors(item.name):
+            method = make_attack(item.attack, item.options, item.engine)
             method.check(budget_of(tiers.budget), tiers.budget.store)
-        except ConfigError as error:
-            raise ConfigError(error.message, item=item.name, expected=error.expected, got=error.got) from error
         if item.tier == "T2" and tiers.substitute is None:
             raise ConfigError("no experiment to transfer from", item=item.name, expected="evaluate.tiers.substitute")
     for defense in experiment.defenses:
-        check_defense(defense.defense, defense.options)
+        with _in_errors(defense.name):
+            check_defense(defense.defense, defense.options)
+            if "space" in required_by(defense.defense):
+                space = space_of(experiment, defense)
+                # Of a folder it is known only when it is read, which is before any work too.
+                check_clusters(defense.defense, clustered=not space.is_dictionary, space=f"{space.name}, {space.load}")
+
+
+@contextmanager
+def _in_errors(name: str) -> Iterator[None]:
+    """Name the entry, or the row of its grid, in front of the item of an error: several may have one attack or defense."""
+    try:
+        yield
+    except ConfigError as error:
+        item = name if error.item is None else f"{name}: {error.item}"
+        raise ConfigError(error.message, item=item, expected=error.expected, got=error.got) from error
 
 
 def _require_names(experiment: Experiment) -> None:

@@ -9,8 +9,9 @@ attacks      what the attacks did, and where they missed the budget
 tiers        every defense under attacks that know of it, and the checks on these
 paper        the paper's tables, shown beside ours
 space        a space as it lies on disk
+spaces       the spaces that defenses project onto, with their learning curves
 portrait     a space as facts, tables and figures
-learning     how space and classifiers were learned, with the curves
+learning     how spaces and classifiers were learned, with the curves
 lettering    text as a figure can show it
 charts       plots
 pictures     the filter atlas, the images of the clusters, the gallery
@@ -25,7 +26,7 @@ No torch and no Ray: a page can be made where neither is installed.
 
 from stl_ray.report.page import ReportPaths, build_report
 from stl_ray.report.portrait import Portrait, portray
-from stl_ray.report.space import StoredSpace, find_space, read_space
+from stl_ray.report.space import StoredSpace, read_space
 from stl_ray.report.terminal import indented, portrait_text
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
     "ReportPaths",
     "StoredSpace",
     "build_report",
-    "find_space",
     "indented",
     "portrait_text",
     "portray",

@@ -22,11 +22,13 @@ from stl_ray.report.records import (
     Session,
     TrainingEpoch,
 )
-from stl_ray.report.space import StoredSpace, read_space
+from stl_ray.report.space import read_space
+from stl_ray.report.spaces import ShownSpace, read_loaded, used_spaces
 from stl_ray.store import Layout, Storage
 from stl_ray.store.layout import RETRAINED
 from stl_ray.store.runs import MANIFEST
 from stl_ray.store.shards import table_from_bytes
+from stl_ray.store.spaces import RECORD
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
@@ -46,8 +48,7 @@ class Inputs:
 
     experiment: Experiment | None
     blocks: tuple[ScoredClassifier, ...]
-    space: StoredSpace | None
-    curves: Curves | None
+    spaces: tuple[ShownSpace, ...]
     training: dict[str, tuple[TrainingEpoch, ...]]
     classifiers: dict[str, ClassifierRecord]
     sessions: tuple[Session, ...]
@@ -66,11 +67,11 @@ def read_inputs(root: str) -> Inputs:
     networks = sorted(storage.names("train"), key=lambda name: RETRAINED in name)
     classifiers = [name for name in networks if storage.exists(f"train/{name}/model.json")]
     metrics = [name for name in networks if storage.exists(f"train/{name}/metrics.jsonl")]
+    experiment = _read_experiment(storage, layout.experiment)
     return Inputs(
         experiment=experiment,
         blocks=_read_blocks(storage, layout, experiment),
-        space=read_space(layout.uri(layout.space)) if storage.exists(f"{layout.space}/space.json") else None,
-        curves=_read_one(storage, layout.curves, Curves),
+        spaces=_read_spaces(storage, experiment),
         training={name: tuple(_read_lines(storage, f"train/{name}/metrics.jsonl", TrainingEpoch)) for name in metrics},
         classifiers={name: _parse(storage, f"train/{name}/model.json", ClassifierRecord) for name in classifiers},
         sessions=tuple(
@@ -96,6 +97,22 @@ def _read_blocks(storage: Storage, layout: Layout, experiment: Experiment | None
         )
         for name in there
     )
+
+
+def _read_spaces(storage: Storage, experiment: Experiment | None) -> tuple[ShownSpace, ...]:
+    """Those that the experiment's defenses use; where it is not known, those that were fitted."""
+    if experiment is None:
+        return tuple(_read_fitted(storage, name) for name in storage.names(Layout.spaces))
+    return tuple(
+        _read_fitted(storage, space.name) if space.load is None else read_loaded(space, space.load)
+        for space in used_spaces(experiment)
+    )
+
+
+def _read_fitted(storage: Storage, name: str) -> ShownSpace:
+    folder = Layout.space(name)
+    stored = read_space(storage.at(folder)) if storage.exists(f"{folder}/{RECORD}") else None
+    return ShownSpace(name, stored, _read_one(storage, Layout.curves(name), Curves))
 
 
 def _read_one(storage: Storage, path: str, kind: type[AnyRecord]) -> AnyRecord | None:

@@ -1,24 +1,41 @@
-"""How the space and the classifiers were learned: their quality, and the curves."""
+"""How the spaces and the classifiers were learned: their quality, and the curves."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from stl_ray.report import charts
 from stl_ray.report.blocks import Block, Figure, Text, missing
 from stl_ray.report.inputs import Inputs
 from stl_ray.report.portrait import candidate_figure, filter_figure
-from stl_ray.report.records import AutoencoderEpoch, DictionaryIteration, TrainingEpoch
+from stl_ray.report.records import AutoencoderEpoch, Curves, DictionaryIteration, TrainingEpoch
+from stl_ray.report.spaces import ShownSpace
+from stl_ray.store import Layout
 
 
-def space_blocks(inputs: Inputs) -> tuple[Block, ...]:
-    """The space: the quality of its autoencoder, the numbers of clusters compared, and its filters."""
+def space_blocks(space: ShownSpace) -> tuple[Block, ...]:
+    """A space: where it is from, the quality of its autoencoder, the numbers of clusters compared, its filters, its curves."""
+    folder, prefix = Layout.space(space.name), f"space-{space.name}"
     blocks: list[Block] = []
-    curves = inputs.curves
-    if curves is not None:
-        blocks += _denoising(curves.autoencoder)
-        if curves.clusters.candidates:
-            blocks.append(candidate_figure(curves.clusters.candidates, len(curves.clusters.sizes)))
-    blocks += (missing("space/space.json", "fit"),) if inputs.space is None else filter_figure(inputs.space)
-    return tuple(blocks)
+    if space.loaded_from is not None:
+        blocks.append(Text(f"Loaded from {space.loaded_from}."))
+    if space.problem:
+        blocks.append(Text(f"It cannot be read from here: {space.problem}.", kind="missing"))
+    elif space.stored is None:
+        blocks.append(missing(f"{folder}/space.json", "fit"))
+    if space.curves is not None:
+        blocks += _denoising(space.curves.autoencoder)
+        if space.curves.clusters.candidates:
+            blocks.append(candidate_figure(space.curves.clusters.candidates, len(space.curves.clusters.sizes)))
+    if space.stored is not None:
+        blocks += filter_figure(space.stored)
+    if space.curves is not None:
+        blocks += _curves(space.curves)
+    elif space.loaded_from is None and space.stored is not None:
+        blocks.append(missing(Layout.curves(space.name), "fit"))
+    # A figure's name is that of a file, and every space has its own.
+    return tuple(
+        replace(block, name=f"{prefix}-{block.name}") if isinstance(block, Figure) else block for block in blocks
+    )
 
 
 def _denoising(epochs: Sequence[AutoencoderEpoch]) -> tuple[Text, ...]:
@@ -38,29 +55,26 @@ def _denoising(epochs: Sequence[AutoencoderEpoch]) -> tuple[Text, ...]:
     return (Text(f"{finding} {worse}", kind="caveat"),)
 
 
+def _curves(curves: Curves) -> list[Figure]:
+    """The learning curves of a space."""
+    figures = []
+    if curves.autoencoder:
+        png = charts.to_png(charts.autoencoder_chart, curves.autoencoder)
+        figures.append(Figure("autoencoder", "The denoising autoencoder, whose latents route the images.", png))
+    if curves.dictionaries:
+        png = charts.to_png(charts.dictionary_chart, curves.dictionaries)
+        caption = f"Dictionary learning, universal and per cluster.{_convergence(curves.dictionaries)}"
+        figures.append(Figure("dictionaries", caption, png))
+    return figures
+
+
 def curve_blocks(inputs: Inputs) -> tuple[Block, ...]:
-    """The learning curves of the space and of the classifiers."""
-    blocks: list[Block] = []
-    curves = inputs.curves
-    if curves is None:
-        blocks.append(missing("fit/curves.json", "fit"))
-    else:
-        if curves.autoencoder:
-            png = charts.to_png(charts.autoencoder_chart, curves.autoencoder)
-            blocks.append(
-                Figure("curves-autoencoder", "The denoising autoencoder, whose latents route the images.", png)
-            )
-        if curves.dictionaries:
-            png = charts.to_png(charts.dictionary_chart, curves.dictionaries)
-            caption = f"Dictionary learning, universal and per cluster.{_convergence(curves.dictionaries)}"
-            blocks.append(Figure("curves-dictionaries", caption, png))
-    if inputs.training:
-        png = charts.to_png(charts.training_chart, inputs.training)
-        caption = f"The classifiers, vanilla and retrained.{_validation(inputs.training)}"
-        blocks.append(Figure("curves-classifiers", caption, png))
-    else:
-        blocks.append(missing("train/CLASSIFIER/metrics.jsonl", "train"))
-    return tuple(blocks)
+    """The learning curves of the classifiers."""
+    if not inputs.training:
+        return (missing("train/CLASSIFIER/metrics.jsonl", "train"),)
+    png = charts.to_png(charts.training_chart, inputs.training)
+    caption = f"The classifiers, vanilla and retrained.{_validation(inputs.training)}"
+    return (Figure("curves-classifiers", caption, png),)
 
 
 def _validation(classifiers: Mapping[str, Sequence[TrainingEpoch]]) -> str:

@@ -119,9 +119,7 @@ def _sessions(inputs: Inputs) -> list[Block]:
 
 
 def _digests(inputs: Inputs) -> dict[str, str]:
-    digests = {}
-    if inputs.space is not None:
-        digests["space"] = inputs.space.digest
+    digests = {f"space {space.name}": space.stored.digest for space in inputs.spaces if space.stored is not None}
     digests |= {f"classifier {name}": record.digest for name, record in inputs.classifiers.items()}
     for block in inputs.blocks:
         digests[f"ids of the images that {block.name} was scored on"] = block.scores.ids_sha256

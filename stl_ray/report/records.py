@@ -211,7 +211,7 @@ class Clusters(Record):
 
 
 class Curves(Record):
-    """fit/curves.json."""
+    """spaces/NAME/curves.json."""
 
     autoencoder: tuple[AutoencoderEpoch, ...]
     dictionaries: dict[str, tuple[DictionaryIteration, ...]]

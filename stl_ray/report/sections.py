@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from stl_ray.config import SCRATCH, Budgeted, ClassifierConfig
+from stl_ray.config import SCRATCH, Budgeted, ClassifierConfig, SpaceConfig
 from stl_ray.report import charts
 from stl_ray.report.accuracy import accuracy_table, cells_of, difference_table, paper_table, verdict
 from stl_ray.report.attacks import attack_blocks
@@ -11,14 +11,14 @@ from stl_ray.report.blocks import EMPTY, Block, Cell, Figure, Section, Table, Te
 from stl_ray.report.gallery import gallery_blocks
 from stl_ray.report.inputs import Inputs, ScoredClassifier
 from stl_ray.report.learning import curve_blocks, space_blocks
-from stl_ray.report.names import SETTINGS, attack_label, defense_label, listed, unique
+from stl_ray.report.names import SETTINGS, STL_DEFENSES, attack_label, defense_label, listed, unique
 from stl_ray.report.paper import SIZE, TABLES
 from stl_ray.report.provenance import provenance, quarantine, timings
 from stl_ray.report.records import ScoreCell, Scores
+from stl_ray.report.spaces import used_spaces
 from stl_ray.report.threats import threat_sentences
 from stl_ray.report.tiers import tier_blocks
 
-STL_DEFENSES = ("stl", "stl_cluster")  # names in the defense registry
 SOLVED = ("converged", "applied")  # statuses of images whose solve converged, or that need none
 
 
@@ -33,7 +33,7 @@ def build_sections(inputs: Inputs) -> tuple[Section, ...]:
         *_for_each(
             inputs, lambda block: (Section("gallery", "Gallery: adversarial, purified, clean", _gallery(block)),)
         ),
-        Section("space", "The stratified space", space_blocks(inputs)),
+        *_spaces(inputs),
         Section("curves", "Learning curves", curve_blocks(inputs)),
         *_for_each(inputs, lambda block: (Section("psnr", "PSNR and routing", _psnr(block.scores)),)),
         Section("timings", "Timings", timings(inputs)),
@@ -70,8 +70,8 @@ def _what_was_run(inputs: Inputs) -> str:
     rows = {(manifest.stage, manifest.name): manifest.rows for manifest in inputs.manifests}
     size = f" at {experiment.ingest.size} pixels" if experiment.ingest.size else ""
     counts = [f"{rows['ingest', split]} {split} images" for split in ("train", "test") if ("ingest", split) in rows]
-    source = f"{experiment.ingest.train.format}{size}" + (f" ({', '.join(counts)})" if counts else "")
-    dictionary = experiment.fit.dictionary
+    formats = listed(unique(source.format for source in experiment.ingest.sources.values()) or ("none",))
+    source = f"{formats}{size}" + (f" ({', '.join(counts)})" if counts else "")
     attacks = ", ".join(
         f"{attack_label(item.name)} ({item.attack}, {_budget(item)})" for item in experiment.attack.sets
     )
@@ -82,10 +82,9 @@ def _what_was_run(inputs: Inputs) -> str:
         for block in inputs.blocks
     )
     return (
-        f"Experiment {experiment.name}, seed {experiment.seed}. Images: {source}. Space: {experiment.fit.clusters} "
-        f"clusters, dictionaries of {dictionary.filters} filters of {dictionary.size} x {dictionary.size} pixels at "
-        f"lambda {dictionary.lmbda:g}, learned from the training images. "
-        f"Classifiers: {classifiers}. Defenses: {defenses}. Sets of adversarial images: "
+        f"Experiment {experiment.name}, seed {experiment.seed}. Images: {source}. "
+        f"{''.join(map(_made, used_spaces(experiment)))}Classifiers: {classifiers}. Defenses: {defenses}. Sets of "
+        "adversarial images: "
         f"{attacks}.{scored}"
     )
 
@@ -100,6 +99,23 @@ def _classifier(item: ClassifierConfig) -> str:
         retrained = f", retrained {start} for {behind} in {item.retrain.epochs} epochs"
     own = "" if item.architecture == item.name else f" ({item.architecture})"
     return f"{item.name}{own}, {made}{retrained}"
+
+
+def _made(space: SpaceConfig) -> str:
+    """A sentence on how a space is made, with a blank after it."""
+    if space.load is not None:
+        return f"Space {space.name}: loaded from {space.load}. "
+    dictionary = space.dictionary
+    return (
+        f"Space {space.name}: {space.clusters} clusters, dictionaries of {dictionary.filters} filters of {dictionary.size} x "
+        f"{dictionary.size} pixels at lambda {dictionary.lmbda:g}, learned from the training images. "
+    )
+
+
+def _spaces(inputs: Inputs) -> tuple[Section, ...]:
+    if inputs.experiment is None and not inputs.spaces:
+        return (Section("spaces", "Spaces", (missing("spaces/NAME/space.json", "fit"),)),)
+    return tuple(Section(f"space-{space.name}", f"Space {space.name}", space_blocks(space)) for space in inputs.spaces)
 
 
 def _budget(item: Budgeted) -> str:
@@ -155,7 +171,7 @@ def _stl_names(inputs: Inputs) -> Sequence[str]:
 def _caveats(inputs: Inputs) -> tuple[Block, ...]:
     texts = []
     experiment = inputs.experiment
-    if experiment is not None and "photographs" in {experiment.ingest.train.format, experiment.ingest.test.format}:
+    if experiment is not None and "photographs" in {source.format for source in experiment.ingest.sources.values()}:
         texts.append(
             "The images are crops of ten photographs. Crops of one photograph are not independent of each other, so the "
             "intervals, which take them to be, are too narrow as statements about photographs in general."

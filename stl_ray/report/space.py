@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError, ValidatorFunctionWrapHandler, field_validator
 
-from stl_ray.errors import ArtifactError, InputError
+from stl_ray.errors import ArtifactError
 from stl_ray.report.records import Clusters, Record
-from stl_ray.store import Layout, Storage, load_artifact
+from stl_ray.store import load_artifact
+from stl_ray.store.authors_file import read_authors_file
 
 KIND, VERSION = "space", 2
 
@@ -120,21 +121,6 @@ class StoredSpace:
         return self.references is not None
 
 
-def find_space(folder: str) -> str:
-    """The folder of a space, from that folder or from an experiment's root.
-
-    Raises:
-        InputError: there is none.
-    """
-    storage = Storage.open(folder)
-    for candidate in (storage, storage.below(Layout.space)):
-        if candidate.exists(f"{KIND}.json"):
-            return candidate.root
-    raise InputError(
-        "no space here", item=storage.root, expected="a folder with space.json, or an experiment's root with space/"
-    )
-
-
 def read_space(folder: str) -> StoredSpace:
     """Read the space in a folder.
 
@@ -156,4 +142,27 @@ def read_space(folder: str) -> StoredSpace:
         references=None if latents is None else len(latents),
         pca_dimensions=None if latents is None else latents.shape[1],
         record=SpaceRecord.model_validate(artifact.meta),
+    )
+
+
+def read_dictionary(file: str, lmbda: float | None = None) -> StoredSpace:
+    """The space of one of the authors' .npy files.
+
+    Args:
+        file: path or URI.
+        lmbda: lambda it was learned at; read from the file's name when absent.
+
+    Raises:
+        DictionaryError: it is no such file.
+    """
+    read = read_authors_file(file, lmbda)
+    imported = ImportedRecord(file=read.name, sha256=read.sha256)
+    return StoredSpace(
+        digest=read.sha256,
+        universal=read.filters,
+        dictionaries=read.filters[None],
+        samples=None,
+        references=None,
+        pca_dimensions=None,
+        record=SpaceRecord(lmbda=read.lmbda, norm="joint", provenance=Provenance(imported=imported)),
     )

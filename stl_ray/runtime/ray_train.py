@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -42,6 +42,7 @@ class Workers:
     Attributes:
         least: fewest workers with which it begins, and continues while others do not fit.
         waits: whether to wait for a cluster that grows, instead of refusing.
+        label_selector: labels of their nodes; Ray Train has no fallback for it.
     """
 
     count: int
@@ -49,6 +50,7 @@ class Workers:
     gpu: bool
     least: int | None = None
     waits: bool = False
+    label_selector: Mapping[str, str] = field(default_factory=dict)
 
     def trainings_at_once(self, key: str) -> int:
         """The number of such trainings that the cluster carries, at least one.
@@ -59,7 +61,9 @@ class Workers:
         if self.waits:
             return 1
         least = self.least or self.count
-        fit = require_worker_slots(least, cpus=self.cpus, gpus=1 if self.gpu else 0, key=key)
+        fit = require_worker_slots(
+            least, cpus=self.cpus, gpus=1 if self.gpu else 0, selectors=[self.label_selector], key=key
+        )
         return max(1, fit // self.count)
 
     def scaling(self) -> ray_train.ScalingConfig:
@@ -70,6 +74,7 @@ class Workers:
             num_workers=workers,
             use_gpu=self.gpu,
             resources_per_worker={"CPU": self.cpus},
+            label_selector=dict(self.label_selector) or None,  # type: ignore[call-arg]  # mypy sees the older class
         )
 
 

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +15,7 @@ from ray.data import DataContext
 
 from stl_ray.config import RayConfig
 from stl_ray.errors import ConfigError
+from stl_ray.runtime.node_labels import described, nodes_matching, require_matching_node
 from stl_ray.runtime.ray_start import start_ray
 from stl_ray.runtime.signals import keep_handlers
 
@@ -29,9 +30,11 @@ def ray_session(config: RayConfig) -> Iterator[None]:
 
     Raises:
         ClusterError: if Ray does not start, or no cluster answers.
+        ConfigError: if no node has the labels that it asks for.
     """
     _leave_out_warnings()
     if ray.is_initialized():
+        require_matching_node(config)
         _prepare_ray_data()
         yield
         return
@@ -43,6 +46,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     keep_handlers()
     _prepare_ray_data()
     try:
+        require_matching_node(config)
         yield
     finally:
         _shut_down()
@@ -111,29 +115,32 @@ def _prepare_ray_data() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def worker_slots(*, cpus: int, gpus: float = 0) -> int:
-    """The number of workers of that size that the cluster's nodes hold at once; a worker lies on one node."""
+def worker_slots(*, cpus: int, gpus: float, selectors: Sequence[Mapping[str, str]]) -> int:
+    """The number of workers of that size that the nodes which match a selector hold at once; a worker lies on one node."""
     total = 0
-    for node in ray.nodes():  # type: ignore[no-untyped-call]
-        resources = node["Resources"] if node["Alive"] else {}
+    for node in nodes_matching(selectors):
+        resources = node["Resources"]
         here = int(resources.get("CPU", 0)) // cpus
         # A worker with a share of a GPU has it on one GPU.
         total += min(here, int(resources.get("GPU", 0)) * int(1 / gpus)) if gpus else here
     return total
 
 
-def require_worker_slots(wanted: int, *, cpus: int, gpus: float, key: str) -> int:
+def require_worker_slots(
+    wanted: int, *, cpus: int, gpus: float, selectors: Sequence[Mapping[str, str]], key: str
+) -> int:
     """`worker_slots`, at least as many as are wanted.
 
     Raises:
         ConfigError: if fewer fit; Ray would otherwise wait for ever.
     """
-    fit = worker_slots(cpus=cpus, gpus=gpus)
+    fit = worker_slots(cpus=cpus, gpus=gpus, selectors=selectors)
     if fit < wanted:
+        nodes = f", of nodes with {described(selectors)}" if all(selectors) else ""
         raise ConfigError(
             "the cluster cannot hold that many workers",
             item=key,
-            expected=f"at most {fit} of {cpus} CPUs and {gpus:g} GPUs each, on one node each",
+            expected=f"at most {fit} of {cpus} CPUs and {gpus:g} GPUs each, on one node each{nodes}",
             got=wanted,
         )
     return fit

@@ -18,6 +18,7 @@ from stl_ray.config import Experiment, RayConfig
 from stl_ray.errors import IncompleteRunError
 from stl_ray.runtime.concurrency import SHARDS_IN_HAND
 from stl_ray.runtime.job_log import environment
+from stl_ray.runtime.node_labels import placement
 from stl_ray.runtime.progress import JobProgress
 from stl_ray.runtime.progress_actor import make_board
 from stl_ray.runtime.session import require_worker_slots
@@ -170,6 +171,7 @@ def _execute(
         compute=_pool(job, config, len(rows)),
         num_cpus=config.cpus_per_actor,
         num_gpus=job.gpus(config) or None,
+        **placement(config),
     )
     try:
         # Nothing ahead: Ray Data would hold a shard back until the next one is done, which may take long.
@@ -190,7 +192,9 @@ def actors_for(job: ShardJob, config: RayConfig, shards: int) -> int:
     if config.autoscaling:
         most = config.actors or least
     else:
-        fit = require_worker_slots(least, cpus=config.cpus_per_actor, gpus=job.gpus(config), key="ray.actors")
+        fit = require_worker_slots(
+            least, cpus=config.cpus_per_actor, gpus=job.gpus(config), selectors=config.selectors, key="ray.actors"
+        )
         most = min(config.actors or fit, fit)
     return max(min(most, shards), 1)
 

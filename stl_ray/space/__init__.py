@@ -6,6 +6,7 @@ neighbours   exact k nearest neighbours by matrix products
 router       image -> thumbnail -> latent -> nearest neighbours' vote
 space        QuasiNaturalSpace: route, project
 storage      the parts of a space, and the space as an artifact
+imported     the space of one of the authors' published dictionaries
 pretrained   the autoencoder as an artifact of its own
 layer        SparseTransformationLayer, the projection with a gradient
 no_compile   calls that torch.compile does not trace
@@ -13,6 +14,7 @@ no_compile   calls that torch.compile does not trace
 
 from stl_ray.space.autoencoder import Autoencoder
 from stl_ray.space.clusters import ClusterModel, diagnose, fit_clusters, with_references
+from stl_ray.space.imported import imported_space
 from stl_ray.space.layer import Gradient, SparseTransformationLayer
 from stl_ray.space.router import Router, encode, hash_ids, thumbnails
 from stl_ray.space.space import Projection, QuasiNaturalSpace
@@ -29,6 +31,7 @@ __all__ = [
     "encode",
     "fit_clusters",
     "hash_ids",
+    "imported_space",
     "thumbnails",
     "with_references",
 ]

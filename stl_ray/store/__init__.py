@@ -5,6 +5,8 @@ files        the interface of every kind of storage
 local, s3, arrow   the kinds of storage: disks, S3 by boto3, every other scheme of pyarrow
 lease        one driver of a run at a time
 layout       every path of an experiment
+spaces       the spaces at a place
+authors_file the authors' published dictionaries, .npy files
 artifacts    safetensors + JSON with a digest (spaces, classifiers)
 identity     results of different identities are never mixed
 shards       Parquet tables as bytes
@@ -26,6 +28,7 @@ from stl_ray.store.layout import Layout
 from stl_ray.store.plan import Plan, PlannedShard
 from stl_ray.store.receipts import QuarantinedRow, Receipt
 from stl_ray.store.runs import Run
+from stl_ray.store.spaces import find_space, spaces_at
 
 __all__ = [
     "Artifact",
@@ -38,9 +41,11 @@ __all__ = [
     "Receipt",
     "Run",
     "Storage",
+    "find_space",
     "load_artifact",
     "require_same",
     "runs_below",
     "save_artifact",
+    "spaces_at",
     "verify",
 ]

@@ -2,14 +2,13 @@
 
 experiment.json                 the resolved configuration of the last job that ended well
 ingest/{train,test}/            clean image shards (a run)
-fit/thumbnails/                 the training images as the autoencoder sees them (a run)
-fit/autoencoder/                autoencoder artifact, metrics.jsonl, checkpoint
-fit/latents/                    latents of the thumbnails (a run)
-fit/strata/                     the router, and the cluster of every training image (an artifact)
-fit/samples/                    the images that dictionaries are learned from (a run)
-fit/dictionaries/NAME/          a dictionary, its learning curve and checkpoint
-fit/curves.json                 learning curves and clusters of the whole fit
-space/                          the stratified space (an artifact)
+fit/thumbnails-KEY/             the training images as the autoencoder sees them (a run)
+fit/autoencoder-KEY/            autoencoder artifact, metrics.jsonl, checkpoint
+fit/latents-KEY/                latents of the thumbnails (a run)
+fit/strata-KEY/                 the router, and the cluster of every training image (an artifact)
+fit/samples-KEY/                the images that dictionaries are learned from (a run)
+fit/dictionaries-KEY/NAME/      a dictionary, its learning curve and checkpoint
+spaces/SPACE/                   a space that was fitted (an artifact), and its learning curves, curves.json
 project/DEFENSE-SPLIT/          purified shards (a run)
 train/CLASSIFIER/               model artifact, metrics.jsonl, TensorBoard's event file, checkpoint, best/
 train/CLASSIFIER-for-DEFENSE/   the same of a classifier that was retrained for a defense
@@ -22,6 +21,8 @@ evaluate/CLASSIFIER/            the block of a classifier: scores.json, gallery.
 report/                         report.html, report.md, figures/
 jobs/JOB/                       one file for each session of a job: times, versions
 status/JOB.json                 how far a job is, or how its last session ended
+
+KEY is a digest of the settings that the step depends on: spaces that agree on them share the step.
 """
 
 from dataclasses import dataclass
@@ -42,13 +43,7 @@ class Layout:
 
     experiment = "experiment.json"
     fit = "fit"
-    thumbnails = "fit/thumbnails"
-    autoencoder = "fit/autoencoder"
-    latents = "fit/latents"
-    strata = "fit/strata"
-    samples = "fit/samples"
-    curves = "fit/curves.json"
-    space = "space"
+    spaces = "spaces"
     report = "report"
     statuses = "status"
 
@@ -68,9 +63,20 @@ class Layout:
         """A classifier that was trained here; with a defense, as it was retrained for it."""
         return f"train/{name}" if defense is None else f"train/{name}{RETRAINED}{defense}"
 
-    def dictionary(self, name: str) -> str:
-        """A dictionary of the space: `universal` or that of a cluster."""
-        return f"fit/dictionaries/{name}"
+    @classmethod
+    def step(cls, name: str, key: str) -> str:
+        """A step of a fit, such as `latents`, by a digest of what it depends on."""
+        return f"{cls.fit}/{name}-{key}"
+
+    @classmethod
+    def space(cls, name: str) -> str:
+        """A space that was fitted."""
+        return f"{cls.spaces}/{name}"
+
+    @classmethod
+    def curves(cls, space: str) -> str:
+        """The learning curves of a space, and its clusters."""
+        return f"{cls.space(space)}/curves.json"
 
     def attacked(self, classifier: str, attack_set: str) -> str:
         """The adversarial shards of an attack set on a classifier."""

@@ -23,9 +23,9 @@ def path(tmp_path):
 
 def test_roundtrip_overrides(path):
     experiment = load_experiment(
-        path, ["fit.clusters=7", "train.learning_rate=1e-3", "ray.actors=2", "project.splits=[train, test]"]
+        path, ["spaces.0.clusters=7", "train.learning_rate=1e-3", "ray.actors=2", "project.splits=[train, test]"]
     )
-    assert experiment.fit.clusters == 7
+    assert experiment.spaces[0].clusters == 7
     assert experiment.train.learning_rate == 1e-3
     assert experiment.ray.actors == 2
     assert experiment.project.splits == ("train", "test")
@@ -46,15 +46,16 @@ def test_roundtrip_overrides_of_list_entries(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("fit.cluster=4", r"fit\.cluster: unknown key; expected 'clusters'\?"),
+        ("spaces.0.cluster=4", r"spaces\.0\.cluster: unknown key; expected 'clusters'\?"),
         ("trian.epochs=4", r"trian: unknown key; expected 'train'\?"),
         ("ingest.train.formt=folder", r"ingest\.train\.formt: unknown key; expected 'format'\?"),
-        ("fit.autoencoder.zzz=1", r"fit\.autoencoder\.zzz: unknown key; expected one of batch_size, epochs"),
-        ("fit.clusters=four", r"fit\.clusters: wrong value; expected a valid integer; got 'four'"),
-        ("fit.clusters=2.5", r"fit\.clusters: wrong value; expected a valid integer; got 2\.5"),
-        ("fit.clusters=0", r"fit\.clusters: wrong value; expected greater than or equal to 1; got 0"),
+        ("spaces.0.autoencoder.zzz=1", r"spaces\.0\.autoencoder\.zzz: unknown key; expected one of batch_size, epochs"),
+        ("spaces.0.clusters=four", r"spaces\.0\.clusters: wrong value; expected a valid integer; got 'four'"),
+        ("spaces.0.clusters=2.5", r"spaces\.0\.clusters: wrong value; expected a valid integer; got 2\.5"),
+        ("spaces.0.clusters=0", r"spaces\.0\.clusters: wrong value; expected greater than or equal to 1; got 0"),
         ("train.flip=1", r"train\.flip: wrong value; expected a valid boolean; got 1"),
-        ("stl.accuracy=best", r"stl\.accuracy: wrong value; expected one of default, exact, reference; got 'best'"),
+        ("fit.clusters=4", r"fit: unknown key"),
+        ("solver.accuracy=best", r"solver\.accuracy: unknown key; expected one of method"),
         ("root=null", r"root: wrong value; expected a valid string; got None"),
         ("name=a/b", r"name: not a name; .*got 'a/b'"),
         ("seed", r"seed: not an override; expected key=value"),
@@ -79,7 +80,7 @@ def test_refuses_a_wrong_key_by_its_path(path, override, message):
         (["defenses=[{name: none, defense: jpeg}]"], "'none' is the undefended row"),
         (["defenses=[{name: vanilla, defense: jpeg}]"], "'vanilla' is the classifier without retraining"),
         (["project.splits=[train, train]"], "project.splits names a split twice"),
-        (["ingest.size=16", "fit.dictionary.size=17"], "fit.dictionary.size, the filter's side, is larger"),
+        (["ingest.size=16", "spaces.0.dictionary.size=17"], "spaces.0.dictionary.size, the filter's side, is larger"),
         (["root=s3://key:hidden@bucket/x"], "root: credentials in a URI end up in logs"),
         (["root=''"], "root: an empty place; expected a path, or a URI"),
         (
@@ -145,3 +146,11 @@ def test_refuses_a_missing_file(tmp_path):
 def test_refuses_unknown_bundled_names():
     with pytest.raises(ConfigError, match=r"nothing: unknown bundled configuration; expected one of cifar10, "):
         bundled("nothing")
+
+
+def test_identity_an_entry_of_a_list_that_the_file_leaves_out_is_the_defaults(path):
+    experiment = load_experiment(path, ["defenses.0.options.quality=50", "attack.sets.2.dissimilarity=0.05"])
+    default = load_experiment(path)
+    assert [item.name for item in experiment.defenses] == [item.name for item in default.defenses]
+    assert experiment.defenses[0].options == {"quality": 50}
+    assert [item.dissimilarity for item in experiment.attack.sets] == [0.08, 0.04, 0.05]

@@ -97,7 +97,7 @@ def test_identity_of_the_types_of_keys(load):
     experiment = load(
         "name: 010",  # the later name is refused, so it stands alone here
         "defenses=[{name: 007, defense: jpeg, options: {quality: 010, text: 2024-11-26, on: yes}}]",
-        "stl.accuracy=exact",
+        "solver.method=admm",
         "ray.address=null",
         "train.flip=no",
         "ingest.train={format: folder, path: '/data/run #2'}",
@@ -116,8 +116,8 @@ def test_identity_only_text_is_text():
     texts = {name for name, field in Experiment.model_fields.items() if is_text(field.annotation)}
     assert texts == {"name", "root"}
     path = below(below(below(Experiment, "ingest"), "train"), "path")
-    assert is_text(path) and is_text(below(below(Experiment, "stl"), "method"))
-    assert not is_text(below(below(below(Experiment, "fit"), "autoencoder"), "side"))
+    assert is_text(path) and is_text(below(below(Experiment, "solver"), "method"))
+    assert not is_text(below(below(below(below(Experiment, "spaces"), "0"), "autoencoder"), "side"))
     assert is_text(below(below(below(Experiment, "project"), "splits"), "0"))
 
 
@@ -128,7 +128,7 @@ def test_identity_line_ends_and_marks_of_windows(load, encoding, end):
 
 
 def test_roundtrip_anchors_and_merges(load):
-    text = "fit: {autoencoder: &a {epochs: 3, batch_size: 8}}\ndefenses:\n- &d {name: a, defense: jpeg}\n- {<<: *d, name: b}\n"
+    text = "report: &r {title: x}\ndefenses:\n- &d {name: a, defense: jpeg}\n- {<<: *d, name: b}\n"
     experiment = load(text)
     assert [defense.name for defense in experiment.defenses] == ["a", "b"]
 
@@ -137,13 +137,13 @@ def test_roundtrip_anchors_and_merges(load):
     ("text", "message"),
     [
         ("seed: 1\nseed: 2", "^seed: given twice in one section"),
-        ("fit: {clusters: 1, clusters: 2}", r"^fit\.clusters: given twice"),
+        ("train: {epochs: 1, epochs: 2}", r"^train\.epochs: given twice"),
         ("seed: 1:30", "^seed: wrong value; expected a valid integer; got '1:30'"),
         ("seed: 2024-11-26", "^seed: wrong value; expected a valid integer; got '2024-11-26'"),
         ("seed: !!binary aGk=", "^seed: a YAML tag that means nothing here; got .*binary"),
-        ("fit: !!python/object:os.x {}", "^fit: a YAML tag that means nothing here"),
-        ("fit: &a {x: *a}", "nested without end"),
-        ("fit: " + "[" * 5000, "nested without end"),
+        ("train: !!python/object:os.x {}", "^train: a YAML tag that means nothing here"),
+        ("train: &a {x: *a}", "nested without end"),
+        ("train: " + "[" * 5000, "nested without end"),
         ("? [a]\n: 1", "a name of a key is no list"),
         ("seed: " + "1" * 5000, "^seed: not of YAML's type int"),
         ('report: {title: "\\ud800"}', r"^report\.title: not UTF-8"),

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 
-from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import DEFENSES, Defended, Defense, deployed, deployed_seeds, make_defense, required_by
 from stl_ray.errors import ConfigError, GradientError, TensorError
@@ -41,7 +40,7 @@ def space(natural_images) -> QuasiNaturalSpace:
 @pytest.fixture(scope="session")
 def resources(space) -> dict[str, object]:
     """One of everything that a defense may require: with a new kind of resource, a line here."""
-    return {"space": space, "stl": StlConfig()}
+    return {"space": space, "solver": "auto"}
 
 
 @pytest.fixture(params=DEFENSES)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary, tolerances
-from stl_ray.defenses import DIVERGED, NO_VERDICT, Defended, Defense, Purified, make_defense
+from stl_ray.defenses import DIVERGED, NO_VERDICT, Defended, Defense, Purified, SparseTransformation, make_defense
+from stl_ray.defenses.stl import StlOptions
 from stl_ray.errors import GradientError, TensorError
 from stl_ray.images import quantize
 from stl_ray.models import Victim, build_classifier, in_loop, seeded
@@ -43,8 +43,8 @@ def images(natural_images) -> Tensor:
     return quantize(natural_images[::3])
 
 
-def stl(space: QuasiNaturalSpace, name: str = "stl", **config) -> Defense:
-    return make_defense(name, {}, {"space": space, "stl": StlConfig(**config)})
+def stl(space: QuasiNaturalSpace, name: str = "stl", **options) -> Defense:
+    return make_defense(name, options, {"space": space, "solver": "auto"})
 
 
 def cotangent(logits: Tensor) -> Tensor:
@@ -96,8 +96,8 @@ class Noise(Defense):
 def test_agrees_with_finite_differences(space, linear, images, name, normalization):
     """In float64, and at a solve certified to more digits than a tier has, so that a small step shows."""
     tight = replace(tolerances("exact"), gap=1e-11)
-    config = StlConfig.model_construct(accuracy=tight, method="admm", normalization=normalization)
-    defense = make_defense(name, {}, {"space": space, "stl": config})
+    options = StlOptions.model_construct(accuracy=tight, normalization=normalization)
+    defense = SparseTransformation(name, space if name == "stl_cluster" else space.universal(), options, "admm")
     x = images[:3, :, :16, :16].double()
     weights = Linear(linear.weights[..., :16, :16])
     victim = Defended(weights, defense, "exact", rounded=False)
@@ -193,7 +193,7 @@ def test_invariant_one_solve_for_many_products_at_one_point(space, classifier, i
 
     calls: list[int] = []
     plain = stl(space)
-    loop = Defended(classifier, Counting(plain.name, plain.space, plain.config), "exact").loop(IDS[:8])
+    loop = Defended(classifier, Counting(plain.name, plain.space, plain.options, plain.method), "exact").loop(IDS[:8])
     first = loop.logits_and_vjp(images, cotangent)[1]
     second = loop.logits_and_vjp(images, lambda logits: 2 * cotangent(logits))[1]
     torch.testing.assert_close(second, 2 * first)

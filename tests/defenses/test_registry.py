@@ -6,7 +6,7 @@ from stl_ray.errors import ConfigError
 
 def test_identity_what_defenses_require():
     required = {name: set(required_by(name)) for name in ("none", "jpeg", "stl", "stl_cluster")}
-    stl = {"space", "stl"}
+    stl = {"space", "solver"}
     assert required == {"none": set(), "jpeg": set(), "stl": stl, "stl_cluster": stl}
 
 
@@ -18,7 +18,11 @@ def test_identity_what_defenses_require():
         ("jpeg", {"qualty": 3}, "jpeg.qualty", "'quality'? (one of quality)"),
         ("jpeg", {"quality": 0}, "jpeg.quality", "greater than or equal to 1"),
         ("jpeg", {"quality": "high"}, "jpeg.quality", "a valid integer"),
-        ("stl", {"lmbda": 0.2}, "stl.lmbda", "none, it has no options"),
+        ("none", {"lmbda": 0.2}, "none.lmbda", "none, it has no options"),
+        ("stl", {"lmbda": 0.0}, "stl.lmbda", "greater than 0"),
+        ("stl", {"lamda": 0.2}, "stl.lamda", "'lmbda'? (one of accuracy, lmbda, normalization, space)"),
+        ("stl_cluster", {"accuracy": "best"}, "stl_cluster.accuracy", "one of default, exact, reference"),
+        ("stl", {"space": 3}, "stl.space", "a valid string"),
     ],
 )
 def test_refuses_unknown_names_and_wrong_options(name, options, item, expected):

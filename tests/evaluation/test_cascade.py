@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from stl_ray.attacks import Budget, make_attack
-from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defended, make_defense
 from stl_ray.evaluation import CascadeAttack, CascadeSettings, run_cascade
@@ -26,7 +25,7 @@ def victims() -> dict[str, Defended]:
     space = QuasiNaturalSpace.from_dictionary(
         Dictionary(filters / filters.flatten(1).norm(dim=1)[:, None, None, None], lmbda=0.1)
     )
-    defense = make_defense("stl", {}, {"space": space, "stl": StlConfig()})
+    defense = make_defense("stl", {}, {"space": space, "solver": "auto"})
     classifier = build_classifier("small_cnn", ["a", "b", "c"], seed=0).eval()
     return {gradient: Defended(classifier, defense, gradient) for gradient in ("exact", "bpda")}
 

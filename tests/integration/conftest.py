@@ -26,13 +26,16 @@ TINY = {
         "test": {"format": "photographs", "limit": 40},
         "shard_size": 20,
     },
-    "fit": {
-        "clusters": 2,
-        "candidates": [2, 3],
-        "neighbours": 5,
-        "autoencoder": {"epochs": 2},
-        "dictionary": {"filters": 16, "images": 16, "holdout": 8, "block": 6, "iterations": 7},
-    },
+    "spaces": [
+        {
+            "name": "natural",
+            "clusters": 2,
+            "candidates": [2, 3],
+            "neighbours": 5,
+            "autoencoder": {"epochs": 2},
+            "dictionary": {"filters": 16, "images": 16, "holdout": 8, "block": 6, "iterations": 7},
+        }
+    ],
     "defenses": [{"name": "stl", "defense": "stl"}, {"name": "stl_cluster", "defense": "stl_cluster"}],
     "project": {"splits": ["train", "test"]},
     "train": {"epochs": 2, "batch_size": 32, "ema": 0.9},
@@ -175,12 +178,12 @@ def images_in_root(ingested, tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def random_space():
-    """Makes the space of a root from random filters, without fitting one."""
+    """Makes a space of random filters in the folder "given" of a root, to be loaded from there."""
 
     def make(root: Path, filters: int, side: int) -> None:
         kernels = np.random.default_rng(0).standard_normal((side, side, 3, filters)).astype(np.float32)
         file = root.parent / f"{filters}_p{side}_lm0.2.npy"
         np.save(file, kernels / np.sqrt((kernels**2).sum(axis=(0, 1, 2))))
-        assert main(["import", str(file), str(root / "space")]) == 0
+        assert main(["import", str(file), str(root / "given")]) == 0
 
     return make

@@ -27,11 +27,16 @@ SLOWLY = {
         "test": {"format": "photographs", "limit": 10},
         "shard_size": 10,
     },
-    "stl": {"method": "admm", "accuracy": "exact"},
-    "defenses": [{"name": "stl", "defense": "stl"}],
+    "solver": {"method": "admm"},
+    "defenses": [{"name": "stl", "defense": "stl", "options": {"accuracy": "exact"}}],
     "project": {"splits": ["train"]},
     "ray": {},
 }
+
+
+def slowly(folder: Path) -> dict:
+    """The keys of an experiment in a folder, with the space of its root."""
+    return {**SLOWLY, "spaces": [{"name": "given", "load": str(folder / "root" / "given")}]}
 
 
 class Nodes:
@@ -134,7 +139,7 @@ class Job:
 def prepared(nodes, write_config, random_space, tmp_path_factory) -> Path:
     """A root that has what `project` needs: images in many small shards, and a space."""
     folder = tmp_path_factory.mktemp("prepared")
-    ingest = Job(nodes, folder / "root", write_config(folder, **SLOWLY))
+    ingest = Job(nodes, folder / "root", write_config(folder, **slowly(folder)))
     assert ingest.start("ingest").wait(timeout=120) == 0, ingest.log()
     random_space(folder / "root", filters=16, side=8)
     return folder / "root"
@@ -145,7 +150,7 @@ def project(nodes, prepared, write_config, tmp_path) -> Job:
     """A root on which to project, on a cluster that has all its nodes."""
     shutil.copytree(prepared, tmp_path / "root")
     nodes.fill()
-    return Job(nodes, tmp_path / "root", write_config(tmp_path, **SLOWLY))
+    return Job(nodes, tmp_path / "root", write_config(tmp_path, **slowly(tmp_path)))
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +158,7 @@ def undisturbed(nodes, prepared, write_config, tmp_path_factory) -> list:
     """The manifest's parts of a run that nobody disturbs."""
     folder = tmp_path_factory.mktemp("undisturbed")
     shutil.copytree(prepared, folder / "root")
-    ended = Job(nodes, folder / "root", write_config(folder, **SLOWLY))
+    ended = Job(nodes, folder / "root", write_config(folder, **slowly(folder)))
     assert ended.start().wait(timeout=180) == 0, ended.log()
     return Dataset.open(str(ended.run)).manifest["parts"]
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,17 +14,21 @@ import pyarrow as pa
 import pytest
 import ray
 import torch
+import yaml
 
 from stl_ray import QuasiNaturalSpace
 from stl_ray.cli import main
-from stl_ray.config import RayConfig, load_experiment
+from stl_ray.config import load_experiment
 from stl_ray.csc import Dictionary, learn_dictionary
 from stl_ray.csc.learning import learn, partition
 from stl_ray.errors import TensorError, TrainingError
 from stl_ray.images import to_tensor
 from stl_ray.pipeline.batches import pixels_of
+from stl_ray.pipeline.estimate import estimate
 from stl_ray.pipeline.fit import block_workers, dictionaries
 from stl_ray.pipeline.fit.block_workers import BlockRows, RayBlockPool, Worker
+from stl_ray.pipeline.fit.job import fits_of
+from stl_ray.pipeline.fit.space_fit import SpaceFit
 from stl_ray.store import Dataset
 from stl_ray.store.lease import LOCK
 from stl_ray.training import fit_space
@@ -37,40 +42,55 @@ LEARN, HOLDOUT = list(range(20, 2, -1)), list(range(30, 35))
 @pytest.fixture
 def prepared(tiny, write_config, tmp_path) -> str:
     """The configuration of a root that has all of the tiny fit but its dictionaries."""
-    for step in ("ingest/train", "fit/thumbnails", "fit/autoencoder", "fit/latents", "fit/strata", "fit/samples"):
+    config = write_config(tmp_path)
+    fit = fit_of(config)
+    for step in ("ingest/train", fit.thumbnails, fit.autoencoder, fit.latents, fit.strata, fit.samples):
         shutil.copytree(tiny / step, tmp_path / "root" / step)
-    return write_config(tmp_path)
+    return config
+
+
+def fit_of(config: str, *overrides: str) -> SpaceFit:
+    """The fit of the one space of a configuration."""
+    (fit,) = fits_of(load_experiment(config, overrides))
+    return fit
 
 
 @pytest.fixture
 def hired(tiny, write_config, tmp_path):
     """Makes a pool of workers of so many CPUs that holds LEARN and HOLDOUT, images of the tiny fit, in blocks of 5."""
-    experiment = load_experiment(write_config(tmp_path))
-    samples = Dataset.open(str(tiny / "fit/samples"))
+    fit = fit_of(write_config(tmp_path))
+    samples = Dataset.open(str(tiny / fit.samples))
     blocks = [
         [BlockRows(tuple(places[index] for index in part)) for part in partition(len(places), 5)]
         for places in (LEARN, HOLDOUT)
     ]
 
     def make(workers, cpus=1) -> RayBlockPool:
-        resources = experiment.ray.model_copy(update={"cpus_per_actor": cpus})
-        changed = experiment.model_copy(update={"ray": resources})
-        return RayBlockPool(changed, "universal", samples, *blocks, workers=workers, method="auto")
+        return RayBlockPool(
+            with_ray(fit, cpus_per_actor=cpus), "universal", samples, *blocks, workers=workers, method="auto"
+        )
 
     return make
+
+
+def with_ray(fit: SpaceFit, **resources) -> SpaceFit:
+    """The fit with other Ray resources."""
+    ray_config = fit.experiment.ray.model_copy(update=resources)
+    return replace(fit, experiment=fit.experiment.model_copy(update={"ray": ray_config}))
 
 
 @pytest.fixture(scope="module")
 def recipe(write_config, tmp_path_factory):
     """Makes the configuration of a short learning."""
-    config = load_experiment(write_config(tmp_path_factory.mktemp("recipe"))).fit.dictionary
+    config = fit_of(write_config(tmp_path_factory.mktemp("recipe"))).space.dictionary
     return lambda method: config.model_copy(update={"method": method, "block": 5, "iterations": 3})
 
 
 @pytest.fixture(scope="module")
-def alone(tiny, recipe):
+def alone(tiny, recipe, write_config, tmp_path_factory):
     """Makes what one process learns from the images of `hired`, once."""
-    table = pa.concat_tables(Dataset.open(str(tiny / "fit/samples")).tables())
+    fit = fit_of(write_config(tmp_path_factory.mktemp("alone")))
+    table = pa.concat_tables(Dataset.open(str(tiny / fit.samples)).tables())
     parts = [table.take(places) for places in (LEARN, HOLDOUT)]
     images, holdout = (to_tensor(pixels_of(part)) for part in parts)
     ids, holdout_ids = (part.column("id").to_pylist() for part in parts)
@@ -103,8 +123,8 @@ def test_invariant_any_number_of_workers_learns_the_same_bits(hired, recipe, alo
     class Half(Worker):
         """Of half a CPU, so that four fit here, but with a whole thread."""
 
-        def __init__(self, experiment, *more):
-            super().__init__(experiment.model_copy(update={"ray": RayConfig()}), *more)
+        def __init__(self, fit, *more):
+            super().__init__(with_ray(fit, cpus_per_actor=1), *more)
 
     monkeypatch.setattr(block_workers, "Worker", Half)
     with hired(workers, cpus=0.5) as pool:
@@ -211,10 +231,10 @@ def test_refuses_a_worker_that_always_dies_and_names_its_dictionary(prepared, mo
     assert "TrainingError: cluster_0: a worker died more than 1 times; see the Ray logs of this session" in error
     # The others are done and kept.
     root = Path(load_experiment(prepared).root)
-    assert [path.parent.name for path in sorted(root.glob("fit/dictionaries/*/dictionary.json"))] == [
+    assert [path.parent.name for path in sorted(root.glob("fit/dictionaries-*/*/dictionary.json"))] == [
         "cluster_1", "universal"
     ]  # fmt: skip
-    assert not (root / "space").exists()
+    assert not (root / "spaces").exists()
     assert everything_free()
 
 
@@ -238,9 +258,9 @@ def stopped(config, overrides, local_ray, how: signal.Signals, until) -> tuple[i
 
 @pytest.mark.faults
 def test_invariant_a_fit_resumes_after_its_driver_was_interrupted_and_killed(local_ray, tiny, prepared):
-    overrides = ["fit.dictionary.iterations=40", "fit.dictionary.tolerance=0.0"]
-    experiment = load_experiment(prepared, overrides)
-    folder = Path(experiment.root) / "fit/dictionaries"
+    overrides = ["spaces.0.dictionary.iterations=40", "spaces.0.dictionary.tolerance=0.0"]
+    fit = fit_of(prepared, *overrides)
+    folder = Path(fit.experiment.root) / fit.dictionaries
 
     def kept() -> dict[str, int]:
         """The iteration of every dictionary's last checkpoint."""
@@ -259,19 +279,19 @@ def test_invariant_a_fit_resumes_after_its_driver_was_interrupted_and_killed(loc
     assert second and len(finished) < 3
 
     assert main(["fit", prepared, *overrides]) == 0
-    continued = QuasiNaturalSpace.load(f"{experiment.root}/space")
-    assert continued.digest == fitted_here(tiny, experiment).digest
+    continued = QuasiNaturalSpace.load(f"{fit.experiment.root}/spaces/natural")
+    assert continued.digest == fitted_here(tiny, fit).digest
 
 
-def fitted_here(tiny, experiment) -> QuasiNaturalSpace:
+def fitted_here(tiny, fit: SpaceFit) -> QuasiNaturalSpace:
     """What `fit_space` makes of the training images of the tiny experiment."""
     table = pa.concat_tables(Dataset.open(str(tiny / "ingest/train")).tables())
-    return fit_space(to_tensor(pixels_of(table)), table.column("id").to_pylist(), experiment.fit, seed=experiment.seed)
+    return fit_space(to_tensor(pixels_of(table)), table.column("id").to_pylist(), fit.space, seed=fit.seed)
 
 
 def test_agrees_with_fit_space(tiny, write_config, tmp_path):
-    made = QuasiNaturalSpace.load(str(tiny / "space"))
-    here = fitted_here(tiny, load_experiment(write_config(tmp_path)))
+    made = QuasiNaturalSpace.load(str(tiny / "spaces/natural"))
+    here = fitted_here(tiny, fit_of(write_config(tmp_path)))
     # To the bit: autoencoder, PCA, centroids, references, and every dictionary.
     assert here.digest == made.digest
     assert torch.equal(here.samples, made.samples)
@@ -286,24 +306,59 @@ def written(root: Path, *without: str) -> dict[Path, int]:
 
 
 @pytest.mark.faults
-def test_invariant_only_what_depends_on_the_dictionary_s_settings_is_made_again(tiny, prepared, tmp_path, capsys):
+def test_invariant_spaces_share_what_they_agree_on_and_only_the_rest_is_made(tiny, write_config, tmp_path, capsys):
+    """Of one space another lambda, of one fewer clusters: a step is made once, what was there stays as it was."""
     root = tmp_path / "root"
-    for folder in ("fit/dictionaries", "space"):
+    for folder in ("ingest/train", "fit", "spaces"):
         shutil.copytree(tiny / folder, root / folder)
-    old = QuasiNaturalSpace.load(str(root / "space"))
-    overrides = ["fit.dictionary.lmbda=0.1", "fit.dictionary.iterations=2"]
-    before = written(root, "jobs", "status")
-    assert main(["fit", prepared, *overrides]) == 1
-    error = capsys.readouterr().err
-    assert f"RunIdentityError: {root}/fit/dictionaries/universal: made with other settings" in error
-    assert "'dictionary.lmbda': 0.2" in error and "'dictionary.lmbda': 0.1" in error
-    assert written(root, "jobs", "status") == before
-    shutil.rmtree(root / "fit/dictionaries")  # as the refusal advises; the new space replaces the old one
-    before = written(root, "jobs", "status", "space")
-    assert main(["fit", prepared, *overrides]) == 0
-    after = written(root, "jobs", "status")
+    (natural,) = yaml.safe_load(Path(write_config(tmp_path)).read_text())["spaces"]
+    few = {**natural["dictionary"], "iterations": 2}
+    spaces = [
+        {**natural, "name": "finer", "dictionary": {**few, "lmbda": 0.1}},
+        {**natural, "name": "whole", "clusters": 1, "dictionary": few},
+        natural,
+    ]
+    before = written(root, "jobs", "status", "spaces")
+    config = write_config(tmp_path, spaces=spaces)
+    assert main(["fit", config]) == 0
+    shown = capsys.readouterr().err
+    assert "fit dictionaries of finer: " in shown and "fit dictionaries of whole: " in shown
+    after = written(root, "jobs", "status", "spaces")
     assert {path: after[path] for path in before} == before
-    new = QuasiNaturalSpace.load(str(root / "space"))
-    assert new.lmbda == 0.1 and new.digest != old.digest
-    assert torch.equal(new.router.clusters.latents, old.router.clusters.latents)
-    assert [record["iterations"] for record in new.provenance["dictionaries"].values()] == [2, 2, 2]
+    made = {path.relative_to(root).parts[1].partition("-")[0] for path in after.keys() - before.keys()}
+    assert made == {"strata", "samples", "dictionaries"}
+    assert sorted(path.name.partition("-")[0] for path in (root / "fit").glob("*-*")) == [
+        *["autoencoder"], *["dictionaries"] * 3, "latents", *["samples"] * 2, *["strata"] * 2, "thumbnails"
+    ]  # fmt: skip
+    old, finer, whole, same = (
+        QuasiNaturalSpace.load(str(folder / "spaces" / name))
+        for folder, name in ((tiny, "natural"), (root, "finer"), (root, "whole"), (root, "natural"))
+    )
+    assert finer.lmbda == 0.1 and len({old.digest, finer.digest, whole.digest}) == 3 and same.digest == old.digest
+    assert torch.equal(finer.router.clusters.latents, old.router.clusters.latents)
+    for name, tensor in old.router.autoencoder.state_dict().items():
+        assert torch.equal(whole.router.autoencoder.state_dict()[name], tensor)
+    assert [record["iterations"] for record in finer.provenance["dictionaries"].values()] == [2, 2, 2]
+    assert main(["describe", str(root)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"{root} has 3 spaces; describe one of them:"
+    assert said[1:] == [f"{root}/spaces/{name}" for name in ("finer", "natural", "whole")]
+    found = estimate("fit", load_experiment(config))
+    assert len(found.steps) == 10 and {step.left for step in found.steps} == {0}
+
+
+@pytest.mark.faults
+def test_invariant_another_lambda_makes_the_dictionaries_alone(tiny, write_config, tmp_path, capsys):
+    root = tmp_path / "root"
+    for folder in ("ingest/train", "fit", "spaces"):
+        shutil.copytree(tiny / folder, root / folder)
+    config, overrides = write_config(tmp_path), ["spaces.0.dictionary.lmbda=0.1", "spaces.0.dictionary.iterations=2"]
+    before = written(root, "jobs", "status", "spaces")
+    assert main(["project", config, *overrides]) == 1
+    assert "fitted by other settings than those at hand; run `stl-ray fit` again" in capsys.readouterr().err
+    assert main(["fit", config, *overrides]) == 0
+    after = written(root, "jobs", "status", "spaces")
+    assert {path: after[path] for path in before} == before
+    new = {path.relative_to(root).parts[1] for path in after.keys() - before.keys()}
+    assert new == {fit_of(config, *overrides).dictionaries.partition("/")[2]}
+    assert QuasiNaturalSpace.load(str(root / "spaces/natural")).lmbda == 0.1

@@ -31,7 +31,7 @@ PLAN = [PlannedShard(number=n, source={"start": 10 * n}, rows=10, digest=str(n))
 @pytest.fixture
 def prepared(tiny, tmp_path):
     """A root that has what `project` needs of the tiny experiment, and nothing more."""
-    for folder in ("ingest", "space"):
+    for folder in ("ingest", "spaces"):
         shutil.copytree(tiny / folder, tmp_path / "root" / folder)
     return tmp_path / "root"
 
@@ -266,7 +266,7 @@ def test_refuses_a_job_before_its_inputs_and_names_the_missing_one(
 
 
 def test_refuses_an_unreadable_space(local_ray, prepared, write_config, tmp_path, capsys):
-    path = prepared / "space" / "space.safetensors"
+    path = prepared / "spaces" / "natural" / "space.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     assert main(["project", write_config(tmp_path)]) == 1
     assert "ArtifactError" in capsys.readouterr().err

@@ -124,9 +124,11 @@ def wheel(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def config(write_config, tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("submitted")
     return write_config(
-        tmp_path_factory.mktemp("submitted"),
+        folder,
         name="submitted",
+        spaces=[{"name": "given", "load": str(folder / "root" / "given")}],
         ray={"actors": 1, "address": "somewhere else"},
         defenses=[{"name": "stl", "defense": "stl"}],
         ingest={
@@ -191,7 +193,9 @@ def test_an_interrupt_ends_the_following_and_cancel_the_job_as_if_interrupted(he
     slow = root.parent / "slow"
     shutil.copytree(root / "ingest", slow / "ingest")
     random_space(slow, filters=64, side=8)
-    keys = ("stl.method=admm", "stl.accuracy=exact", f"root={slow}")
+    keys = (
+        "solver.method=admm", "defenses.0.options.accuracy=exact", f"spaces.0.load={slow}/given", f"root={slow}"
+    )  # fmt: skip
     with head.started("submit", "project", config, *keys, "--wheel", wheel) as following:
         deadline = time.monotonic() + 60
         while not list(slow.glob("project/stl-train/attempts/*")):

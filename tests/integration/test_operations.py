@@ -19,7 +19,7 @@ pytestmark = pytest.mark.ray
 
 # What every job makes; a root in which the jobs before one are done has the folders before its own.
 MADE = {
-    "ingest": ["ingest"], "fit": ["fit", "space"], "project": ["project"], "train": ["train"], "attack": ["attack"],
+    "ingest": ["ingest"], "fit": ["fit", "spaces"], "project": ["project"], "train": ["train"], "attack": ["attack"],
     "evaluate": ["evaluate"], "report": ["report"],
 }  # fmt: skip
 SETS = [
@@ -69,8 +69,8 @@ def test_invariant_no_dry_run_writes_anything_whatever_was_done_before(tiny, wri
 
 CHANGES = {
     "ingest": "ingest.size=48",
-    "fit": "fit.autoencoder.epochs=3",
-    "project": "stl.normalization=reference",
+    "fit": "solver.method=admm",
+    "project": "defenses.0.options.normalization=reference",
     "train": "train.epochs=3",
     "attack": "seed=2",
     "evaluate": "evaluate.tiers.cascade=false",
@@ -126,7 +126,7 @@ def test_invariant_a_dry_run_of_what_is_done_has_nothing_left_and_writes_nothing
 
 
 def test_agrees_what_a_dry_run_says_of_disk_and_shards_with_what_is_made(tiny, write_config, tmp_path):
-    for folder in ("ingest", "space"):
+    for folder in ("ingest", "spaces"):
         shutil.copytree(tiny / folder, tmp_path / "root" / folder)
     found = estimate("project", load_experiment(write_config(tmp_path)))
     assert not (tmp_path / "root" / "project").exists()
@@ -139,7 +139,7 @@ def test_agrees_what_a_dry_run_says_of_disk_and_shards_with_what_is_made(tiny, w
 
 @pytest.mark.parametrize(("job", "steps"), [("fit", 6), ("train", 3)])
 def test_a_dry_run_of_learning_counts_what_would_be_learned(tiny, write_config, tmp_path, job, steps):
-    for folder in ("ingest", "space", "project"):
+    for folder in ("ingest", "spaces", "project"):
         shutil.copytree(tiny / folder, tmp_path / "root" / folder)
     found = estimate(job, load_experiment(write_config(tmp_path)))
     assert len(found.steps) == steps
@@ -149,7 +149,7 @@ def test_a_dry_run_of_learning_counts_what_would_be_learned(tiny, write_config, 
 
 
 def test_a_dry_run_of_evaluate_counts_the_attacks_of_the_tiers_and_their_checks(tiny, write_config, tmp_path, capsys):
-    for folder in ("ingest", "space", "train", "attack"):
+    for folder in ("ingest", "spaces", "train", "attack"):
         shutil.copytree(tiny / folder, tmp_path / "root" / folder)
     assert main(["evaluate", write_config(tmp_path), "--dry-run"]) == 0
     text = capsys.readouterr().out

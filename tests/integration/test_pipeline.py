@@ -85,13 +85,13 @@ def test_training_images_stay_out_of_their_own_vote(tiny):
     assert not identities["test"]["exclude_self"]
     table = _table(tiny / "ingest" / "train")
     ids, images = table["id"].to_pylist(), to_tensor(pixels_of(table))
-    space = QuasiNaturalSpace.load(str(tiny / "space"))
+    space = QuasiNaturalSpace.load(str(tiny / "spaces" / "natural"))
     stored = _table(tiny / "project" / "stl_cluster-train")["cluster"].to_pylist()
     assert stored == space.route(images, exclude=ids).tolist()
 
 
 def test_space_and_curves(tiny):
-    space = QuasiNaturalSpace.load(str(tiny / "space"))
+    space = QuasiNaturalSpace.load(str(tiny / "spaces" / "natural"))
     assert len(space.dictionaries) == 2
     assert space.resolution == 32
     assert space.samples.shape[0] == 2 and space.samples.shape[2:] == (3, 32, 32)
@@ -99,7 +99,7 @@ def test_space_and_curves(tiny):
     dataset = Dataset.open(str(tiny / "ingest" / "train"))
     assert (made["dataset"], made["images"], made["seed"]) == (dataset.digest, 120, 1)
     assert made["fit"]["dictionary"]["block"] == 6
-    curves = json.loads((tiny / "fit" / "curves.json").read_text())
+    curves = json.loads((tiny / "spaces" / "natural" / "curves.json").read_text())
     assert curves["clusters"] == made["clusters"]
     assert sum(made["clusters"]["sizes"]) == 120
     assert [row["clusters"] for row in made["clusters"]["candidates"]] == [2, 3]
@@ -118,7 +118,7 @@ def test_space_and_curves(tiny):
 
 
 def test_what_was_made_with_the_space_names_it(tiny):
-    space = QuasiNaturalSpace.load(str(tiny / "space"))
+    space = QuasiNaturalSpace.load(str(tiny / "spaces" / "natural"))
     digests = {"stl_cluster": space.digest, "stl": space.universal().digest}
     for name, digest in digests.items():
         part = next((tiny / "project" / f"{name}-test" / "parts").iterdir())
@@ -131,7 +131,7 @@ def test_what_was_made_with_the_space_names_it(tiny):
 
 
 def test_describe(tiny, tmp_path, capsys):
-    space = QuasiNaturalSpace.load(str(tiny / "space"))
+    space = QuasiNaturalSpace.load(str(tiny / "spaces" / "natural"))
     assert main(["describe", str(tiny), "--output", str(tmp_path)]) == 0
     page = capsys.readouterr().out
     assert space.digest in page and space.universal().digest in page
@@ -155,7 +155,7 @@ def test_report_stands_alone(tiny):
 
 def test_invariant_running_everything_again_changes_nothing(tiny, write_config, tmp_path, capsys):
     def content():
-        kept = ("ingest", "project", "attack", "space", "train", "evaluate")
+        kept = ("ingest", "project", "attack", "spaces", "train", "evaluate")
         paths = sorted(path for folder in kept for path in (tiny / folder).rglob("*") if path.is_file())
         anew = ("scores.json", "gallery.parquet", "lease.lock")  # a driver writes itself into the last while it works
         return {str(path): path.stat().st_mtime_ns for path in paths if path.name not in anew}
@@ -164,19 +164,21 @@ def test_invariant_running_everything_again_changes_nothing(tiny, write_config, 
     config = write_config(tmp_path, root=str(tiny))
     assert main(["quickstart", config]) == 0
     changed = {path for path, time in content().items() if before.get(path) != time}
-    assert {path.split("/")[-1] for path in changed} <= {"space.json", "space.safetensors"}
+    assert {path.split("/")[-1] for path in changed} <= {"space.json", "space.safetensors", "curves.json"}
 
 
 def test_refuses_other_settings_in_the_same_root(tiny, write_config, tmp_path, capsys):
     config = write_config(tmp_path, root=str(tiny))
     for job, override, key in (
         ("ingest", "ingest.shard_size=10", "plan_digest"),
-        ("fit", "fit.clusters=3", "fit.clusters"),
-        ("project", "stl.accuracy=reference", "defense.accuracy"),
+        ("fit", "solver.method=admm", "solver"),
+        ("project", "spaces.0.clusters=3", "fit.clusters"),
+        ("project", "defenses.0.options.accuracy=reference", "defense.accuracy"),
+        ("project", "defenses.1.options.lmbda=0.1", "defense.lmbda"),
         ("train", "train.learning_rate=0.1", "train.learning_rate"),
         ("attack", "seed=2", "seed"),
         # What lies on disk was made otherwise than these tables would say.
-        ("train", "stl.accuracy=reference", "defense.accuracy"),
+        ("train", "defenses.0.options.accuracy=reference", "defense.accuracy"),
         ("evaluate", "attack.sets.0.dissimilarity=0.05", "attack.dissimilarity"),
     ):
         assert main([job, config, override]) == 1

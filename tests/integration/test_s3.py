@@ -32,7 +32,10 @@ def test_roundtrip_the_whole_pipeline_in_a_bucket(ceph, s3, tiny, alone, write_c
     for run in runs:
         # The space is fitted by Ray Train, the same to a tolerance only on other machines; here it is the same machine.
         assert Dataset.open(storage.at(run)).digest == Dataset.open(f"{tiny}/{run}").digest, run
-    assert QuasiNaturalSpace.load(storage.at("space")).digest == QuasiNaturalSpace.load(f"{tiny}/space").digest
+    assert (
+        QuasiNaturalSpace.load(storage.at("spaces/natural")).digest
+        == QuasiNaturalSpace.load(f"{tiny}/spaces/natural").digest
+    )
     assert storage.read("report/report.html").startswith(b"<!doctype html>")
     files = [file.path for file in Storage.open(s3).walk()]
     assert not [path for path in files if "lease" in path or ".preflight" in path]

@@ -181,11 +181,12 @@ def test_certificate_a_classifier_trains_behind_its_defense(images_in_root, writ
     """Clean shards, T in every step, attacked through it."""
     adversarial = {"method": "fgsm", "dissimilarity": 0.05, "gradient": "exact"}
     train = {"epochs": 1, "batch_size": 60, "projection": "on_the_fly", "adversarial": adversarial}
-    config = write_config(tmp_path, train=train, defenses=[{"name": "stl", "defense": "stl"}])
+    given = [{"name": "given", "load": str(tmp_path / "given")}]
+    config = write_config(tmp_path, train=train, spaces=given, defenses=[{"name": "stl", "defense": "stl"}])
     filters = torch.randn(8, 3, 5, 5, generator=torch.Generator().manual_seed(0))
     filters = torch.nn.functional.normalize((filters - filters.mean((2, 3), keepdim=True)).flatten(1), dim=1)
     space = QuasiNaturalSpace.from_dictionary(Dictionary(filters.reshape(8, 3, 5, 5), 0.2))
-    space.save(str(tmp_path / "root" / "space"))
+    space.save(str(tmp_path / "given"))
     assert main(["train", config]) == 0
     meta = json.loads((tmp_path / "root" / "train" / "retrained-stl" / "model.json").read_text())["meta"]
     assert meta["trained_on"] == "ingest/train"

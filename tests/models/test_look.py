@@ -54,7 +54,6 @@ SOUND = {
 REMARKS = {
     "autocast": (autocast, "bfloat16's precision"),
     "float16": (lambda net, images: net(images).half(), "float16's precision"),
-    "softmax": (lambda net, images: net(images).softmax(1), "probabilities"),
     "some zero": (
         lambda net, images: net(images * (torch.arange(len(images)) > 0)[:, None, None, None]),
         "zero for 1 of 4",
@@ -62,6 +61,7 @@ REMARKS = {
 }
 
 REFUSED = {
+    "softmax": (lambda net, images: net(images).softmax(1), TensorError, "are probabilities"),
     "tuple": (lambda net, images: (net(images), None), TensorError, "got tuple"),
     "classes": (lambda net, images: net(images)[:, :2], TensorError, r"got \(8, 2\)"),
     "one row": (lambda net, images: net(images).mean(0, keepdim=True), TensorError, r"got \(1, 3\)"),
@@ -105,7 +105,7 @@ def test_refuses_what_gives_wrong_figures(name, images):
         look(victim(answer), images, 3, item="net")
 
 
-@pytest.mark.parametrize("name", ["no_grad", "detached", "rounds", "constant", "root"])
+@pytest.mark.parametrize("name", ["softmax", "no_grad", "detached", "rounds", "constant", "root"])
 def test_identity_without_need_of_a_gradient_its_want_is_a_remark(name, images):
     answer, _, expected = REFUSED[name]
     (remark,) = look(victim(answer), images, 3, item="net", gradient=False)

@@ -27,3 +27,13 @@ def test_refuses_names_that_give_two_runs_one_folder(experiment_of, defenses, se
 
 def test_names_with_the_same_words_in_them_are_fine(experiment_of):
     preflight(_named(experiment_of, ("a-on-b", "on", "x-on-"), ("c", "on", "under-attack", "a-on-b")))
+
+
+def test_refuses_a_wrong_option_by_the_name_of_its_row(experiment_of):
+    named = [("jpeg-q50", 50), ("jpeg-q500", 500)]
+    defenses = [{"name": name, "defense": "jpeg", "options": {"quality": quality}} for name, quality in named]
+    with pytest.raises(ConfigError, match=r"^jpeg-q500: jpeg\.quality: wrong option; .*; got 500$"):
+        preflight(experiment_of(defenses=defenses))
+    sets = [{"name": "a-s5", "attack": "pgd", "dissimilarity": 0.1, "options": {"steps": "x"}}]
+    with pytest.raises(ConfigError, match=r"^a-s5: pgd\.steps: wrong option"):
+        preflight(experiment_of(attack={"sets": sets}))

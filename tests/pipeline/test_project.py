@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary
 from stl_ray.csc.fused import images_at_once
 from stl_ray.defenses import make_defense
@@ -69,7 +68,7 @@ def test_roundtrip_an_empty_shard():
 def test_identity_a_shard_names_the_space_that_it_was_made_with():
     filters = torch.nn.functional.normalize(torch.randn(4, 75, generator=torch.Generator().manual_seed(0)), dim=1)
     space = QuasiNaturalSpace.from_dictionary(Dictionary(filters.reshape(4, 3, 5, 5), 0.2))
-    stl = make_defense("stl_cluster", {}, {"space": space, "stl": StlConfig(method="admm")})
+    stl = make_defense("stl", {}, {"space": space, "solver": "admm"})
     output = purify_table(stl, _table(_noise(2)), seed=0, exclude_self=False, device="cpu")
     assert _made_by(output)["defense"]["space"] == space.digest
     assert _made_by(output) == {"defense": stl.identity()}

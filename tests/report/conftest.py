@@ -249,9 +249,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, natural_images: torch.Ten
     write_json(root / "experiment.json", experiment.model_dump(mode="json"))
     write_json(root / "evaluate" / "scores.json", scores())
     pq.write_table(pa.Table.from_pylist(gallery_rows(natural_images)), root / "evaluate" / "gallery.parquet")
-    save_artifact(str(root / "space"), "space", 2, *space_parts())
+    save_artifact(str(root / "spaces" / "natural"), "space", 2, *space_parts())
     write_json(
-        root / "fit" / "curves.json",
+        root / "spaces" / "natural" / "curves.json",
         {
             "autoencoder": [
                 {

@@ -12,12 +12,14 @@ def test_roundtrip_everything_is_read(experiment_root):
     assert inputs.experiment.name == "quickstart"
     assert inputs.scores.class_names == ("astronaut", "coffee", "chelsea")
     assert len(inputs.gallery) == 4 * 3 * 3
-    assert inputs.space.universal.shape == (64, 3, 8, 8)
-    assert inputs.space.dictionaries.shape == (4, 64, 3, 8, 8)
-    assert inputs.curves.clusters.sizes == (412, 388, 501, 299)
-    assert [row.clusters for row in inputs.curves.clusters.candidates] == [2, 3, 4, 6, 8]
-    assert {epoch.noisy_psnr for epoch in inputs.curves.autoencoder} == {17.25}
-    ends = [inputs.curves.dictionaries[name][-1].converged for name in ("universal", "cluster_3")]
+    (space,) = inputs.spaces
+    assert (space.name, space.loaded_from, space.problem) == ("natural", None, "")
+    assert space.stored.universal.shape == (64, 3, 8, 8)
+    assert space.stored.dictionaries.shape == (4, 64, 3, 8, 8)
+    assert space.curves.clusters.sizes == (412, 388, 501, 299)
+    assert [row.clusters for row in space.curves.clusters.candidates] == [2, 3, 4, 6, 8]
+    assert {epoch.noisy_psnr for epoch in space.curves.autoencoder} == {17.25}
+    ends = [space.curves.dictionaries[name][-1].converged for name in ("universal", "cluster_3")]
     assert ends == [True, False]
     assert list(inputs.training) == list(inputs.classifiers) == [
         "vanilla", "retrained-jpeg", "retrained-stl", "retrained-stl_cluster",
@@ -43,12 +45,12 @@ def _change(path, **values):
         ("evaluate/scores.json", lambda path: _change(path, cells=[{"setting": "vanilla"}])),
         ("evaluate/scores.json", lambda path: path.write_text(path.read_text()[:100])),
         ("evaluate/gallery.parquet", lambda path: path.write_bytes(path.read_bytes()[:-50])),
-        ("fit/curves.json", lambda path: _change(path, autoencoder=[{"epoch": 1}])),
+        ("spaces/natural/curves.json", lambda path: _change(path, autoencoder=[{"epoch": 1}])),
         ("train/vanilla/model.json", lambda path: path.write_text("[]")),
         ("experiment.json", lambda path: _change(path, unknown=1)),
         ("ingest/test/MANIFEST.json", lambda path: _change(path, rows="many")),
-        ("space/space.json", lambda path: _change(path, version=1)),
-        ("space/space.safetensors", lambda path: path.write_bytes(path.read_bytes()[:-4])),
+        ("spaces/natural/space.json", lambda path: _change(path, version=1)),
+        ("spaces/natural/space.safetensors", lambda path: path.write_bytes(path.read_bytes()[:-4])),
     ],
 )
 def test_refuses_a_spoiled_file_by_its_name(experiment_root, path, spoil):
@@ -76,7 +78,7 @@ def test_roundtrip_scores_of_before_the_attacks_were_counted_are_read(experiment
 
 
 def test_roundtrip_curves_of_before_the_diagnostic_are_read(experiment_root):
-    path = experiment_root / "fit" / "curves.json"
+    path = experiment_root / "spaces" / "natural" / "curves.json"
     curves = json.loads(path.read_text())
     del curves["clusters"]["candidates"]
     for epoch in curves["autoencoder"]:
@@ -85,7 +87,7 @@ def test_roundtrip_curves_of_before_the_diagnostic_are_read(experiment_root):
         for step in steps:
             del step["converged"]
     path.write_text(json.dumps(curves))
-    found = read_inputs(str(experiment_root)).curves
+    found = read_inputs(str(experiment_root)).spaces[0].curves
     assert found.clusters.sizes == (412, 388, 501, 299) and found.clusters.candidates == ()
     assert all(epoch.noisy_psnr is None for epoch in found.autoencoder)
     assert all(step.converged is None for steps in found.dictionaries.values() for step in steps)

@@ -104,8 +104,8 @@ def test_invariant_same_inputs_give_the_same_bytes(built, finished, tmp_path):
 def test_invariant_an_empty_experiment_states_what_is_missing(tmp_path):
     html, markdown, figures = build(tmp_path / "nothing", tmp_path / "report")
     assert figures == []
-    missing = ("experiment.json", "evaluate/scores.json", "evaluate/gallery.parquet", "space/space.json",
-               "fit/curves.json", "train/CLASSIFIER/metrics.jsonl", "jobs/JOB/", "MANIFEST.json")  # fmt: skip
+    missing = ("experiment.json", "evaluate/scores.json", "evaluate/gallery.parquet", "spaces/NAME/space.json",
+               "train/CLASSIFIER/metrics.jsonl", "jobs/JOB/", "MANIFEST.json")  # fmt: skip
     for name in missing:
         assert name in html and name.replace("_", r"\_") in markdown
     # The paper's tables are the only figures on such a page.
@@ -121,7 +121,7 @@ def test_invariant_a_title_cannot_become_markup(experiment_root, tmp_path):
 
 
 def test_roundtrip_odd_class_names_are_on_the_page_whole(experiment_root, tmp_path):
-    for folder in ("space", "fit", "train"):
+    for folder in ("spaces", "train"):
         shutil.rmtree(experiment_root / folder)
     scores = json.loads((experiment_root / "evaluate" / "scores.json").read_text())
     scores["class_names"] = ["Ba$$in", "<b>猫|`*" + "x" * 200, "two\nlines \x1b[31m"]

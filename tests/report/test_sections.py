@@ -11,7 +11,7 @@ from stl_ray.report.sections import build_sections
 @pytest.fixture
 def inputs(experiment_root):
     """What the experiment holds, without the pictures, which take most of the time."""
-    return replace(read_inputs(str(experiment_root)), gallery=(), space=None, curves=None, training={})
+    return replace(read_inputs(str(experiment_root)), gallery=(), spaces=(), training={})
 
 
 def section(inputs, anchor):
@@ -59,7 +59,7 @@ def test_invariant_a_partly_finished_experiment_shows_what_it_has(experiment_roo
     tables = [block for block in sections["vanilla"].blocks if isinstance(block, Table)]
     assert [table.caption for table in tables] == ["The paper's Table 5: CIFAR-10 at 32 px, vanilla VGG-16"]
     assert texts(sections["gallery"]) == texts(sections["curves"]) == []
-    assert not any(text.startswith("Not here yet") for text in texts(sections["space"]))
+    assert not any(text.startswith("Not here yet") for text in texts(sections["space-natural"]))
 
 
 def test_identity_scores_without_retraining_say_so(inputs):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from stl_ray.errors import ArtifactError, InputError
-from stl_ray.report.space import KIND, VERSION, find_space, read_space
+from stl_ray.errors import ArtifactError
+from stl_ray.report.space import KIND, VERSION, read_space
 from stl_ray.store import save_artifact
 
 
@@ -43,16 +43,6 @@ def test_invariant_what_can_be_read_of_a_record_is_kept(parts, tmp_path):
     made = _saved(tmp_path, arrays, meta | {"provenance": provenance}).provenance
     assert (made.images, made.autoencoder.psnr, made.autoencoder.epochs) == (7, 20.5, None)
     assert made.dictionaries["universal"].method is None
-
-
-def test_identity_a_space_is_found_in_its_folder_and_below_an_experiments_root(experiment_root):
-    folder = str(experiment_root / "space")
-    assert find_space(folder) == find_space(str(experiment_root)) == find_space(experiment_root.as_uri()) == folder
-
-
-def test_refuses_a_folder_without_a_space_by_its_name(tmp_path):
-    with pytest.raises(InputError, match=rf"{tmp_path}: no space here; expected a folder with space\.json"):
-        find_space(str(tmp_path))
 
 
 def test_refuses_an_artifact_without_dictionaries(tmp_path):

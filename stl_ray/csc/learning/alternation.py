@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stl_ray.config.sections import DictionaryConfig
+from stl_ray.config.spaces import DictionaryConfig
 from stl_ray.csc.dictionary import Dictionary
 from stl_ray.csc.learning.block import Block, HoldoutScore
 from stl_ray.csc.learning.block_pool import BlockPool, LocalBlockPool

@@ -13,7 +13,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from stl_ray.config.sections import DictionaryConfig
+from stl_ray.config.spaces import DictionaryConfig
 from stl_ray.csc.bands import split_bands
 from stl_ray.csc.cbpdn import check_images, solve_cbpdn
 from stl_ray.csc.codes import Accuracy, Codes, Descent, Splitting

@@ -21,6 +21,7 @@ from stl_ray.pipeline.attack.target import attacked_of
 from stl_ray.pipeline.batches import by_size, class_names, pixels_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.concurrency import bind
+from stl_ray.runtime.node_labels import placement
 from stl_ray.runtime.session import device_of
 from stl_ray.seeding import seed_of
 from stl_ray.store import Artifact, Dataset, Layout, load_artifact, require_same, save_artifact
@@ -78,7 +79,7 @@ def calibrate(experiment: Experiment, config: NamedAttack, victim: Any, test: Da
         return existing.digest
     resources, folder = experiment.ray, _folder(experiment, config)
     gpus = resources.gpus_per_actor if isinstance(method_of(config), Universal) else 0
-    task = ray.remote(num_cpus=resources.cpus_per_actor, num_gpus=gpus)(make_calibration)
+    task = ray.remote(num_cpus=resources.cpus_per_actor, num_gpus=gpus, **placement(resources))(make_calibration)
     arrays, meta = ray.get(task.remote(experiment, config, victim))
     digest = artifact_digest(KIND, VERSION, arrays, meta)
     if stored is not None:

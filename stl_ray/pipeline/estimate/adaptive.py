@@ -126,7 +126,8 @@ def _step(folder: str, done: Progress, measured: Measured | None, shards: int, w
 def _measured(experiment: Experiment, block: str, names: Sequence[str], part: str) -> list[Measured]:
     config = experiment.ray
     arguments = [(experiment, block, name, part) for name in names]
-    return sample_all(_measure, arguments, cpus=config.cpus_per_actor, gpus=config.gpus_per_actor, item=part)
+    cpus, gpus = config.cpus_per_actor, config.gpus_per_actor
+    return sample_all(_measure, arguments, resources=config, cpus=cpus, gpus=gpus, item=part)
 
 
 def _measure(experiment: Experiment, block: str, name: str, part: str) -> Measured:

@@ -63,7 +63,8 @@ def _measured(experiment: Experiment, config: NamedAttack, test: Dataset) -> tup
     resources = experiment.ray
     name = Layout(experiment.root).calibration(classifier_of(config), config.name)
     gpus = resources.gpus_per_actor if isinstance(method_of(config), Universal) else 0
-    return sample(_measure, experiment, config, test, name, cpus=resources.cpus_per_actor, gpus=gpus, item=name)
+    cpus = resources.cpus_per_actor
+    return sample(_measure, experiment, config, test, name, resources=resources, cpus=cpus, gpus=gpus, item=name)
 
 
 def _measure(experiment: Experiment, config: NamedAttack, test: Dataset, name: str) -> tuple[StepEstimate, Calibration]:

@@ -68,7 +68,7 @@ def _sample(planned: PlannedRun, job: ShardJob, experiment: Experiment, shard: P
     config = experiment.ray
     return sample(
         _sampled, job.make_task, planned.folder, shard, config.cpus_per_actor,
-        cpus=config.cpus_per_actor, gpus=job.gpus(config), item=planned.folder,
+        resources=config, cpus=config.cpus_per_actor, gpus=job.gpus(config), item=planned.folder,
     )  # fmt: skip
 
 

@@ -53,7 +53,8 @@ def _step(training: Training, done: bool, epochs: int, seconds: float, size: flo
 def _measured(experiment: Experiment, training: Training) -> tuple[float, float]:
     config = training.config
     cpus, gpus = config.cpus_per_worker, int(config.gpu)
-    return sample(_measure, experiment, training, cpus=cpus, gpus=gpus, item=training.folder)
+    resources = experiment.ray
+    return sample(_measure, experiment, training, resources=resources, cpus=cpus, gpus=gpus, item=training.folder)
 
 
 def _measure(experiment: Experiment, training: Training) -> tuple[float, float]:

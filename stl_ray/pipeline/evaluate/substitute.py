@@ -7,7 +7,7 @@ from stl_ray.errors import ConfigError
 from stl_ray.evaluation import DefendedClassifier
 from stl_ray.options import named
 from stl_ray.pipeline.defended import Block, load_blocks
-from stl_ray.pipeline.inputs import stored_experiment, with_solver
+from stl_ray.pipeline.inputs import recorded, with_solver
 
 
 def substitutes_of(
@@ -22,7 +22,7 @@ def substitutes_of(
     root = experiment.evaluate.tiers.substitute
     if root is None:
         return {}
-    other = with_solver(stored_experiment(root))
+    other = with_solver(recorded(root).model_copy(update={"root": root}))
     wanted = [item.name for item in experiment.defenses]
     have = {item.name: item for item in other.defenses}
     chosen = other.model_copy(

@@ -1,5 +1,6 @@
-"""FIT: clean training shards -> the stratified space (space/), in steps, each with what it writes below fit/.
+"""FIT: clean training shards -> stratified spaces (spaces/NAME), in steps, each with what it writes below fit/.
 
+space_fit       one space to fit, and the folders of its steps
 thumbnails      training images -> 8-bit thumbnails (a run)
 autoencoder     thumbnails -> the denoising autoencoder, by Ray Train
 latents         thumbnails -> the autoencoder's latents (a run)

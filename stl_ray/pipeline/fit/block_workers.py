@@ -16,11 +16,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch import Tensor
 
 from stl_ray import __version__
-from stl_ray.config import Experiment
 from stl_ray.csc.learning import Block, CodeStatistics, CodingResult, HoldoutScore
 from stl_ray.errors import ConfigError, StlRayError, TrainingError
 from stl_ray.images import decode, to_tensor
 from stl_ray.pipeline.batches import STORED_PIXELS, rows_at
+from stl_ray.pipeline.fit.space_fit import SpaceFit
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.session import device_of
 from stl_ray.store import Dataset
@@ -38,36 +38,36 @@ class BlockRows:
 
     positions: tuple[int, ...]
 
-    def load(self, samples: Dataset, experiment: Experiment, method: str) -> Block:
+    def load(self, samples: Dataset, fit: SpaceFit, method: str) -> Block:
         """Read and decode the images."""
         rows = dict(zip(sorted(self.positions), rows_at(samples, sorted(self.positions)), strict=True))
-        device = device_of(experiment.ray)
+        device = device_of(fit.experiment.ray)
         images = [
             to_tensor([decode(rows[position]["image"]["bytes"], max_pixels=STORED_PIXELS)])[0].to(device)
             for position in self.positions
         ]
         ids = [rows[position]["id"] for position in self.positions]
-        return Block(images, ids, experiment.fit.dictionary, seed=experiment.seed, method=method)
+        return Block(images, ids, fit.space.dictionary, seed=fit.seed, method=method)
 
 
 class Worker:
     """Holds some blocks and answers for them."""
 
     def __init__(
-        self, experiment: Experiment, samples: Dataset, blocks: dict[int, BlockRows], method: str, version: str
+        self, fit: SpaceFit, samples: Dataset, blocks: dict[int, BlockRows], method: str, version: str
     ) -> None:
         if version != __version__:
             raise ConfigError("a node has another version of stl-ray", expected=version, got=__version__)
-        bind(experiment.ray.cpus_per_actor)
-        self._load = {number: (rows, samples, experiment, method) for number, rows in blocks.items()}
+        bind(fit.experiment.ray.cpus_per_actor)
+        self._load = {number: (rows, samples, fit, method) for number, rows in blocks.items()}
         self._blocks: dict[int, Block] = {}
 
     def answer(self, number: int, question: str, *arguments: Any) -> Any:
         """The answer of a block's method `question`."""
         block = self._blocks.pop(number, None)
         if block is None:
-            rows, samples, experiment, method = self._load[number]
-            block = rows.load(samples, experiment, method)
+            rows, samples, fit, method = self._load[number]
+            block = rows.load(samples, fit, method)
         while self._blocks and block.bytes + sum(other.bytes for other in self._blocks.values()) > HELD_BYTES:
             self._blocks.pop(next(iter(self._blocks)))
         self._blocks[number] = block
@@ -78,7 +78,7 @@ class RayBlockPool:
     """Blocks 0, 1, ... of training images, then those of the holdout, dealt to the workers in turn.
 
     Args:
-        experiment: the fit's configuration and Ray resources.
+        fit: of the space.
         name: of the dictionary, for errors.
         samples: the dataset of samples.
         blocks: of training images.
@@ -89,7 +89,7 @@ class RayBlockPool:
 
     def __init__(
         self,
-        experiment: Experiment,
+        fit: SpaceFit,
         name: str,
         samples: Dataset,
         blocks: Sequence[BlockRows],
@@ -101,12 +101,14 @@ class RayBlockPool:
         self._name = name
         self._training, self._held = range(len(blocks)), range(len(blocks), len(blocks) + len(holdout))
         self._sizes = [len(block.positions) for block in blocks]
-        config = experiment.ray
+        config = fit.experiment.ray
         numbered = dict(enumerate([*blocks, *holdout]))
         count = min(workers, len(blocks))
         # All bundles or none: two pools that each hold a part of what they need would wait for each other for ever.
         bundle = {"CPU": config.cpus_per_actor} | ({"GPU": config.gpus_per_actor} if config.gpus_per_actor else {})
-        self._bundles = placement_group([bundle] * count)
+        # Placement groups have no fallback.
+        labels = [dict(config.label_selector)] * count if config.label_selector else None
+        self._bundles = placement_group([bundle] * count, bundle_label_selector=labels)
         make = ray.remote(Worker).options(
             num_cpus=config.cpus_per_actor,
             num_gpus=config.gpus_per_actor or None,
@@ -116,9 +118,7 @@ class RayBlockPool:
         )
         # Actor handles, whose methods Ray does not declare.
         self._workers: list[Any] = [
-            make.remote(
-                experiment, samples, {n: b for n, b in numbered.items() if n % count == turn}, method, __version__
-            )
+            make.remote(fit, samples, {n: b for n, b in numbered.items() if n % count == turn}, method, __version__)
             for turn in range(count)
         ]
 

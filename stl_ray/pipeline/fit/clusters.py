@@ -1,4 +1,4 @@
-"""fit/strata: the router, the cluster of every training image, and images to show of each cluster."""
+"""Strata: the router, the cluster of every training image, and images to show of each cluster."""
 
 from typing import Any
 
@@ -8,26 +8,27 @@ from ray.exceptions import RayTaskError
 from torch import Tensor
 
 from stl_ray import __version__
-from stl_ray.config import Experiment
 from stl_ray.errors import StlRayError
 from stl_ray.pipeline.fit.latents import load_latents
+from stl_ray.pipeline.fit.space_fit import SpaceFit
 from stl_ray.pipeline.fit.thumbnails import thumbnails_of
 from stl_ray.runtime.concurrency import bind
+from stl_ray.runtime.node_labels import placement
 from stl_ray.runtime.progress import JobProgress
 from stl_ray.runtime.session import require_worker_slots
 from stl_ray.space.pretrained import load_autoencoder
 from stl_ray.space.storage import router_arrays, router_from, router_record
-from stl_ray.store import Dataset, Layout, Storage, load_artifact, require_same, save_artifact
+from stl_ray.store import Dataset, Storage, load_artifact, require_same, save_artifact
 from stl_ray.training import Clustering, cluster_latents
 
 KIND, VERSION = "strata", 1
 
 
-def run(experiment: Experiment, thumbnails: Dataset, latents: Dataset) -> tuple[Clustering, Tensor]:
+def run(fit: SpaceFit, thumbnails: Dataset, latents: Dataset) -> tuple[Clustering, Tensor]:
     """Divide the latents into clusters, unless that was done.
 
     Args:
-        experiment: `fit`, seed and root.
+        fit: of the space.
         thumbnails: the run of thumbnails.
         latents: the run of latents.
 
@@ -39,14 +40,16 @@ def run(experiment: Experiment, thumbnails: Dataset, latents: Dataset) -> tuple[
         TrainingError: if a cluster is too small for a dictionary.
         TensorError: if there are too few different latents.
     """
-    storage = Storage.open(experiment.root).below(Layout.strata)
-    identity = _identity(experiment, latents)
+    experiment = fit.experiment
+    storage = Storage.open(experiment.root).below(fit.strata)
+    identity = {**fit.clustering, "latents": latents.digest, "stl_ray": __version__}
     if not storage.exists(f"{KIND}.json"):
         cpus = experiment.ray.cpus_per_actor
         if not experiment.ray.autoscaling:
-            require_worker_slots(1, cpus=cpus, gpus=0, key="ray.cpus_per_actor")
-        with JobProgress("fit clusters", latents.rows) as progress:
-            task = ray.remote(num_cpus=cpus)(_find).remote(experiment, thumbnails, latents, identity)
+            require_worker_slots(1, cpus=cpus, gpus=0, selectors=fit.experiment.ray.selectors, key="ray.cpus_per_actor")
+        with JobProgress(fit.label("clusters"), latents.rows) as progress:
+            find = ray.remote(num_cpus=cpus, **placement(fit.experiment.ray))(_find)
+            task = find.remote(fit, thumbnails, latents, identity)
             try:
                 ray.get(task)
             except RayTaskError as error:
@@ -60,23 +63,18 @@ def run(experiment: Experiment, thumbnails: Dataset, latents: Dataset) -> tuple[
     return Clustering(router, arrays["labels"], arrays["central"], artifact.meta["candidates"]), arrays["samples"]
 
 
-def _identity(experiment: Experiment, latents: Dataset) -> dict[str, Any]:
-    config = experiment.fit.model_dump(mode="json", exclude={"autoencoder", "dictionary"})
-    return {"fit": config, "seed": experiment.seed, "latents": latents.digest, "stl_ray": __version__}
-
-
-def _find(experiment: Experiment, thumbnails: Dataset, latents: Dataset, identity: dict[str, Any]) -> None:
-    bind(experiment.ray.cpus_per_actor)
-    storage = Storage.open(experiment.root)
-    autoencoder, _, _ = load_autoencoder(storage.below(Layout.autoencoder).root)
+def _find(fit: SpaceFit, thumbnails: Dataset, latents: Dataset, identity: dict[str, Any]) -> None:
+    bind(fit.experiment.ray.cpus_per_actor)
+    storage = Storage.open(fit.experiment.root)
+    autoencoder, _, _ = load_autoencoder(storage.below(fit.autoencoder).root)
     points, ids = load_latents(latents)
-    clusters = cluster_latents(autoencoder, points, ids, experiment.fit, seed=experiment.seed)
+    clusters = cluster_latents(autoencoder, points, ids, fit.space, seed=fit.seed)
     central = _thumbnails(thumbnails, {ids[index] for index in clusters.central.flatten().tolist()})
     samples = torch.stack([torch.stack([central[ids[index]] for index in row]) for row in clusters.central.tolist()])
     tensors = {"labels": clusters.labels, "central": clusters.central, "samples": samples}
     arrays = {**router_arrays(clusters.router), **{name: tensor.numpy() for name, tensor in tensors.items()}}
     record = {**router_record(clusters.router), "candidates": clusters.candidates, "identity": identity}
-    save_artifact(storage.below(Layout.strata).root, KIND, VERSION, arrays, record)
+    save_artifact(storage.below(fit.strata).root, KIND, VERSION, arrays, record)
 
 
 def _thumbnails(dataset: Dataset, ids: set[str]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""fit/dictionaries: one dictionary for all images and one for each cluster, learned side by side.
+"""Dictionaries: one dictionary for all images and one for each cluster, learned side by side.
 
 Learning resumes from the latest checkpoint; one is written every few iterations.
 """
@@ -11,18 +11,19 @@ from typing import Any
 import torch
 
 from stl_ray import __version__
-from stl_ray.config import Experiment, RayConfig
+from stl_ray.config import RayConfig
 from stl_ray.csc import Dictionary
 from stl_ray.csc.learning import learn, partition
 from stl_ray.errors import TrainingError
 from stl_ray.pipeline.fit.block_workers import BlockRows, RayBlockPool
+from stl_ray.pipeline.fit.space_fit import SpaceFit
 from stl_ray.pipeline.inputs import with_solver
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.progress import JobProgress
 from stl_ray.runtime.progress_actor import make_board
 from stl_ray.runtime.session import device_of, require_worker_slots
 from stl_ray.runtime.side_by_side import run_side_by_side
-from stl_ray.store import Dataset, Layout, Storage, load_artifact, require_same, save_artifact
+from stl_ray.store import Dataset, Storage, load_artifact, require_same, save_artifact
 from stl_ray.store.filesystem import canonical_json
 from stl_ray.store.shards import sha256
 from stl_ray.training import DictionarySample, LearnedDictionary
@@ -36,7 +37,7 @@ _CHECKPOINT = "checkpoint-"
 
 
 def run(
-    experiment: Experiment, drawn: Sequence[DictionarySample], samples: Dataset, ids: Sequence[str]
+    fit: SpaceFit, drawn: Sequence[DictionarySample], samples: Dataset, ids: Sequence[str]
 ) -> dict[str, LearnedDictionary]:
     """Learn every dictionary that is not there yet; all of them by name.
 
@@ -44,7 +45,7 @@ def run(
     dictionary has the images that are left.
 
     Args:
-        experiment: `fit.dictionary`, seed, root and Ray resources.
+        fit: of the space.
         drawn: the images of every dictionary, as indices into `ids`.
         samples: the dataset that holds them.
         ids: of all training images.
@@ -55,8 +56,8 @@ def run(
         TensorError: if images are too few or too flat to learn from.
         TrainingError: if a worker keeps dying, or a dictionary has no image left to learn from or to judge it by.
     """
-    config = experiment.fit.dictionary
-    method = with_solver(experiment).stl.method
+    config = fit.space.dictionary
+    method = with_solver(fit.experiment).solver.method
     row_of = {identifier: row for row, identifier in enumerate(samples.column("id"))}
     learnings = []
     for one in drawn:
@@ -68,14 +69,14 @@ def run(
                 "and remove the folder, and the next fit copies the images again", item=samples.storage.root,
                 expected=f"images for {one.name}",
             )  # fmt: skip
-        learnings.append(_Learning(experiment, one.name, samples, learned, held, method))
+        learnings.append(_Learning(fit, one.name, samples, learned, held, method))
     missing = [learning for learning in learnings if not learning.done()]
     if missing:
-        workers = dictionary_workers(experiment.ray)
+        workers = dictionary_workers(fit.experiment.ray)
         at_once = min(workers, len(missing))
         total = config.iterations * len(learnings)
         done = config.iterations * (len(learnings) - len(missing))
-        with JobProgress("fit dictionaries", total, unit="iterations", done=done) as progress:
+        with JobProgress(fit.label("dictionaries"), total, unit="iterations", done=done) as progress:
             board = make_board()
             works = [partial(_learn, one, workers // at_once, board) for one in missing]
             run_side_by_side(works, at_once, board, progress)
@@ -88,14 +89,18 @@ def dictionary_workers(resources: RayConfig) -> int:
     if resources.autoscaling and wanted is not None:
         return wanted
     fit = require_worker_slots(
-        wanted or 1, cpus=resources.cpus_per_actor, gpus=resources.gpus_per_actor, key="ray.actors"
+        wanted or 1,
+        cpus=resources.cpus_per_actor,
+        gpus=resources.gpus_per_actor,
+        selectors=resources.selectors[:1],  # as `RayBlockPool` has no fallback
+        key="ray.actors",
     )
     return wanted or fit
 
 
 def _learn(learning: "_Learning", workers: int, board: Any) -> None:
     """Learn one dictionary in a process of its own, whose updates of the filters take one worker's threads."""
-    bind(learning.experiment.ray.cpus_per_actor)
+    bind(learning.fit.experiment.ray.cpus_per_actor)
     learning.run(workers, board)
 
 
@@ -104,7 +109,7 @@ class _Learning:
     """One dictionary to learn.
 
     Args:
-        experiment: `fit.dictionary`, seed, root and Ray resources.
+        fit: of the space.
         name: of the dictionary.
         samples: the dataset of images.
         learn: rows of it to learn from.
@@ -112,7 +117,7 @@ class _Learning:
         method: of the solver.
     """
 
-    experiment: Experiment
+    fit: SpaceFit
     name: str
     samples: Dataset
     learn: list[int]
@@ -121,17 +126,17 @@ class _Learning:
 
     @property
     def _storage(self) -> Storage:
-        return Storage.open(self.experiment.root).below(Layout(self.experiment.root).dictionary(self.name))
+        return Storage.open(self.fit.experiment.root).below(self.fit.dictionary(self.name))
 
     @property
     def _identity(self) -> dict[str, Any]:
         return {
-            "dictionary": self.experiment.fit.dictionary.model_dump(mode="json"),
-            "seed": self.experiment.seed,
+            "dictionary": self.fit.space.dictionary.model_dump(mode="json"),
+            "seed": self.fit.seed,
             "samples": self.samples.digest,
             "images": sha256(canonical_json([self.learn, self.holdout])),
             "solver": self.method,
-            "device": device_of(self.experiment.ray),
+            "device": device_of(self.fit.experiment.ray),
             "stl_ray": __version__,
         }
 
@@ -152,7 +157,7 @@ class _Learning:
 
     def run(self, workers: int, board: Any) -> None:
         """Learn the dictionary with as many workers, from its last checkpoint on."""
-        config = self.experiment.fit.dictionary
+        config = self.fit.space.dictionary
         blocks, holdout = (
             [BlockRows(tuple(rows[index] for index in part)) for part in partition(len(rows), config.block)]
             for rows in (self.learn, self.holdout)
@@ -160,9 +165,9 @@ class _Learning:
         state, curve = self._checkpoint()
         board.resume.remote(self.name, len(curve))
         with RayBlockPool(
-            self.experiment, self.name, self.samples, blocks, holdout, workers=workers, method=self.method
+            self.fit, self.name, self.samples, blocks, holdout, workers=workers, method=self.method
         ) as pool:
-            steps = learn(pool, config, seed=self.experiment.seed, name=self.name, curve=tuple(curve), state=state)
+            steps = learn(pool, config, seed=self.fit.seed, name=self.name, curve=tuple(curve), state=state)
             for step in steps:
                 curve.append(step.row())
                 state = step.state()

@@ -1,4 +1,4 @@
-"""fit/latents: the autoencoder's latent of every thumbnail, float32."""
+"""Latents: the autoencoder's latent of every thumbnail, float32."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -8,9 +8,9 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from stl_ray.config import Experiment
 from stl_ray.errors import ArtifactError, IncompleteRunError, InputError, QuarantineReason
 from stl_ray.pipeline.batches import plan_parts
+from stl_ray.pipeline.fit.space_fit import SpaceFit
 from stl_ray.pipeline.fit.thumbnails import thumbnails_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.concurrency import COMPUTE
@@ -19,14 +19,14 @@ from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.space import Autoencoder, encode
 from stl_ray.space.pretrained import load_autoencoder
-from stl_ray.store import Dataset, Layout, PlannedShard, QuarantinedRow, Storage
+from stl_ray.store import Dataset, PlannedShard, QuarantinedRow, Storage
 
 
-def run(experiment: Experiment, thumbnails: Dataset, digest: str) -> Dataset:
+def run(fit: SpaceFit, thumbnails: Dataset, digest: str) -> Dataset:
     """Encode every thumbnail; the finished run.
 
     Args:
-        experiment: root, Ray resources and the quarantine limit.
+        fit: of the space.
         thumbnails: the run of thumbnails.
         digest: of the autoencoder artifact.
 
@@ -36,15 +36,16 @@ def run(experiment: Experiment, thumbnails: Dataset, digest: str) -> Dataset:
         RunIdentityError: if there are latents of other thumbnails or of another autoencoder.
         QuarantineLimitError: if too many latents are not finite.
     """
-    _autoencoder(experiment, digest)
+    _autoencoder(fit, digest)
     identity = {"thumbnails": thumbnails.digest, "autoencoder": digest}
-    planned = PlannedRun(Layout.latents, plan_parts(thumbnails), identity)
-    run_shards(ShardJob("fit latents", [planned], partial(LatentTask, experiment, thumbnails, digest)), experiment)
-    return dataset_of(experiment.root, Layout.latents)
+    planned = PlannedRun(fit.latents, plan_parts(thumbnails), identity)
+    job = ShardJob(fit.label("latents"), [planned], partial(LatentTask, fit, thumbnails, digest))
+    run_shards(job, fit.experiment)
+    return dataset_of(fit.experiment.root, fit.latents)
 
 
-def _autoencoder(experiment: Experiment, digest: str) -> Autoencoder:
-    storage = Storage.open(experiment.root).below(Layout.autoencoder)
+def _autoencoder(fit: SpaceFit, digest: str) -> Autoencoder:
+    storage = Storage.open(fit.experiment.root).below(fit.autoencoder)
     if not storage.exists("autoencoder.json"):
         raise IncompleteRunError("there is no autoencoder yet; run `stl-ray fit` first", item=storage.root)
     autoencoder, _, stored = load_autoencoder(storage.root)
@@ -57,13 +58,13 @@ def _autoencoder(experiment: Experiment, digest: str) -> Autoencoder:
 class LatentTask(TableTask):
     """Encodes the thumbnails of a shard; one whose latent is not finite is set aside."""
 
-    experiment: Experiment
+    fit: SpaceFit
     thumbnails: Dataset
     digest: str
 
     def __post_init__(self) -> None:
-        self._device = device_of(self.experiment.ray)
-        self._autoencoder = _autoencoder(self.experiment, self.digest).to(self._device)
+        self._device = device_of(self.fit.experiment.ray)
+        self._autoencoder = _autoencoder(self.fit, self.digest).to(self._device)
 
     def table(self, run: str, shard: PlannedShard) -> pa.Table:
         """The thumbnails of the shard."""

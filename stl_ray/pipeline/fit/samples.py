@@ -1,4 +1,4 @@
-"""fit/samples: the images that dictionaries are learned from and judged by, copied out of the training shards.
+"""Samples: the images that dictionaries are learned from and judged by, copied out of the training shards.
 
 One pass over the shards for all dictionaries, on the shard runner; the workers that hold the images read this small
 dataset only.
@@ -10,22 +10,23 @@ from functools import partial
 
 import pyarrow as pa
 
-from stl_ray.config import Experiment
 from stl_ray.errors import StorageError
+from stl_ray.pipeline.fit.space_fit import SpaceFit
+from stl_ray.pipeline.fit.thumbnails import training_images
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
-from stl_ray.store import Dataset, Layout, PlannedShard
+from stl_ray.store import Dataset, PlannedShard
 from stl_ray.store.filesystem import canonical_json
 from stl_ray.store.shards import sha256
 from stl_ray.training import DictionarySample
 
 
-def run(experiment: Experiment, samples: Sequence[DictionarySample], latents: Dataset, ids: Sequence[str]) -> Dataset:
+def run(fit: SpaceFit, samples: Sequence[DictionarySample], latents: Dataset, ids: Sequence[str]) -> Dataset:
     """Copy the images of all samples, each once; the finished run.
 
     Args:
-        experiment: root, Ray resources and the quarantine limit.
+        fit: of the space.
         samples: of all dictionaries, indices into `ids`.
         latents: the run of latents, whose parts are those of the training shards.
         ids: of all latents, in order.
@@ -34,7 +35,7 @@ def run(experiment: Experiment, samples: Sequence[DictionarySample], latents: Da
         IncompleteRunError: if shards failed.
         RunIdentityError: if there are samples of other images.
     """
-    dataset = dataset_of(experiment.root, Layout(experiment.root).ingested("train"))
+    dataset = training_images(fit)
     chosen = sorted({index for sample in samples for index in (*sample.learn, *sample.holdout)})
     plan: list[PlannedShard] = []
     end, position = 0, 0
@@ -47,9 +48,9 @@ def run(experiment: Experiment, samples: Sequence[DictionarySample], latents: Da
             source = {"part": part, "ids": part_ids}
             plan.append(PlannedShard(number=len(plan), source=source, rows=len(part_ids), digest=part["sha256"]))
     identity = {"input": dataset.digest, "ids": sha256(canonical_json([ids[index] for index in chosen]))}
-    planned = PlannedRun(Layout.samples, plan, identity)
-    run_shards(ShardJob("fit samples", [planned], partial(SampleTask, dataset), gpu=False), experiment)
-    return dataset_of(experiment.root, Layout.samples)
+    planned = PlannedRun(fit.samples, plan, identity)
+    run_shards(ShardJob(fit.label("samples"), [planned], partial(SampleTask, dataset), gpu=False), fit.experiment)
+    return dataset_of(fit.experiment.root, fit.samples)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""fit/thumbnails: every training image as the autoencoder sees it, 8 bits, side x side."""
+"""Thumbnails: every training image as the autoencoder sees it, 8 bits, side x side."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stl_ray.config import Experiment
 from stl_ray.errors import ImageError, InputError
 from stl_ray.images import decode
 from stl_ray.pipeline.batches import BATCH, STORED_PIXELS, by_size, plan_parts
+from stl_ray.pipeline.fit.space_fit import SpaceFit
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.concurrency import COMPUTE, in_threads
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
@@ -22,7 +22,7 @@ from stl_ray.space import thumbnails
 from stl_ray.store import Dataset, Layout, PlannedShard, QuarantinedRow
 
 
-def run(experiment: Experiment) -> Dataset:
+def run(fit: SpaceFit) -> Dataset:
     """Reduce every training image; the finished run.
 
     Raises:
@@ -30,30 +30,40 @@ def run(experiment: Experiment) -> Dataset:
         RunIdentityError: if there are thumbnails of other images or another side.
         QuarantineLimitError: if too many images cannot be decoded.
     """
-    run_shards(shard_job(experiment), experiment)
-    return dataset_of(experiment.root, Layout.thumbnails)
+    run_shards(shard_job(fit), fit.experiment)
+    return dataset_of(fit.experiment.root, fit.thumbnails)
 
 
-def shard_job(experiment: Experiment) -> ShardJob:
+def shard_job(fit: SpaceFit) -> ShardJob:
     """The job that makes the thumbnails.
 
     Raises:
         IncompleteRunError: if the training split was not ingested.
     """
-    dataset = dataset_of(experiment.root, Layout(experiment.root).ingested("train"))
-    identity = {"input": dataset.digest, "side": experiment.fit.autoencoder.side}
-    planned = PlannedRun(Layout.thumbnails, plan_parts(dataset), identity)
-    return ShardJob("fit thumbnails", [planned], partial(ThumbnailTask, experiment), gpu=False)
+    dataset = training_images(fit)
+    identity = {"input": dataset.digest, "side": fit.space.autoencoder.side}
+    planned = PlannedRun(fit.thumbnails, plan_parts(dataset), identity)
+    return ShardJob(fit.label("thumbnails"), [planned], partial(ThumbnailTask, fit), gpu=False)
+
+
+def training_images(fit: SpaceFit) -> Dataset:
+    """The images that spaces are fitted to.
+
+    Raises:
+        IncompleteRunError: if the training split was not ingested.
+    """
+    root = fit.experiment.root
+    return dataset_of(root, Layout(root).ingested("train"))
 
 
 @dataclass
 class ThumbnailTask(TableTask):
     """Reduces the images of a shard; one that cannot be decoded is set aside."""
 
-    experiment: Experiment
+    fit: SpaceFit
 
     def __post_init__(self) -> None:
-        self._dataset = dataset_of(self.experiment.root, Layout(self.experiment.root).ingested("train"))
+        self._dataset = training_images(self.fit)
 
     def table(self, run: str, shard: PlannedShard) -> pa.Table:
         """The images of the shard."""
@@ -61,7 +71,7 @@ class ThumbnailTask(TableTask):
 
     def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
         """Thumbnails, in the order of the images."""
-        side = self.experiment.fit.autoencoder.side
+        side = self.fit.space.autoencoder.side
         ids: list[str] = []
         small: list[bytes] = []
         quarantine: list[QuarantinedRow] = []

@@ -115,8 +115,15 @@ def _tell_of_other_settings(experiment: Experiment, training: Training) -> None:
 
 def workers_of(experiment: Experiment) -> Workers:
     """The workers of one training."""
-    config = experiment.train
-    return Workers(config.workers, config.cpus_per_worker, config.gpu, config.min_workers, experiment.ray.autoscaling)
+    config, resources = experiment.train, experiment.ray
+    return Workers(
+        config.workers,
+        config.cpus_per_worker,
+        config.gpu,
+        config.min_workers,
+        resources.autoscaling,
+        resources.label_selector,
+    )
 
 
 def _fit_all(experiment: Experiment, pending: list[Training], progress: JobProgress) -> None:

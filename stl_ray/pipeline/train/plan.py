@@ -73,7 +73,7 @@ def plan(experiment: Experiment) -> list[Training]:
 def _clean_training(experiment: Experiment, item: ClassifierConfig) -> Training:
     layout = Layout(experiment.root)
     config = _config(experiment, item.recipe)
-    clean, validation = layout.ingested("train"), layout.ingested("test")
+    clean, validation = layout.ingested("train"), _clean_test(experiment)
     weights = None if item.weights is None else weights_digest(item.architecture, item.weights)
     identity, rows = _identity(experiment, item, config, clean, weights)
     return Training(
@@ -93,7 +93,7 @@ def _retraining(
     layout, config = Layout(experiment.root), _config(experiment, retrain)
     behind = retrain.projection == "on_the_fly"
     dataset = layout.ingested("train") if behind else layout.projected(defense, "train")
-    validation = layout.ingested("test") if behind else _purified_test(experiment, defense, made_by)
+    validation = _clean_test(experiment) if behind else _purified_test(experiment, defense, made_by)
     start = None if retrain.start == SCRATCH else retrain.start
     begins: Any = None
     if start is not None and start in first:
@@ -133,6 +133,11 @@ def _identity(
         "stl_ray": __version__,
     }
     return identity, dataset.rows
+
+
+def _clean_test(experiment: Experiment) -> str | None:
+    """The clean test images, where the experiment has any."""
+    return None if experiment.ingest.test is None else Layout(experiment.root).ingested("test")
 
 
 def _purified_test(experiment: Experiment, name: str, made_by: Mapping[str, Any]) -> str | None:

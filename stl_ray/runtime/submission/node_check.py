@@ -14,6 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from stl_ray.config import Experiment
 from stl_ray.csc import active_set
 from stl_ray.errors import StlRayError
+from stl_ray.runtime.node_labels import nodes_matching
 from stl_ray.store import Storage
 
 # Packages whose versions must agree for one identity to give the same bytes, or for nodes to work together at all.
@@ -52,8 +53,8 @@ class NodeReport:
 
 
 def examine(experiment: Experiment) -> list[NodeReport]:
-    """Ask every node that is alive; needs a Ray that is connected."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    """Ask every node that may be worked on; needs a Ray that is connected."""
+    nodes = nodes_matching(experiment.ray.selectors)
     questions = [_ask(node, experiment) for node in nodes]
     return [_answer(node, question) for node, question in zip(nodes, questions, strict=True)]
 
@@ -61,7 +62,7 @@ def examine(experiment: Experiment) -> list[NodeReport]:
 def disagreements(reports: list[NodeReport], experiment: Experiment) -> list[str]:
     """Problems to mend before a job is started, none where all is well."""
     here = _versions()
-    method: str = experiment.stl.method
+    method: str = experiment.solver.method
     named = method.partition("active_set/")[2]
     problems = []
     for report in reports:
@@ -79,14 +80,14 @@ def disagreements(reports: list[NodeReport], experiment: Experiment) -> list[str
             problems.append(f"{report.host}: the native core was not built; projections would be slow")
         elif named and named not in report.instruction_sets:
             usable = ", ".join(report.instruction_sets) or "none"
-            problems.append(f"{report.host}: stl.method is {method}, and the native core there may use {usable}")
+            problems.append(f"{report.host}: solver.method is {method}, and the native core there may use {usable}")
         if report.gpus and experiment.ray.gpus_per_actor and "Triton" not in report.gpu:
             problems.append(f"{report.host}: Ray has {report.gpus:g} GPUs there, PyTorch {report.gpu or 'none'}")
     kinds = {report.instruction_sets[:1] for report in reports if not report.problem and not report.gpus}
     if method == "auto" and len(kinds) > 1:
         best = " and ".join(sorted(kind[0] if kind else "none" for kind in kinds))
         problems.append(
-            f"the processors differ ({best}): set stl.method to active_set/ and what all of them have, or {active_set.CAP} "
+            f"the processors differ ({best}): set solver.method to active_set/ and what all of them have, or {active_set.CAP} "
             "on every node"
         )
     return problems

@@ -20,7 +20,7 @@ import torch.distributed
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from stl_ray.config.sections import AutoencoderConfig
+from stl_ray.config.spaces import AutoencoderConfig
 from stl_ray.errors import TrainingError
 from stl_ray.models import seeded
 from stl_ray.seeding import seed_of

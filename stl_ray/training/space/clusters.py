@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stl_ray.config.sections import FitConfig
+from stl_ray.config.spaces import FitConfig
 from stl_ray.errors import TrainingError
 from stl_ray.seeding import seed_of
 from stl_ray.space import Autoencoder, ClusterModel, Router, diagnose, fit_clusters, hash_ids, with_references

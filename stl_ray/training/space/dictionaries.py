@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stl_ray.config.sections import DictionaryConfig
+from stl_ray.config.spaces import DictionaryConfig
 from stl_ray.csc import Dictionary
 from stl_ray.training.data.batches import permutation
 from stl_ray.training.space.clusters import cluster_name, require_sizes

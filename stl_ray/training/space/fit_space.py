@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from stl_ray.config.sections import AutoencoderConfig, DictionaryConfig, FitConfig
+from stl_ray.config.spaces import AutoencoderConfig, DictionaryConfig, FitConfig
 from stl_ray.csc import check_images, learn_dictionary
 from stl_ray.errors import TensorError, TrainingError
 from stl_ray.space import Autoencoder, QuasiNaturalSpace, encode, thumbnails
@@ -139,7 +139,7 @@ def assemble(
     sizes = strata.router.clusters.sizes
     record = {
         **provenance,
-        "fit": config.model_dump(mode="json"),
+        "fit": config.recipe(),
         "clusters": {"sizes": list(sizes), "candidates": strata.candidates},
         "dictionaries": {name: one.summary(config.dictionary.method) for name, one in learned.items()},
     }

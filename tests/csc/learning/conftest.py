@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stl_ray.config.sections import DictionaryConfig
+from stl_ray.config.spaces import DictionaryConfig
 from stl_ray.csc import Codes, Dictionary, active_set, solve_cbpdn
 from stl_ray.csc.learning import Block
 from stl_ray.csc.learning.constraint import ConstraintSet

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from stl_ray.config.sections import DictionaryConfig
+from stl_ray.config.spaces import DictionaryConfig
 from stl_ray.csc import Dictionary, LearningStep, learn_dictionary, operator_of, reconstruct, solve_cbpdn, split_bands
 from stl_ray.csc.certificate import objective
 from stl_ray.csc.learning import Block, LocalBlockPool, alternation, learn, partition

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stl_ray.config.sections import DictionaryConfig
+from stl_ray.config.spaces import DictionaryConfig
 from stl_ray.csc import Dictionary, operator_of, solve_cbpdn, split_bands
 from stl_ray.csc.certificate import objective
 from stl_ray.csc.learning import Block, block

@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from stl_ray.attacks import Budget
-from stl_ray.config import StlConfig
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defended, make_defense
 from stl_ray.errors import TensorError
@@ -29,7 +28,7 @@ def victim() -> Defended:
     space = QuasiNaturalSpace.from_dictionary(
         Dictionary(filters / filters.flatten(1).norm(dim=1)[:, None, None, None], lmbda=0.1)
     )
-    defense = make_defense("stl", {}, {"space": space, "stl": StlConfig()})
+    defense = make_defense("stl", {}, {"space": space, "solver": "auto"})
     return Defended(build_classifier("small_cnn", ["a", "b", "c"], seed=0).eval(), defense)
 
 

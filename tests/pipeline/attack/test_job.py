@@ -176,9 +176,11 @@ def test_refuses_odd_models_before_any_shard_and_remarks_on_others(made, tmp_pat
         looked("classes")
     with pytest.raises(GradientError, match="odd: the model's gradient is zero for every image"):
         looked("rounds")
+    with pytest.raises(TensorError, match="odd:softmax: the model's answers are probabilities"):
+        looked("softmax")
     for function, more, expected in (
         ("rounds", {"attack": "square", "options": {}}, "zero for every image"),
-        ("softmax", {}, "its answers are probabilities"),
+        ("softmax", {"attack": "square", "options": {}}, "answers are probabilities"),
         ("half", {}, "bfloat16's precision"),
     ):
         with pytest.warns(UserWarning, match=expected):
@@ -195,7 +197,7 @@ def test_identity_names_a_network_of_any_type(made, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("architecture", "match"), [("no.such:module", "imported"), ("os.path:getcwd", "returns no network")]
+    ("architecture", "match"), [("no.such:module", "imported"), ("os:getcwd", "returns no network")]
 )
 def test_refuses_what_cannot_be_attacked(made, architecture, match):
     with pytest.raises(ConfigError, match=match):

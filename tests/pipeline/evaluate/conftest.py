@@ -36,6 +36,7 @@ def experiment(experiment_of, finished_run, image_tables, natural_images, tmp_pa
                 ]
             },
             root=str(tmp_path / name),
+            spaces=[{"name": "natural", "load": str(tmp_path / name / "given")}],
             **sections,
         )
         layout = Layout(own.root)
@@ -44,7 +45,8 @@ def experiment(experiment_of, finished_run, image_tables, natural_images, tmp_pa
         clusters = fit_clusters(latents, clusters=2, pca_components=4, restarts=2, seed=seed)
         router = Router(autoencoder, clusters, hash_ids([f"train/{n}" for n in range(10)]), neighbours=1)
         space = QuasiNaturalSpace(dictionary(seed + 9), (dictionary(seed), dictionary(seed + 1)), 0.1, router)
-        space.save(layout.uri(Layout.space))
+        space.save(layout.uri("given"))
+        Storage.open(own.root).write_json(Layout.experiment, own.model_dump(mode="json"))
         classifier = build_classifier("small_cnn", ["a", "b"], seed=seed).eval()
         save_classifier(layout.uri(layout.classifier("vanilla")), classifier, {})
         Storage.open(own.root).write(Layout.experiment, own.model_dump_json().encode())

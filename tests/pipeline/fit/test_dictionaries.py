@@ -17,6 +17,7 @@ from stl_ray.images import to_tensor
 from stl_ray.pipeline.batches import pixels_of
 from stl_ray.pipeline.fit import block_workers, dictionaries
 from stl_ray.pipeline.fit.block_workers import BlockRows, Worker
+from stl_ray.pipeline.fit.space_fit import SpaceFit
 from stl_ray.store import Dataset, Layout, Storage
 from stl_ray.store.local import LocalFiles
 from stl_ray.training import DictionarySample
@@ -32,20 +33,23 @@ RECIPE = {
     "tolerance": 0.0,
 }
 LEARN, HOLDOUT = [9, 4, 13, 0, 7, 2, 11, 5, 15, 3, 8, 6], [1, 10, 12, 14]
+SAMPLES = "fit/samples-of-any-recipe"
 NAMES = ["universal", "cluster_0", "cluster_1"]
 
 
 @pytest.fixture
 def prepared(experiment_of, crops, image_tables, finished_run):
-    """Makes an experiment of a recipe, and the dataset of 16 samples, the last four of another size."""
+    """Makes the fit of a recipe, and the dataset of 16 samples, the last four of another size."""
 
-    def make(**recipe):
-        experiment = experiment_of(fit={"dictionary": {**RECIPE, **recipe}})
-        folder = Layout(experiment.root).uri(Layout.samples)
+    def make(seed=None, ray=None, **recipe):
+        space = {"name": "natural", "seed": seed, "dictionary": {**RECIPE, **recipe}}
+        experiment = experiment_of(spaces=[space], ray=ray or {})
+        fit = SpaceFit(experiment, experiment.spaces[0])
+        folder = Layout(experiment.root).uri(SAMPLES)
         if Storage.open(folder).exists("MANIFEST.json"):
-            return experiment, Dataset.open(folder)
+            return fit, Dataset.open(folder)
         tables = image_tables(crops(12) + crops(4, side=30), 6, 10)
-        return experiment, finished_run(experiment, Layout.samples, *tables)
+        return fit, finished_run(experiment, SAMPLES, *tables)
 
     return make
 
@@ -57,11 +61,11 @@ def images_at(dataset, places) -> tuple[list[torch.Tensor], list[str]]:
 
 
 def test_identity_a_block_has_its_images_in_the_order_of_its_places(prepared):
-    experiment, dataset = prepared()
-    block = BlockRows((13, 2, 9)).load(dataset, experiment, "auto")
+    fit, dataset = prepared()
+    block = BlockRows((13, 2, 9)).load(dataset, fit, "auto")
     images, ids = images_at(dataset, (13, 2, 9))
     assert ids == ["id-13", "id-2", "id-9"]
-    same = block_workers.Block(images, ids, experiment.fit.dictionary, seed=experiment.seed, method="auto")
+    same = block_workers.Block(images, ids, fit.space.dictionary, seed=fit.seed, method="auto")
     assert torch.equal(block.patches(3), same.patches(3))
 
 
@@ -72,11 +76,11 @@ def flat(answer) -> list[torch.Tensor]:
 
 
 def test_invariant_a_worker_that_holds_little_gives_the_same_answers(prepared, monkeypatch):
-    experiment, dataset = prepared()
+    fit, dataset = prepared()
     blocks = dict(enumerate([BlockRows((9, 4, 13)), BlockRows((0, 7)), BlockRows((2, 11, 5, 15))]))
     loads, load = [], BlockRows.load
     monkeypatch.setattr(BlockRows, "load", lambda self, *more: loads.append(self) or load(self, *more))
-    patches = blocks[0].load(dataset, experiment, "auto").patches(9)
+    patches = blocks[0].load(dataset, fit, "auto").patches(9)
     filters = patches[:6] / patches[:6].flatten(1).norm(dim=1)[:, None, None, None]
     problem = (filters, filters, filters, torch.ones(6, 1, 1, 1))
     questions = [("code", filters), ("statistics", filters), ("local_filters", *problem), ("judge", filters)]
@@ -84,7 +88,7 @@ def test_invariant_a_worker_that_holds_little_gives_the_same_answers(prepared, m
     def answers(held_bytes):
         """Of all blocks in turn to each question; how often blocks were loaded, and how many are held at the end."""
         monkeypatch.setattr(block_workers, "HELD_BYTES", held_bytes)
-        worker = Worker(experiment, dataset, blocks, "auto", block_workers.__version__)
+        worker = Worker(fit, dataset, blocks, "auto", block_workers.__version__)
         loads.clear()
         found = [flat(worker.answer(number, *question)) for question in questions for number in blocks]
         return found, len(loads), len(worker._blocks)
@@ -106,8 +110,8 @@ def test_refuses_a_worker_of_another_version(prepared):
 class PoolHere:
     """A RayBlockPool without Ray."""
 
-    def __init__(self, experiment, name, dataset, blocks, holdout, *, workers, method):
-        self._parts = [[part.load(dataset, experiment, method) for part in parts] for parts in (blocks, holdout)]
+    def __init__(self, fit, name, dataset, blocks, holdout, *, workers, method):
+        self._parts = [[part.load(dataset, fit, method) for part in parts] for parts in (blocks, holdout)]
 
     def __enter__(self):
         return LocalBlockPool(*self._parts)
@@ -141,8 +145,8 @@ def board_of(post=lambda units: None):
     )
 
 
-def learning_of(experiment, dataset, name="universal", learned=LEARN, held=HOLDOUT, method="auto"):
-    return dictionaries._Learning(experiment, name, dataset, learned, held, method)
+def learning_of(fit, dataset, name="universal", learned=LEARN, held=HOLDOUT, method="auto"):
+    return dictionaries._Learning(fit, name, dataset, learned, held, method)
 
 
 def files_of(learning) -> dict[str, bytes]:
@@ -151,14 +155,14 @@ def files_of(learning) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("method", ["consensus", "online"])
 def test_agrees_with_learning_in_one_process(prepared, iterations, method):
-    experiment, dataset = prepared(method=method)
+    fit, dataset = prepared(method=method)
     # Those of one size, as a batch has it.
     places = [[place for place in part if place < 12] for part in (LEARN, HOLDOUT)]
-    learning = learning_of(experiment, dataset, "cluster_0", *places)
+    learning = learning_of(fit, dataset, "cluster_0", *places)
     learning.run(1, board_of())
     (images, ids), (holdout, holdout_ids) = (images_at(dataset, part) for part in places)
     batches = torch.stack(images), torch.stack(holdout)
-    config, seed = experiment.fit.dictionary, experiment.seed
+    config, seed = fit.space.dictionary, fit.seed
     *_, last = steps = list(
         learn_dictionary(
             batches[0], config, seed=seed, name="cluster_0", holdout=batches[1], ids=ids, holdout_ids=holdout_ids
@@ -194,8 +198,8 @@ def dying_before(patch, count: int) -> list[str]:
 
 @pytest.mark.parametrize("method", ["consensus", "online"])
 def test_invariant_killed_between_any_two_writes_it_goes_on_to_the_same_bytes(prepared, iterations, method):
-    experiment, dataset = prepared(method=method, iterations=5)
-    learning = learning_of(experiment, dataset)
+    fit, dataset = prepared(method=method, iterations=5)
+    learning = learning_of(fit, dataset)
     with pytest.MonkeyPatch.context() as patch:
         operations = dying_before(patch, -1)
         learning.run(1, board_of())
@@ -221,8 +225,8 @@ def test_invariant_killed_between_any_two_writes_it_goes_on_to_the_same_bytes(pr
 
 
 def test_invariant_a_learning_that_is_stopped_goes_on_from_its_checkpoint(prepared, iterations):
-    experiment, dataset = prepared()
-    learning, posted = learning_of(experiment, dataset), []
+    fit, dataset = prepared()
+    learning, posted = learning_of(fit, dataset), []
 
     def stop_after_five(units):
         posted.append(units)
@@ -248,8 +252,8 @@ def test_identity_a_learning_that_converges_counts_all_its_iterations(prepared, 
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_refuses_to_go_on_with_what_was_learned_otherwise(prepared, iterations, finished):
-    experiment, dataset = prepared(iterations=4)
-    learning = learning_of(experiment, dataset)
+    fit, dataset = prepared(iterations=4)
+    learning = learning_of(fit, dataset)
 
     def killed_in_the_fourth_iteration(units):
         if not finished and iterations == [3]:
@@ -258,16 +262,25 @@ def test_refuses_to_go_on_with_what_was_learned_otherwise(prepared, iterations, 
     with nullcontext() if finished else pytest.raises(KilledError):
         learning.run(1, board_of(killed_in_the_fourth_iteration))
     assert learning.done() == finished and len(files_of(learning)) == 2
-    other, _ = prepared(iterations=4, lmbda=0.1)
     for changed, difference in (
-        (learning_of(other, dataset), r"expected \{'dictionary\.lmbda': 0\.2\}; got \{'dictionary\.lmbda': 0\.1\}"),
-        (learning_of(experiment.model_copy(update={"seed": 1}), dataset), r"expected \{'seed': 0\}; got \{'seed': 1\}"),
-        (learning_of(experiment, dataset, learned=LEARN[1:]), "'images'"),
-        (learning_of(experiment, dataset, method="admm"), r"expected \{'solver': 'auto'\}; got \{'solver': 'admm'\}"),
+        (learning_of(fit, dataset, learned=LEARN[1:]), "'images'"),
+        (learning_of(fit, dataset, method="admm"), r"expected \{'solver': 'auto'\}; got \{'solver': 'admm'\}"),
     ):
         with pytest.raises(RunIdentityError, match=difference):
             if not changed.done():
                 changed.run(1, board_of())
+
+
+@pytest.mark.parametrize("changed", [{"lmbda": 0.1}, {"filters": 5}, {"seed": 1}])
+def test_invariant_another_recipe_has_a_place_of_its_own(prepared, iterations, changed):
+    recipe = {"iterations": 1, "seed": 0}
+    learning = learning_of(*prepared(**recipe))
+    learning.run(1, board_of())
+    before = files_of(learning)
+    other = learning_of(*prepared(**{**recipe, **changed}))
+    assert not other.done()
+    other.run(1, board_of())
+    assert other.done() and files_of(learning) == before and learning_of(*prepared(**recipe)).done()
 
 
 def test_refuses_images_that_cannot_be_learned_from_by_name(prepared, iterations):
@@ -277,14 +290,13 @@ def test_refuses_images_that_cannot_be_learned_from_by_name(prepared, iterations
 
 
 @pytest.mark.parametrize(
-    ("fit", "actors", "missing", "at_once", "workers"),
+    ("slots", "actors", "missing", "at_once", "workers"),
     [(1, None, 3, 1, 1), (2, None, 3, 2, 1), (8, None, 3, 3, 2), (8, 4, 3, 3, 1), (8, None, 1, 1, 8), (9, 9, 3, 3, 3)],
 )
 def test_invariant_no_more_workers_at_once_than_the_cluster_carries_and_than_asked_for(
-    prepared, iterations, monkeypatch, fit, actors, missing, at_once, workers
+    prepared, iterations, monkeypatch, slots, actors, missing, at_once, workers
 ):
-    experiment, dataset = prepared(iterations=1)
-    experiment = experiment.model_copy(update={"ray": experiment.ray.model_copy(update={"actors": actors})})
+    fit, dataset = prepared(iterations=1, ray={"actors": actors})
     seen, learn_one = [], dictionaries._Learning.run
 
     def run_side_by_side(fits, at_once, board, progress):
@@ -296,17 +308,17 @@ def test_invariant_no_more_workers_at_once_than_the_cluster_carries_and_than_ask
         seen.append(workers)
         learn_one(self, workers, *more)
 
-    monkeypatch.setattr("stl_ray.runtime.session.worker_slots", lambda **_: fit)
+    monkeypatch.setattr("stl_ray.runtime.session.worker_slots", lambda **_: slots)
     monkeypatch.setattr(dictionaries, "make_board", board_of)
     monkeypatch.setattr(dictionaries, "run_side_by_side", run_side_by_side)
     monkeypatch.setattr(dictionaries._Learning, "run", run)
     for name in NAMES[missing:]:
-        learn_one(learning_of(experiment, dataset, name), 1, board_of())
+        learn_one(learning_of(fit, dataset, name), 1, board_of())
     drawn = [DictionarySample(name, LEARN, HOLDOUT) for name in NAMES]
     ids = [f"id-{number}" for number in range(16)]
     # Learned by "auto" like those that are there, not by the instruction set that it stands for.
     monkeypatch.setattr(dictionaries, "with_solver", lambda experiment: experiment)
-    everyone = partial(dictionaries.run, experiment, drawn, dataset, ids)
+    everyone = partial(dictionaries.run, fit, drawn, dataset, ids)
     assert list(everyone()) == NAMES
     assert seen == [at_once, *[workers] * missing]
     everyone()
@@ -316,7 +328,7 @@ def test_invariant_no_more_workers_at_once_than_the_cluster_carries_and_than_ask
 def test_invariant_an_image_that_was_set_aside_is_missing_from_its_sample_and_stops_nothing(
     prepared, iterations, monkeypatch
 ):
-    experiment, dataset = prepared(iterations=1)
+    fit, dataset = prepared(iterations=1)
     monkeypatch.setattr("stl_ray.runtime.session.worker_slots", lambda **_: 1)
     monkeypatch.setattr(dictionaries, "make_board", board_of)
     monkeypatch.setattr(dictionaries, "run_side_by_side", lambda fits, *_: [one() for one in fits])
@@ -326,24 +338,23 @@ def test_invariant_an_image_that_was_set_aside_is_missing_from_its_sample_and_st
         DictionarySample("cluster_0", [*LEARN[:5], 16, *LEARN[5:]], [17, *HOLDOUT]),
     ]
     monkeypatch.setattr(dictionaries, "with_solver", lambda experiment: experiment)
-    learned = dictionaries.run(experiment, samples, dataset, ids)
+    learned = dictionaries.run(fit, samples, dataset, ids)
     assert [(one.images, one.holdout) for one in learned.values()] == [(12, 4)] * 2
-    whole, less = (
-        json.loads(files_of(learning_of(experiment, dataset, name))["dictionary.json"])["meta"] for name in learned
-    )
+    whole, less = (json.loads(files_of(learning_of(fit, dataset, name))["dictionary.json"])["meta"] for name in learned)
     assert less["identity"]["images"] == whole["identity"]["images"]
-    with pytest.raises(TrainingError, match=r"fit/samples: every image .* was set aside; .* expected images for empty"):
-        dictionaries.run(experiment, [DictionarySample("empty", LEARN, [16, 17])], dataset, ids)
+    with pytest.raises(
+        TrainingError, match=r"fit/samples-of-any-recipe: every image .* was set aside; .* expected images for empty"
+    ):
+        dictionaries.run(fit, [DictionarySample("empty", LEARN, [16, 17])], dataset, ids)
 
 
 def test_refuses_more_workers_than_fit(prepared, iterations, monkeypatch):
-    experiment, dataset = prepared(iterations=1)
+    fit, dataset = prepared(iterations=1, ray={"actors": 3})
     monkeypatch.setattr("stl_ray.runtime.session.worker_slots", lambda **_: 2)
     monkeypatch.setattr(dictionaries, "make_board", board_of)
-    experiment = experiment.model_copy(update={"ray": experiment.ray.model_copy(update={"actors": 3})})
     drawn = [DictionarySample("universal", LEARN, HOLDOUT)]
     with pytest.raises(ConfigError, match=r"ray\.actors: the cluster cannot hold that many workers"):
-        dictionaries.run(experiment, drawn, dataset, [f"id-{number}" for number in range(16)])
+        dictionaries.run(fit, drawn, dataset, [f"id-{number}" for number in range(16)])
 
 
 def test_invariant_a_cluster_that_grows_is_asked_for_workers_that_do_not_fit_yet(monkeypatch):
@@ -354,8 +365,8 @@ def test_invariant_a_cluster_that_grows_is_asked_for_workers_that_do_not_fit_yet
 
 
 def test_identity_the_record_of_a_dictionary_has_no_times(prepared, iterations):
-    experiment, dataset = prepared(iterations=1)
-    learning = learning_of(experiment, dataset)
+    fit, dataset = prepared(iterations=1)
+    learning = learning_of(fit, dataset)
     learning.run(1, board_of())
     meta = json.loads(files_of(learning)["dictionary.json"])["meta"]
     assert set(meta) == {"lmbda", "norm", "curve", "identity"}

@@ -66,7 +66,9 @@ def test_refuses_a_dataset_whose_manifest_fails_its_audit(ingested):
 
 def test_refuses_published_weights_that_do_not_exist(ingested):
     with pytest.raises(ConfigError, match="unknown weights of torchvision"):
-        train.run(ingested(classifier={"architecture": "torchvision:resnet18", "weights": "ResNet18_Weights.IMAGENET9"}))
+        train.run(
+            ingested(classifier={"architecture": "torchvision:resnet18", "weights": "ResNet18_Weights.IMAGENET9"})
+        )
 
 
 def test_refuses_images_that_the_network_cannot_take_before_any_worker(ingested):

@@ -19,7 +19,10 @@ NODES = [node("new", "avx512", "avx2", "baseline"), node("old", "avx2", "baselin
     ("method", "problem"),
     [
         ("auto", "the processors differ (avx2 and avx512)"),
-        ("active_set/avx512", "old: stl.method is active_set/avx512, and the native core there may use avx2, baseline"),
+        (
+            "active_set/avx512",
+            "old: solver.method is active_set/avx512, and the native core there may use avx2, baseline",
+        ),
         ("active_set/avx2", ""),
         ("active_set/baseline", ""),
         ("admm", ""),
@@ -28,7 +31,7 @@ NODES = [node("new", "avx512", "avx2", "baseline"), node("old", "avx2", "baselin
 def test_instruction_sets_must_fit_the_method(method: str, problem: str) -> None:
     photographs = {"format": "photographs"}
     keys = {"name": "any", "root": "runs/any", "ingest": {"train": photographs, "test": photographs}}
-    experiment = Experiment.model_validate({**keys, "stl": {"method": method}})
+    experiment = Experiment.model_validate({**keys, "solver": {"method": method}})
     problems = disagreements(NODES, experiment)
     assert len(problems) == bool(problem)
     assert all(found.startswith(problem) for found in problems)

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stl_ray.attacks import Budget, make_attack
-from stl_ray.config import AdversarialConfig, StlConfig, TrainConfig
+from stl_ray.config import AdversarialConfig, TrainConfig
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import make_defense
 from stl_ray.images import from_uint8, quantize
@@ -95,7 +95,7 @@ def test_agrees_through_the_layer_with_its_own_gradient(gradient, trained, space
     """The step of FGSM on classifier(T(x)) is the sign of that composition's gradient."""
     images, labels = quantize(natural_images[:4]), torch.zeros(4, dtype=torch.long)
     layer = SparseTransformationLayer(space, gradient)
-    input_transform = make_defense("stl", {}, {"space": space, "stl": StlConfig()}).differentiable(gradient)
+    input_transform = make_defense("stl", {}, {"space": space, "solver": "auto"}).differentiable(gradient)
     defended = nn.Sequential(layer, trained.eval())
     labels = defended(images).argmax(1)
     leaf = images.clone().requires_grad_()
@@ -136,7 +136,7 @@ def test_certificate_a_classifier_learns_behind_the_layer(toy, space):
     config = TrainConfig(
         epochs=6, batch_size=20, crop_padding=0, adversarial=AdversarialConfig(dissimilarity=0.05, gradient="exact")
     )
-    input_transform = make_defense("stl", {}, {"space": space, "stl": StlConfig()}).differentiable("exact")
+    input_transform = make_defense("stl", {}, {"space": space, "solver": "auto"}).differentiable("exact")
     classifier = build_classifier("small_cnn", NAMES, seed=0)
     *_, last = train_classifier(classifier, toy, config, seed=0, input_transform=input_transform, validation=toy)
     assert last.validation_accuracy > 0.9

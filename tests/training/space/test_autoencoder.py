@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from stl_ray.config.sections import AutoencoderConfig
+from stl_ray.config.spaces import AutoencoderConfig
 from stl_ray.errors import TrainingError
 from stl_ray.images import from_uint8
 from stl_ray.metrics import psnr

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from stl_ray.config.sections import FitConfig
+from stl_ray.config.spaces import FitConfig
 from stl_ray.errors import TensorError, TrainingError
 from stl_ray.space import hash_ids
 from stl_ray.training import cluster_latents

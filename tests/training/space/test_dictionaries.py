@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from stl_ray.config.sections import DictionaryConfig
+from stl_ray.config.spaces import DictionaryConfig
 from stl_ray.csc import Dictionary
 from stl_ray.errors import TrainingError
 from stl_ray.training import LearnedDictionary, sample_dictionaries

@@ -5,7 +5,7 @@ import pytest
 import torch
 from skimage import data
 
-from stl_ray.config.sections import AutoencoderConfig, DictionaryConfig, FitConfig
+from stl_ray.config.spaces import AutoencoderConfig, DictionaryConfig, FitConfig
 from stl_ray.csc import Dictionary
 from stl_ray.errors import ArtifactError, DictionaryError, TensorError, TrainingError
 from stl_ray.space import QuasiNaturalSpace, thumbnails
