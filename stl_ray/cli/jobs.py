@@ -25,7 +25,7 @@ def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
         command.add_argument("config", help="YAML file of the experiment")
-        command.add_argument("overrides", nargs="*", metavar="key=value", help="keys to set, such as fit.clusters=4")
+        command.add_argument("overrides", nargs="*", metavar="key=value", help="keys to set, such as train.epochs=5")
         command.add_argument(
             "--dry-run", action="store_true",
             help="write nothing: say what would be made, how large it would be and how long it would take, from some "
