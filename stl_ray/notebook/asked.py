@@ -34,7 +34,11 @@ class Asked(Section):
         tiers = () if self.tiers is None else self.tiers.attacks
         for kind, taken, given in (
             ("defenses", UNDEFENDED, [item.name for item in self.defenses]),
-            ("attacks and those of the tiers", CLEAN, [item.name for item in self.attacks] + [item.name for item in tiers]),
+            (
+                "attacks and those of the tiers",
+                CLEAN,
+                [item.name for item in self.attacks] + [item.name for item in tiers],
+            ),
         ):
             names = [name.casefold() for name in given]
             if len(set(names)) != len(names) or taken in names:

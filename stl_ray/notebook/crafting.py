@@ -8,10 +8,12 @@ import pyarrow as pa
 
 from stl_ray.attacks import Budget, at_mean, budget_of, make_attack
 from stl_ray.config import NamedAttack
+from stl_ray.errors import ConfigError
 from stl_ray.evaluation.batches import Pixels, by_size, in_order
 from stl_ray.images import image_schema, to_uint8
 from stl_ray.models import Victim
 from stl_ray.notebook.adversarial import Adversarial, AdversarialSet
+from stl_ray.notebook.model import warn_of
 from stl_ray.notebook.progress import Advance, progress_bar
 from stl_ray.notebook.session import Session
 
@@ -53,6 +55,9 @@ def attack(
         ConfigError: an attack or a defense is unknown, or has a wrong option or budget.
     """
     session = Session.of(model, images, labels, ids, defenses=defenses, attacks=attacks, seed=seed)
+    if not session.asked.attacks:
+        raise ConfigError("nothing to craft", item="attacks", expected="at least one")
+    warn_of(session.remarks)
     with progress_bar(len(session.images.ids) * len(session.asked.attacks), progress) as advance:
         return Adversarial(craft(session, advance), session.remarks)
 

@@ -86,9 +86,9 @@ def looked_at(model: object, images: Images, *, gradient: bool) -> Model:
 
 
 def warn_of(remarks: tuple[str, ...]) -> None:
-    """A UserWarning for each remark, at the line of the caller's caller's caller."""
+    """A UserWarning for each remark, at the line that called the public function."""
     for text in remarks:
-        warnings.warn(text, UserWarning, stacklevel=4)
+        warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def _require_eval(module: nn.Module, name: str) -> None:

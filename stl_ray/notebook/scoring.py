@@ -10,6 +10,7 @@ from stl_ray.evaluation.batches import Pixels, in_order
 from stl_ray.images import to_tensor
 from stl_ray.notebook.adversarial import Adversarial
 from stl_ray.notebook.crafting import craft
+from stl_ray.notebook.model import warn_of
 from stl_ray.notebook.progress import Advance, progress_bar
 from stl_ray.notebook.result import Evaluation
 from stl_ray.notebook.session import Session
@@ -64,6 +65,7 @@ def evaluate(
     session = Session.of(
         model, images, labels, ids, defenses=defenses, attacks=attacks, tiers=tiers, sanity=sanity, seed=seed
     )
+    warn_of(session.remarks)
     count, sets = len(session.images.ids), len(session.asked.attacks)
     work = count * (sets + len(session.defended) * (1 + sets)) + work_of_tiers(session)
     with progress_bar(work, progress) as advance:
