@@ -55,7 +55,7 @@ def looked_at(model: object, images: Images, *, gradient: bool) -> Model:
         TensorError: it is none of these, is in training mode, its answers cannot be used, or a label is none of its classes.
         GradientError: its gradient cannot be used, and is needed.
     """
-    name = str(getattr(model, "architecture", type(model).__name__))
+    name = model.architecture if isinstance(model, Classifier) else type(model).__name__
     if isinstance(model, nn.Module):
         _require_eval(model, name)
     device = device_of(model, images)
@@ -74,11 +74,11 @@ def looked_at(model: object, images: Images, *, gradient: bool) -> Model:
             expected = f"0 to {classes - 1}"
             raise TensorError("the label is no class of the model", item=identifier, expected=expected, got=label)
     remarks = look(victim, few, classes, item=name, gradient=gradient)
-    names = tuple(getattr(model, "class_names", ()))
+    numbers = tuple(map(str, range(classes)))
     return Model(
         victim,
         name,
-        names if len(names) == classes else tuple(map(str, range(classes))),
+        model.class_names if isinstance(model, Classifier) else numbers,
         device,
         {"model": name, "weights": module_digest(model)} if isinstance(model, nn.Module) else {"model": name},
         tuple(remarks),

@@ -26,6 +26,7 @@ def alone(experiment):
     kept = tuple(item for item in experiment.evaluate.tiers.attacks if item.tier in ("T4", "T5"))
     tiers = experiment.evaluate.tiers.model_copy(update={"attacks": kept, "substitute": None, "images": 3})
     changed = {
+        "seed": 3,
         "attack": experiment.attack.model_copy(update={"sets": sets}),
         "evaluate": experiment.evaluate.model_copy(update={"tiers": tiers}),
         "defenses": (experiment.defenses[0], experiment.defenses[2]),
