@@ -97,6 +97,15 @@ def test_invariant_nothing_is_shown_where_there_is_no_terminal(model, images, la
     assert capfd.readouterr() == ("", "")
 
 
+def test_identity_a_terminal_shows_a_bar_to_its_end_unless_it_is_not_wanted(model, images, labels, capfd, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    stl_ray.evaluate(model, images, labels, defenses=["jpeg"], attacks=[FGSM])
+    said = capfd.readouterr()
+    assert said.out == "" and "jpeg on fgsm" in said.err and "60/60" in said.err  # one set, and two defenses on two
+    stl_ray.evaluate(model, images, labels, defenses=["jpeg"], attacks=[FGSM], progress=False)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_identity_spaces_come_as_objects_and_paths(model, images, labels, tmp_path):
     kernels = np.random.default_rng(0).standard_normal((5, 5, 3, 4)).astype(np.float32)
     kernels /= np.sqrt((kernels**2).sum(axis=(0, 1, 2)))
