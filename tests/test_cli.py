@@ -44,7 +44,16 @@ def test_help_names_the_jobs_in_their_order(capsys):
             ["spaces.N.clusters: int [4]", "spaces.N.dictionary.lmbda: float [0.2]", "spaces.N.load: str | absent"],
         ),
         ("project", ["defenses: list of sections", "spaces: list of sections", "solver.method: auto | active_set"]),
-        ("train", ["train.classifier: str [small_cnn]", "train.weights: str | absent [absent]"]),
+        (
+            "train",
+            [
+                "classifiers.N.architecture: str (required)",
+                "classifiers.N.weights: text | absent [absent]",
+                "classifiers.N.recipe: section | absent",
+                "classifiers.N.retrain.start: str [scratch]",
+                "train.epochs: int [30]",
+            ],
+        ),
         ("attack", ["attack.sets.N.dissimilarity: float | absent [absent]", "attack.sets.N.options: mapping"]),
         (
             "evaluate",
@@ -74,7 +83,7 @@ def test_refuses_wrong_configurations_with_exit_code_2(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.classifier=resnet5", "resnet5: unknown classifier; expected 'resnet"),
+        ("classifiers.0.architecture=resnet5", "resnet5: unknown classifier; expected 'resnet"),
         ("attack.sets=[{name: x, attack: fgms, dissimilarity: 0.1}]", r"fgms: unknown attack; expected 'fgsm'\?"),
         ("attack.sets=[{name: x, attack: bim, dissimilarity: 0.1, options: {stesp: 3}}]", r"expected 'steps'\?"),
         ("defenses=[{name: x, defense: jpg}]", r"jpg: unknown defense; expected 'jpeg'\?"),

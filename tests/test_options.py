@@ -33,6 +33,7 @@ MINIMAL = {
     "name": "test",
     "root": "runs/test",
     "ingest": {"train": {"format": "photographs"}, "test": {"format": "photographs"}},
+    "classifiers": [{"name": "vanilla", "architecture": "small_cnn"}],
     "attack": {"sets": [SET]},
     "train": {"adversarial": {"linf": 8}},
     "evaluate": {"tiers": {"attacks": [TIER]}},
@@ -88,6 +89,7 @@ def test_identity_the_choices_of_all_sections_are_found():
     assert len(paths) > 20
     assert {"ingest.train.format", "solver.method", "project.splits.0", "attack.sets.0.victim.gradient"} <= set(paths)
     assert {"evaluate.tiers.attacks.0.tier", "train.adversarial.method"} <= set(paths)
+    assert "classifiers.0.retrain.projection" in paths
 
 
 @pytest.mark.parametrize(("path", "names"), CHOICES)
@@ -120,9 +122,9 @@ def test_refuses_a_wrong_key_of_a_section_with_the_nearest(tmp_path, path, keys)
 @pytest.mark.parametrize(
     ("key", "wrong", "meant", "kind"),
     [
-        ("train.classifier", "resnet 50 small", "resnet50_small", "classifier"),
-        ("train.classifier", "VGG16-bn-small!", "vgg16_bn_small", "classifier"),
-        ("train.classifier", "../small_cnn", "small_cnn", "classifier"),
+        ("classifiers.0.architecture", "resnet 50 small", "resnet50_small", "classifier"),
+        ("classifiers.0.architecture", "VGG16-bn-small!", "vgg16_bn_small", "classifier"),
+        ("classifiers.0.architecture", "../small_cnn", "small_cnn", "classifier"),
         ("attack.sets.0.attack", "Auto Attack", "autoattack", "attack"),
         ("evaluate.tiers.attacks.0.attack", "P-G-D", "pgd", "attack"),
         ("defenses.0.defense", "JPEG", "jpeg", "defense"),
@@ -167,6 +169,10 @@ def _victim(tmp_path, key, name):
     preflight(_load(tmp_path, "defenses.0.name=shield", f"attack.sets.0.victim={{{key}: {name}}}"))
 
 
+def _classifier(tmp_path, keys):
+    preflight(_load(tmp_path, "defenses.0.name=shield", f"classifiers.0={{name: vanilla, {keys}}}"))
+
+
 def _capped(monkeypatch, name):
     monkeypatch.setenv(CAP, name)
     instruction_sets()
@@ -193,12 +199,20 @@ CALLS = [
     ("resnet-50-small", "resnet50_small", None, lambda name, *_: build_classifier(name, ["a"], seed=0)),
     ("ResNet50_Weights.IMAGENET_V2", WEIGHTS[1], None, lambda name, *_: check_weights("small_cnn", name)),
     ("sheild", "shield", ["shield"], lambda name, _, folder: _victim(folder, "defense", name)),
-    ("vanila", "vanilla", ["shield", "vanilla"], lambda name, _, folder: _victim(folder, "classifier", name)),
+    ("shild", "shield", ["shield"], lambda name, _, folder: _victim(folder, "retrained_for", name)),
+    ("vanila", "vanilla", ["vanilla"], lambda name, _, folder: _victim(folder, "classifier", name)),
+    ("ResNet-50 small", "resnet50_small", None, lambda name, _, folder: _classifier(folder, f"architecture: {name}")),
     (
-        "ResNet-50 small",
-        "resnet50_small",
-        None,
-        lambda name, _, folder: _victim(folder, "weights: w.pth, classifier", name),
+        "sheild ",
+        "shield",
+        ["shield"],
+        lambda name, _, folder: _classifier(folder, f"architecture: small_cnn, retrain: {{defenses: ['{name}']}}"),
+    ),
+    (
+        "vanilla-",
+        "vanilla",
+        ["vanilla"],
+        lambda name, _, folder: _classifier(folder, f"architecture: small_cnn, retrain: {{start: {name}}}"),
     ),
 ]
 

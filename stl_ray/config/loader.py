@@ -115,7 +115,7 @@ def _left_out(annotation: object, key: str) -> dict[str, Any] | list[Any]:
 
 def _item(node: list[Any], index: str, override: str) -> Any:
     if not index.isdecimal() or int(index) >= len(node):
-        expected = f"0 to {len(node) - 1}" if node else "the whole list, which has no entry yet"
+        expected = f"0 to {len(node) - 1}" if node else "a list in the file"
         raise ConfigError("no such entry of the list", item=override, expected=expected, got=index)
     return node[int(index)]
 

@@ -42,6 +42,23 @@ def test_roundtrip_overrides_of_list_entries(tmp_path):
         ConfigError, match=r"attack\.sets\.1\.name=b: no such entry of the list; expected 0 to 0; got 1"
     ):
         load_experiment(str(file), ["attack.sets.1.name=b"])
+    with pytest.raises(ConfigError, match=r"no such entry of the list; expected a list in the file; got 0"):
+        load_experiment(str(file), ["classifiers.0.recipe.epochs=3"])
+
+
+def test_roundtrip_overrides_below_an_entry_that_says_nothing_of_them(tmp_path):
+    file = tmp_path / "experiment.yaml"
+    file.write_text(yaml.safe_dump({**MINIMAL, "classifiers": [{"name": "a", "architecture": "small_cnn"}]}))
+    overrides = [
+        "classifiers.0.recipe.epochs=3",
+        "classifiers.0.retrain.defenses=[jpeg]",
+        "classifiers.0.classes=[b, c]",
+    ]
+    (classifier,) = load_experiment(str(file), overrides).classifiers
+    assert (classifier.recipe.epochs, classifier.retrain.epochs, classifier.retrain.defenses) == (3, 30, ("jpeg",))
+    assert classifier.classes == ("b", "c")
+    (classifier,) = load_experiment(str(file), ["classifiers.0.classes=imagenet"]).classifiers
+    assert classifier.classes == "imagenet"
 
 
 @pytest.mark.parametrize(
@@ -75,11 +92,25 @@ def test_refuses_a_wrong_key_by_its_path(path, override, message):
     [
         (["ingest.train.path=x"], "ingest.train: photographs takes no path"),
         (["ingest.test.format=folder"], "ingest.test: photographs takes no path; every other format needs one"),
-        (["train.epochs=0"], "train: epochs=0 needs weights"),
-        (["train.workers=9", "train.batch_size=8"], "train: batch_size is over all workers"),
-        (["project.splits=[test]"], "train.retrain needs project.splits to contain train"),
+        (["train.epochs=0"], "train.epochs: wrong value; expected greater than or equal to 1; got 0"),
+        (
+            ["classifiers=[{name: a, architecture: small_cnn}]", "train.workers=9", "train.batch_size=8"],
+            "batch_size is over all workers, so it must be at least their number; got 8 of a for 9 workers",
+        ),
+        (
+            ["classifiers=[{name: a, architecture: 'm:f', retrain: {batch_size: 2}}]", "train.workers=3"],
+            "at least their number; got 2 of a for 3 workers",
+        ),
+        (
+            ["classifiers=[{name: a, architecture: small_cnn, retrain: {}}]", "project.splits=[test]"],
+            "classifiers that are retrained need project.splits to contain train",
+        ),
+        (["classifiers=[{name: Scratch, architecture: small_cnn}]"], "'scratch' is the start of a retraining"),
+        (
+            ["classifiers=[{name: a, architecture: small_cnn}, {name: A, architecture: small_cnn}]"],
+            "names must differ, and not in case alone; got a, A",
+        ),
         (["defenses=[{name: none, defense: jpeg}]"], "'none' is the undefended row"),
-        (["defenses=[{name: vanilla, defense: jpeg}]"], "'vanilla' is the classifier without retraining"),
         (["project.splits=[train, train]"], "project.splits names a split twice"),
         (["ingest.size=16", "spaces.0.dictionary.size=17"], "spaces.0.dictionary.size, the filter's side, is larger"),
         (["root=s3://key:hidden@bucket/x"], "root: credentials in a URI end up in logs"),
@@ -114,12 +145,16 @@ def test_refuses_names_that_cannot_be_a_part_of_a_path(path, name):
 
 def test_relative_paths_become_absolute_and_uris_stay(path, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    overrides = ["ingest.train={format: folder, path: data/train}", "train.weights=file:///w.safetensors"]
+    overrides = [
+        "ingest.train={format: folder, path: data/train}",
+        "classifiers=[{name: a, architecture: small_cnn, weights: 'file:///w.safetensors', classes: names.txt}]",
+    ]
     overrides.append("ingest.test={format: folder, path: 's3://bucket/test/?endpoint_override=host:1'}")
     experiment = load_experiment(path, overrides)
     assert experiment.root == str(tmp_path / "runs" / "test")
     assert experiment.ingest.train.path == str(tmp_path / "data" / "train")
-    assert experiment.train.weights == "/w.safetensors"
+    assert experiment.classifiers[0].weights == "/w.safetensors"
+    assert experiment.classifiers[0].classes == str(tmp_path / "names.txt")
     assert experiment.ingest.test.path == "s3://bucket/test?endpoint_override=host:1"
 
 
@@ -155,7 +190,7 @@ def test_identity_an_entry_of_a_list_that_the_file_leaves_out_is_the_defaults(pa
 
 
 def test_what_is_not_listed_is_not_there(path):
-    with pytest.raises(ConfigError, match=r"quality=5: no such entry of the list; expected the whole list, which has no"):
+    with pytest.raises(ConfigError, match=r"quality=5: no such entry of the list; expected a list in the file"):
         load_experiment(path, ["defenses.0.options.quality=5"])
     assert load_experiment(path).defenses == load_experiment(path).classifiers == ()
     assert load_experiment(path, ["spaces=[]"]).spaces == ()

@@ -36,11 +36,12 @@ def test_roundtrip_of_the_resolved_configuration(load, tmp_path):
         {"name": "b", "load": "64_p8_lm0.2.npy"},
         {"name": "c", "load": "mine.NPY", "lmbda": 0.1},
         {"name": "d", "load": "s3://bucket/exp/spaces/natural?endpoint_url=http://host:1"},
+        {"name": "e", "load": "s3://bucket/64_p8_lm0.2.npy?endpoint_url=http://host:1"},
     ]
     experiment = load(spaces, space="a")
     same = Experiment.model_validate_json(experiment.model_dump_json())
     assert same == experiment
-    assert [space.is_dictionary for space in same.spaces] == [False, True, True, False]
+    assert [space.is_dictionary for space in same.spaces] == [False, True, True, False, True]
     assert same.spaces[1].model_dump(mode="json") == {
         "name": "b", "load": f"{tmp_path.cwd()}/64_p8_lm0.2.npy", "lmbda": None
     }  # fmt: skip

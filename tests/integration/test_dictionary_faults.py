@@ -319,7 +319,8 @@ def test_invariant_spaces_share_what_they_agree_on_and_only_the_rest_is_made(tin
         natural,
     ]
     before = written(root, "jobs", "status", "spaces")
-    config = write_config(tmp_path, spaces=spaces)
+    defenses = [{"name": "stl", "defense": "stl", "options": {"space": "finer"}}]
+    config = write_config(tmp_path, spaces=spaces, defenses=defenses)
     assert main(["fit", config]) == 0
     shown = capsys.readouterr().err
     assert "fit dictionaries of finer: " in shown and "fit dictionaries of whole: " in shown

@@ -1,6 +1,7 @@
 """Spaces from elsewhere and from `fit`, as jobs load them; without Ray."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from stl_ray.pipeline.inputs import make_defenses
 from stl_ray.pipeline.preflight import preflight
 from stl_ray.pipeline.spaces import load_space
 from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_clusters, hash_ids, thumbnails
-from stl_ray.store import Dataset, Layout
+from stl_ray.store import Dataset, Layout, Storage
 
 
 def dictionary(seed: int, lmbda: float = 0.2) -> Dictionary:
@@ -74,6 +75,20 @@ def test_identity_a_space_is_loaded_from_a_file_a_folder_and_a_root(with_spaces,
         assert load_space(experiment, experiment.spaces[0]).digest == digest
     experiment = with_spaces([{"name": "given", "load": authors, "lmbda": 0.1}])
     assert load_space(experiment, experiment.spaces[0]).lmbda == 0.1
+
+
+@pytest.mark.s3
+def test_roundtrip_a_file_and_a_space_in_a_bucket_are_loaded_from_there(with_spaces, authors, clustered, s3, ceph):
+    options = f"?endpoint_url={ceph.endpoint}"
+    Storage.open(s3 + options).write("4_p5_lm0.3.npy", Path(authors).read_bytes())
+    clustered.save(f"{s3}/other/spaces/a{options}")
+    for place, digest in (
+        (f"{s3}/4_p5_lm0.3.npy{options}", QuasiNaturalSpace.from_dictionary(dictionary(7, 0.3)).digest),
+        (f"{s3}/other{options}", clustered.digest),
+        (f"{s3}/other/spaces/a{options}", clustered.digest),
+    ):
+        experiment = with_spaces([{"name": "given", "load": place}])
+        assert load_space(experiment, experiment.spaces[0]).digest == digest
 
 
 def test_refuses_what_is_no_space_by_its_place(with_spaces, clustered, tmp_path):

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from stl_ray.attacks import Budget
+from stl_ray.attacks import Budget, make_attack
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defended, make_defense
 from stl_ray.errors import TensorError
@@ -184,6 +184,23 @@ def test_identity_budget_usage_by_hand(images):
 
 
 def test_identity_the_sweep_ends_at_the_largest_budget():
-    assert sweep_sizes(Budget(size=0.03)) == pytest.approx([0.0075, 0.015, 0.03, 0.06, 0.12, 1])
-    assert sweep_sizes(Budget(size=0.5)) == pytest.approx([0.125, 0.25, 0.5, 1])
-    assert sweep_sizes(Budget(kind="linf", size=8 / 255))[-1] == 1
+    assert sweep_sizes(Budget(size=0.03), "u8") == pytest.approx([0.0075, 0.015, 0.03, 0.06, 0.12, 1])
+    assert sweep_sizes(Budget(size=0.5), "u8") == pytest.approx([0.125, 0.25, 0.5, 1])
+    assert sweep_sizes(Budget(kind="linf", size=8 / 255), "u8")[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("levels", "store", "sizes"),
+    [
+        (1, "u8", [1, 2, 4, 255]),
+        (2, "u8", [1, 2, 4, 8, 255]),
+        (6, "u8", [1, 3, 6, 12, 24, 255]),
+        (8, "u8", [2, 4, 8, 16, 32, 255]),
+        (1, "f32", [0.25, 0.5, 1, 2, 4, 255]),
+    ],
+)
+def test_invariant_8_bits_sweep_over_whole_levels(levels, store, sizes):
+    budget = Budget(kind="linf", size=levels / 255)
+    assert [255 * size for size in sweep_sizes(budget, store)] == pytest.approx(sizes)
+    for size in sweep_sizes(budget, store):
+        make_attack("pgd", {}).check(budget.model_copy(update={"size": size}), store)
