@@ -46,9 +46,10 @@ def preflight(experiment: Experiment, *jobs: str) -> None:
     for defense in experiment.defenses:
         with _in_errors(defense.name):
             check_defense(defense.defense, defense.options)
-            if "space" in required_by(defense.defense):
-                space = space_of(experiment, defense)
-                # Of a folder it is known only when it is read, which is before any work too.
+        if "space" in required_by(defense.defense):
+            space = space_of(experiment, defense)
+            # Of a folder it is known only when it is read, which is before any work too.
+            with _in_errors(defense.name):
                 check_clusters(defense.defense, clustered=not space.is_dictionary, space=f"{space.name}, {space.load}")
     require_needs(experiment, jobs)
 

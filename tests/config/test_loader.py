@@ -102,7 +102,11 @@ def test_refuses_a_wrong_key_by_its_path(path, override, message):
             "at least their number; got 2 of a for 3 workers",
         ),
         (
-            ["classifiers=[{name: a, architecture: small_cnn, retrain: {}}]", "project.splits=[test]"],
+            [
+                "classifiers=[{name: a, architecture: small_cnn, retrain: {}}]",
+                "defenses=[{name: jpeg, defense: jpeg}]",
+                "project.splits=[test]",
+            ],
             "classifiers that are retrained need project.splits to contain train",
         ),
         (["classifiers=[{name: Scratch, architecture: small_cnn}]"], "'scratch' is the start of a retraining"),
