@@ -43,22 +43,22 @@ def test_every_kind_is_valid_without_a_flag(kind, capsys, here):
 @pytest.mark.parametrize("kind", OWN)
 @pytest.mark.parametrize("space", [[], ["--space", "4_p5_lm0.2.npy"], ["--space", "runs/other"]])
 @pytest.mark.parametrize(
-    ("classifier", "weights", "classes"),
+    ("classifier", "weights", "classes", "size"),
     [
-        (["init_nets:make"], None, None),
-        (["init_nets:make", "--weights", "w.safetensors"], "w.safetensors", None),
-        (["torchvision:resnet18"], "ResNet18_Weights.IMAGENET1K_V1", "imagenet"),
-        (["torchvision:vgg11", "--weights", "w.pth"], "w.pth", None),
-        (["small_cnn", "--weights", "w.pth", "--size", "32"], "w.pth", None),
+        (["init_nets:make"], None, None, None),
+        (["init_nets:make", "--weights", "w.safetensors"], "w.safetensors", None, None),
+        (["torchvision:resnet18"], "ResNet18_Weights.IMAGENET1K_V1", "imagenet", 224),
+        (["torchvision:vgg11", "--weights", "w.pth"], "w.pth", None, 224),
+        (["small_cnn", "--weights", "w.pth", "--size", "32"], "w.pth", None, 32),
     ],
 )
-def test_every_answer_is_in_the_file(kind, space, classifier, weights, classes, here):
+def test_every_answer_is_in_the_file(kind, space, classifier, weights, classes, size, here):
     experiment = _written(kind, "--classifier", *classifier, "--images", "photographs here", *space)
     (config,) = experiment.classifiers
     assert config.architecture == classifier[0] and config.classes == classes and not config.trained
     assert config.weights in (weights, f"{here}/{weights}")
     assert experiment.ingest.test.path == f"{here}/photographs here" and experiment.ingest.train is None
-    assert experiment.ingest.size == (32 if "--size" in classifier else 224 if ":" in classifier[0][5:] and "init" not in classifier[0] else None)
+    assert experiment.ingest.size == size
     assert [item.load for item in experiment.spaces] == [f"{here}/{place}" for place in space[1:]]
     assert {item.defense for item in experiment.defenses} == ({"jpeg", "stl"} if space else {"jpeg"})
     assert (len(experiment.defenses) > 2) is (kind == "sweep")
@@ -79,7 +79,12 @@ def test_roundtrip_any_place_of_images(images, here):
 def test_the_format_is_that_of_the_files(here):
     (here / "rows").mkdir()
     (here / "rows" / "test-0.parquet").touch()
-    for images, expected in (("rows", "parquet"), ("test-*.parquet", "parquet"), ("s3://b/x.tar", "tar"), (".", "folder")):
+    for images, expected in (
+        ("rows", "parquet"),
+        ("test-*.parquet", "parquet"),
+        ("s3://b/x.tar", "tar"),
+        (".", "folder"),
+    ):
         experiment = _written("sweep", "--images", images, output=f"{expected}-{len(images)}.yaml")
         assert experiment.ingest.test.format == expected
 
@@ -156,9 +161,8 @@ def test_help_teaches_by_example(capsys):
     assert all(set(kind.jobs) <= {*JOBS} for kind in KINDS.values())
 
 
-def test_a_written_file_says_what_each_line_is_for():
+def test_a_written_file_says_what_each_line_is_for(here):
     _written("sweep", "--space", "4_p5_lm0.2.npy")
-    with open("my.yaml") as file:
-        text = file.read()
+    text = (here / "my.yaml").read_text()
     assert len(text.splitlines()[0]) <= 120 and text.count(" # ") > 10
     assert yaml.safe_load(text)["defenses"][1]["grid"] == {"lmbda": [0.1, 0.2, 0.3]}
