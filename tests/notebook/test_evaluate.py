@@ -112,8 +112,8 @@ def test_identity_spaces_come_as_objects_and_paths(model, images, labels, tmp_pa
     file = tmp_path / "4_p5_lm0.2.npy"
     np.save(file, kernels)
     space = QuasiNaturalSpace.from_dictionary(Dictionary.from_reference(str(file)))
-    space.save(str(tmp_path / "space"))
-    given = {"object": space, "file": file, "folder": str(tmp_path / "space"), "root": str(tmp_path)}
+    space.save(str(tmp_path / "spaces" / "authors"))
+    given = {"object": space, "file": file, "folder": str(tmp_path / "spaces" / "authors"), "root": str(tmp_path)}
     entries = [{"name": name, "defense": "stl", "options": {"space": place}} for name, place in given.items()]
     found = stl_ray.evaluate(model, images, labels, defenses=entries).predictions
     for name in given:
