@@ -179,7 +179,7 @@ def test_refuses_a_classifier_of_other_classes_before_any_shard(experiment):
     layout = Layout(experiment.root)
     other = build_classifier("small_cnn", ["a", "x"], seed=0).eval()
     save_classifier(layout.uri(layout.classifier("vanilla")), other, {})
-    with pytest.raises(ConfigError, match="vanilla: .*b"):
+    with pytest.raises(ConfigError, match=r"vanilla: .*b"):
         evaluate.look(experiment)
 
 
