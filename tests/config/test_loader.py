@@ -48,7 +48,11 @@ def test_roundtrip_overrides_of_list_entries(tmp_path):
 def test_roundtrip_overrides_below_an_entry_that_says_nothing_of_them(tmp_path):
     file = tmp_path / "experiment.yaml"
     file.write_text(yaml.safe_dump({**MINIMAL, "classifiers": [{"name": "a", "architecture": "small_cnn"}]}))
-    overrides = ["classifiers.0.recipe.epochs=3", "classifiers.0.retrain.defenses=[jpeg]", "classifiers.0.classes=[b, c]"]
+    overrides = [
+        "classifiers.0.recipe.epochs=3",
+        "classifiers.0.retrain.defenses=[jpeg]",
+        "classifiers.0.classes=[b, c]",
+    ]
     (classifier,) = load_experiment(str(file), overrides).classifiers
     assert (classifier.recipe.epochs, classifier.retrain.epochs, classifier.retrain.defenses) == (3, 30, ("jpeg",))
     assert classifier.classes == ("b", "c")
@@ -140,7 +144,10 @@ def test_refuses_names_that_cannot_be_a_part_of_a_path(path, name):
 
 def test_relative_paths_become_absolute_and_uris_stay(path, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    overrides = ["ingest.train={format: folder, path: data/train}", "classifiers=[{name: a, architecture: small_cnn, weights: 'file:///w.safetensors', classes: names.txt}]"]
+    overrides = [
+        "ingest.train={format: folder, path: data/train}",
+        "classifiers=[{name: a, architecture: small_cnn, weights: 'file:///w.safetensors', classes: names.txt}]",
+    ]
     overrides.append("ingest.test={format: folder, path: 's3://bucket/test/?endpoint_override=host:1'}")
     experiment = load_experiment(path, overrides)
     assert experiment.root == str(tmp_path / "runs" / "test")
