@@ -104,7 +104,7 @@ def test_invariant_same_inputs_give_the_same_bytes(built, finished, tmp_path):
 def test_invariant_an_empty_experiment_states_what_is_missing(tmp_path):
     html, markdown, figures = build(tmp_path / "nothing", tmp_path / "report")
     assert figures == []
-    missing = ("experiment.json", "evaluate/scores.json", "evaluate/gallery.parquet", "spaces/NAME/space.json",
+    missing = ("experiment.json", "evaluate/CLASSIFIER/scores.json", "spaces/NAME/space.json",
                "train/CLASSIFIER/metrics.jsonl", "jobs/JOB/", "MANIFEST.json")  # fmt: skip
     for name in missing:
         assert name in html and name.replace("_", r"\_") in markdown
@@ -123,9 +123,9 @@ def test_invariant_a_title_cannot_become_markup(experiment_root, tmp_path):
 def test_roundtrip_odd_class_names_are_on_the_page_whole(experiment_root, tmp_path):
     for folder in ("spaces", "train"):
         shutil.rmtree(experiment_root / folder)
-    scores = json.loads((experiment_root / "evaluate" / "scores.json").read_text())
+    scores = json.loads((experiment_root / "evaluate" / "vanilla" / "scores.json").read_text())
     scores["class_names"] = ["Ba$$in", "<b>猫|`*" + "x" * 200, "two\nlines \x1b[31m"]
-    (experiment_root / "evaluate" / "scores.json").write_text(json.dumps(scores))
+    (experiment_root / "evaluate" / "vanilla" / "scores.json").write_text(json.dumps(scores))
     html, _, _ = build(experiment_root, tmp_path / "report", title="Several\nlines\n")
     assert "<h1>Several lines</h1>" in html
     cells = {cell for row in Page(html).rows for cell in row}
