@@ -7,6 +7,8 @@ from base64 import b64decode
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stl_ray.config import ReportConfig
@@ -71,6 +73,29 @@ def test_certificate_page_needs_nothing_but_itself(built):
     assert [f"figures/{path.name}" for path in figures] == re.findall(r"!\[[^\n]*\]\(([^)]*)\)", markdown)
     assert len(figures) == len({path.name for path in figures}) == 11
     assert "Not here yet" not in html
+
+
+def test_invariant_two_classifiers_have_sections_and_figures_of_their_own(experiment_root, tmp_path):
+    """Also where a name with a set's in front of it reads like another's."""
+    evaluated = experiment_root / "evaluate"
+    (evaluated / "vanilla").rename(evaluated / "net")
+    shutil.copytree(evaluated / "net", evaluated / "0.08-net")
+    gallery = pq.read_table(evaluated / "0.08-net" / "gallery.parquet").to_pylist()
+    renamed = [row | {"attack": row["attack"].removesuffix("-0.08")} for row in gallery]
+    pq.write_table(pa.Table.from_pylist(renamed), evaluated / "0.08-net" / "gallery.parquet")
+    classifiers = [{"name": name, "architecture": "small_cnn"} for name in ("net", "0.08-net")]
+    experiment = json.loads((experiment_root / "experiment.json").read_text()) | {"classifiers": classifiers}
+    (experiment_root / "experiment.json").write_text(json.dumps(experiment))
+    html, markdown, figures = build(experiment_root, tmp_path / "report")
+    anchors = re.findall(r'<section id="([^"]*)"', html)
+    assert len(anchors) == len(set(anchors)) and {"vanilla-net", "vanilla-0.08-net", "gallery-net"} <= set(anchors)
+    assert set(re.findall(r'href="#([^"]*)"', html)) <= set(anchors)
+    assert len(figures) == len(set(figures)) and all(path.exists() for path in figures)
+    loaded = [b64decode(source.removeprefix("data:image/png;base64,")) for source in Page(html).loaded]
+    assert loaded == [path.read_bytes() for path in figures]
+    linked = re.findall(r"!\[[^\n]*\]\((figures/[^)]*)\)", markdown)
+    assert [tmp_path / "report" / link for link in linked] == figures
+    assert "Vanilla classifier (net)" in html and "Vanilla classifier (0.08-net)" in html
 
 
 def test_agrees_accuracies_on_the_page_are_the_counts_of_the_scores(built, counts):
