@@ -11,8 +11,8 @@ import yaml
 from stl_ray.attacks import ATTACKS, make_attack
 from stl_ray.cli import main
 from stl_ray.config import Experiment, load_experiment
-from stl_ray.config.help import JOBS
 from stl_ray.config.grid import LISTS
+from stl_ray.config.help import JOBS
 from stl_ray.config.keys import GRID, section_in
 from stl_ray.csc import Dictionary, solve_cbpdn
 from stl_ray.csc.active_set import CAP, INSTRUCTION_SETS, instruction_sets

@@ -118,7 +118,7 @@ def _leaves(model, prefix=""):
 def test_certificate_the_keys_of_a_recipe_are_explained_once():
     """Those of a classifier are the keys of `train`; only what `train` does not have is listed."""
     lines = explain_keys("train").splitlines()
-    below = [line.split(":")[0].strip() for line in lines if line.startswith(("  classifiers.N.re"))]
+    below = [line.split(":")[0].strip() for line in lines if line.startswith("  classifiers.N.re")]
     assert below == [
         "classifiers.N.recipe",
         "classifiers.N.retrain",
