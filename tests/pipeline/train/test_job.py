@@ -33,9 +33,10 @@ def _finished(root, folder, plan, identity, tables):
 
 def test_identity_a_classifier_names_the_defense_and_space_that_it_was_trained_on(experiment_of, tmp_path):
     save_file(build_classifier("small_cnn", ["a", "b"], seed=0).backbone.state_dict(), tmp_path / "weights.safetensors")
-    defenses = [{"name": "mine", "defense": "stl_cluster"}, {"name": "jpeg", "defense": "jpeg"}]
+    defenses = [{"name": "mine", "defense": "stl"}, {"name": "jpeg", "defense": "jpeg"}]
     training = {"epochs": 0, "weights": str(tmp_path / "weights.safetensors")}
-    experiment = experiment_of(defenses=defenses, train=training, stl={"method": "admm"})
+    spaces = [{"name": "given", "load": str(tmp_path / "given")}]
+    experiment = experiment_of(defenses=defenses, spaces=spaces, train=training, solver={"method": "admm"})
     root, layout = experiment.root, Layout(experiment.root)
 
     generator = np.random.default_rng(0)
@@ -48,7 +49,7 @@ def test_identity_a_classifier_names_the_defense_and_space_that_it_was_trained_o
     _finished(root, layout.ingested("train"), [PlannedShard(0, {}, 4, "images")], {}, [clean])
     filters = torch.nn.functional.normalize(torch.randn(4, 75, generator=torch.Generator().manual_seed(0)), dim=1)
     space = QuasiNaturalSpace.from_dictionary(Dictionary(filters.reshape(4, 3, 5, 5), 0.2))
-    space.save(layout.uri(layout.space))
+    space.save(str(tmp_path / "given"))
     dataset = dataset_of(root, layout.ingested("train"))
     made = make_defenses(with_solver(experiment))
     for name, defense in made.items():
