@@ -24,7 +24,12 @@ AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 def _weights(value: str) -> str:
     """A file or folder, or published weights, which are no path."""
-    return value if value == PRETRAINED or re.fullmatch(r"\w+_Weights\.\w+", value) else absolute(value)
+    return value if is_published(value) else absolute(value)
+
+
+def is_published(weights: str) -> bool:
+    """Whether weights are those that torchvision or timm publish, by their name; else they are a place."""
+    return weights == PRETRAINED or re.fullmatch(r"\w+_Weights\.\w+", weights) is not None
 
 
 def is_function(architecture: str) -> bool:

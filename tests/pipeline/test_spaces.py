@@ -199,7 +199,7 @@ def test_refuses_spaces_that_do_not_do_before_any_work(with_spaces, authors, tmp
         (("stl", {"space": "author"}), r"d0.space: no space of this experiment; expected 'authors'\?"),
         (
             ("stl_cluster", {"space": "authors"}),
-            "stl_cluster: the space has no clusters to choose among; .* got authors, ",
+            "d0: stl_cluster: the space has no clusters to choose among; .* got authors, ",
         ),
     ):
         with pytest.raises(ConfigError, match=f"^{message}"):
