@@ -153,7 +153,9 @@ def configuration(kind: str, answers: Mapping[str, str | None], stem: str) -> st
         "classifier_name": (_as_name(own) if library in LIBRARIES else "") or "mine",
         "classes": IMAGENET if is_published(answers["weights"] or "") else None,
     }
-    values = {key: None if text is None else inline(int(text) if key == "size" else text) for key, text in texts.items()}
+    values = {
+        key: None if text is None else inline(int(text) if key == "size" else text) for key, text in texts.items()
+    }
     return _template().render(values, sweep=kind == "sweep", is_function=is_function(classifier))
 
 

@@ -38,7 +38,9 @@ def no_images() -> Missing:
 
 def no_test_images(job: str) -> Missing:
     """The test split has no source."""
-    return Missing("ingest.test", f"`{job}` works on test images, and there are none", ["ingest:", f"  test: {_SOURCE}"])
+    return Missing(
+        "ingest.test", f"`{job}` works on test images, and there are none", ["ingest:", f"  test: {_SOURCE}"]
+    )
 
 
 def no_training_images(users: Sequence[str], instead: str) -> Missing:
@@ -53,7 +55,11 @@ def no_classifiers(job: str, *, unscored: bool = False) -> Missing:
         why = f"`{job}` needs one that is scored, and all have `scored: false`"
     else:
         why = f"`{job}` needs a classifier, and none is listed"
-    lines = ["classifiers:", "  - name: mine", "    architecture: mypackage:make # or torchvision:NAME, timm:NAME and their weights"]
+    lines = [
+        "classifiers:",
+        "  - name: mine",
+        "    architecture: mypackage:make # or torchvision:NAME, timm:NAME and their weights",
+    ]
     return Missing("classifiers", why, lines)
 
 

@@ -106,7 +106,11 @@ def _instead(experiment: Experiment, users: Collection[str]) -> str:
         for space in experiment.spaces
         if _space(space.name) in users
     ]
-    ways += [f"use it as it is: `weights: FILE` of {item.name}" for item in experiment.classifiers if _classifier(item.name) in users]
+    ways += [
+        f"use it as it is: `weights: FILE` of {item.name}"
+        for item in experiment.classifiers
+        if _classifier(item.name) in users
+    ]
     return f"or {'; '.join(ways)}" if ways else ""
 
 

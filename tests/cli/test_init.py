@@ -58,7 +58,9 @@ def test_every_answer_is_in_the_file(kind, space, classifier, weights, classes, 
     assert config.architecture == classifier[0] and config.classes == classes and not config.trained
     assert config.weights in (weights, f"{here}/{weights}")
     assert experiment.ingest.test.path == f"{here}/photographs here" and experiment.ingest.train is None
-    assert experiment.ingest.size == (32 if "--size" in classifier else 224 if ":" in classifier[0][5:] and "init" not in classifier[0] else None)
+    assert experiment.ingest.size == (
+        32 if "--size" in classifier else 224 if ":" in classifier[0][5:] and "init" not in classifier[0] else None
+    )
     assert [item.load for item in experiment.spaces] == [f"{here}/{place}" for place in space[1:]]
     assert {item.defense for item in experiment.defenses} == ({"jpeg", "stl"} if space else {"jpeg"})
     assert (len(experiment.defenses) > 2) is (kind == "sweep")
@@ -79,7 +81,12 @@ def test_roundtrip_any_place_of_images(images, here):
 def test_the_format_is_that_of_the_files(here):
     (here / "rows").mkdir()
     (here / "rows" / "test-0.parquet").touch()
-    for images, expected in (("rows", "parquet"), ("test-*.parquet", "parquet"), ("s3://b/x.tar", "tar"), (".", "folder")):
+    for images, expected in (
+        ("rows", "parquet"),
+        ("test-*.parquet", "parquet"),
+        ("s3://b/x.tar", "tar"),
+        (".", "folder"),
+    ):
         experiment = _written("sweep", "--images", images, output=f"{expected}-{len(images)}.yaml")
         assert experiment.ingest.test.format == expected
 

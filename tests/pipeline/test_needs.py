@@ -40,7 +40,11 @@ def test_a_space_from_elsewhere_needs_no_training_images(experiment_of):
         ("fit", {"spaces": FITTED}, ["the space natural;", "or load it: `spaces: [{name: natural, load: FILE.npy}]`"]),
         ("evaluate", {"spaces": FITTED, "defenses": STL}, ["the space natural;", "or load it"]),
         ("project", {"defenses": JPEG}, ["project.splits, which has train;"]),
-        ("train", {"classifiers": [{"name": "net", "architecture": "small_cnn"}]}, ["the classifier net;", "weights: FILE"]),
+        (
+            "train",
+            {"classifiers": [{"name": "net", "architecture": "small_cnn"}]},
+            ["the classifier net;", "weights: FILE"],
+        ),
         ("train", {"classifiers": [{**MINE, "retrain": {}}], "defenses": JPEG}, ["mine retrained for jpeg;"]),
         ("attack", {"classifiers": [{"name": "net", "architecture": "small_cnn"}]}, ["the classifier net;"]),
         ("attack", {"attack": UAP}, ["the attack set one, whose one vector is made from them;"]),
@@ -99,7 +103,12 @@ def test_all_that_is_missing_is_in_one_error_and_the_lines_to_add_mend_it(experi
     first, *rest = said.splitlines()
     assert first == "4 keys are missing:"
     keys = [line.strip().partition(":")[0] for line in rest if line.startswith("  ") and not line.startswith("   ")]
-    assert [key for key in keys if not key.startswith("or ")] == ["ingest", "classifiers", "ingest.test", "ingest.train"]
+    assert [key for key in keys if not key.startswith("or ")] == [
+        "ingest",
+        "classifiers",
+        "ingest.test",
+        "ingest.train",
+    ]
     added = yaml.safe_load("\n".join(line[4:] for line in rest[1:4]))
     mended = experiment_of(**added, defenses=STL, spaces=FITTED)
     preflight(mended, "ingest", "fit", "project", "train", "attack", "evaluate", "report")

@@ -28,7 +28,7 @@ from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
-from stl_ray.store import Dataset, Layout, PlannedShard, require_same
+from stl_ray.store import Dataset, Layout, PlannedShard, require_planned
 from stl_ray.training import validate_labels
 
 
@@ -148,7 +148,7 @@ class AttackTask(TableTask):
         self._sets = {}
         for config in all_sets(self.experiment):
             victim, run = attacked_of(self.experiment, config, classes, self._device), folder_of(config)
-            require_same({"classifier": victim.identity}, {"classifier": self.victims[run]}, run)
+            require_planned({"classifier": self.victims[run]}, {"classifier": victim.identity}, run)
             calibration = self.calibrations.get(run) or calibration_of(self.experiment, config)
             self._sets[run] = (config, victim, calibration)
 
