@@ -57,13 +57,8 @@ def _estimate(job: str, experiment: Experiment) -> None:
     from stl_ray.pipeline.preflight import preflight
     from stl_ray.runtime.session import ray_session
 
-<<<<<<< HEAD
     preflight(experiment, job)
-    with ray_session(experiment.ray):
-=======
-    preflight(experiment)
     with ray_session(experiment.ray, experiment.functions):
->>>>>>> cexample
         forecast = estimate(job, experiment)
     heading = ("", "shards", "left", "of", "", "in all", "workers", "time")
     rows = [
@@ -94,19 +89,12 @@ def _quickstart(options: argparse.Namespace) -> int:
     overrides = list(options.overrides)
     given = bool(overrides) and ("=" not in overrides[0] or Path(overrides[0]).is_file())
     config = overrides.pop(0) if given else bundled("quickstart")
-<<<<<<< HEAD
-    experiment = load_experiment(config, overrides)
+    experiment = given_experiment(config, overrides)
     from stl_ray.pipeline.preflight import preflight
     from stl_ray.runtime.session import ray_session
 
     preflight(experiment, *JOBS)
-    with ray_session(experiment.ray):
-=======
-    experiment = given_experiment(config, overrides)
-    from stl_ray.runtime.session import ray_session
-
     with ray_session(experiment.ray, experiment.functions):
->>>>>>> cexample
         for job in JOBS:
             run_job(job, experiment)
     return 0

@@ -1,6 +1,7 @@
 """`stl-ray init`: every configuration that it can write is one that its jobs take."""
 
 import io
+from pathlib import Path
 
 import pytest
 import yaml
@@ -165,7 +166,7 @@ def test_help_teaches_by_example(capsys):
 
 def test_a_written_file_says_what_each_line_is_for():
     _written("sweep", "--space", "4_p5_lm0.2.npy")
-    with open("my.yaml") as file:
+    with Path("my.yaml").open() as file:
         text = file.read()
     assert len(text.splitlines()[0]) <= 120 and text.count(" # ") > 10
     assert yaml.safe_load(text)["defenses"][1]["grid"] == {"lmbda": [0.1, 0.2, 0.3]}

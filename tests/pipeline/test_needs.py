@@ -89,7 +89,7 @@ def test_refuses_to_train_attack_and_score_without_classifiers(experiment_of, jo
         preflight(unscored, job)
     else:
         assert "all have `scored: false`" in _asked(unscored, job)
-    with pytest.raises(ConfigError, match="^classifiers: "):
+    with pytest.raises(ConfigError, match=r"^classifiers: "):
         scored(experiment)
 
 
