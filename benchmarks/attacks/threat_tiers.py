@@ -24,7 +24,7 @@ from benchmarks.common.networks import CIFAR10, cifar10_network
 from benchmarks.common.pages import command_line, commit, measured_on, publish
 from benchmarks.common.training_images import training_images
 from stl_ray.cli.jobs import run_job
-from stl_ray.config import Experiment
+from stl_ray.config import ClassifierConfig, Experiment
 from stl_ray.config.spaces import DictionaryConfig, SpaceConfig
 from stl_ray.csc.learning import learn_dictionary
 from stl_ray.models import save_classifier
@@ -37,9 +37,11 @@ from stl_ray.report.records import Scores, TierRow, TierScores, TierStep
 from stl_ray.report.tiers import tier_blocks
 from stl_ray.space import QuasiNaturalSpace
 from stl_ray.store import Layout, Storage
-from stl_ray.store.layout import VANILLA
 
 DISSIMILARITY = 0.015
+
+RESNET = "resnet"
+"""Name of the classifier, also of the substitute's."""
 
 LEARNED, HELD = 400, 50
 """Training images that the substitute's dictionary is learned from, and those that judge it."""
@@ -96,7 +98,7 @@ def _experiment(root: Path, store: str, options: argparse.Namespace) -> Experime
             "train": {"format": "parquet", "path": f"{data}/train-00000-*.parquet", "limit": 1},
             "test": {"format": "parquet", "path": f"{data}/test-*.parquet", "limit": options.images},
         },
-        "train": {"classifier": "cifar_resnet56", "retrain": False},
+        "classifiers": [{"name": RESNET, "architecture": "cifar_resnet56"}],
         "attack": {"sets": [{"name": "vanilla-pgd", "attack": "pgd", "options": {"steps": 50}, **budget}]},
         "evaluate": {
             "tiers": {
@@ -115,29 +117,34 @@ def _substitute(root: Path, options: argparse.Namespace) -> None:
     """Another dictionary, learned from other images with another seed, and another classifier."""
     folder = root / "substitute"
     layout = Layout(str(folder))
-    if (folder / layout.classifier(VANILLA)).exists():
+    if (folder / layout.classifier(RESNET)).exists():
         return
     images, _ = training_images(32, LEARNED + HELD, options.data)
     config = DictionaryConfig(lmbda=LMBDA)
     *_, last = learn_dictionary(images[:LEARNED], config, seed=1, name="substitute", holdout=images[LEARNED:])
     QuasiNaturalSpace.from_dictionary(last.dictionary, LMBDA).save(layout.uri("learned"))
     spaces = (SpaceConfig(name="learned", load=layout.uri("learned")),)
-    experiment = _experiment(root, "u8", options).model_copy(update={"root": str(folder), "spaces": spaces})
+    classifiers = (ClassifierConfig(name=RESNET, architecture="cifar_resnet20"),)
+    experiment = _experiment(root, "u8", options).model_copy(
+        update={"root": str(folder), "spaces": spaces, "classifiers": classifiers}
+    )
     Storage.open(str(folder)).write_json(Layout.experiment, experiment.model_dump(mode="json"))
     classifier = cifar10_network("resnet20", options.data, CIFAR10, 1)
-    save_classifier(layout.uri(layout.classifier(VANILLA)), classifier, {})
+    save_classifier(layout.uri(layout.classifier(RESNET)), classifier, {})
 
 
 def _save_classifier(experiment: Experiment, data: Path) -> None:
     """The classifier that was trained elsewhere, unless it is there."""
     layout = Layout(experiment.root)
-    if not Storage.open(experiment.root).exists(layout.classifier(VANILLA)):
+    if not Storage.open(experiment.root).exists(layout.classifier(RESNET)):
         names = class_names(dataset_of(experiment.root, layout.ingested("test")))
-        save_classifier(layout.uri(layout.classifier(VANILLA)), cifar10_network("resnet56", data, names, 0), {})
+        save_classifier(layout.uri(layout.classifier(RESNET)), cifar10_network("resnet56", data, names, 0), {})
 
 
 def _scores(experiment: Experiment) -> TierScores:
-    scores = Scores.model_validate(Storage.open(experiment.root).read_json(Layout.scores), strict=False)
+    scores = Scores.model_validate(
+        Storage.open(experiment.root).read_json(Layout(experiment.root).scores(RESNET)), strict=False
+    )
     if scores.tiers is None:
         raise SystemExit("the scores have no tiers")
     return scores.tiers

@@ -1,6 +1,7 @@
 """Several classifiers in one experiment: each has a block of its own; every shard made here instead of in an actor."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,8 +155,7 @@ def _scores(own) -> None:
 
 def _report(own, out: str) -> None:
     paths = build_report(own.root, out, ReportConfig())
-    with open(paths.html) as file:
-        page = file.read()
+    page = Path(paths.html).read_text()
     for name in ("first", "second"):
         assert f'id="vanilla-{name}"' in page and f'id="tiers-{name}"' in page and f'id="gallery-{name}"' in page
     assert 'id="vanilla-surrogate"' not in page and "surrogate (small_cnn), 30 epochs" in page
