@@ -20,6 +20,7 @@ def _loaded(code: str) -> set[str]:
         ("import stl_ray.pipeline.ingest", {"torch"}),
         ("import stl_ray.store, stl_ray.config, stl_ray.statistics, stl_ray.seeding", {"ray", "torch"}),
         ("from stl_ray import QuasiNaturalSpace, SparseTransformationLayer", {"ray"}),
+        ("from stl_ray import attack, evaluate", {"ray", "pandas"}),
         ("import stl_ray.training, stl_ray.evaluation, stl_ray.attacks, stl_ray.defenses", {"ray"}),
         ("from stl_ray.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass", {"ray", "torch"}),
         ("from stl_ray.cli import main\ntry: main(['fit', '--help'])\nexcept SystemExit: pass", {"ray", "torch"}),

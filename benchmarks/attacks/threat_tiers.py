@@ -20,28 +20,19 @@ from typing import Any
 
 from benchmarks.common.command import command_parser
 from benchmarks.common.images import LMBDA, authors_file
-from benchmarks.common.networks import CIFAR10, cifar10_network
 from benchmarks.common.pages import command_line, commit, measured_on, publish
-from benchmarks.common.training_images import training_images
 from stl_ray.cli.jobs import run_job
-from stl_ray.config import ClassifierConfig, Experiment
-from stl_ray.config.spaces import DictionaryConfig, SpaceConfig
-from stl_ray.csc.learning import learn_dictionary
-from stl_ray.models import save_classifier
-from stl_ray.pipeline.batches import class_names
-from stl_ray.pipeline.inputs import dataset_of
+from stl_ray.config import Experiment
 from stl_ray.report.blocks import Section
 from stl_ray.report.names import defense_label
 from stl_ray.report.page import MARKDOWN, render
 from stl_ray.report.records import Scores, TierRow, TierScores, TierStep
 from stl_ray.report.tiers import tier_blocks
-from stl_ray.space import QuasiNaturalSpace
 from stl_ray.store import Layout, Storage
 
 DISSIMILARITY = 0.015
 
-RESNET = "resnet"
-"""Name of the classifier, also of the substitute's."""
+CLASSIFIER, SUBSTITUTE = "resnet56", "substitute"
 
 LEARNED, HELD = 400, 50
 """Training images that the substitute's dictionary is learned from, and those that judge it."""
@@ -72,13 +63,12 @@ def main(arguments: list[str] | None = None) -> int:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="stl-ray-", ignore_cleanup_errors=True) as folder:
         root = (options.root or Path(folder)).absolute()
-        _substitute(root, options)
+        for job in ("ingest", "fit"):
+            run_job(job, _substitute(root, options.data))
         found = {}
         for store in options.stores:
             experiment = _experiment(root, store, options)
-            run_job("ingest", experiment)
-            _save_classifier(experiment, options.data)
-            for job in ("attack", "evaluate", "report"):
+            for job in ("ingest", "attack", "evaluate", "report"):
                 run_job(job, experiment)
             found[store] = _scores(experiment)
     page = _page(found, command_line("benchmarks.attacks.threat_tiers", given), time.monotonic() - start)
@@ -88,23 +78,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _experiment(root: Path, store: str, options: argparse.Namespace) -> Experiment:
     budget = {"dissimilarity": DISSIMILARITY, "store": store}
-    data = (options.data / "cifar10").absolute()
     values = {
-        "name": f"threat-tiers-{store}",
-        "root": str(root / store),
+        **_common(root / store, CLASSIFIER, options.data),
+        "ingest": {"test": _cifar(options.data, "test-*", options.images)},
         "spaces": [{"name": "authors", "load": str(authors_file(options.data, "basis_cifar").absolute())}],
-        "defenses": [{"name": name, "defense": name} for name in ("jpeg", "stl")],
-        "ingest": {
-            "train": {"format": "parquet", "path": f"{data}/train-00000-*.parquet", "limit": 1},
-            "test": {"format": "parquet", "path": f"{data}/test-*.parquet", "limit": options.images},
-        },
-        "classifiers": [{"name": RESNET, "architecture": "cifar_resnet56"}],
         "attack": {"sets": [{"name": "vanilla-pgd", "attack": "pgd", "options": {"steps": 50}, **budget}]},
         "evaluate": {
             "tiers": {
                 "budget": budget,
                 "attacks": list(ATTACKS),
-                "substitute": str(root / "substitute"),
+                "substitute": str(root / SUBSTITUTE),
                 "cascade": store == "u8",
             },
             "sanity": options.sanity if store == "u8" else "quick",
@@ -113,38 +96,44 @@ def _experiment(root: Path, store: str, options: argparse.Namespace) -> Experime
     return Experiment.model_validate(values, strict=False)
 
 
-def _substitute(root: Path, options: argparse.Namespace) -> None:
+def _substitute(root: Path, data: Path) -> Experiment:
     """Another dictionary, learned from other images with another seed, and another classifier."""
-    folder = root / "substitute"
-    layout = Layout(str(folder))
-    if (folder / layout.classifier(RESNET)).exists():
-        return
-    images, _ = training_images(32, LEARNED + HELD, options.data)
-    config = DictionaryConfig(lmbda=LMBDA)
-    *_, last = learn_dictionary(images[:LEARNED], config, seed=1, name="substitute", holdout=images[LEARNED:])
-    QuasiNaturalSpace.from_dictionary(last.dictionary, LMBDA).save(layout.uri("learned"))
-    spaces = (SpaceConfig(name="learned", load=layout.uri("learned")),)
-    classifiers = (ClassifierConfig(name=RESNET, architecture="cifar_resnet20"),)
-    experiment = _experiment(root, "u8", options).model_copy(
-        update={"root": str(folder), "spaces": spaces, "classifiers": classifiers}
-    )
-    Storage.open(str(folder)).write_json(Layout.experiment, experiment.model_dump(mode="json"))
-    classifier = cifar10_network("resnet20", options.data, CIFAR10, 1)
-    save_classifier(layout.uri(layout.classifier(RESNET)), classifier, {})
+    learned = {
+        "name": "learned",
+        # STL has the universal dictionary: the strata are of no use here, and cost little this way.
+        "clusters": 1,
+        "candidates": [],
+        "autoencoder": {"epochs": 1},
+        "dictionary": {"images": LEARNED, "holdout": HELD, "lmbda": LMBDA},
+    }
+    values = {
+        **_common(root / SUBSTITUTE, "resnet20", data),
+        "seed": 1,
+        "ingest": {"train": _cifar(data, "train-00000-*", LEARNED + HELD)},
+        "spaces": [learned],
+    }
+    return Experiment.model_validate(values, strict=False)
 
 
-def _save_classifier(experiment: Experiment, data: Path) -> None:
-    """The classifier that was trained elsewhere, unless it is there."""
-    layout = Layout(experiment.root)
-    if not Storage.open(experiment.root).exists(layout.classifier(RESNET)):
-        names = class_names(dataset_of(experiment.root, layout.ingested("test")))
-        save_classifier(layout.uri(layout.classifier(RESNET)), cifar10_network("resnet56", data, names, 0), {})
+def _common(root: Path, network: str, data: Path) -> dict[str, Any]:
+    """A network with its weights as they are behind JPEG and STL."""
+    weights = (data / "weights" / f"cifar10_{network}.safetensors").absolute()
+    return {
+        "name": f"threat-tiers-{root.name}",
+        "root": str(root),
+        "classifiers": [{"name": network, "architecture": f"cifar_{network}", "weights": str(weights)}],
+        "defenses": [{"name": name, "defense": name} for name in ("jpeg", "stl")],
+    }
+
+
+def _cifar(data: Path, files: str, images: int) -> dict[str, Any]:
+    """The first images of some files of CIFAR-10."""
+    return {"format": "parquet", "path": f"{(data / 'cifar10').absolute()}/{files}.parquet", "limit": images}
 
 
 def _scores(experiment: Experiment) -> TierScores:
-    scores = Scores.model_validate(
-        Storage.open(experiment.root).read_json(Layout(experiment.root).scores(RESNET)), strict=False
-    )
+    stored = Storage.open(experiment.root).read_json(Layout(experiment.root).scores(CLASSIFIER))
+    scores = Scores.model_validate(stored, strict=False)
     if scores.tiers is None:
         raise SystemExit("the scores have no tiers")
     return scores.tiers

@@ -2,16 +2,16 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stl_ray.cli.given import given_experiment
 from stl_ray.cli.say import say
-from stl_ray.config import Experiment, load_experiment
+from stl_ray.config import Experiment
 from stl_ray.config.help import JOBS
 from stl_ray.options import require_known
 from stl_ray.runtime.signals import INTERRUPTED
 from stl_ray.text import columns
-from stl_ray.uris import is_uri
+from stl_ray.uris import is_uri, on_disk
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -57,7 +57,7 @@ def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None
         default=True,
         help="say what it logs until it has ended [yes]",
     )
-    submitted.add_argument("--wheel", type=Path, metavar="FILE", help="the package, built for the nodes' platform")
+    submitted.add_argument("--wheel", metavar="FILE", help="the package, built for the nodes' platform")
     submitted.add_argument("--pure", action="store_true", help="send the package even without its native core")
     submitted.set_defaults(function=_submit)
     cancelled = commands.add_parser(
@@ -83,16 +83,17 @@ def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None
 
 def _submit(options: argparse.Namespace) -> int:
     require_known(options.job, JOBS, kind="job")
-    experiment = load_experiment(options.config, options.overrides)
+    experiment = given_experiment(options.config, options.overrides)
     from stl_ray.pipeline.preflight import preflight
     from stl_ray.runtime.submission.client import connect, follow
     from stl_ray.runtime.submission.submit import submit
 
-    preflight(experiment)
+    preflight(experiment, options.job)
     if paths := _only_here(experiment):
         say(f"must be the same shared folder on every node: {', '.join(paths)}")
+    wheel = None if options.wheel is None else on_disk(options.wheel)
     client = connect(options.address)
-    job = submit(client, options.job, experiment, say, wheel=options.wheel, pure=options.pure)
+    job = submit(client, options.job, experiment, say, wheel=wheel, pure=options.pure)
     cancelling = f"stl-ray cancel {job.name} --address {client.get_address()}"
     if not options.follow:
         say(f"the same command follows it; {cancelling}")
@@ -119,13 +120,13 @@ def _cancel(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    experiment = load_experiment(options.config, options.overrides)
+    experiment = given_experiment(options.config, options.overrides)
     from stl_ray.pipeline.preflight import preflight
     from stl_ray.runtime.session import ray_session
     from stl_ray.runtime.submission.node_check import disagreements, examine
 
     preflight(experiment)
-    with ray_session(experiment.ray):
+    with ray_session(experiment.ray, experiment.functions):
         reports = examine(experiment)
         problems = disagreements(reports, experiment)
     heading = ("node", "CPUs", "GPUs", "memory", "Python", "stl-ray", "native core", "GPU", "root")

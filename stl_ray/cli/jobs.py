@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stl_ray.cli.given import given_experiment
 from stl_ray.cli.say import say
 from stl_ray.cli.tables import duration, size
-from stl_ray.config import Experiment, bundled, load_experiment
+from stl_ray.config import Experiment, bundled
 from stl_ray.config.help import JOBS, explain_keys
 from stl_ray.store import Layout, Storage
 from stl_ray.text import columns
@@ -25,7 +26,7 @@ def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
         command.add_argument("config", help="YAML file of the experiment")
-        command.add_argument("overrides", nargs="*", metavar="key=value", help="keys to set, such as fit.clusters=4")
+        command.add_argument("overrides", nargs="*", metavar="key=value", help="keys to set, such as train.epochs=5")
         command.add_argument(
             "--dry-run", action="store_true",
             help="write nothing: say what would be made, how large it would be and how long it would take, from some "
@@ -43,7 +44,7 @@ def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _job(options: argparse.Namespace) -> int:
-    experiment = load_experiment(options.config, options.overrides)
+    experiment = given_experiment(options.config, options.overrides)
     if options.dry_run:
         _estimate(options.job, experiment)
     else:
@@ -56,8 +57,8 @@ def _estimate(job: str, experiment: Experiment) -> None:
     from stl_ray.pipeline.preflight import preflight
     from stl_ray.runtime.session import ray_session
 
-    preflight(experiment)
-    with ray_session(experiment.ray):
+    preflight(experiment, job)
+    with ray_session(experiment.ray, experiment.functions):
         forecast = estimate(job, experiment)
     heading = ("", "shards", "left", "of", "", "in all", "workers", "time")
     rows = [
@@ -88,10 +89,12 @@ def _quickstart(options: argparse.Namespace) -> int:
     overrides = list(options.overrides)
     given = bool(overrides) and ("=" not in overrides[0] or Path(overrides[0]).is_file())
     config = overrides.pop(0) if given else bundled("quickstart")
-    experiment = load_experiment(config, overrides)
+    experiment = given_experiment(config, overrides)
+    from stl_ray.pipeline.preflight import preflight
     from stl_ray.runtime.session import ray_session
 
-    with ray_session(experiment.ray):
+    preflight(experiment, *JOBS)
+    with ray_session(experiment.ray, experiment.functions):
         for job in JOBS:
             run_job(job, experiment)
     return 0
@@ -102,7 +105,7 @@ def run_job(job: str, experiment: Experiment) -> None:
     from stl_ray.pipeline.preflight import preflight
     from stl_ray.runtime.job_log import job_session
 
-    preflight(experiment)
+    preflight(experiment, job)
     with job_session(job, experiment) as counts:
         counts.update(_run_report(experiment) if job == "report" else _run_stage(job, experiment))
     say(f"{job}: {counts.get('summary', '')}{_counted(counts)}")
@@ -114,7 +117,7 @@ def _run_stage(job: str, experiment: Experiment) -> dict[str, Any]:
     from stl_ray.runtime.session import ray_session
 
     stage = importlib.import_module(f"stl_ray.pipeline.{job}")
-    with ray_session(experiment.ray):
+    with ray_session(experiment.ray, experiment.functions):
         counts: dict[str, Any] = stage.run(experiment)
     return counts
 

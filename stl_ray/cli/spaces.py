@@ -23,7 +23,8 @@ examples:
   stl-ray describe runs/quickstart/spaces/natural --output portrait
 
 The digest is the one by which shards purified by stl_cluster, and classifiers trained on them, name the space (stl
-names that of the universal dictionary alone). What a shard names:
+names that of the universal dictionary alone, and a defense with a lambda of its own that of the space at it). What a
+shard names:
   python -c "import pyarrow.parquet as pq; print(pq.read_schema('part.parquet').metadata[b'stl_ray'])\""""
 
 IMPORT = """\

@@ -24,7 +24,18 @@ AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 def _weights(value: str) -> str:
     """A file or folder, or published weights, which are no path."""
-    return value if value == PRETRAINED or re.fullmatch(r"\w+_Weights\.\w+", value) else absolute(value)
+    return value if is_published(value) else absolute(value)
+
+
+def is_published(weights: str) -> bool:
+    """Whether weights are those that torchvision or timm publish, by their name; else they are a place."""
+    return weights == PRETRAINED or re.fullmatch(r"\w+_Weights\.\w+", weights) is not None
+
+
+def is_function(architecture: str) -> bool:
+    """Whether an architecture is a user's own, `module:function`, with weights and a number of classes of its own."""
+    library, colon, _ = architecture.partition(":")
+    return bool(colon) and library not in LIBRARIES
 
 
 def _classes(value: str) -> str:
@@ -62,15 +73,9 @@ class ClassifierConfig(Section):
     )
 
     @property
-    def is_function(self) -> bool:
-        """Whether it comes from a module of the user's."""
-        library, colon, _ = self.architecture.partition(":")
-        return bool(colon) and library not in LIBRARIES
-
-    @property
     def trained(self) -> bool:
         """Whether the job `train` makes it; else it is used with its weights as they are."""
-        return self.recipe is not None or (self.weights is None and not self.is_function)
+        return self.recipe is not None or (self.weights is None and not is_function(self.architecture))
 
     def retrained_for(self, defense: str) -> bool:
         """Whether it has a version of its own behind a defense of that name."""

@@ -11,7 +11,8 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 _VALUE = r"[a-zA-Z0-9](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?"
-_KEY = re.compile(rf"(?:(?=[^/]{{1,253}}/){_VALUE}(?:\.{_VALUE})*/)?{_VALUE}")
+_PART = r"[a-zA-Z0-9](?:[a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?"
+_KEY = re.compile(rf"(?:(?=[^/]{{1,253}}/){_PART}(?:\.{_PART})*/)?{_VALUE}")
 _EXPRESSION = re.compile(rf"(!?)(?:in\(({_VALUE}(?:, *{_VALUE})*)\)|({_VALUE}))|")
 
 

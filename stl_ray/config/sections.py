@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from stl_ray.config.attacks import AttackConfig, TiersConfig
 from stl_ray.config.base import Location, Name, OptionValue
 from stl_ray.config.base import Section as Section  # the rooms above take it from here
-from stl_ray.config.classifiers import ClassifierConfig
+from stl_ray.config.classifiers import ClassifierConfig, is_function
 from stl_ray.config.cluster import RayConfig
 from stl_ray.config.spaces import SpaceConfig, with_names_of_their_own
 from stl_ray.config.training import SCRATCH, TrainConfig
@@ -175,16 +175,11 @@ class Experiment(Section):
         tuple[ClassifierConfig, ...], AfterValidator(_unique_names), AfterValidator(_not_scratch)
     ] = Field((), description="the classifiers of train, attack and evaluate, in the order of the tables")
     defenses: Annotated[tuple[NamedDefense, ...], AfterValidator(_unique_names), AfterValidator(_not_none)] = Field(
-        (
-            NamedDefense(name="jpeg", defense="jpeg"),
-            NamedDefense(name="stl", defense="stl"),
-            NamedDefense(name="stl_cluster", defense="stl_cluster"),
-        ),
-        description="the defenses of project, train, attack and evaluate, in the order of the tables",
-    )
+        (), description="the defenses of project, train, attack and evaluate, in the order of the tables; none: the undefended "
+        "classifiers alone"
+    )  # fmt: skip
     spaces: Annotated[tuple[SpaceConfig, ...], AfterValidator(with_names_of_their_own)] = Field(
-        (SpaceConfig(name="natural"),),
-        description="the spaces that defenses project onto, each loaded from elsewhere or fitted here",
+        (), description="the spaces that defenses project onto, each loaded from elsewhere or fitted here"
     )
     ray: RayConfig = RayConfig()
     ingest: IngestConfig = IngestConfig()
@@ -194,6 +189,11 @@ class Experiment(Section):
     attack: AttackConfig = AttackConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The architectures that are a user's own, `module:function`, each once."""
+        return tuple({item.architecture: None for item in self.classifiers if is_function(item.architecture)})
 
     @model_validator(mode="after")
     def _recipes_are_whole(self) -> Self:
@@ -241,7 +241,8 @@ def space_of(experiment: Experiment, defense: NamedDefense) -> SpaceConfig:
         return experiment.spaces[0]
     item = f"{defense.name}.space"
     if name is None:
-        expected = f"one of {', '.join(sorted(spaces))}" if spaces else "spaces that list one"
+        fitted_or_loaded = "`spaces: [{name: natural}]`, fitted here from training images, or with `load: FILE.npy`"
+        expected = f"one of {', '.join(sorted(spaces))}" if spaces else fitted_or_loaded
         raise ConfigError("it is not said which space it projects onto", item=item, expected=expected)
     if name not in spaces:
         raise ConfigError("no space of this experiment", item=item, expected=nearest(name, spaces), got=name)

@@ -89,8 +89,8 @@ class FitConfig(Section):
         return self.model_dump(mode="json", include=set(FitConfig.model_fields))
 
 
-class SpaceConfig(FitConfig):
-    """A space under a name: loaded from elsewhere as it is, or fitted here by the recipe of the other keys."""
+class SpaceOrigin(Section):
+    """The name of a space, and where it is from."""
 
     name: Name = Field(description="name of the space in paths, in the options of defenses and in the report")
     load: Location | None = Field(
@@ -103,9 +103,13 @@ class SpaceConfig(FitConfig):
     )  # fmt: skip
     seed: int | None = Field(None, ge=0, lt=2**63, description="of the fit; absent: the run seed")
 
+
+class SpaceConfig(FitConfig, SpaceOrigin):  # in this order the help begins with the name
+    """A space under a name: loaded from elsewhere as it is, or fitted here by the recipe of the other keys."""
+
     @property
     def is_dictionary(self) -> bool:
-        """Whether it is one of the authors' files: one dictionary, no clusters."""
+        """Whether it is one of the authors' files, by its name: one dictionary, no clusters; else what is loaded is a folder."""
         return self.load is not None and is_authors_file(self.load)
 
     @model_validator(mode="after")
@@ -123,13 +127,13 @@ class SpaceConfig(FitConfig):
         return {key: value for key, value in values.items() if self.load is None or key in _LOADED}
 
 
-_LOADED = {"name", "load", "lmbda"}
-"""The keys of a space that is loaded."""
-
-
 def is_authors_file(place: str) -> bool:
     """Whether a place is one of the authors' dictionaries, by its name; else it is a folder."""
     return parted(place)[1].lower().endswith(".npy")
+
+
+_LOADED = {"name", "load", "lmbda"}
+"""The keys of a space that is loaded."""
 
 
 def with_names_of_their_own(spaces: tuple[SpaceConfig, ...]) -> tuple[SpaceConfig, ...]:

@@ -27,8 +27,9 @@ checkpoint       safetensors + JSON
 
 from stl_ray.models.checkpoint import load_classifier as load
 from stl_ray.models.checkpoint import save_classifier
-from stl_ray.models.classes import IMAGENET, classes_of, logits_of
+from stl_ray.models.classes import classes_of, logits_of
 from stl_ray.models.classifier import Classifier
+from stl_ray.models.functions import source_digest
 from stl_ray.models.identity import classifier_identity
 from stl_ray.models.initialisation import seeded
 from stl_ray.models.look import IMAGES as LOOKED_AT
@@ -36,13 +37,11 @@ from stl_ray.models.look import look
 from stl_ray.models.module_digest import module_digest
 from stl_ray.models.prediction import check_classes, decided, predict, tile_size
 from stl_ray.models.protocol import Looping, ManyProducts, Victim, in_loop, logits_and_vjps
-from stl_ray.models.registry import build_classifier, check_classifier, is_function
-from stl_ray.models.weights import PRETRAINED, check_weights, load_weights, weights_digest
+from stl_ray.models.registry import build_classifier, check_classifier
+from stl_ray.models.weights import check_weights, load_weights, published_weights, weights_digest
 
 __all__ = [
-    "IMAGENET",
     "LOOKED_AT",
-    "PRETRAINED",
     "Classifier",
     "Looping",
     "ManyProducts",
@@ -55,7 +54,6 @@ __all__ = [
     "classifier_identity",
     "decided",
     "in_loop",
-    "is_function",
     "load",
     "load_weights",
     "logits_and_vjps",
@@ -63,8 +61,10 @@ __all__ = [
     "look",
     "module_digest",
     "predict",
+    "published_weights",
     "save_classifier",
     "seeded",
+    "source_digest",
     "tile_size",
     "weights_digest",
 ]

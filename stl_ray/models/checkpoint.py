@@ -12,10 +12,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from stl_ray.config.classifiers import is_function
 from stl_ray.errors import ArtifactError, ConfigError
 from stl_ray.models.classifier import Classifier
 from stl_ray.models.functions import source_digest
-from stl_ray.models.registry import build_classifier, is_function
+from stl_ray.models.registry import build_classifier
 from stl_ray.models.weights import fill
 from stl_ray.store import load_artifact, save_artifact
 from stl_ray.text import plain
@@ -86,9 +87,9 @@ def load_classifier(folder: str, space: Digested | None = None) -> Classifier:
         names, mean, std = meta["class_names"], preprocessing["mean"], preprocessing["std"]
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"not a classifier of this version ({error})", item=folder) from error
-    if is_function(architecture):
-        _require_source(folder, architecture, meta.get("source"))
     try:
+        if is_function(architecture):
+            _require_source(folder, architecture, meta.get("source"))
         classifier = build_classifier(architecture, names, seed=0, mean=mean, std=std)
     except ConfigError as error:
         raise ArtifactError(f"its classifier cannot be built ({error})", item=folder) from error

@@ -9,13 +9,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from stl_ray.config.classifiers import IMAGENET
 from stl_ray.errors import ConfigError, InputError
 from stl_ray.models import imagenet
 from stl_ray.options import closest
 from stl_ray.store import Storage
-
-IMAGENET = "imagenet"
-"""Stands for ImageNet's 1000 classes, by torchvision's names."""
 
 _NUMBERED = 900
 """Classes that are named 0, 1, ... are ImageNet's places from this many on; fewer may be a data set's own numbers."""

@@ -3,12 +3,17 @@
 A model that answers by the batch, at random, or without a gradient would give figures all the same, and wrong ones.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
 from stl_ray.errors import GradientError, StlRayError, TensorError
 from stl_ray.models.protocol import Victim
 from stl_ray.text import said
+
+Answer = TypeVar("Answer")
 
 IMAGES = 4
 """Images that are enough to look with."""
@@ -37,7 +42,7 @@ def look(victim: Victim, images: Tensor, classes: int, *, item: str, gradient: b
     """
     given = torch.cat([images, images])
     before = given.clone()
-    answer = _asked(victim, given, item)
+    answer = asked(victim.logits, given, item)
     if not torch.equal(given, before):
         raise TensorError("the model changes its images in place", item=item, expected="a model that leaves them alone")
     if answer.dim() != 2 or answer.shape != (len(given), classes):
@@ -47,11 +52,11 @@ def look(victim: Victim, images: Tensor, classes: int, *, item: str, gradient: b
         raise TensorError("the model's logits are not finite", item=item, expected="finite numbers")
     answer = answer[: len(images)]
     _require_same(
-        answer, _asked(victim, given, item)[: len(images)], "from call to call (dropout, random draws?)", item
+        answer, asked(victim.logits, given, item)[: len(images)], "from call to call (dropout, random draws?)", item
     )
     mates = torch.cat([images, 1 - images])
     by_batch = "with the other images of the batch (BatchNorm without running statistics?)"
-    _require_same(answer, _asked(victim, mates, item)[: len(images)], by_batch, item)
+    _require_same(answer, asked(victim.logits, mates, item)[: len(images)], by_batch, item)
     remarks = []
     if classes > 1 and bool((answer >= 0).all()) and bool((answer.sum(1) - 1).abs().max() < _GAP):
         error = TensorError(
@@ -76,9 +81,14 @@ def look(victim: Victim, images: Tensor, classes: int, *, item: str, gradient: b
     return remarks
 
 
-def _asked(victim: Victim, images: Tensor, item: str) -> Tensor:
+def asked(ask: Callable[[Tensor], Answer], images: Tensor, item: str) -> Answer:
+    """What a model says of some images.
+
+    Raises:
+        TensorError: it fails; the message says how.
+    """
     try:
-        return victim.logits(images)
+        return ask(images)
     except StlRayError:
         raise
     except Exception as error:

@@ -10,6 +10,7 @@ from functools import partial
 
 from torch import nn
 
+from stl_ray.config.classifiers import is_function
 from stl_ray.errors import ConfigError
 from stl_ray.models import timm_models, torchvision_models
 from stl_ray.models.cifar_resnet import CifarResNet
@@ -30,11 +31,6 @@ OURS: dict[str, Builder] = {
     **small_image_builders(),
 }
 """Networks for small images by name: builders for a number of classes."""
-
-
-def is_function(architecture: str) -> bool:
-    """Whether an architecture is a user's own, `module:function`, with weights and a number of classes of its own."""
-    return ":" in architecture and architecture.partition(":")[0] not in _LIBRARIES
 
 
 def check_classifier(architecture: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from stl_ray.config.classifiers import PRETRAINED
 from stl_ray.errors import ArtifactError, ConfigError
 from stl_ray.models import imagenet, timm_models, torchvision_models
 from stl_ray.models.classifier import Classifier
@@ -15,9 +16,6 @@ from stl_ray.models.state_file import read_state
 from stl_ray.models.torchvision_models import PUBLISHED
 from stl_ray.store import Storage
 from stl_ray.store.shards import sha256
-
-PRETRAINED = "pretrained"
-"""The weights that timm publishes for the classifier's name."""
 
 _OURS = "model.safetensors"
 _TIMM = "timm:"
@@ -143,6 +141,20 @@ def _fill_torchvision(classifier: Classifier, name: str) -> None:
     preset = weights.transforms()
     _require_same_normalisation(classifier, preset.mean, preset.std, name)
     fill(classifier, torchvision_models.published_state(name), name)
+
+
+def published_weights(architecture: str) -> str | None:
+    """The weights, as `weights` of a classifier names them, that a library recommends for a network of its own.
+
+    Args:
+        architecture: any; None comes of one that is not `torchvision:NAME` or `timm:NAME`.
+
+    Raises:
+        ConfigError: torchvision has no network of this name.
+    """
+    if architecture.startswith("torchvision:"):
+        return torchvision_models.recommended(architecture.removeprefix("torchvision:"))
+    return PRETRAINED if architecture.startswith(_TIMM) else None
 
 
 def _fill_timm(classifier: Classifier) -> None:

@@ -7,8 +7,8 @@ import torch
 
 from stl_ray.config import RayConfig
 from stl_ray.images import decode
-from stl_ray.models import LOOKED_AT, Victim, look
-from stl_ray.pipeline.batches import STORED_PIXELS, by_size, class_names, rows_at
+from stl_ray.models import LOOKED_AT, Classifier, look
+from stl_ray.pipeline.batches import STORED_PIXELS, by_size, rows_at
 from stl_ray.runtime.session import device_of
 from stl_ray.store import Dataset
 
@@ -19,7 +19,7 @@ def device_to_look(config: RayConfig) -> str | None:
     return None if device == "cuda" and not torch.cuda.is_available() else device
 
 
-def look_at(models: Mapping[str, tuple[Victim, bool]], clean: Dataset, device: str) -> dict[str, str]:
+def look_at(models: Mapping[str, tuple[Classifier, bool]], clean: Dataset, device: str) -> dict[str, str]:
     """Warn of what works and may not be meant, by `stl_ray.models.look`; as a job's `remark`, if there is any.
 
     Args:
@@ -35,10 +35,9 @@ def look_at(models: Mapping[str, tuple[Victim, bool]], clean: Dataset, device: s
     if not rows:
         return {}
     _, images = next(by_size([decode(row["image"]["bytes"], max_pixels=STORED_PIXELS) for row in rows], device))
-    classes = len(class_names(clean))
     remarks = []
     for name, (model, gradient) in models.items():
-        remarks += look(model, images, classes, item=name, gradient=gradient)
+        remarks += look(model, images, len(model.class_names), item=name, gradient=gradient)
     for text in remarks:
         warnings.warn(text, UserWarning, stacklevel=3)
     return {"remark": "; ".join(remarks)} if remarks else {}

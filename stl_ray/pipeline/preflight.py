@@ -1,4 +1,4 @@
-"""Checks before any work: names that no registry knows, options that do not fit, names that would share a folder."""
+"""Checks before any work: names that no registry knows, options that do not fit, names that would share a folder, and what the jobs to be run need."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,15 +11,21 @@ from stl_ray.errors import ConfigError
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.models import check_classifier
 from stl_ray.options import named, require_known
+from stl_ray.pipeline.needs import crafted_on, require_needs
 from stl_ray.store import Layout
 from stl_ray.store.layout import CLEAN
 
 
-def preflight(experiment: Experiment) -> None:
-    """Check every name and option of an experiment against its registry.
+def preflight(experiment: Experiment, *jobs: str) -> None:
+    """Check every name and option of an experiment against its registry, and that jobs have what they need.
+
+    Args:
+        experiment: to check.
+        jobs: those that are to be run.
 
     Raises:
-        ConfigError: with the nearest name that exists; two runs would have one folder; or a space does not do for a defense.
+        ConfigError: with the nearest name that exists; two runs would have one folder; a space does not do for a defense; or
+            with the lines to add, where a job needs a section that is not there.
     """
     _require_folders_of_their_own(experiment)
     for classifier in experiment.classifiers:
@@ -40,10 +46,12 @@ def preflight(experiment: Experiment) -> None:
     for defense in experiment.defenses:
         with _in_errors(defense.name):
             check_defense(defense.defense, defense.options)
-            if "space" in required_by(defense.defense):
-                space = space_of(experiment, defense)
-                # Of a folder it is known only when it is read, which is before any work too.
+        if "space" in required_by(defense.defense):
+            space = space_of(experiment, defense)
+            # Of a folder it is known only when it is read, which is before any work too.
+            with _in_errors(defense.name):
                 check_clusters(defense.defense, clustered=not space.is_dictionary, space=f"{space.name}, {space.load}")
+    require_needs(experiment, jobs)
 
 
 @contextmanager
@@ -70,10 +78,9 @@ def _require_names(experiment: Experiment) -> None:
         victim = attack.victim
         for name in filter(None, (victim.retrained_for, victim.defense)):
             require_known(name, defenses, kind="defense of this experiment")
-        crafted_on = [item for item in experiment.classifiers if item.scored]
         if victim.classifier is not None:
-            crafted_on = [named(classifiers, victim.classifier, kind="classifier to attack")]
-        for item in crafted_on:
+            require_known(victim.classifier, classifiers, kind="classifier to attack")
+        for item in crafted_on(experiment, attack):
             if victim.retrained_for is not None and not item.retrained_for(victim.retrained_for):
                 raise ConfigError(
                     f"the classifier to attack, {item.name}, is not retrained for {victim.retrained_for}", item=attack.name,

@@ -1,15 +1,15 @@
 """What the attacks did: the table of every attack set, and caveats for images that could not be attacked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stl_ray.report.blocks import Block, Cell, Table, Text
 from stl_ray.report.names import attack_label
-from stl_ray.report.records import AttackSummary, Scores
+from stl_ray.report.records import AttackSummary
 
 
-def attack_blocks(scores: Scores) -> tuple[Block, ...]:
+def attack_blocks(attacks: Mapping[str, AttackSummary]) -> tuple[Block, ...]:
     """The table of what every attack set achieved, and a caveat for each with images that it could not attack."""
-    shown = [*_STATUSES, *(name for name in _OTHER if any(item.statuses.get(name) for item in scores.attacks.values()))]
+    shown = [*_STATUSES, *(name for name in _OTHER if any(item.statuses.get(name) for item in attacks.values()))]
     table = Table(
         caption="What every attack set achieved on what it was crafted on",
         columns=(
@@ -19,7 +19,7 @@ def attack_blocks(scores: Scores) -> tuple[Block, ...]:
             "Dissimilarity",
             "Max linf",
         ),
-        rows=tuple(_row(name, summary, shown) for name, summary in scores.attacks.items()),
+        rows=tuple(_row(name, summary, shown) for name, summary in attacks.items()),
         footnote="Measured on the stored images against the clean ones, in [0, 1] pixel space. Succeeded: right when clean "
         "and wrong when attacked. Of the columns after it every image is in one; already wrong: when clean, and attacked all "
         "the same. Dissimilarity ||x' - x|| / ||x|| of each image: mean [min, max].",
@@ -28,7 +28,7 @@ def attack_blocks(scores: Scores) -> tuple[Block, ...]:
         table,
         *(
             Text(f"{attack_label(name)}: {missed} of {summary.images} images {words}", kind="caveat")
-            for name, summary in scores.attacks.items()
+            for name, summary in attacks.items()
             for status, words in _CAVEATS.items()
             if (missed := summary.statuses.get(status, 0))
         ),

@@ -14,7 +14,15 @@ from matplotlib.ticker import MaxNLocator
 from stl_ray.report.accuracy import cells_of
 from stl_ray.report.lettering import for_figure, lettering
 from stl_ray.report.names import SETTINGS, attack_label, classifier_label, defense_label, dictionary_label, unique
-from stl_ray.report.records import AutoencoderEpoch, Candidate, DictionaryIteration, Scores, TrainingEpoch
+from stl_ray.report.records import (
+    AutoencoderEpoch,
+    Candidate,
+    DictionaryIteration,
+    ScoreCell,
+    Scores,
+    TrainingEpoch,
+    Worst,
+)
 
 Arguments = ParamSpec("Arguments")
 
@@ -44,12 +52,28 @@ def to_png(draw: Callable[Arguments, Figure], *args: Arguments.args, **kwargs: A
         return buffer.getvalue()
 
 
-def accuracy_chart(scores: Scores, setting: str) -> Figure:
-    """Accuracy with its 95 % interval per defense and attack in one setting; dotted line: chance."""
-    cells = cells_of(scores, setting).values()
+def drawn(draw: Callable[Arguments, Figure], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
+    """The figure that `draw` makes of the arguments, in the style of the report."""
+    with mpl.rc_context(STYLE | lettering()):
+        return draw(*args, **kwargs)
+
+
+def accuracy_chart(scores: Scores, setting: str, *, worst_case: bool = False) -> Figure:
+    """Accuracy with its 95 % interval per defense and attack in one setting; dotted line: chance.
+
+    Args:
+        scores: of the experiment.
+        setting: of the cells.
+        worst_case: whether the worst case of the tiers, if there are any, stands beside the attacks.
+    """
+    shown: list[tuple[str, str, ScoreCell | Worst]] = [
+        (cell.defense, cell.attack, cell) for cell in cells_of(scores, setting).values()
+    ]
+    if worst_case and scores.tiers is not None:
+        shown += [(row.defense, "worst case", row.worst) for row in scores.tiers.rows]
     figure = Figure(figsize=(6.2, 3.2), layout="constrained")
     axes = figure.subplots()
-    _dodged(axes, [(c.defense, c.attack, c.accuracy, (c.accuracy - c.low, c.high - c.accuracy)) for c in cells])
+    _dodged(axes, [(d, a, s.accuracy, (s.accuracy - s.low, s.high - s.accuracy)) for d, a, s in shown])
     axes.axhline(scores.chance, color="#888888", linestyle=":", linewidth=1)
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("accuracy")

@@ -153,7 +153,7 @@ def _paper(inputs: Inputs, setting: str) -> tuple[Table, ...]:
 def _attacks(scores: Scores) -> tuple[Section, ...]:
     if not scores.attacks:
         return ()
-    return (Section("attacks", "What the attacks did", attack_blocks(scores)),)
+    return (Section("attacks", "What the attacks did", attack_blocks(scores.attacks)),)
 
 
 def _tiers(scores: Scores) -> tuple[Section, ...]:

@@ -36,7 +36,7 @@ def test_every_label_of_a_selector_must_match_and_none_matches_any_node():
     assert matches({}, {}) and matches({"a": "1"}, {})
 
 
-@pytest.mark.parametrize("key", ["cpu", "ray.io/market-type", "a/b", "x.y_z-0", "a" * 63])
+@pytest.mark.parametrize("key", ["cpu", "ray.io/market-type", "a/b", "x.y_z-0", "a" * 63, "a.b_c.d/e"])
 def test_names_of_labels_are_those_of_ray(key):
     assert _selector("x", key) == {key: "x"}
 
@@ -46,6 +46,8 @@ def test_names_of_labels_are_those_of_ray(key):
     [
         ({"label_selector": {"-cpu": "a"}}, "not the name of a label"),
         ({"label_selector": {"a" * 64: "a"}}, "not the name of a label"),
+        ({"label_selector": {".".join(["a" * 60] * 5) + "/a": "a"}}, "not the name of a label"),
+        ({"label_selector": {"a." * 100 + "!/a": "a"}}, "not the name of a label"),
         ({"label_selector": {"a/b/c": "a"}}, "not the name of a label"),
         ({"label_selector": {"": "a"}}, "not the name of a label"),
         ({"label_selector": {"cpu": "(a,b)"}}, "not what a label may be"),  # which Ray takes, and no node matches

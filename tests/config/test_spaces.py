@@ -25,8 +25,9 @@ def load(tmp_path):
     return make
 
 
-def test_identity_without_spaces_one_is_fitted(load):
-    (space,) = load().spaces
+def test_identity_a_space_is_fitted_unless_it_is_loaded_and_none_that_is_not_listed(load):
+    assert load().spaces == ()
+    (space,) = load([{"name": "natural"}]).spaces
     assert (space.name, space.load, space.clusters, space.seed) == ("natural", None, 4, None)
 
 
@@ -36,11 +37,12 @@ def test_roundtrip_of_the_resolved_configuration(load, tmp_path):
         {"name": "b", "load": "64_p8_lm0.2.npy"},
         {"name": "c", "load": "mine.NPY", "lmbda": 0.1},
         {"name": "d", "load": "s3://bucket/exp/spaces/natural?endpoint_url=http://host:1"},
+        {"name": "e", "load": "s3://bucket/64_p8_lm0.2.npy?endpoint_url=http://host:1"},
     ]
     experiment = load(spaces, space="a")
     same = Experiment.model_validate_json(experiment.model_dump_json())
     assert same == experiment
-    assert [space.is_dictionary for space in same.spaces] == [False, True, True, False]
+    assert [space.is_dictionary for space in same.spaces] == [False, True, True, False, True]
     assert same.spaces[1].model_dump(mode="json") == {
         "name": "b", "load": f"{tmp_path.cwd()}/64_p8_lm0.2.npy", "lmbda": None
     }  # fmt: skip
@@ -70,7 +72,7 @@ def test_refuses_what_is_no_list_of_spaces(load, spaces, message):
 
 def test_identity_a_defense_has_the_space_that_it_names_or_the_only_one(load):
     two = [{"name": "a"}, {"name": "b", "load": "x.npy"}]
-    for experiment, name in ((load(), "natural"), (load(two[1:]), "b"), (load(two, space="b"), "b")):
+    for experiment, name in ((load(two[:1]), "a"), (load(two[1:]), "b"), (load(two, space="b"), "b")):
         assert space_of(experiment, experiment.defenses[0]).name == name
 
 
@@ -78,7 +80,7 @@ def test_identity_a_defense_has_the_space_that_it_names_or_the_only_one(load):
     ("spaces", "options", "message"),
     [
         (["wide", "narrow"], {}, "d.space: it is not said which space it projects onto; expected one of narrow, wide"),
-        ([], {}, "d.space: it is not said which space it projects onto; expected spaces that list one"),
+        ([], {}, "d.space: it is not said which space it projects onto; expected `spaces: [{name: natural}]`"),
         (["wide"], {"space": "wid"}, "d.space: no space of this experiment; expected 'wide'? (one of wide); got wid"),
     ],
 )

@@ -102,7 +102,12 @@ def test_refuses_labels_that_no_node_has(stl_ray, write_config, tmp_path):
         "ray.label_selector: no node of the cluster has such labels; expected labels of its nodes: cpu=avx2, cpu=avx512, "
         "ray.io/market-type=spot; got cpu=amx, else cpu=avx512 and x=1\n"
     ) in said
-    assert not (tmp_path / "root").exists()
+    assert not (tmp_path / "root" / "ingest").exists()
+
+
+def test_doctor_asks_the_nodes_that_the_job_may_use(stl_ray, write_config, tmp_path):
+    _, said = stl_ray("doctor", write_config(tmp_path, ray=_BOTH))
+    assert said.count("writable") == 2, said
 
 
 def ran_on(address: str) -> dict[str, set[str]]:

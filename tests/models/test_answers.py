@@ -15,6 +15,7 @@ LOGITS = torch.arange(10.0).reshape(2, 5)
 )
 def test_identity_the_logits_of_an_answer(wrap):
     assert as_logits(wrap(LOGITS), 2, 5, "net") is LOGITS
+    assert as_logits(wrap(LOGITS), 2, None, "net") is LOGITS
 
 
 @pytest.mark.parametrize(
@@ -51,3 +52,9 @@ def test_agrees_whatever_type_a_network_computes_in(dtype):
     for own, other in zip(*answers, strict=True):
         assert other.dtype == torch.float32
         torch.testing.assert_close(other, own, rtol=0.05, atol=0.05)
+
+
+def test_refuses_rows_that_are_not_the_images_of_any_number_of_classes():
+    for answer in (LOGITS[:1], LOGITS[0], LOGITS[:, :, None]):
+        with pytest.raises(TensorError, match=r"expected a float tensor \(2, n\)"):
+            as_logits(answer, 2, None, "net")

@@ -5,8 +5,9 @@ import re
 import pytest
 from torchvision import models
 
+from stl_ray.config.classifiers import IMAGENET
 from stl_ray.errors import ConfigError, InputError, StorageError
-from stl_ray.models import IMAGENET, classes_of, imagenet, logits_of
+from stl_ray.models import classes_of, imagenet, logits_of
 from stl_ray.models.imagenet import NAMES, WNIDS
 
 # sha256 of the ids of ILSVRC 2012, sorted, a line each; known before the list was here.

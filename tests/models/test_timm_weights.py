@@ -4,8 +4,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from stl_ray.config.classifiers import IMAGENET
 from stl_ray.errors import ArtifactError, ConfigError
-from stl_ray.models import IMAGENET, build_classifier, check_weights, classes_of, load_weights, weights_digest
+from stl_ray.models import build_classifier, check_weights, classes_of, load_weights, weights_digest
 from stl_ray.models.imagenet import WNIDS
 
 timm = pytest.importorskip("timm", reason="an optional extra")

@@ -13,7 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
-from stl_ray.config import ClassifierConfig, Experiment, IngestConfig, Retraining, Source
+from stl_ray.config import (
+    ClassifierConfig,
+    Experiment,
+    IngestConfig,
+    NamedDefense,
+    Retraining,
+    Source,
+    SpaceConfig,
+)
 from stl_ray.report.records import GalleryRow, Scores
 from stl_ray.statistics import mcnemar, paired_difference, wilson
 from stl_ray.store import save_artifact
@@ -251,6 +259,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, natural_images: torch.Ten
         root="out",
         ingest=IngestConfig(train=photographs, test=photographs),
         classifiers=(ClassifierConfig(name="vanilla", architecture="small_cnn", retrain=Retraining()),),
+        spaces=(SpaceConfig(name="natural"),),
+        defenses=tuple(NamedDefense(name=name, defense=name) for name in DEFENSES[1:]),
     )
     write_json(root / "experiment.json", experiment.model_dump(mode="json"))
     write_json(root / "evaluate" / "vanilla" / "scores.json", scores())

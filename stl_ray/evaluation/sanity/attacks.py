@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from stl_ray.attacks import AttackResult, Budget, make_attack
+from stl_ray.attacks import AttackResult, Budget, Store, make_attack
+from stl_ray.attacks.budget import LEVELS
 from stl_ray.attacks.losses import margin
 from stl_ray.defenses import Defended
 from stl_ray.evaluation.sanity.table import Measure, Probe, ProbeAnswers
@@ -119,16 +120,23 @@ def attack_all(
         answers.measures[f"{Measure.MARGIN}{factor}"] = _margins(deployed, more.result.images, labels, ids)
     for number, (name, options) in enumerate(RETRIES.items()):
         run(f"{Probe.RETRY}{name}", "pgd", deployed, iterated(**options), seed=number)
-    for size in sweep_sizes(subject.budget):
+    for size in sweep_sizes(subject.budget, subject.store):
         run(f"{Probe.SWEEP}{size:g}", "pgd", deployed, iterated(), size=size)
     _other_clusters(subject, images, labels, ids, white, answers)
     return crafted
 
 
-def sweep_sizes(budget: Budget) -> list[float]:
-    """Sizes of the sweep in ascending order; the largest allows any image, or black and white."""
+def sweep_sizes(budget: Budget, store: Store) -> list[float]:
+    """Different sizes of the sweep in ascending order; the largest allows any image, or black and white.
+
+    In L_inf 8 bits hold whole levels: sizes are rounded down to them, and the smallest is one.
+    """
     most = {"dissimilarity": 1.0, "linf": 1.0, "l2": 64 * budget.size}[budget.kind]
-    return [*(size for factor in FACTORS if (size := factor * budget.size) < most), most]
+    sizes = [factor * budget.size for factor in FACTORS]
+    if budget.kind == "linf" and store == "u8":
+        levels = round(budget.size * LEVELS)
+        sizes = [max(1, int(factor * levels)) / LEVELS for factor in FACTORS]
+    return [*sorted({size for size in sizes if size < most}), most]
 
 
 def _margins(victim: Victim, images: Tensor, labels: Tensor, ids: Sequence[str]) -> list[float]:

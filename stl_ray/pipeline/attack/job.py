@@ -10,7 +10,7 @@ import torch
 
 from stl_ray.config import Experiment, NamedAttack
 from stl_ray.images import class_names_of, image_schema, to_uint8
-from stl_ray.models import Victim
+from stl_ray.models import Classifier
 from stl_ray.pipeline.attack.calibration import (
     Calibration,
     calibrate,
@@ -21,13 +21,14 @@ from stl_ray.pipeline.attack.calibration import (
 from stl_ray.pipeline.attack.sets import all_sets, classifier_of, folder_of
 from stl_ray.pipeline.attack.target import attacked_of
 from stl_ray.pipeline.batches import by_size, class_names, exact_bytes, in_order, pixels_of, plan_parts, stored
+from stl_ray.pipeline.classifiers import load_classifier
 from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.look import device_to_look, look_at
 from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
-from stl_ray.store import Dataset, Layout, PlannedShard, require_same
+from stl_ray.store import Dataset, Layout, PlannedShard, require_planned
 from stl_ray.training import validate_labels
 
 
@@ -57,12 +58,13 @@ def look(experiment: Experiment) -> dict[str, str]:
     if device is None:
         return {}
     clean = dataset_of(experiment.root, Layout(experiment.root).ingested("test"))
-    models: dict[str, tuple[Victim, bool]] = {}
+    names = class_names(clean)
+    models: dict[str, tuple[Classifier, bool]] = {}
     for config in all_sets(experiment):
-        alone = config.victim.model_copy(update={"defense": None})
-        name = classifier_of(config) + (f" retrained for {alone.retrained_for}" if alone.retrained_for else "")
+        classifier, own = classifier_of(config), config.victim.retrained_for
+        name = classifier if own is None else f"{classifier} retrained for {own}"
         model, needed = models.get(name) or (
-            attacked_of(experiment, config.model_copy(update={"victim": alone}), class_names(clean), device).victim,
+            load_classifier(experiment, classifier, own, names, device).classifier,
             False,
         )
         queries_alone = config.victim.defense is not None and config.victim.gradient == "none"
@@ -146,7 +148,7 @@ class AttackTask(TableTask):
         self._sets = {}
         for config in all_sets(self.experiment):
             victim, run = attacked_of(self.experiment, config, classes, self._device), folder_of(config)
-            require_same({"classifier": victim.identity}, {"classifier": self.victims[run]}, run)
+            require_planned({"classifier": self.victims[run]}, {"classifier": victim.identity}, run)
             calibration = self.calibrations.get(run) or calibration_of(self.experiment, config)
             self._sets[run] = (config, victim, calibration)
 

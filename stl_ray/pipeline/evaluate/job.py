@@ -36,7 +36,7 @@ from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
-from stl_ray.store import Dataset, Layout, PlannedShard, Run, Storage, require_same
+from stl_ray.store import Dataset, Layout, PlannedShard, Run, Storage, require_planned
 from stl_ray.store.layout import CLEAN
 
 Cell = tuple[str, str, str]
@@ -196,7 +196,7 @@ class EvaluateTask(TableTask):
                 made_of = block.made_of(defense)
                 for attack_set in attack_sets(self.experiment):
                     run = layout.predictions(block.name, defense, attack_set)
-                    require_same({key: self.identities[run][key] for key in made_of}, made_of, run)
+                    require_planned({key: self.identities[run][key] for key in made_of}, made_of, run)
                     self._cells[run] = (block, defense, images_of(self.experiment, block.name, attack_set))
 
     def table(self, run: str, shard: PlannedShard) -> pa.Table:

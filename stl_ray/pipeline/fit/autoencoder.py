@@ -28,7 +28,7 @@ def run(fit: SpaceFit, thumbnails: Dataset) -> str:
     """Train or copy the autoencoder unless it is there; the digest of its artifact.
 
     Args:
-        fit: of the space.
+        fit: the space, with root and Ray resources.
         thumbnails: the run of thumbnails.
 
     Raises:

@@ -78,7 +78,7 @@ class RayBlockPool:
     """Blocks 0, 1, ... of training images, then those of the holdout, dealt to the workers in turn.
 
     Args:
-        fit: of the space.
+        fit: the space, with root and Ray resources.
         name: of the dictionary, for errors.
         samples: the dataset of samples.
         blocks: of training images.

@@ -28,7 +28,7 @@ def run(fit: SpaceFit, thumbnails: Dataset, latents: Dataset) -> tuple[Clusterin
     """Divide the latents into clusters, unless that was done.
 
     Args:
-        fit: of the space.
+        fit: the space, with root and Ray resources.
         thumbnails: the run of thumbnails.
         latents: the run of latents.
 

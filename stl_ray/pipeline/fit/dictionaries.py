@@ -45,7 +45,7 @@ def run(
     dictionary has the images that are left.
 
     Args:
-        fit: of the space.
+        fit: the space, with root and Ray resources.
         drawn: the images of every dictionary, as indices into `ids`.
         samples: the dataset that holds them.
         ids: of all training images.
@@ -109,7 +109,7 @@ class _Learning:
     """One dictionary to learn.
 
     Args:
-        fit: of the space.
+        fit: the space, with root and Ray resources.
         name: of the dictionary.
         samples: the dataset of images.
         learn: rows of it to learn from.

@@ -26,7 +26,7 @@ def run(fit: SpaceFit, thumbnails: Dataset, digest: str) -> Dataset:
     """Encode every thumbnail; the finished run.
 
     Args:
-        fit: of the space.
+        fit: the space, with root and Ray resources.
         thumbnails: the run of thumbnails.
         digest: of the autoencoder artifact.
 

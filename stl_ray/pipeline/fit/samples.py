@@ -26,7 +26,7 @@ def run(fit: SpaceFit, samples: Sequence[DictionarySample], latents: Dataset, id
     """Copy the images of all samples, each once; the finished run.
 
     Args:
-        fit: of the space.
+        fit: the space, with root and Ray resources.
         samples: of all dictionaries, indices into `ids`.
         latents: the run of latents, whose parts are those of the training shards.
         ids: of all latents, in order.

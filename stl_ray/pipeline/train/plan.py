@@ -6,10 +6,11 @@ from typing import Any
 
 from stl_ray import __version__
 from stl_ray.config import SCRATCH, ClassifierConfig, Experiment, Recipe, Retraining, TrainConfig
+from stl_ray.config.classifiers import is_function
 from stl_ray.defenses import identity_in_run
 from stl_ray.errors import ArtifactError, RunIdentityError, TrainingError
 from stl_ray.images import decode
-from stl_ray.models import Classifier, build_classifier, check_weights, classes_of, weights_digest
+from stl_ray.models import Classifier, build_classifier, check_weights, classes_of, source_digest, weights_digest
 from stl_ray.pipeline.batches import STORED_PIXELS, class_names, rows_at
 from stl_ray.pipeline.classifiers import classifier_config, given, load_classifier
 from stl_ray.pipeline.inputs import dataset_of, make_defenses
@@ -125,6 +126,7 @@ def _identity(
     dataset = dataset_of(experiment.root, folder)
     identity = {
         "architecture": item.architecture,
+        "source": source_of(item),
         "classes": list(classes_of(item.classes, class_names(dataset))),
         "recipe": config.model_dump(mode="json", include=set(Recipe.model_fields)),
         "start": begins,
@@ -133,6 +135,11 @@ def _identity(
         "stl_ray": __version__,
     }
     return identity, dataset.rows
+
+
+def source_of(item: ClassifierConfig) -> dict[str, str] | None:
+    """The digest of a user's own source by its reference, as it is found here; None for other architectures."""
+    return {item.architecture: source_digest(item.architecture)} if is_function(item.architecture) else None
 
 
 def _clean_test(experiment: Experiment) -> str | None:

@@ -50,8 +50,8 @@ def require_sizes(classifier: Classifier, config: TrainConfig, size: tuple[int, 
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 raise TrainingError(
                     f"the network cannot take such images ({reason})",
-                    item=f"train.classifier={classifier.architecture}",
-                    expected="a size that it was made for; ingest.size sets the images', train.start_size the first epoch's",
+                    item=classifier.architecture,
+                    expected="a size that it was made for; ingest.size sets the images', start_size the first epoch's",
                     got=f"{height} x {width} pixels",
                 ) from error
     finally:
@@ -81,8 +81,8 @@ def require_parts(classifier: Classifier, config: TrainConfig, size: tuple[int, 
     reason = "batch norm would be left with one value per channel" if part else "a worker would get no image of a batch"
     raise TrainingError(
         reason,
-        item=f"train.classifier={classifier.architecture}",
-        expected=f"train.batch_size={batch_size}" if batch_size else "fewer train.workers, or more images",
+        item=classifier.architecture,
+        expected=f"batch_size={batch_size}" if batch_size else "fewer train.workers, or more images",
         got=f"{images} images in {batches} batches, the smallest of {images // batches} for {config.workers} workers",
     )
 

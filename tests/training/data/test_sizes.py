@@ -12,9 +12,7 @@ NAMES = ["a", "b"]
 def test_refuses_sizes_that_a_network_cannot_take_and_leaves_its_mode():
     classifier = build_classifier("torchvision:alexnet", NAMES, seed=0).train()
     require_sizes(classifier, TrainConfig(), (224, 224))
-    with pytest.raises(
-        TrainingError, match=r"train\.classifier=torchvision:alexnet: .*; expected .*; got 32 x 32 pixels"
-    ):
+    with pytest.raises(TrainingError, match=r"torchvision:alexnet: .*; expected .*; got 32 x 32 pixels"):
         require_sizes(classifier, TrainConfig(), (32, 32))
     with pytest.raises(TrainingError, match="got 32 x 32 pixels"):
         require_sizes(classifier, TrainConfig(start_size=32), (224, 224))
@@ -27,22 +25,22 @@ def test_refuses_sizes_that_a_network_cannot_take_and_leaves_its_mode():
         (
             {"batch_size": 1},
             4,
-            "expected train.batch_size=2; got 4 images in 4 batches, the smallest of 1 for 1 workers",
+            "expected batch_size=2; got 4 images in 4 batches, the smallest of 1 for 1 workers",
         ),
         (
             {"batch_size": 2},
             5,
-            "expected train.batch_size=3; got 5 images in 3 batches, the smallest of 1 for 1 workers",
+            "expected batch_size=3; got 5 images in 3 batches, the smallest of 1 for 1 workers",
         ),
         (
             {"batch_size": 2, "workers": 2},
             8,
-            "expected train.batch_size=4; got 8 images in 4 batches, the smallest of 2 for 2",
+            "expected batch_size=4; got 8 images in 4 batches, the smallest of 2 for 2",
         ),
         (
             {"batch_size": 4, "workers": 2},
             7,
-            "expected train.batch_size=7; got 7 images in 2 batches, the smallest of 3 for 2",
+            "expected batch_size=7; got 7 images in 2 batches, the smallest of 3 for 2",
         ),
         ({"batch_size": 9, "workers": 3}, 5, "expected fewer train.workers, or more images; got 5 images in 1 batches"),
     ],

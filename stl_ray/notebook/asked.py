@@ -1,0 +1,193 @@
+"""Defenses, attacks and tiers as a caller gives them: the values of the YAML, its sections, names, or defenses themselves."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from os import PathLike, fspath
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from stl_ray.attacks import Universal, budget_of, make_attack
+from stl_ray.config import AttackedConfig, NamedAttack, NamedDefense, SolverConfig, TiersConfig, parsed
+from stl_ray.config.base import Section
+from stl_ray.config.spaces import is_authors_file
+from stl_ray.defenses import Defense, make_defense, required_by
+from stl_ray.errors import ConfigError
+from stl_ray.evaluation import UNDEFENDED
+from stl_ray.options import require_known
+from stl_ray.space import QuasiNaturalSpace, imported_space
+from stl_ray.store import find_space
+from stl_ray.store.layout import CLEAN
+
+
+class Asked(Section):
+    """What is asked for, by the keys of the YAML."""
+
+    defenses: tuple[NamedDefense, ...] = ()
+    attacks: tuple[NamedAttack, ...] = ()
+    tiers: TiersConfig | None = None
+    sanity: Literal["quick", "full"] = "quick"
+    seed: int = Field(0, ge=0, lt=2**63)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        tiers = () if self.tiers is None else self.tiers.attacks
+        for kind, taken, given in (
+            ("defenses", UNDEFENDED, [item.name for item in self.defenses]),
+            (
+                "attacks and those of the tiers",
+                CLEAN,
+                [item.name for item in self.attacks] + [item.name for item in tiers],
+            ),
+        ):
+            names = [name.casefold() for name in given]
+            if len(set(names)) != len(names) or taken in names:
+                raise ValueError(f"{kind} need names that differ, and {taken!r} is taken; got {', '.join(names)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for, checked, and the defenses themselves.
+
+    Attributes:
+        asked: the sections.
+        defenses: by name, "none" first.
+    """
+
+    asked: Asked
+    defenses: dict[str, Defense]
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether some attack or check differentiates the model."""
+        tiers = () if self.asked.tiers is None else self.asked.tiers.attacks
+        return (
+            any(_differentiates(item) for item in self.asked.attacks)
+            or any(item.tier != "T5" for item in tiers)
+            or (bool(tiers) and bool(self.asked.defenses))  # the checks
+        )
+
+
+def request_of(
+    defenses: Iterable[object], attacks: Iterable[object], tiers: object, sanity: str, seed: int, device: str
+) -> Request:
+    """The request of a call; its arguments are those of `stl_ray.evaluate`.
+
+    Args:
+        defenses: names, entries as in the YAML, or defenses.
+        attacks: entries as in the YAML.
+        tiers: the section of the YAML, or None.
+        sanity: level of the checks.
+        seed: the run seed.
+        device: that defenses are made for.
+
+    Raises:
+        ConfigError: a name, an option or a budget is wrong, or needs what only an experiment has.
+        ArtifactError, DictionaryError: a space cannot be read.
+    """
+    entries = [_entry(item) for item in _listed(defenses, "defenses")]
+    values = {
+        "defenses": [values for values, _ in entries],
+        "attacks": [_plain(item, f"attacks.{number}") for number, item in enumerate(_listed(attacks, "attacks"))],
+        "tiers": None if tiers is None else _plain(tiers, "tiers"),
+        "sanity": sanity,
+        "seed": seed,
+    }
+    asked = parsed(Asked, values)
+    _check(asked)
+    made = {
+        item.name: given if isinstance(given, Defense) else _made(item, given, device)
+        for item, (_, given) in zip(asked.defenses, entries, strict=True)
+    }
+    return Request(asked, {UNDEFENDED: make_defense(UNDEFENDED, {}, {}), **made})
+
+
+def _listed(items: Iterable[object], kind: str) -> list[object]:
+    if isinstance(items, str | Mapping | BaseModel) or not isinstance(items, Iterable):
+        raise ConfigError("not a list", item=kind, expected=f"[...] of {kind}", got=type(items).__name__)
+    return list(items)
+
+
+def _plain(item: object, key: str) -> dict[str, Any]:
+    if isinstance(item, BaseModel):
+        return item.model_dump(mode="json")
+    if isinstance(item, Mapping):
+        return dict(item)
+    raise ConfigError("not an entry of the YAML", item=key, expected="a mapping", got=type(item).__name__)
+
+
+def _entry(item: object) -> tuple[dict[str, Any], object]:
+    """The entry of a defense as the YAML would have it; and the defense, or its space, where the caller has given one."""
+    if isinstance(item, Defense):
+        return {"name": item.name, "defense": item.name}, item
+    if isinstance(item, str):
+        return {"name": item, "defense": item}, None
+    values = _plain(item, "defenses")
+    if isinstance(values.get("defense"), Defense):
+        given = values["defense"]
+        return {**values, "defense": given.name}, given
+    options = values.get("options")
+    if isinstance(options, Mapping) and "space" in options:
+        return {**values, "options": {name: options[name] for name in options if name != "space"}}, options["space"]
+    return values, None
+
+
+def _made(item: NamedDefense, space: object, device: str) -> Defense:
+    resources: dict[str, Any] = {"solver": SolverConfig().method}
+    if "space" in required_by(item.defense):
+        if space is None:
+            expected = "options: {'space': a QuasiNaturalSpace, or the path of one or of an authors' .npy}"
+            raise ConfigError("the defense needs a space", item=item.name, expected=expected)
+        resources["space"] = _space(space, item.name).to(device)
+    elif space is not None:
+        raise ConfigError("unknown option", item=f"{item.name}.space", expected="none, the defense has no space")
+    return make_defense(item.defense, item.options, resources)
+
+
+def _space(given: object, item: str) -> QuasiNaturalSpace:
+    if isinstance(given, QuasiNaturalSpace):
+        return given
+    if not isinstance(given, str | PathLike):
+        expected = "a QuasiNaturalSpace, or the path of one"
+        raise ConfigError("not a space", item=f"{item}.space", expected=expected, got=type(given).__name__)
+    place = str(fspath(given))
+    if is_authors_file(place):
+        return imported_space(place)
+    return QuasiNaturalSpace.load(find_space(place))
+
+
+def _check(asked: Asked) -> None:
+    """Refuse what no attack can do, or what only an experiment has."""
+    defenses = [item.name for item in asked.defenses]
+    for item in asked.attacks:
+        method = make_attack(item.attack, item.options, item.engine)
+        if isinstance(method, Universal):
+            message = "one vector for all images is learned from training images, which only an experiment has"
+            raise ConfigError(message, item=item.name, expected="the job `attack`, or another attack")
+        method.check(budget_of(item), item.store)
+        default = AttackedConfig()
+        others = {"defense": item.victim.defense, "gradient": item.victim.gradient, "samples": item.victim.samples}
+        if item.victim != default.model_copy(update=others):
+            expected = "the given model, alone or behind a defense"
+            raise ConfigError("another classifier than the given model", item=f"{item.name}.victim", expected=expected)
+        if item.victim.defense is not None:
+            require_known(item.victim.defense, defenses, kind="defense")
+    if asked.tiers is None:
+        return
+    if asked.tiers.substitute is not None:
+        message = "a substitute is another experiment, with classifiers of its own"
+        raise ConfigError(message, item="tiers.substitute", expected="the job `evaluate`")
+    for attack in asked.tiers.attacks:
+        if attack.tier == "T2":
+            raise ConfigError("T2 transfers from another experiment", item=attack.name, expected="the job `evaluate`")
+        method = make_attack(attack.attack, attack.options, attack.engine)
+        try:
+            method.check(budget_of(asked.tiers.budget), asked.tiers.budget.store)
+        except ConfigError as error:
+            raise ConfigError(error.message, item=attack.name, expected=error.expected, got=error.got) from error
+
+
+def _differentiates(item: NamedAttack) -> bool:
+    queries_alone = item.victim.defense is not None and item.victim.gradient == "none"
+    return make_attack(item.attack, item.options, item.engine).needs_gradient and not queries_alone
