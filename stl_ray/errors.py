@@ -59,7 +59,7 @@ class ConfigError(StlRayError):
 
 
 class InputError(StlRayError):
-    """A dataset or file that the user named cannot be used at all."""
+    """A place, dataset or file that the user named cannot be used at all, such as a URI with credentials in it."""
 
 
 class ImageError(StlRayError):

@@ -1,10 +1,11 @@
-"""The options of a URI, as in ?endpoint_url=http://host:port&region=name: which there are, and what none may hold."""
+"""The schemes of URIs and their options, as in s3://...?endpoint_url=http://host:port&region=name: which there are, and
+what none may hold."""
 
 import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from stl_ray.errors import StorageError
+from stl_ray.errors import InputError
 from stl_ray.options import nearest
 
 # How the SDKs name the parts of a key.
@@ -17,14 +18,15 @@ _S3 = {
     "region": "a name such as us-east-1",
     "scheme": "http or https, beside an endpoint_override of host:port",
 }
-# What pyarrow 26 takes, without the credentials. A scheme that is not here (hdfs) has options of its own, without an end.
+# What pyarrow 26 takes, without the credentials.
 _KNOWN = {
     "s3": tuple(_S3),
     "gs": ("endpoint_override", "project_id", "retry_limit_seconds", "scheme"),
     "abfs": ("background_writes", "blob_storage_authority", "client_id", "dfs_storage_authority", "enable_tls", "tenant_id"),
     "file": (),
 }  # fmt: skip
-_KNOWN["abfss"] = _KNOWN["abfs"]
+_KNOWN["gcs"], _KNOWN["abfss"] = _KNOWN["gs"], _KNOWN["abfs"]
+_WITH_ANY_OPTIONS = ("hdfs", "viewfs")  # of their own, without an end
 
 
 def options_of(options: str) -> dict[str, str]:
@@ -34,7 +36,7 @@ def options_of(options: str) -> dict[str, str]:
 
 
 def require_options(scheme: str, options: str, *, item: str) -> None:
-    """Refuse options that a scheme does not have, and values that cannot be meant.
+    """Refuse a scheme that there is not, options that it does not have, and values that cannot be meant.
 
     Args:
         scheme: in lower case.
@@ -42,39 +44,41 @@ def require_options(scheme: str, options: str, *, item: str) -> None:
         item: the URI without them, for the message.
 
     Raises:
-        StorageError: with the nearest option, or what is expected of it.
+        InputError: with the nearest scheme or option, or what is expected of it.
     """
+    if scheme not in (schemes := (*_KNOWN, *_WITH_ANY_OPTIONS)):
+        raise InputError(f"no kind of storage is called {scheme!r}", item=item, expected=nearest(scheme, schemes))
     names = [option.partition("=")[0] for option in options.split("&")] if options else []
     values = options_of(options)
     known = _KNOWN.get(scheme, names)
     for name in names:
         if name not in known:
             expected = nearest(name, known) if known else "none, and %3F for a question mark of the path itself"
-            raise StorageError(f"a URI of this kind has no option {name!r}", item=item, expected=expected)
+            raise InputError(f"a URI of this kind has no option {name!r}", item=item, expected=expected)
         if names.count(name) > 1 or not values[name]:
             got = "several" if values[name] else "none"
-            raise StorageError(f"the option {name!r}", item=item, expected="one value", got=got)
+            raise InputError(f"the option {name!r}", item=item, expected="one value", got=got)
     for name in _wrong_for_s3(values) if scheme == "s3" else ():
-        raise StorageError(f"the option {name!r}", item=item, expected=_S3[name], got=values[name])
+        raise InputError(f"the option {name!r}", item=item, expected=_S3[name], got=values[name])
 
 
 def refuse_credentials(uri: str) -> None:
     """Refuse a URI that holds a key or a password, without repeating it.
 
     Raises:
-        StorageError: if it does.
+        InputError: if it does.
     """
     scheme, _, rest = uri.partition("://")
     user, at, _ = re.split("[/?]", rest, maxsplit=1)[0].rpartition("@")
     if at and user == "anonymous":
         expected = "s3://bucket/folder?anonymous=true" if scheme.lower() == "s3" else "a key; it cannot be read without"
-        raise StorageError("a URI has no user", item=f"{scheme}://anonymous@...", expected=expected)
+        raise InputError("a URI has no user", item=f"{scheme}://anonymous@...", expected=expected)
     # Azure's have the container there: abfss://container@account.dfs.core.windows.net/folder
     has_user = bool(at) and (scheme.lower() not in ("abfs", "abfss") or ":" in user)
     options = [option.partition("=") for option in re.split("[?&;]", unquote(rest).partition("?")[2])]
     has_secret = any(mark and word in name.lower() for name, mark, _ in options for word in _SECRETS)
     if has_user or has_secret or any("@" in value for name, _, value in options if name.startswith("endpoint")):
-        raise StorageError(
+        raise InputError(
             "credentials in a URI end up in logs; give them by the environment, a profile or a role",
             item=f"{scheme}://...",
         )

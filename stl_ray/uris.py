@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from stl_ray.errors import StorageError
+from stl_ray.errors import InputError
 from stl_ray.uri_options import refuse_credentials, require_options
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -54,14 +54,14 @@ def normalized(place: str) -> str:
     """The place that a path or URI means: an absolute path, or a URI without a slash at the end.
 
     Raises:
-        StorageError: if it holds credentials, which would end up in logs and records; an option that its scheme does
-            not have; or what has no one meaning: control characters, folders without a name, . and .. in a key.
+        InputError: if it holds credentials, which would end up in logs and records; a scheme that there is not, or an
+            option that it does not have; or what has no one meaning: control characters, folders without a name, . and .. in a key.
     """
     if is_uri(place):
         refuse_credentials(place)
     if found := _NOT_TEXT.search(place):
         message = "a place has no line breaks, other control characters, or bytes that are not UTF-8"
-        raise StorageError(message, item=ascii(place), got=ascii(found[0]))
+        raise InputError(message, item=ascii(place), got=ascii(found[0]))
     if not is_uri(place):
         return _local(place)
     parts = split(place)
@@ -72,13 +72,25 @@ def normalized(place: str) -> str:
     names = key.split("/") if key else []
     if not {"", ".", ".."}.isdisjoint(names):
         expected = "single slashes, and neither . nor .. as a name: an object store takes them for other keys"
-        raise StorageError("a folder without a name", item=place, expected=expected)
-    if parts.scheme in ("s3", "gs") and not parts.host:
-        raise StorageError("no bucket", item=place, expected=f"{parts.scheme}://bucket/folder")
+        raise InputError("a folder without a name", item=place, expected=expected)
+    if parts.scheme in ("s3", "gs", "gcs") and not parts.host:
+        raise InputError("no bucket", item=place, expected=f"{parts.scheme}://bucket/folder")
     whole = f"{parts.scheme}://{'/'.join([parts.host, *names])}{'?' * bool(parts.options)}{parts.options}"
     if split(whole) != parts._replace(key="/".join(names)):
-        raise StorageError("a folder whose name reads like options of a URI", item=place, expected="no ?name in it")
+        raise InputError("a folder whose name reads like options of a URI", item=place, expected="no ?name in it")
     return whole
+
+
+def on_disk(place: str) -> Path:
+    """The path of a place that has to be on a disk of this machine.
+
+    Raises:
+        InputError: as for `normalized`, or it is elsewhere.
+    """
+    path = normalized(place)
+    if is_uri(path):
+        raise InputError("this file is read from a disk only", item=path, expected="a path")
+    return Path(path)
 
 
 def joined(root: str, path: str) -> str:
@@ -108,15 +120,15 @@ def _local(path: str) -> str:
     first = path.partition("/")[0]
     if first.endswith(":") and "/" in path:
         expected = f"a URI such as s3://bucket/folder, or ./{path} for a folder of this name"
-        raise StorageError("neither a URI nor clearly a path", item=path, expected=expected)
+        raise InputError("neither a URI nor clearly a path", item=path, expected=expected)
     if not path:
-        raise StorageError("an empty place", expected="a path, or a URI such as s3://bucket/folder")
+        raise InputError("an empty place", expected="a path, or a URI such as s3://bucket/folder")
     try:
         # Path drops a leading ./, behind which ~ is a name.
         full = str((Path(path).expanduser() if path.startswith("~") else Path(path)).absolute())
     except RuntimeError:
         expected = f"the name of a user, or ./{path} for a folder of this name"
-        raise StorageError("there is no such home folder", item=path, expected=expected) from None
+        raise InputError("there is no such home folder", item=path, expected=expected) from None
     # POSIX lets two leading slashes mean something else, which they do on no system here.
     return "/" + full.lstrip("/")
 
@@ -125,11 +137,11 @@ def _file(parts: Place) -> str:
     """The path that a file URI means."""
     item = f"file://{parts.host}/{parts.key}"
     if parts.host not in ("", "localhost"):
-        raise StorageError("a file URI names no host", item=item, expected=f"file:///{parts.host}/{parts.key}")
+        raise InputError("a file URI names no host", item=item, expected=f"file:///{parts.host}/{parts.key}")
     if re.search("%(?![0-9A-Fa-f]{2})", parts.key):
-        raise StorageError("% begins a byte in two hexadecimal digits", item=item, expected="%25 for the sign itself")
+        raise InputError("% begins a byte in two hexadecimal digits", item=item, expected="%25 for the sign itself")
     try:
         path = unquote_to_bytes(parts.key).decode()
     except UnicodeDecodeError:
-        raise StorageError("its bytes are not UTF-8", item=item) from None
+        raise InputError("its bytes are not UTF-8", item=item) from None
     return normalized(f"/{path}")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from stl_ray.errors import StorageError
+from stl_ray.errors import InputError
 from stl_ray.store.s3 import S3Files
 from stl_ray.uris import is_uri, joined, normalized, parted, split
 
@@ -75,7 +75,7 @@ def test_a_relative_path_is_taken_from_here(monkeypatch, tmp_path):
     ],
 )
 def test_refuses_what_has_no_one_meaning(place, message):
-    with pytest.raises(StorageError, match=message):
+    with pytest.raises(InputError, match=message):
         normalized(place)
 
 
@@ -96,16 +96,16 @@ def test_refuses_what_has_no_one_meaning(place, message):
     ],
 )
 def test_refuses_credentials_without_repeating_them(uri):
-    with pytest.raises(StorageError, match="credentials in a URI") as caught:
+    with pytest.raises(InputError, match="credentials in a URI") as caught:
         normalized(uri)
     assert "hidden" not in str(caught.value)
     assert "AKIA" not in str(caught.value)
 
 
 def test_refuses_users_that_stand_for_none():
-    with pytest.raises(StorageError, match=r"a URI has no user; expected s3://bucket/folder\?anonymous=true"):
+    with pytest.raises(InputError, match=r"a URI has no user; expected s3://bucket/folder\?anonymous=true"):
         normalized("s3://anonymous@bucket/a")
-    with pytest.raises(StorageError, match="a URI has no user; expected a key; it cannot be read without"):
+    with pytest.raises(InputError, match="a URI has no user; expected a key; it cannot be read without"):
         normalized("gs://anonymous@bucket/a")
 
 
@@ -131,13 +131,13 @@ def test_refuses_users_that_stand_for_none():
     ],
 )
 def test_refuses_options_that_would_be_passed_over(options, message):
-    with pytest.raises(StorageError, match=message):
+    with pytest.raises(InputError, match=message):
         normalized(f"s3://bucket/a?{options}")
 
 
 def test_refuses_unknown_options_of_every_scheme_that_has_a_list():
     for uri in ("gs://bucket/a?endpoint=h:1", "abfs://account.blob.core.windows.net/c?enable_tl=true"):
-        with pytest.raises(StorageError, match=r"a URI of this kind has no option .*; expected '.*'\?"):
+        with pytest.raises(InputError, match=r"a URI of this kind has no option .*; expected '.*'\?"):
             normalized(uri)
 
 
@@ -193,7 +193,7 @@ def test_roundtrip_a_key_is_what_is_written_or_is_refused(key):
     for options in ("", "?region=r"):
         try:
             place = normalized(f"s3://bucket/{key}{options}")
-        except StorageError:
+        except InputError:
             continue
         parts = split(place)
         if not options and parts.options:
@@ -213,7 +213,7 @@ def test_roundtrip_a_path_is_what_is_written_or_is_refused(path):
     for written in (path, f"./{path}", f"/{path}"):
         try:
             place = normalized(written)
-        except StorageError:
+        except InputError:
             continue
         home = written.partition("/")[0] == "~"
         assert place == "/" + str(Path.home() / written[2:] if home else Path.cwd() / written).lstrip("/")

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stl_ray.cli.say import say
@@ -11,7 +10,7 @@ from stl_ray.config.help import JOBS
 from stl_ray.options import require_known
 from stl_ray.runtime.signals import INTERRUPTED
 from stl_ray.text import columns
-from stl_ray.uris import is_uri
+from stl_ray.uris import is_uri, on_disk
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -57,7 +56,7 @@ def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None
         default=True,
         help="say what it logs until it has ended [yes]",
     )
-    submitted.add_argument("--wheel", type=Path, metavar="FILE", help="the package, built for the nodes' platform")
+    submitted.add_argument("--wheel", metavar="FILE", help="the package, built for the nodes' platform")
     submitted.add_argument("--pure", action="store_true", help="send the package even without its native core")
     submitted.set_defaults(function=_submit)
     cancelled = commands.add_parser(
@@ -91,8 +90,9 @@ def _submit(options: argparse.Namespace) -> int:
     preflight(experiment)
     if paths := _only_here(experiment):
         say(f"must be the same shared folder on every node: {', '.join(paths)}")
+    wheel = None if options.wheel is None else on_disk(options.wheel)
     client = connect(options.address)
-    job = submit(client, options.job, experiment, say, wheel=options.wheel, pure=options.pure)
+    job = submit(client, options.job, experiment, say, wheel=wheel, pure=options.pure)
     cancelling = f"stl-ray cancel {job.name} --address {client.get_address()}"
     if not options.follow:
         say(f"the same command follows it; {cancelling}")

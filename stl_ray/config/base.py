@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from stl_ray.errors import StorageError
+from stl_ray.errors import InputError
 from stl_ray.uris import normalized
 
 # Two names, or one and a word of ours, are the name of a file or folder, which has 255 characters at most.
@@ -27,8 +27,8 @@ def absolute(path: str) -> str:
     """A path that means the same file for every worker, wherever it runs."""
     try:
         return normalized(path)
-    except StorageError as error:
-        raise ValueError(str(StorageError(error.message, expected=error.expected, got=error.got))) from None
+    except InputError as error:
+        raise ValueError(str(InputError(error.message, expected=error.expected, got=error.got))) from None
 
 
 Location = Annotated[str, AfterValidator(absolute)]

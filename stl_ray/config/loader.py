@@ -13,6 +13,7 @@ from stl_ray.config.sections import Experiment
 from stl_ray.config.values import read, read_override
 from stl_ray.errors import ConfigError
 from stl_ray.options import expected_by, named, nearest
+from stl_ray.uris import on_disk
 
 
 def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
@@ -25,9 +26,11 @@ def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
 
     Raises:
         ConfigError: if the file or a key is wrong; it names the key's path and what was expected.
+        InputError: `path` can be none.
     """
+    file = on_disk(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration ({error})", item=path) from error
     values = read(text, Experiment, item=path)

@@ -3,6 +3,8 @@
 session          join or start a Ray; one that was running stays so
 ray_start        that join or start, with errors that say what is wrong
 ray_address      whether a cluster's head answers at an address
+ray_needs        what a local Ray takes of its machine: a folder, shared memory, ports
+ray_death        why a process of a local Ray died as it started
 signals          Ctrl-C and SIGTERM
 shard_runner     plan -> Ray Data actors -> receipts -> manifest
 shard_actor      the actor that makes shards

@@ -10,7 +10,7 @@ from ray._private.authentication.authentication_token_setup import ensure_token_
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import RpcError
 
-from stl_ray.errors import ClusterError
+from stl_ray.errors import ClusterError, ConfigError
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _NO_SETTINGS = b"\0\0\0\4\0\0\0\0\0"  # length 0, type SETTINGS, no flags, stream 0
@@ -28,7 +28,8 @@ def require_head(address: str, key: str) -> None:
         key: the configuration's key or the variable that it is from.
 
     Raises:
-        ClusterError: it is no host and port, nobody answers there, or what answers is no Ray.
+        ConfigError: it is no host and port.
+        ClusterError: nobody answers there, or what answers is no Ray.
         ray.exceptions.AuthenticationError: its Ray asks for a token, or another one.
     """
     host, port = _parted(address, key)
@@ -49,13 +50,13 @@ def require_head(address: str, key: str) -> None:
 def _parted(address: str, key: str) -> tuple[str, int]:
     scheme = address.partition("://")[0] if "://" in address else ""
     if scheme == "ray":
-        raise ClusterError("Ray Client does not carry trainings", item=key, expected=_EXPECTED, got=address)
+        raise ConfigError("Ray Client does not carry trainings", item=key, expected=_EXPECTED, got=address)
     if scheme:
         expected = f"{_EXPECTED}; a dashboard's URL is for `stl-ray submit`"
-        raise ClusterError("not the address of a cluster", item=key, expected=expected, got=address)
+        raise ConfigError("not the address of a cluster", item=key, expected=expected, got=address)
     host, _, port = address.strip().rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise ClusterError("not the address of a cluster", item=key, expected=_EXPECTED, got=address)
+        raise ConfigError("not the address of a cluster", item=key, expected=_EXPECTED, got=address)
     return host, int(port)
 
 

@@ -4,16 +4,16 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import ray
 from ray._private import ray_constants, services
-from ray._private.utils import validate_socket_filepath
 from ray.exceptions import AuthenticationError
 
 from stl_ray.config import RayConfig
-from stl_ray.errors import ClusterError
+from stl_ray.errors import ClusterError, StlRayError
 from stl_ray.runtime.ray_address import require_head
+from stl_ray.runtime.ray_death import why_it_died
+from stl_ray.runtime.ray_needs import object_store, require_folder, require_ports
 
 # Only shard rows and weights travel; images never go through the object store.
 _LOCAL_OBJECT_STORE = 512 * 1024 * 1024
@@ -36,8 +36,9 @@ def start_ray(config: RayConfig) -> None:
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     if address == "local":
         with _explained("a local Ray"):
-            _require_short_paths()
-            again_if_slow(_start_local)
+            folder = require_folder()
+            require_ports()
+            again_if_slow(lambda: _start_local(object_store(folder)))
         return
     with _explained(key):
         if address == "auto":
@@ -47,17 +48,24 @@ def start_ray(config: RayConfig) -> None:
 
 
 def again_if_slow(start: Callable[[], None]) -> None:
-    """Start, and once more where the first time took too long: the machine may be busy, and the programs are loaded now."""
+    """Start, and once more where the first time took too long: the machine may be busy, and the programs are loaded now.
+
+    Raises:
+        ClusterError: it took too long since one of Ray's processes died.
+    """
     try:
         start()
     except Exception as error:
-        if _SLOW not in str(error):
+        if _SLOW not in str(error).lower():
             raise
+        died = why_it_died()
+        if died:
+            raise ClusterError(f"Ray does not start ({died})", item="a local Ray") from error
         ray.shutdown()
         start()
 
 
-def _start_local() -> None:
+def _start_local(plasma_directory: str | None) -> None:
     with _without_preemption_watcher():
         ray.init(
             address="local",
@@ -65,6 +73,7 @@ def _start_local() -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
             object_store_memory=_LOCAL_OBJECT_STORE,
+            _plasma_directory=plasma_directory,
         )
 
 
@@ -73,7 +82,7 @@ def _explained(item: str) -> Iterator[None]:
     """Raise what Ray raises as a ClusterError about a key, a variable or a local Ray."""
     try:
         yield
-    except ClusterError:
+    except StlRayError:
         raise
     except AuthenticationError as error:
         raise ClusterError(
@@ -88,20 +97,6 @@ def _explained(item: str) -> Iterator[None]:
 def _words(error: Exception) -> str:
     words = " ".join(str(error).split()) or type(error).__name__
     return words if len(words) <= _LONGEST else f"{words[:_LONGEST]} ..."
-
-
-def _require_short_paths() -> None:
-    """Refuse a folder for temporary files below which the paths of Ray's sockets are too long for the system."""
-    variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), None)
-    if variable is None:
-        return
-    session = f"session_0000-00-00_00-00-00_000000_{os.getpid()}"
-    try:
-        validate_socket_filepath(str(Path(os.environ[variable], "ray", session, "sockets", "plasma_store")))
-    except OSError as error:
-        expected = "a shorter one; RAY_TMPDIR is for Ray's files alone, such as RAY_TMPDIR=/tmp"
-        got = os.environ[variable]
-        raise ClusterError("too long a path for Ray's sockets", item=variable, expected=expected, got=got) from error
 
 
 def _leave_out_uv_hook() -> None:

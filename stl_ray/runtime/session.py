@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 import ray
 from ray._private import worker as ray_worker
@@ -37,8 +37,8 @@ def ray_session(config: RayConfig) -> Iterator[None]:
         return
     # Every actor pool logs a line about constructor arguments as an error, which it is not (Ray issue 53727).
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    # Ray repeats the variable, and says in its own words what we say of an address.
-    with _without_lines_of(b"RAY_BACKEND_LOG_LEVEL", b"gcs_client.cc:"):
+    # Ray repeats the variable, says in its own words what we say, and is surprised by a machine without a network.
+    with _without_lines_of(b"RAY_BACKEND_LOG_LEVEL", b"gcs_client.cc:", b"rpc_client.h:", b"network_util.cc:"):
         start_ray(config)
     keep_handlers()
     _prepare_ray_data()
@@ -62,12 +62,13 @@ def _shut_down() -> None:
 @contextmanager
 def _without_lines_of(*texts: bytes) -> Iterator[None]:
     """Hold back the process's stderr in the block, C++ too, and write it at the end without lines that have such a text."""
-    if sys.stderr is None:  # it was closed before the process began
+    place = _unnamed_file()
+    if sys.stderr is None or place is None:  # stderr was closed before the process began, or nothing can be written to
         yield
         return
     sys.stderr.flush()
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    with place as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
@@ -79,6 +80,13 @@ def _without_lines_of(*texts: bytes) -> Iterator[None]:
             for line in held:
                 if not any(text in line for text in texts):
                     os.write(2, line)
+
+
+def _unnamed_file() -> IO[bytes] | None:
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return None
 
 
 def _leave_out_warnings() -> None:

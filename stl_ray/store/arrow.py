@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pyarrow as pa
 from pyarrow import fs
 
-from stl_ray.errors import StorageError
+from stl_ray.errors import InputError, StorageError
 from stl_ray.store.files import FileInfo
 from stl_ray.uris import joined, split
 
@@ -25,7 +25,8 @@ class ArrowFiles:
         root: the URI.
 
     Raises:
-        StorageError: if pyarrow has no filesystem for it.
+        InputError: pyarrow knows no filesystem of this kind, or not with these options.
+        StorageError: it has none here, such as hdfs without Java.
     """
 
     root: str
@@ -125,9 +126,11 @@ def _opened(root: str) -> tuple[fs.FileSystem, str]:
     try:
         # pyarrow decodes %XX, and cuts off what follows #.
         files, path = fs.FileSystem.from_uri(f"{scheme}://{host}/{quote(key)}{'?' * bool(options)}{options}")
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise StorageError(
+    except ValueError as error:  # ArrowInvalid is one
+        raise InputError(
             f"this kind of storage is not supported ({error})", item=root,
             expected="a path, or a URI such as s3://bucket/folder or gs://bucket/folder",
         ) from error  # fmt: skip
+    except (pa.ArrowException, OSError) as error:
+        raise StorageError(f"this kind of storage cannot be used here ({error})", item=root) from error
     return files, path

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from stl_ray.errors import StorageError
+from stl_ray.errors import InputError, StorageError
 from stl_ray.store.files import FileInfo, Files
 from stl_ray.uris import is_uri, joined, normalized, parted, split
 
@@ -36,7 +36,8 @@ class Storage:
         """The storage at a path or URI; nothing is created yet.
 
         Raises:
-            StorageError: if the URI holds credentials, or no storage of this kind is known.
+            InputError: it cannot be written so (`uris.normalized`), or no storage of this kind is known.
+            StorageError: this kind of storage cannot be used here.
         """
         storage = cls(normalized(uri))
         storage.files  # noqa: B018 - an unknown scheme is refused here, not at the first read
@@ -47,7 +48,7 @@ class Storage:
         """The storage of the folder that a file lies in, and the file's name there.
 
         Raises:
-            StorageError: as for `open`.
+            InputError, StorageError: as for `open`.
         """
         folder, name = parted(normalized(uri))
         return cls.open(folder), name
@@ -66,11 +67,11 @@ class Storage:
         """The storage of a sub-folder.
 
         Raises:
-            StorageError: if its name reads like options of a URI.
+            InputError: if its name reads like options of a URI.
         """
         below = joined(self.root, path)
         if is_uri(below) and split(below).options != split(self.root).options:
-            raise StorageError("a folder whose name reads like options of a URI", item=below, expected="no ?name in it")
+            raise InputError("a folder whose name reads like options of a URI", item=below, expected="no ?name in it")
         return Storage(below)
 
     def at(self, path: str) -> str:

@@ -15,7 +15,7 @@ from botocore import UNSIGNED
 from botocore import exceptions as boto
 from botocore.config import Config
 
-from stl_ray.errors import StorageError
+from stl_ray.errors import InputError, StorageError
 from stl_ray.store.files import FileInfo
 from stl_ray.uri_options import options_of, refuse_credentials
 from stl_ray.uris import joined, split
@@ -209,6 +209,7 @@ class S3Files:
         """The answer to a request, asked again while the server is away.
 
         Raises:
+            InputError: the bucket's name, the region or the endpoint cannot be one.
             StorageError: if it refuses, or does not answer within `patience` seconds.
         """
         item = joined(self.root, path)
@@ -234,7 +235,9 @@ class S3Files:
                 # Its text names the endpoint, never a key.
                 trouble = StorageError(f"the server cannot be reached ({error})", item=item)
             except boto.BotoCoreError as error:
-                raise StorageError(f"S3 cannot be used like this ({error})", item=item) from None
+                # Parameters are the names of bucket and key.
+                kind = InputError if isinstance(error, boto.ParamValidationError) else StorageError
+                raise kind(f"S3 cannot be used like this ({error})", item=item) from None
             if time.monotonic() + pause > deadline:
                 raise trouble from None
             # Random by design: it only keeps waiting processes apart, and no result depends on it.
@@ -274,9 +277,9 @@ def _client(given: str) -> Any:
     try:
         client = session.client("s3", endpoint_url=endpoint, region_name=options.get("region"), config=config)
     except boto.InvalidRegionError as error:
-        raise StorageError(str(error).rstrip("."), item="S3", expected="such as us-east-1") from None
+        raise InputError(str(error).rstrip("."), item="S3", expected="such as us-east-1") from None
     except ValueError:
         # Without its text, which repeats the endpoint and so may hold a password.
-        raise StorageError("the endpoint is not a URL", item="S3", expected="such as http://host:port") from None
+        raise InputError("the endpoint is not a URL", item="S3", expected="such as http://host:port") from None
     refuse_credentials(client.meta.endpoint_url)
     return client

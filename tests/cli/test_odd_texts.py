@@ -60,7 +60,7 @@ def test_errors_are_said_without_effects_and_in_their_lines(tmp_path, capsys):
         main(["fit", "x.yaml", f"--{UNSEEN}"])
     assert capsys.readouterr().err.endswith("error: unrecognized arguments: --\\x1b[2J\\x07\n")
     (tmp_path / "wrong.yaml").write_text("seed: [\\x1b]\nnothing: 1\n")
-    assert main(["describe", f"{tmp_path}/a{UNSEEN}b"]) == 1  # a place has no control characters
+    assert main(["describe", f"{tmp_path}/a{UNSEEN}b"]) == 2  # a place has no control characters
     error = capsys.readouterr().err
     assert r"a\x1b[2J\x07b" in error and len(error.splitlines()) == 1
     assert main(["ingest", str(tmp_path / "wrong.yaml")]) == 2

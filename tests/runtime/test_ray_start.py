@@ -1,4 +1,6 @@
 import os
+import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -6,10 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
+from ray._private.utils import check_version_info
 
 from stl_ray.config import RayConfig
 from stl_ray.errors import ClusterError
-from stl_ray.runtime.ray_start import again_if_slow, start_ray
+from stl_ray.runtime.ray_start import _explained, again_if_slow, start_ray
 from tests.ceph import free_port
 
 
@@ -46,6 +50,33 @@ def test_a_slow_start_is_tried_once_more_and_another_failure_is_not():
     assert len(starts) == 1
 
 
+@pytest.mark.parametrize("other", [{"ray_version": "2.55.0"}, {"python_version": "3.9.1"}])
+def test_refuses_a_cluster_of_another_ray_or_python(other):
+    cluster = {"ray_version": ray.__version__, "python_version": platform.python_version()} | other
+    said = f"^RAY_ADDRESS: .*mismatch.*{min(other.values())}.*; expected the same Ray and Python as the cluster's$"
+    with pytest.raises(ClusterError, match=said), _explained("RAY_ADDRESS"):
+        check_version_info(cluster, "this process")  # as Ray does when it has joined
+
+
+JOIN = """
+from stl_ray.config import RayConfig
+from stl_ray.runtime.session import ray_session
+with ray_session(RayConfig()):
+    print("joined")
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.faults
+def test_says_why_one_of_ray_s_processes_died():
+    given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    given["RAY_memory_usage_threshold"] = "2"
+    done = subprocess.run([sys.executable, "-c", JOIN], env=given, capture_output=True, text=True, timeout=120)
+    said = r"raylet died: .*usage_threshold must be <= 1; its log is /.*/logs/raylet\.err"
+    last = done.stderr.splitlines()[-1]
+    assert re.search(rf"ClusterError: a local Ray: Ray does not start \({said}\)$", last), done.stderr
+
+
 UV = """
 import sys, subprocess
 sys.exit(subprocess.call([sys.argv[1], "-c", sys.stdin.read()]))
@@ -76,14 +107,6 @@ def test_uv_run_uploads_nothing(variable, after, tmp_path):
         timeout=60,
     )
     assert done.stdout.startswith(f"['py_executable', 'working_dir'] {after}"), done.stderr
-
-
-JOIN = """
-from stl_ray.config import RayConfig
-from stl_ray.runtime.session import ray_session
-with ray_session(RayConfig()):
-    print("joined")
-"""
 
 
 @pytest.mark.ray

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stl_ray.errors import StorageError
+from stl_ray.errors import InputError, StorageError
 from stl_ray.store import arrow
 from stl_ray.store.arrow import ArrowFiles
 
@@ -41,5 +41,5 @@ def test_refuses_a_missing_file_by_its_uri(files):
 
 
 def test_refuses_a_scheme_that_nobody_knows():
-    with pytest.raises(StorageError, match=r"ftp://host/x: this kind of storage is not supported .*s3://bucket/folder"):
+    with pytest.raises(InputError, match=r"ftp://host/x: this kind of storage is not supported .*s3://bucket/folder"):
         ArrowFiles("ftp://host/x")

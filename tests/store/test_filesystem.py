@@ -3,7 +3,7 @@ import resource
 
 import pytest
 
-from stl_ray.errors import StorageError
+from stl_ray.errors import InputError, StorageError
 from stl_ray.store import Storage
 
 
@@ -55,7 +55,7 @@ def test_invariant_one_of_many_creators_wins(tmp_path):
 
 
 def test_refuses_unknown_kinds_of_storage():
-    with pytest.raises(StorageError, match=r"ftp://host/x: .*expected a path, or a URI"):
+    with pytest.raises(InputError, match=r"ftp://host/x: no kind of storage is called .ftp."):
         Storage.open("ftp://host/x")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stl_ray.errors import StorageError
+from stl_ray.errors import InputError
 from stl_ray.store.s3 import _client
 
 
@@ -45,5 +45,5 @@ def test_identity_only_anonymous_requests_go_unsigned(monkeypatch):
 
 
 def test_refuses_a_region_that_can_be_none():
-    with pytest.raises(StorageError, match=r"region_name 'a/b' .*; expected such as us-east-1"):
+    with pytest.raises(InputError, match=r"region_name 'a/b' .*; expected such as us-east-1"):
         _client("region=a/b")

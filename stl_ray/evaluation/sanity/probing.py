@@ -88,7 +88,8 @@ def _query_clean(subject: Subject, images: Tensor, labels: Tensor, ids: Sequence
     # What the defense has nothing to show of has logits, of black, and no verdict.
     answers.answers[Probe.ALONE] = torch.where(clean == NO_VERDICT, NO_VERDICT, alone.argmax(1)).tolist()
     # One class has no spread; its logit is as good a scale.
-    spread = (together.amax(1) - (together.amin(1) if together.shape[1] > 1 else 0)).abs()
+    both = torch.cat([together, alone], 1)
+    spread = both.amax(1) - both.amin(1) if together.shape[1] > 1 else both.abs().amax(1)
     answers.measures |= {
         Measure.LOWEST_LOGIT: together.amin(1).tolist(),
         Measure.HIGHEST_LOGIT: together.amax(1).tolist(),
@@ -146,7 +147,8 @@ def _differentiate(
     answers.measures[Measure.INFINITE_GRADIENT] = (~finite).double().tolist()
     bpda = replace(deployed, gradient="bpda").logits_and_vjp(images, slope)[1]
     if deployed.gradient == "exact":
-        cosine = torch.nn.functional.cosine_similarity(gradient.flatten(1), bpda.flatten(1))
+        one = torch.ones_like(labels, dtype=gradient.dtype)
+        cosine = (rescaled(gradient, one) * rescaled(bpda, one)).flatten(1).sum(1)
         answers.measures[Measure.BPDA_COSINE] = cosine.tolist()
     answers.measures[Measure.LOSS_RISES] = _rises(subject, images, labels, gradient).double().tolist()
     if deployed.gradient == "exact":
@@ -166,12 +168,10 @@ def _rises(subject: Subject, images: Tensor, labels: Tensor, gradient: Tensor) -
     victim = _certified(subject.deployed)
     radius = subject.budget.radius(images)[:, None, None, None]
     direction = steepest(gradient, torch.ones_like(labels, dtype=gradient.dtype), subject.budget.norm)
-    losses = [
-        torch.nn.functional.cross_entropy(victim.logits(moved), labels, reduction="none")
-        for moved in (images, (images + 0.01 * radius * direction).clamp(0, 1))
-    ]
-    # A loss of zero up to rounding cannot be seen to rise.
-    return (losses[1] > losses[0]) | (losses[0] < 1e-6)
+    before, after = (victim.logits(moved) for moved in (images, (images + 0.01 * radius * direction).clamp(0, 1)))
+    # The cross-entropy is convex in the logits: it rises where its slope says so. The loss itself rounds a small rise away,
+    # next to log n for small logits and next to zero for confident ones.
+    return (slope_of(cross_entropy, before, labels) * (after - before)).sum(1) > 0
 
 
 def _difference_error(victim: Defended, image: Tensor, seed: int) -> float:
@@ -197,7 +197,8 @@ def _difference_error(victim: Defended, image: Tensor, seed: int) -> float:
         ahead = victim.logits((image + step * direction).clamp(0, 1))
         behind = victim.logits((image - step * direction).clamp(0, 1))
         middle = slope(victim.logits(image))
-        measured = float(((ahead - behind) * middle).sum()) / (2 * step)
-        predicted = float((gradient * direction).sum())
-        errors.append(abs(predicted - measured) / max(abs(measured), 1e-30))
-    return float(torch.tensor(errors).median())
+        measured = ((ahead - behind) * middle).sum().double() / (2 * step)
+        predicted = (gradient * direction).sum().double()
+        larger = torch.maximum(measured.abs(), predicted.abs())
+        errors.append((predicted - measured).abs() / torch.where(larger > 0, larger, 1))
+    return float(torch.stack(errors).median())

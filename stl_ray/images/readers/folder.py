@@ -5,6 +5,8 @@ excepted. Links are followed to files and to folders elsewhere, but not to folde
 images have a path and a class already. An image to which two classes link is one of each, as copies of it would be.
 Classes take turns, so that every limit and every shard is about balanced.
 
+A source is of one split: folders such as `train` and `val` are refused, at the top and below the classes.
+
 SQLite puts the listing of a million images in order, in a temporary file of its own: only the classes that are being
 listed are in memory, as Arrow columns, 60 bytes an image.
 """
@@ -25,9 +27,9 @@ from stl_ray.images.readers.base import RawImage, SourceShard, shard_digest
 from stl_ray.images.readers.class_order import Order, ordered
 from stl_ray.images.readers.fetching import LISTINGS, in_order
 from stl_ray.images.readers.left_out import LeftOut
-from stl_ray.images.readers.names import is_hidden, is_image, require_text
+from stl_ray.images.readers.names import folders_of, is_hidden, is_image, require_text
 from stl_ray.images.readers.places import Places
-from stl_ray.images.readers.splits import are_splits, keywords_in
+from stl_ray.images.readers.splits import are_splits, keywords_in, splits_inside, with_above
 from stl_ray.store import FileInfo, Storage
 
 _THREADS = 8  # requests at once while a shard is read: every file is one
@@ -84,7 +86,8 @@ class FolderReader:
         """Lists of files and labels. The digest covers every file's name, size and time of change, not its bytes.
 
         Raises:
-            InputError: as for `class_names`, or no image in any class, or a file name that is not text.
+            InputError: as for `class_names`, or no image in any class, or a file name that is not text, or folders in a class
+                that are splits.
         """
         images = islice(self._images(), self.limit)
         shard = list(islice(images, shard_size))
@@ -148,6 +151,19 @@ class FolderReader:
                 expected=f"the path of one split: {' or '.join(map(self.storage.at, splits))}",
             )  # fmt: skip
 
+    def _refuse_splits_below(self, class_name: str, images: pa.StringArray, *, cut: bool) -> None:
+        """Refuse sub-folders of a class, at any depth, such as `train` and `val`; all of its images would be of one split."""
+        folders = {f"{class_name}/{folder}" for folder in folders_of(images)}
+        if cut:  # what lies beside the images that a limit takes was not listed
+            above = with_above(folders) | {class_name}
+            beside = (f"{folder}/{name}" for folder in above for name in self.storage.entries(folder)[0])
+            folders |= {folder for folder in beside if not is_hidden(folder)}
+        if splits := splits_inside(folders):
+            raise InputError(
+                "folders in a class are splits", item=self.storage.root, got=", ".join(splits),
+                expected="the folder of one split, which has a folder for each class",
+            )  # fmt: skip
+
     def _has_images(self, name: str) -> bool:
         return next(self._files(name, LeftOut()), None) is not None
 
@@ -164,6 +180,7 @@ class FolderReader:
             stamps.append(pa.array(file.stamp if file.size < 0 else f"{file.size}:{file.stamp}" for file in rows))
         images = pa.concat_arrays(paths)
         left_out.at_least = int(len(images) == self.limit)
+        self._refuse_splits_below(class_name, images, cut=len(images) == self.limit)
         if not len(images):
             left_out.add_empty(class_name)
         return images, pa.concat_arrays(stamps), left_out

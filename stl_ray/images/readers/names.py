@@ -4,6 +4,9 @@ import posixpath
 import re
 from collections.abc import Sequence
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from stl_ray.errors import InputError
 from stl_ray.images.codec import EXTENSIONS
 
@@ -37,6 +40,12 @@ def is_hidden(path: str) -> bool:
 def is_image(path: str) -> bool:
     """Whether a file has an image's extension (case does not matter) and is not hidden."""
     return extension(path) in EXTENSIONS and not is_hidden(path)
+
+
+def folders_of(paths: pa.Array | pa.ChunkedArray) -> set[str]:
+    """The folders that files lie in, by their paths; without the top."""
+    folders = pc.replace_substring_regex(paths, pattern="/?[^/]*$", replacement="")
+    return set(pc.unique(folders).to_pylist()) - {""}
 
 
 def is_text(name: str) -> bool:

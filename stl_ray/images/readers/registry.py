@@ -29,7 +29,7 @@ def open_reader(source: Source, *, split: Split) -> Reader:
         split: which half of a source that holds both, or whose files tell by their names (`splits.py`).
 
     Raises:
-        StorageError: the path names a kind of storage that is not supported.
+        InputError: the path names a kind of storage that is not supported.
     """
     if source.path is None:
         return PhotographsReader(split, source.limit)

@@ -9,7 +9,7 @@ in its name), or several splits in one name, tell nothing.
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -95,6 +95,36 @@ def are_splits(names: Sequence[str]) -> bool:
     """Whether several names all carry keywords of splits, and not the same one: such folders are no classes."""
     each = [keywords_in(name) for name in names]
     return all(each) and len(set().union(*each)) > 1
+
+
+def with_above(folders: Iterable[str]) -> set[str]:
+    """Folders, by their paths, and all in which these lie, but the top."""
+    found: set[str] = set()
+    for folder in folders:
+        while folder and folder not in found:
+            found.add(folder)
+            folder = posixpath.dirname(folder)
+    return found
+
+
+def splits_inside(folders: Iterable[str], classes: Collection[str] = ()) -> list[str]:
+    """The folders of one folder somewhere in a tree that are different splits, such as a/test and a/train; none if none are.
+
+    A class may be called train: folders that are classes are splits only where all beside them carry a split too.
+
+    Args:
+        folders: paths of those that have images.
+        classes: which of them name classes.
+    """
+    inside: dict[str, list[str]] = {}
+    for folder in sorted(with_above(folders)):
+        inside.setdefault(posixpath.dirname(folder), []).append(folder)
+    for every in inside.values():
+        told = [folder for folder in every if keywords_in(posixpath.basename(folder))]
+        splits = told if told == every else [folder for folder in told if folder not in classes]
+        if are_splits([posixpath.basename(folder) for folder in splits]):
+            return splits
+    return []
 
 
 def _way(split: str, mine: Sequence[str], names: Sequence[str], folder: Storage) -> str:

@@ -24,9 +24,9 @@ from stl_ray.images.readers.duplicates import hashes_of, repeated
 from stl_ray.images.readers.fetching import LISTINGS, in_order
 from stl_ray.images.readers.left_out import LeftOut
 from stl_ray.images.readers.matching import beside, home, stems
-from stl_ray.images.readers.names import extension
+from stl_ray.images.readers.names import extension, folders_of
 from stl_ray.images.readers.places import Places
-from stl_ray.images.readers.splits import Chosen, are_splits, files_of
+from stl_ray.images.readers.splits import Chosen, are_splits, files_of, splits_inside
 from stl_ray.images.readers.tar_file import BLOCK, NO_BYTES, TarIndex, is_header, read_range
 from stl_ray.images.readers.tar_join import key_of
 from stl_ray.images.readers.tar_labels import CLASSES, Tar, TarLabels, class_of, classes_in, find_labels, unused
@@ -70,16 +70,11 @@ class TarReader:
                 (`splits.py`), or the names have no such order.
         """
         if self._labels is not None:
+            self._refuse_splits(splits_inside(self._folders))
             return self._labels.class_names
         names = sorted(set().union(*map(classes_in, self._tars)))
-        if are_splits(names):
-            expected = "folders of classes, in tars of their own for each split"
-            raise InputError(
-                "the folders, or tars, are splits, not classes",
-                item=self.place.root,
-                expected=expected,
-                got=", ".join(names),
-            )
+        # A folder with images is a class here.
+        self._refuse_splits(names if are_splits(names) else splits_inside(self._folders, self._folders))
         return ordered(names, self.class_order, self.place.root)
 
     @property
@@ -168,6 +163,13 @@ class TarReader:
             images.append(RawImage(name, data[begin : begin + sizes[row]], label, path, problem))
         return images
 
+    def _refuse_splits(self, names: list[str]) -> None:
+        if names:
+            raise InputError(
+                "the folders, or tars, are splits, not classes", item=self.place.root,
+                expected="folders of classes, in tars of their own for each split", got=", ".join(names),
+            )  # fmt: skip
+
     def _listed(self) -> list[str] | None:
         """The lines of classes.txt; None without it."""
         if not self._folder.exists(CLASSES):
@@ -188,6 +190,11 @@ class TarReader:
     @cached_property
     def _labels(self) -> TarLabels | None:
         return find_labels(self._tars, self._listed, self.place.root)
+
+    @property
+    def _folders(self) -> set[str]:
+        """The folders in the tars that have images."""
+        return set().union(*(folders_of(tar.index.rows["path"]) for tar in self._tars))
 
     @cached_property
     def _tars(self) -> list[Tar]:

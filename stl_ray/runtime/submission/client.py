@@ -36,6 +36,7 @@ def connect(address: str | None) -> JobSubmissionClient:
             RAY_ADDRESS, else that of this machine.
 
     Raises:
+        ConfigError: it is no address.
         ClusterError: if nobody answers there, it is of another Ray, or it asks for a token.
     """
     places = {

@@ -19,7 +19,7 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 from stl_ray import __version__
 from stl_ray.config import Experiment
 from stl_ray.config.values import written
-from stl_ray.errors import ClusterError, ConfigError, StorageError
+from stl_ray.errors import ClusterError, ConfigError, InputError
 from stl_ray.options import require_known
 from stl_ray.runtime.submission.client import Say, explained
 from stl_ray.runtime.submission.wheel import pack
@@ -70,7 +70,7 @@ def environment_of(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str
     for name, value in passed.items():
         try:
             refuse_credentials(value)
-        except StorageError as error:
+        except InputError as error:
             raise ConfigError(error.message, item=name) from error
     return passed, [name for name in LEFT_OUT if environ.get(name)]
 

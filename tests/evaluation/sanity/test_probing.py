@@ -9,6 +9,8 @@ from stl_ray.errors import TensorError
 from stl_ray.evaluation.budget_usage import budget_usage
 from stl_ray.evaluation.sanity import PROBES_SCHEMA, ProbeTable, Stored, Subject, check_all, probe
 from stl_ray.evaluation.sanity.attacks import WatchedVictim, sweep_sizes
+from stl_ray.evaluation.sanity.probing import _differentiate
+from stl_ray.evaluation.sanity.table import ProbeAnswers
 from stl_ray.images import quantize
 from stl_ray.models import build_classifier, predict
 from stl_ray.space import QuasiNaturalSpace
@@ -56,6 +58,71 @@ class Masked:
     def logits_and_vjp(self, images, cotangent):
         logits, product = self.inner.logits_and_vjp(images, cotangent)
         return logits, torch.zeros_like(product)
+
+
+class Scaled:
+    """A classifier whose logits are multiplied by a power of two."""
+
+    training = False
+
+    def __init__(self, inner, scale):
+        self.inner, self.scale = inner, scale
+
+    def logits(self, images):
+        return self.scale * self.inner.logits(images)
+
+    def logits_and_vjp(self, images, cotangent):
+        logits, product = self.inner.logits_and_vjp(images, lambda logits: cotangent(self.scale * logits))
+        return self.scale * logits, self.scale * product
+
+
+@pytest.fixture(scope="module")
+def bare(images) -> Defended:
+    return Defended(build_classifier("small_cnn", ["a", "b", "c"], seed=0).eval(), make_defense("none", {}, {}))
+
+
+@pytest.fixture(scope="module")
+def unscaled(bare, images) -> dict[str, dict]:
+    return flags(bare, images, predict(bare, images), chance=1 / 3)
+
+
+@pytest.mark.parametrize("power", [-60, -30, -10])
+def test_invariant_verdicts_do_not_depend_on_the_scale_of_logits(bare, images, unscaled, power):
+    labels = predict(bare, images)
+    found = flags(Defended(Scaled(bare.classifier, 2.0**power), bare.defense), images, labels, chance=1 / 3)
+    assert {check: flag["state"] for check, flag in found.items()} == {
+        check: flag["state"] for check, flag in unscaled.items()
+    }
+    assert found["H8"]["state"] == "passed", found["H8"]
+    # What does not go through the cross-entropy, to the last bit.
+    for check, part in (("H8", "median error against finite differences"), ("H11", "alone they differ by")):
+        assert found[check]["finding"].partition(part)[2] == unscaled[check]["finding"].partition(part)[2]
+
+
+def test_identity_a_cross_entropy_that_saturates_raises_and_the_images_are_counted(bare, images, unscaled):
+    labels = predict(bare, images)
+    found = flags(Defended(Scaled(bare.classifier, 2.0**20), bare.defense), images, labels, chance=1 / 3)
+    assert found["H8"]["state"] == "raised"
+    assert found["H8"]["finding"].startswith("4 zero and 0 not finite of 4; the loss rises for 0.0%")
+    assert {check for check in found if found[check]["state"] != unscaled[check]["state"]} >= {"H8", "H3"}
+    assert all(found[check] == unscaled[check] for check in ("H10", "H14", "H15"))
+
+
+@pytest.mark.parametrize("power", [-60, -10])
+def test_invariant_gradients_through_the_projection_are_measured_alike_at_every_scale(victim, images, power):
+    labels = predict(victim, images)
+    measured = []
+    for scale in (1.0, 2.0**power):
+        answers = ProbeAnswers(labels)
+        deployed = Defended(Scaled(victim.classifier, scale), victim.defense)
+        _differentiate(Subject(deployed, Budget(size=0.05), "u8", seed=3), images, labels, [True] * 4, answers)
+        measured.append(answers.measures)
+    one, other = measured
+    assert one["loss rises"] == other["loss rises"] == [1.0] * 4
+    assert one["finite difference error"] == other["finite difference error"]
+    torch.testing.assert_close(
+        torch.tensor(other["cosine of BPDA to exact"]), torch.tensor(one["cosine of BPDA to exact"]), rtol=0, atol=0.2
+    )
 
 
 def test_identity_a_sound_pipeline_and_one_whose_gradient_is_masked(victim, images):

@@ -211,8 +211,8 @@ def test_invariant_every_file_is_taken_or_counted(tmp_path):
     assert not set(chosen[TRAIN].paths) & set(chosen[TEST].paths)
 
 
-def opened(form, place, split=TRAIN):
-    return open_reader(Source(format=form, path=str(place)), split=split)
+def opened(form, place, split=TRAIN, limit=None):
+    return open_reader(Source(format=form, path=str(place), limit=limit), split=split)
 
 
 def rows(reader):
@@ -258,6 +258,85 @@ def test_refuses_a_folder_of_splits_with_the_paths_to_write(tmp_path, others):
 )
 def test_identity_a_class_may_be_called_train(tmp_path, names):
     assert opened("folder", filled(tmp_path, *(f"{name}/1.png" for name in names))).class_names == sorted(names)
+
+
+def tarred(file, *names):
+    with tarfile.open(file, "w") as tar:
+        for name in names:
+            data = encode_png(np.zeros((8, 8, 3), np.uint8)) if name.endswith("png") else b"0"
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return file
+
+
+INSIDE = {
+    ("train/n01/1.png", "test/n01/2.png"): "test, train",
+    ("./data/train/n01/1.png", "./data/val/n02/2.png"): "data/train, data/val",
+    ("n01/train/1.png", "n01/test/2.png", "n02/3.png"): "n01/test, n01/train",
+    ("a/n01/Train_2/x/1.png", "a/n01/Test_2/y/2.png", "b/3.png"): "a/n01/Test_2, a/n01/Train_2",
+    # Others beside, which are no splits either way; and images in no folder.
+    ("train/n01/1.png", "test/n01/2.png", "figures/3.png", "4.png"): "test, train",
+}
+
+
+@pytest.mark.parametrize("names", INSIDE)
+@pytest.mark.parametrize("labels", [False, True])
+def test_refuses_tars_that_hold_several_splits_in_folders(tmp_path, names, labels):
+    beside = [name.replace(".png", ".cls") for name in names] if labels else []
+    tarred(tmp_path / "all.tar", *names, *beside)
+    for number, name in enumerate(names):
+        tarred(tmp_path / f"part-{number}.tar", name, *beside[number : number + 1])
+    for place in ("all.tar", "part-*.tar"):
+        with pytest.raises(InputError, match=r"are splits, not classes; expected .* tars of their own") as error:
+            next(opened("tar", tmp_path / place).plan(10))
+        assert error.value.got == INSIDE[names]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("n01/train/1.png", "n01/test/2.png"),
+        ("n01/x/train/1.png", "n01/x/test/2.png", "n01/x/other/3.png", "n02/4.png"),
+        ("n01/1.png", "n01/train/1.png", "n01/val/2.png"),
+    ],
+)
+@pytest.mark.parametrize("limit", [None, 1])
+def test_refuses_a_folder_whose_classes_hold_several_splits(tmp_path, names, limit):
+    folder = filled(tmp_path, *names)
+    with pytest.raises(
+        InputError, match="folders in a class are splits; expected the folder of one split, which"
+    ) as error:
+        next(opened("folder", folder, limit=limit).plan(10))
+    assert "/train" in error.value.got
+
+
+TELL_NOTHING = [
+    ("train/n01/1.png", "train/n02/1.png"),
+    ("n01/train/1.png", "n02/train/2.png"),
+    ("n01/test_1/1.png", "n01/test_2/2.png"),
+    ("n01/train/1.png", "n01/.test/2.png", "n01/test/notes.txt"),
+]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [*TELL_NOTHING, ("v/bus/1.png", "v/train/2.png", "v/test tube/3.png"), ("n01/train_1.png", "n01/test_1.png")],
+)
+def test_identity_tars_whose_folders_tell_no_splits_apart_are_read_whole(tmp_path, names):
+    images = [name for name in names if name.endswith("png") and "/." not in name]
+    assert rows(opened("tar", tarred(tmp_path / "x.tar", *names))) == len(images)
+
+
+@pytest.mark.parametrize("names", [*TELL_NOTHING, ("n01/train_1.png", "n01/test_1.png")])
+def test_identity_classes_whose_folders_tell_no_splits_apart_are_read_whole(tmp_path, names):
+    images = [name for name in names if name.endswith("png") and "/." not in name]
+    assert rows(opened("folder", filled(tmp_path, *images))) == len(images)
+
+
+def test_identity_with_a_limit_hidden_folders_are_no_splits(tmp_path):
+    folder = filled(tmp_path, "n01/1.png", "n01/train/2.png", "n01/.test/3.png")
+    assert rows(opened("folder", folder, limit=1)) == 1
 
 
 def test_refuses_a_tar_whose_folders_are_splits(tmp_path):
