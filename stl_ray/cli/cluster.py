@@ -4,8 +4,9 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from stl_ray.cli.given import given_experiment
 from stl_ray.cli.say import say
-from stl_ray.config import Experiment, load_experiment
+from stl_ray.config import Experiment
 from stl_ray.config.help import JOBS
 from stl_ray.options import require_known
 from stl_ray.runtime.signals import INTERRUPTED
@@ -82,7 +83,7 @@ def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None
 
 def _submit(options: argparse.Namespace) -> int:
     require_known(options.job, JOBS, kind="job")
-    experiment = load_experiment(options.config, options.overrides)
+    experiment = given_experiment(options.config, options.overrides)
     from stl_ray.pipeline.preflight import preflight
     from stl_ray.runtime.submission.client import connect, follow
     from stl_ray.runtime.submission.submit import submit
@@ -119,13 +120,13 @@ def _cancel(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    experiment = load_experiment(options.config, options.overrides)
+    experiment = given_experiment(options.config, options.overrides)
     from stl_ray.pipeline.preflight import preflight
     from stl_ray.runtime.session import ray_session
     from stl_ray.runtime.submission.node_check import disagreements, examine
 
     preflight(experiment)
-    with ray_session(experiment.ray):
+    with ray_session(experiment.ray, experiment.functions):
         reports = examine(experiment)
         problems = disagreements(reports, experiment)
     heading = ("node", "CPUs", "GPUs", "memory", "Python", "stl-ray", "native core", "GPU", "root")

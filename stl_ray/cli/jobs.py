@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stl_ray.cli.given import given_experiment
 from stl_ray.cli.say import say
 from stl_ray.cli.tables import duration, size
-from stl_ray.config import Experiment, bundled, load_experiment
+from stl_ray.config import Experiment, bundled
 from stl_ray.config.help import JOBS, explain_keys
 from stl_ray.store import Layout, Storage
 from stl_ray.text import columns
@@ -43,7 +44,7 @@ def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _job(options: argparse.Namespace) -> int:
-    experiment = load_experiment(options.config, options.overrides)
+    experiment = given_experiment(options.config, options.overrides)
     if options.dry_run:
         _estimate(options.job, experiment)
     else:
@@ -57,7 +58,7 @@ def _estimate(job: str, experiment: Experiment) -> None:
     from stl_ray.runtime.session import ray_session
 
     preflight(experiment, job)
-    with ray_session(experiment.ray):
+    with ray_session(experiment.ray, experiment.functions):
         forecast = estimate(job, experiment)
     heading = ("", "shards", "left", "of", "", "in all", "workers", "time")
     rows = [
@@ -88,12 +89,12 @@ def _quickstart(options: argparse.Namespace) -> int:
     overrides = list(options.overrides)
     given = bool(overrides) and ("=" not in overrides[0] or Path(overrides[0]).is_file())
     config = overrides.pop(0) if given else bundled("quickstart")
-    experiment = load_experiment(config, overrides)
+    experiment = given_experiment(config, overrides)
     from stl_ray.pipeline.preflight import preflight
     from stl_ray.runtime.session import ray_session
 
     preflight(experiment, *JOBS)
-    with ray_session(experiment.ray):
+    with ray_session(experiment.ray, experiment.functions):
         for job in JOBS:
             run_job(job, experiment)
     return 0
@@ -116,7 +117,7 @@ def _run_stage(job: str, experiment: Experiment) -> dict[str, Any]:
     from stl_ray.runtime.session import ray_session
 
     stage = importlib.import_module(f"stl_ray.pipeline.{job}")
-    with ray_session(experiment.ray):
+    with ray_session(experiment.ray, experiment.functions):
         counts: dict[str, Any] = stage.run(experiment)
     return counts
 

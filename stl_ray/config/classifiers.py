@@ -60,12 +60,13 @@ class ClassifierConfig(Section):
         "absent: those of the images. Images of fewer classes are scored among all of them"
     )  # fmt: skip
     recipe: Recipe | None = Field(
-        None, description="trained here, with the keys of train except those that are said here; absent: trained by the keys "
-        "of train where there are no weights, else used as it is"
+        None, description="trained here: the keys of train that differ for it; absent: trained by the keys of train where there "
+        "are no weights, else used as it is"
     )  # fmt: skip
     retrain: Retraining | None = Field(
         None,
-        description="also trained anew for each defense, on its output; absent: the same classifier stands behind all",
+        description="also trained anew for each defense, on its output: the keys of train that differ for it, and those "
+        "below; absent: the same classifier stands behind all",
     )
     scored: bool = Field(
         True, description="whether the tables have a block of rows for it; false: only a victim of attacks, or a start"

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from stl_ray.config.attacks import AttackConfig, TiersConfig
 from stl_ray.config.base import Location, Name, OptionValue
 from stl_ray.config.base import Section as Section  # the rooms above take it from here
-from stl_ray.config.classifiers import ClassifierConfig
+from stl_ray.config.classifiers import ClassifierConfig, is_function
 from stl_ray.config.cluster import RayConfig
 from stl_ray.config.spaces import SpaceConfig, with_names_of_their_own
 from stl_ray.config.training import SCRATCH, TrainConfig
@@ -189,6 +189,11 @@ class Experiment(Section):
     attack: AttackConfig = AttackConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The architectures that are a user's own, `module:function`, each once."""
+        return tuple({item.architecture: None for item in self.classifiers if is_function(item.architecture)})
 
     @model_validator(mode="after")
     def _recipes_are_whole(self) -> Self:

@@ -1,14 +1,14 @@
 """Networks of a user's own: `module:function`, where the function returns a torch module on [0, 1] images.
 
 Their source is part of what they are, beside their weights: all `.py` files of the top-level package that the module lies
-in, by their paths in it, or the module's one file where it lies in no package. Code that these import from elsewhere is
-not: it is the environment, as torch is.
+in, by their paths in it, or the module's one file where it lies in no package. Hidden files are not (`.ipynb_checkpoints`),
+nor is code that these import from elsewhere: it is the environment, as torch is.
 """
 
 import hashlib
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -62,11 +62,41 @@ def source_digest(reference: str) -> str:
     Raises:
         ConfigError: the module cannot be imported, or has no source file.
     """
+    source = {name: file for name, file in module_files(reference).items() if name.endswith(".py")}
+    if not source:
+        raise ConfigError("its module has no source file, which an identity needs", item=reference)
+    return files_digest(source)
+
+
+def files_digest(files: Mapping[str, Path]) -> str:
+    """The sha256 of files by their names; where they lie does not matter."""
     total = hashlib.sha256()
-    for name, file in _files(_imported(reference), reference):
+    for name, file in files.items():
         data = file.read_bytes()
         total.update(f"{name}\0{len(data)}\0".encode() + data)
     return total.hexdigest()
+
+
+def module_files(reference: str) -> dict[str, Path]:
+    """What a function's module consists of: the files of its top-level package, or its one file.
+
+    Returns:
+        The files, each by its path in the package, in one order; without hidden ones and compiled Python.
+
+    Raises:
+        ConfigError: the module cannot be imported.
+    """
+    module = _imported(reference)
+    package = sys.modules[module.__name__.partition(".")[0]]
+    if not hasattr(package, "__path__"):
+        return {Path(file).name: Path(file) for file in [getattr(module, "__file__", None)] if file}
+    folders = [Path(folder) for folder in package.__path__]
+    found = {file.relative_to(folder): file for folder in folders for file in folder.rglob("*") if file.is_file()}
+    return {path.as_posix(): file for path, file in sorted(found.items()) if not any(map(_left_out, path.parts))}
+
+
+def _left_out(name: str) -> bool:
+    return name.startswith(".") or name == "__pycache__"
 
 
 def _imported(reference: str) -> ModuleType:
@@ -80,19 +110,6 @@ def _imported(reference: str) -> ModuleType:
             f"{name} cannot be imported ({said(error)})",
             item=reference, expected="module:function, of a module that Python finds on every node",
         ) from error  # fmt: skip
-
-
-def _files(module: ModuleType, reference: str) -> Iterator[tuple[str, Path]]:
-    """The source files, each with its path in the package, in one order."""
-    package = sys.modules[module.__name__.partition(".")[0]]
-    if hasattr(package, "__path__"):
-        folders = [Path(folder) for folder in package.__path__]
-        found = {file.relative_to(folder).as_posix(): file for folder in folders for file in folder.rglob("*.py")}
-    else:
-        found = {Path(file).name: Path(file) for file in [getattr(module, "__file__", None)] if file}
-    if not found:
-        raise ConfigError("its module has no source file, which an identity needs", item=reference)
-    yield from sorted(found.items())
 
 
 def _require_weights(network: nn.Module, reference: str) -> None:

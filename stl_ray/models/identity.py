@@ -12,13 +12,13 @@ from stl_ray.models.module_digest import module_digest
 def classifier_identity(classifier: Classifier) -> dict[str, Any]:
     """The identity of a classifier, JSON-able: its architecture, weights, normalisation and classes.
 
-    Of a user's `module:function` also the digest of its source (`functions.source_digest`); where that lies, and where weights were
-    read from, changes nothing.
+    Of a user's `module:function` also the digest of its source (`functions.source_digest`), under its name; where that lies,
+    and where weights were read from, changes nothing.
 
     Raises:
         ConfigError: the source of a function cannot be read.
     """
-    identity = {
+    identity: dict[str, Any] = {
         "architecture": classifier.architecture,
         "weights": module_digest(classifier.backbone),
         "mean": classifier.mean.flatten().tolist(),
@@ -26,5 +26,5 @@ def classifier_identity(classifier: Classifier) -> dict[str, Any]:
         "classes": hashlib.sha256("\0".join(classifier.class_names).encode()).hexdigest(),
     }
     if is_function(classifier.architecture):
-        identity["source"] = source_digest(classifier.architecture)
+        identity["source"] = {classifier.architecture: source_digest(classifier.architecture)}
     return identity

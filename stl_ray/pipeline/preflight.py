@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from stl_ray.attacks import Universal, budget_of, make_attack
 from stl_ray.config import SCRATCH, Experiment, space_of
+from stl_ray.config.classifiers import is_function
 from stl_ray.defenses import check_clusters, check_defense, required_by
 from stl_ray.errors import ConfigError
 from stl_ray.evaluation import UNDEFENDED
@@ -72,6 +73,11 @@ def _require_names(experiment: Experiment) -> None:
         if item.retrain is not None:
             if item.retrain.start != SCRATCH:
                 named(classifiers, item.retrain.start, kind="classifier to begin with (or scratch)")
+            elif not item.trained and is_function(item.architecture):
+                raise ConfigError(
+                    "it comes with weights of its own, and so cannot be retrained from scratch", item=item.name,
+                    expected=f"retrain: {{start: {item.name}}}, which fine-tunes it",
+                )  # fmt: skip
             for name in item.retrain.defenses or ():
                 require_known(name, defenses, kind="defense of this experiment")
     for attack in experiment.attack.sets:

@@ -15,7 +15,7 @@ from stl_ray.pipeline.purify import purify_table
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
-from stl_ray.store import Dataset, Layout, PlannedShard, require_same
+from stl_ray.store import Dataset, Layout, PlannedShard, require_planned
 
 TRAIN = "train"
 
@@ -81,7 +81,7 @@ class ProjectTask(TableTask):
         }
         for run, (name, split) in self._inputs.items():
             identity = identity_of(self._defenses[name], self._datasets[split], split, self.experiment.seed)
-            require_same(identity, self.identities[run], run)
+            require_planned(self.identities[run], identity, run)
 
     def table(self, run: str, shard: PlannedShard) -> pa.Table:
         """The clean images of the shard."""

@@ -2,11 +2,15 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import ray
 from ray._private import ray_constants, services
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.exceptions import AuthenticationError
 
 from stl_ray.config import RayConfig
@@ -14,6 +18,9 @@ from stl_ray.errors import ClusterError, StlRayError
 from stl_ray.runtime.ray_address import require_head
 from stl_ray.runtime.ray_death import why_it_died
 from stl_ray.runtime.ray_needs import object_store, require_folder, require_ports
+
+if TYPE_CHECKING:
+    from stl_ray.runtime.user_modules import UserModule
 
 # Only shard rows and weights travel; images never go through the object store.
 _LOCAL_OBJECT_STORE = 512 * 1024 * 1024
@@ -25,11 +32,17 @@ _SLOW = "timed out"  # in Ray's words, which has no class for it: `Node` waits 3
 _LONGEST = 600  # characters of Ray's words
 
 
-def start_ray(config: RayConfig) -> None:
+def start_ray(config: RayConfig, functions: Sequence[str] = ()) -> None:
     """Connect to the cluster that `ray.address` or RAY_ADDRESS names, or start a local Ray where neither does.
+
+    Args:
+        config: which Ray.
+        functions: a user's own classifiers, whose modules go along to a cluster. A local Ray has this process's, and a job
+            that was submitted has those that were sent with it, or its working directory.
 
     Raises:
         ClusterError: whatever the reason is.
+        ConfigError: a module cannot be sent.
     """
     _leave_out_uv_hook()
     key = "ray.address" if config.address else "RAY_ADDRESS"
@@ -44,7 +57,22 @@ def start_ray(config: RayConfig) -> None:
         if address == "auto":
             address = services.canonicalize_bootstrap_address_or_die(address)
         require_head(address, key)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with TemporaryDirectory(prefix="stl-ray-modules-") as folder:
+            _join(address, [str(module.copied(Path(folder))) for module in _sent(functions)])
+
+
+def _sent(functions: Sequence[str]) -> "list[UserModule]":
+    """The modules that this process sends."""
+    if not functions or RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ:  # a submitted job's runtime environment is settled
+        return []
+    from stl_ray.runtime.user_modules import travelling  # loads torch
+
+    return travelling(functions)
+
+
+def _join(address: str, modules: list[str]) -> None:
+    environment = {"py_modules": modules} if modules else None
+    ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
 
 
 def again_if_slow(start: Callable[[], None]) -> None:
@@ -59,7 +87,8 @@ def again_if_slow(start: Callable[[], None]) -> None:
         if _SLOW not in str(error).lower():
             raise
         died = why_it_died()
-        if died:
+        # A process that died of waiting for another one was slow too.
+        if died and _SLOW not in died.lower():
             raise ClusterError(f"Ray does not start ({died})", item="a local Ray") from error
         ray.shutdown()
         start()

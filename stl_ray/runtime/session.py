@@ -25,12 +25,16 @@ _ON_PURPOSE = "killed by `ray.kill`"
 
 
 @contextmanager
-def ray_session(config: RayConfig) -> Iterator[None]:
+def ray_session(config: RayConfig, functions: Sequence[str] = ()) -> Iterator[None]:
     """Connect to Ray for the time of the block; a Ray that was already connected is left as it is.
+
+    Args:
+        config: which Ray.
+        functions: a user's own classifiers, `module:function`, whose modules go to the nodes of a cluster.
 
     Raises:
         ClusterError: if Ray does not start, or no cluster answers.
-        ConfigError: if no node has the labels that it asks for.
+        ConfigError: if no node has the labels that it asks for, or a module cannot be sent.
     """
     _leave_out_warnings()
     if ray.is_initialized():
@@ -42,7 +46,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # Ray repeats the variable, says in its own words what we say, and is surprised by a machine without a network.
     with _without_lines_of(b"RAY_BACKEND_LOG_LEVEL", b"gcs_client.cc:", b"rpc_client.h:", b"network_util.cc:"):
-        start_ray(config)
+        start_ray(config, functions)
     keep_handlers()
     _prepare_ray_data()
     try:

@@ -23,7 +23,7 @@ from stl_ray.store.audit import runs_below, verify
 from stl_ray.store.datasets import Dataset
 from stl_ray.store.files import FileInfo
 from stl_ray.store.filesystem import Storage
-from stl_ray.store.identity import require_same
+from stl_ray.store.identity import require_planned, require_same
 from stl_ray.store.layout import Layout
 from stl_ray.store.plan import Plan, PlannedShard
 from stl_ray.store.receipts import QuarantinedRow, Receipt
@@ -43,6 +43,7 @@ __all__ = [
     "Storage",
     "find_space",
     "load_artifact",
+    "require_planned",
     "require_same",
     "runs_below",
     "save_artifact",

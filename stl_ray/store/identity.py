@@ -1,6 +1,7 @@
 """Identities: whatever can change a result. Results of different identities are never mixed."""
 
 import json
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,27 @@ def require_same(found: Mapping[str, Any], wanted: Mapping[str, Any], where: obj
             item=where,
             expected=_difference(found, wanted),
             got=_difference(wanted, found),
+        )
+
+
+def require_planned(planned: Mapping[str, Any], here: Mapping[str, Any], run: str) -> None:
+    """Refuse what a worker has loaded where it is not what the driver planned the run with.
+
+    Args:
+        planned: entries of the run's identity.
+        here: the same entries, of what is loaded here; both are compared as JSON.
+        run: the folder of the run.
+
+    Raises:
+        RunIdentityError: with this node and the keys that differ; other sources of a user's module have its name there.
+    """
+    planned, here = json.loads(canonical_json(planned)), json.loads(canonical_json(here))
+    if planned != here:
+        raise RunIdentityError(
+            f"the node {socket.gethostname()} has other inputs, or another version of a module, than the driver",
+            item=run,
+            expected=_difference(planned, here),
+            got=_difference(here, planned),
         )
 
 

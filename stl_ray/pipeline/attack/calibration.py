@@ -15,16 +15,17 @@ from torch import Tensor
 from stl_ray.attacks import Attack, Budget, Universal, at_mean, budget_of, make_attack
 from stl_ray.config import Experiment, NamedAttack
 from stl_ray.errors import ArtifactError, IncompleteRunError, InputError
+from stl_ray.evaluation.batches import by_size
 from stl_ray.images import to_tensor
 from stl_ray.pipeline.attack.sets import classifier_of, folder_of
 from stl_ray.pipeline.attack.target import attacked_of
-from stl_ray.pipeline.batches import by_size, class_names, pixels_of
+from stl_ray.pipeline.batches import class_names, pixels_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.node_labels import placement
 from stl_ray.runtime.session import device_of
 from stl_ray.seeding import seed_of
-from stl_ray.store import Artifact, Dataset, Layout, load_artifact, require_same, save_artifact
+from stl_ray.store import Artifact, Dataset, Layout, load_artifact, require_planned, require_same, save_artifact
 from stl_ray.store.artifacts import artifact_digest
 
 KIND, VERSION = "calibration", 1
@@ -109,10 +110,11 @@ def make_calibration(
     method = method_of(config)
     if isinstance(method, Universal):
         device = device_of(experiment.ray)
-        attacked = attacked_of(experiment, config, class_names(test), device).victim
+        attacked = attacked_of(experiment, config, class_names(test), device)
+        require_planned({"classifier": victim}, {"classifier": attacked.identity}, folder_of(config))
         train = dataset_of(experiment.root, layout.ingested("train"))
         images = drawn(train, method.images, experiment.seed).to(device)
-        arrays["vector"] = method.train(attacked, images, budget=budget, seed=experiment.seed).cpu().numpy()
+        arrays["vector"] = method.train(attacked.victim, images, budget=budget, seed=experiment.seed).cpu().numpy()
     return arrays, {"made_of": _inputs(experiment, config, victim, test), "budget": budget.model_dump(mode="json")}
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 
 from stl_ray.config import Experiment, NamedAttack
+from stl_ray.evaluation.batches import by_size, in_order
 from stl_ray.images import class_names_of, image_schema, to_uint8
 from stl_ray.models import Classifier
 from stl_ray.pipeline.attack.calibration import (
@@ -20,7 +21,7 @@ from stl_ray.pipeline.attack.calibration import (
 )
 from stl_ray.pipeline.attack.sets import all_sets, classifier_of, folder_of
 from stl_ray.pipeline.attack.target import attacked_of
-from stl_ray.pipeline.batches import by_size, class_names, exact_bytes, in_order, pixels_of, plan_parts, stored
+from stl_ray.pipeline.batches import class_names, exact_bytes, pixels_of, plan_parts, stored
 from stl_ray.pipeline.classifiers import load_classifier
 from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.look import device_to_look, look_at
@@ -28,7 +29,7 @@ from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
-from stl_ray.store import Dataset, Layout, PlannedShard, require_same
+from stl_ray.store import Dataset, Layout, PlannedShard, require_planned
 from stl_ray.training import validate_labels
 
 
@@ -148,7 +149,7 @@ class AttackTask(TableTask):
         self._sets = {}
         for config in all_sets(self.experiment):
             victim, run = attacked_of(self.experiment, config, classes, self._device), folder_of(config)
-            require_same({"classifier": victim.identity}, {"classifier": self.victims[run]}, run)
+            require_planned({"classifier": self.victims[run]}, {"classifier": victim.identity}, run)
             calibration = self.calibrations.get(run) or calibration_of(self.experiment, config)
             self._sets[run] = (config, victim, calibration)
 

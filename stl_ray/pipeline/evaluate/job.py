@@ -21,11 +21,12 @@ from stl_ray.evaluation import (
     judged,
     score,
 )
+from stl_ray.evaluation.batches import by_size, in_order
 from stl_ray.images import to_tensor
 from stl_ray.pipeline.attack.job import identity_of as attack_identity
 from stl_ray.pipeline.attack.sets import all_sets, folder_of, sets_of
 from stl_ray.pipeline.attack.target import attacked_of
-from stl_ray.pipeline.batches import by_size, class_names, exact_pixels_of, in_order, pixels_of, plan_parts
+from stl_ray.pipeline.batches import class_names, exact_pixels_of, pixels_of, plan_parts
 from stl_ray.pipeline.classifiers import load_classifier, scored
 from stl_ray.pipeline.defended import Block, load_blocks
 from stl_ray.pipeline.evaluate.adaptive import Context, headline, plan_checks, plan_tiers, stored_tier_scores
@@ -36,7 +37,7 @@ from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
-from stl_ray.store import Dataset, Layout, PlannedShard, Run, Storage, require_same
+from stl_ray.store import Dataset, Layout, PlannedShard, Run, Storage, require_planned
 from stl_ray.store.layout import CLEAN
 
 Cell = tuple[str, str, str]
@@ -196,7 +197,7 @@ class EvaluateTask(TableTask):
                 made_of = block.made_of(defense)
                 for attack_set in attack_sets(self.experiment):
                     run = layout.predictions(block.name, defense, attack_set)
-                    require_same({key: self.identities[run][key] for key in made_of}, made_of, run)
+                    require_planned({key: self.identities[run][key] for key in made_of}, made_of, run)
                     self._cells[run] = (block, defense, images_of(self.experiment, block.name, attack_set))
 
     def table(self, run: str, shard: PlannedShard) -> pa.Table:

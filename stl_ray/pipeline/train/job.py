@@ -17,9 +17,10 @@ from torch import Tensor
 from stl_ray.config import Experiment
 from stl_ray.defenses import Differentiable, identity_in_run
 from stl_ray.models import Classifier, logits_of, save_classifier
+from stl_ray.pipeline.classifiers import classifier_config
 from stl_ray.pipeline.defended import load_defense
 from stl_ray.pipeline.inputs import dataset_of, with_solver
-from stl_ray.pipeline.train.plan import Training, network_of, new_classifier, plan, require_sound
+from stl_ray.pipeline.train.plan import Training, network_of, new_classifier, plan, require_sound, source_of
 from stl_ray.pipeline.train.tensorboard import EVENTS, event_file
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.progress import JobProgress
@@ -35,7 +36,7 @@ from stl_ray.runtime.ray_train import (
     resume,
 )
 from stl_ray.runtime.side_by_side import run_side_by_side
-from stl_ray.store import Dataset, Layout, Storage, require_same
+from stl_ray.store import Dataset, Layout, Storage, require_planned, require_same
 from stl_ray.store.lease import held
 from stl_ray.text import plain
 from stl_ray.training import (
@@ -155,6 +156,8 @@ def _work(settings: dict[str, Any]) -> None:
     bind(max(1, config.cpus_per_worker - config.loader_processes))
     torch.backends.cudnn.benchmark = config.gpu
     storage = Storage.open(experiment.root).below(training.folder)
+    here = {"source": source_of(classifier_config(experiment, training.classifier))}
+    require_planned({"source": training.identity["source"]}, here, training.folder)
     # The layout first: gradients are exchanged in the layout that the weights have when they are wrapped.
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     classifier = new_classifier(experiment, training).to(get_device()).to(memory_format=layout)
@@ -228,7 +231,7 @@ def input_transform_of(experiment: Experiment, training: Training, device: str) 
     if training.retrained_for is None or not training.behind:
         return None
     defense = load_defense(experiment, training.retrained_for, device)
-    require_same(identity_in_run(defense, experiment.seed), training.defense or {}, training.folder)
+    require_planned(training.defense or {}, identity_in_run(defense, experiment.seed), training.folder)
     adversarial = training.config.adversarial
     exact = adversarial is not None and adversarial.gradient == "exact" and "exact" in defense.gradients
     return defense.differentiable("exact" if exact else "bpda")

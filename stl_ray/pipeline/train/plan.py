@@ -126,7 +126,7 @@ def _identity(
     dataset = dataset_of(experiment.root, folder)
     identity = {
         "architecture": item.architecture,
-        "source": source_digest(item.architecture) if is_function(item.architecture) else None,
+        "source": source_of(item),
         "classes": list(classes_of(item.classes, class_names(dataset))),
         "recipe": config.model_dump(mode="json", include=set(Recipe.model_fields)),
         "start": begins,
@@ -135,6 +135,11 @@ def _identity(
         "stl_ray": __version__,
     }
     return identity, dataset.rows
+
+
+def source_of(item: ClassifierConfig) -> dict[str, str] | None:
+    """The digest of a user's own source by its reference, as it is found here; None for other architectures."""
+    return {item.architecture: source_digest(item.architecture)} if is_function(item.architecture) else None
 
 
 def _clean_test(experiment: Experiment) -> str | None:

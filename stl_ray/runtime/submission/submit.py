@@ -10,9 +10,10 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ray.job_submission import JobDetails, JobSubmissionClient
 
@@ -23,6 +24,7 @@ from stl_ray.errors import ClusterError, ConfigError, InputError
 from stl_ray.options import require_known
 from stl_ray.runtime.submission.client import Say, explained
 from stl_ray.runtime.submission.wheel import pack
+from stl_ray.runtime.user_modules import UserModule, travelling
 from stl_ray.store.filesystem import canonical_json
 from stl_ray.store.shards import sha256
 from stl_ray.uri_options import refuse_credentials
@@ -54,9 +56,11 @@ class Submission:
     skip: int = 0
 
 
-def submission_id(job: str, experiment: Experiment) -> str:
-    """The id of a job of an experiment: the same for the same work."""
-    identity = {"config": experiment.model_dump(mode="json"), "version": __version__}
+def submission_id(job: str, experiment: Experiment, modules: Sequence[UserModule] = ()) -> str:
+    """The id of a job of an experiment, with the modules that travel: the same for the same work."""
+    identity: dict[str, Any] = {"config": experiment.model_dump(mode="json"), "version": __version__}
+    if modules:
+        identity["modules"] = {module.name: module.digest for module in modules}
     return f"{job}-{experiment.name}-{sha256(canonical_json(identity))[:12]}"
 
 
@@ -94,9 +98,11 @@ def submit(
     Raises:
         ClusterError: if the cluster refuses.
         InputError: if the package cannot be sent.
+        ConfigError: if the module of a classifier cannot.
     """
     experiment = experiment.model_copy(update={"ray": experiment.ray.model_copy(update={"address": None})})
-    name = submission_id(job, experiment)
+    modules = travelling(experiment.functions)
+    name = submission_id(job, experiment, modules)
     passed, left_out = environment_of(os.environ)
     with explained(client.get_address()):
         known = {info.submission_id: info for info in client.list_jobs()}
@@ -108,15 +114,17 @@ def submit(
         say(f"not passed on, since a job's record shows it: {', '.join(left_out)}")
         say("nodes need an IAM role, or an environment of their own")
     with tempfile.TemporaryDirectory() as folder:
-        working_dir, wheels = Path(folder, "job"), Path(folder, "wheel")
+        working_dir, wheels, own = (Path(folder, name) for name in ("job", "wheel", "modules"))
         working_dir.mkdir()
         wheels.mkdir()
         (working_dir / "config.yaml").write_text(written(experiment.model_dump(mode="json")), encoding="utf-8")
         package = pack(wheels, wheel=wheel, pure=pure)
         say(f"package {package.name}, {package.stat().st_size / 1e6:.1f} MB")
+        for module in modules:
+            say(f"module {module}")
         runtime_env = {
             "working_dir": str(working_dir),
-            "py_modules": [str(package)],
+            "py_modules": [str(package), *(str(module.copied(own)) for module in modules)],
             "env_vars": {**passed, **_STOPPING},
         }
         skip = _make_way(client, before, say) if before is not None else 0

@@ -17,7 +17,7 @@ from stl_ray.pipeline.evaluate.substitute import substitutes_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_task import TableTask
-from stl_ray.store import Dataset, Layout, PlannedShard, require_same
+from stl_ray.store import Dataset, Layout, PlannedShard, require_planned
 from stl_ray.threats import ThreatTier
 
 
@@ -107,7 +107,7 @@ class AttackedTask(TableTask):
         for run, wanted in self.identities.items():
             context, name = self._runs[run]
             identity = context.identity(name)
-            require_same({key: wanted[key] for key in identity}, identity, run)
+            require_planned({key: wanted[key] for key in identity}, identity, run)
 
     def _folder(self, classifier: str, defense: str) -> str:
         raise NotImplementedError
