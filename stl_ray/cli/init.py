@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from stl_ray.cli.given import with_modules_here
 from stl_ray.cli.say import say
 from stl_ray.config import bundled, read_experiment
 from stl_ray.config.classifiers import IMAGENET, LIBRARIES, is_function, is_published
@@ -116,7 +117,7 @@ def _init(options: argparse.Namespace) -> int:
     text = configuration(options.kind, answers, file.stem)
     from stl_ray.pipeline.preflight import preflight
 
-    preflight(read_experiment(text, item=str(file)), *kind.jobs)
+    preflight(with_modules_here(read_experiment(text, item=str(file))), *kind.jobs)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("x", encoding="utf-8") as output:

@@ -49,7 +49,7 @@ from stl_ray.cli import main
 from stl_ray.config import RayConfig
 from stl_ray.runtime.session import ray_session
 
-with ray_session(RayConfig(actors=1)):
+with ray_session(RayConfig(actors=1), ["colours:make"]):
     for arguments in json.loads(sys.argv[1]):
         print("exit code", main(arguments))
 """
@@ -62,12 +62,18 @@ def test_four_commands_from_a_folder_of_photographs_to_a_report(photographs, alo
     flags = ["--classifier", "colours:make", "--images", str(photographs), "--output", config]
     jobs = ("ingest", "attack", "evaluate", "report")
     commands = [["init", "my-classifier", *flags], *([job, config, f"root={root}", *SMALL] for job in jobs)]
-    commands += [["train", config, f"root={root}"], ["attack", config, f"root={root}", "classifiers=[]"]]
+    commands += [[job, config, f"root={root}"] for job in ("fit", "train", "doctor")]
+    commands += [["project", config, f"root={root}", "defenses=[]", *flag] for flag in ([], ["--dry-run"])]
+    commands += [
+        ["evaluate", config, f"root={root}", *SMALL, "--dry-run"],
+        ["train", config, f"root={root}", "--dry-run"],
+    ]
+    commands += [["attack", config, f"root={root}", "classifiers=[]"]]
     command = [sys.executable, "-c", ONE_RAY, json.dumps(commands)]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "RAY_TMPDIR": str(alone.folder)}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    environment = {**os.environ, "RAY_TMPDIR": str(alone.folder)}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500)
     codes = [line.rpartition(" ")[2] for line in result.stdout.splitlines() if line.startswith("exit code")]
-    assert codes == ["0"] * 6 + ["2"], result.stdout + result.stderr
+    assert codes == ["0"] * 12 + ["2"], result.stdout + result.stderr
     scores = json.loads((root / "evaluate" / "mine" / "scores.json").read_text())
     assert scores["images"] == 12
     cells = {(cell["defense"], cell["attack"]) for cell in scores["cells"]}
@@ -75,5 +81,11 @@ def test_four_commands_from_a_folder_of_photographs_to_a_report(photographs, alo
     assert (root / "report" / "report.html").is_file()
     assert {path.name for path in root.iterdir()}.isdisjoint({"spaces", "fit", "project", "train"})
     assert [path.name for path in (root / "ingest").iterdir()] == ["test"]
-    assert "train: no classifier is to be trained: all are used as they are" in result.stdout
+    said = [
+        "train: no classifier is to be trained",
+        "fit: nothing to fit",
+        "project: nothing to purify",
+        "nothing was written",
+    ]
+    assert [text for text in said if text not in result.stdout] == []
     assert "classifiers: `attack` needs a classifier, and none is listed; add\n    classifiers:\n" in result.stderr

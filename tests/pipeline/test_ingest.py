@@ -18,7 +18,7 @@ from stl_ray.images.readers import LeftOut, open_reader
 from stl_ray.images.readers.folder import FolderReader
 from stl_ray.pipeline.ingest import IngestTask, plan
 from stl_ray.runtime.bisection import bisect
-from stl_ray.store import Layout, PlannedShard
+from stl_ray.store import Dataset, Layout, PlannedShard, Storage
 
 
 def _encoded(array, form="PNG", **options) -> bytes:
@@ -283,3 +283,12 @@ def test_sources_that_split_themselves_may_be_given_for_both(experiment_of, tmp_
     for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
         (tmp_path / f"{name}.bin").write_bytes(bytes(3073))
     assert _planned(experiment_of(ingest=_of("cifar10", tmp_path, tmp_path))) == [5, 1]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_one_split_alone_is_ingested(experiment_of, folder_of, run_here, split):
+    folder = folder_of({"a/0.png": _encoded(NOISE), "b/1.png": _encoded(GREY)})
+    experiment = experiment_of(ingest={split: {"format": "folder", "path": str(folder)}})
+    run_here(plan(experiment), experiment)
+    dataset = Dataset.open(Layout(experiment.root).uri(f"ingest/{split}"))
+    assert dataset.rows == 2 and [*Storage.open(experiment.root).names("ingest")] == [split]

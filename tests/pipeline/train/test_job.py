@@ -175,3 +175,11 @@ def test_identity_a_retraining_begins_as_the_classifier_that_it_names(experiment
     anew = train.plan(planned(epochs=2, learning_rate=0.01))[2]
     assert (anew.start, anew.identity["start"]) == (None, None)
     assert first.identity == second.identity != retrained.identity
+
+
+def test_without_test_images_nothing_is_validated(experiment_of, finished_run, image_tables, crops):
+    experiment = experiment_of(ingest={"train": {"format": "photographs"}})
+    finished_run(experiment, "ingest/train", *image_tables(crops(70), 70))
+    (training,) = train.plan(experiment)
+    assert training.validation is None
+    train.require_sound(experiment, training)
