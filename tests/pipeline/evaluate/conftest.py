@@ -37,6 +37,7 @@ def experiment(experiment_of, finished_run, image_tables, natural_images, tmp_pa
             },
             root=str(tmp_path / name),
             spaces=[{"name": "natural", "load": str(tmp_path / name / "given")}],
+            defenses=[{"name": defense, "defense": defense} for defense in ("jpeg", "stl", "stl_cluster")],
             **sections,
         )
         layout = Layout(own.root)
