@@ -88,7 +88,7 @@ def test_what_fits_is_taken(experiment_of):
 
 def test_refuses_a_victim_that_only_one_of_the_scored_classifiers_can_be(experiment_of):
     plain = {"name": "plain", "architecture": "small_cnn"}
-    with pytest.raises(ConfigError, match="^set: the classifier to attack, plain, is not retrained for jpeg"):
+    with pytest.raises(ConfigError, match=r"^set: the classifier to attack, plain, is not retrained for jpeg"):
         preflight(_classifiers(experiment_of, RETRAINED, plain, retrained_for="jpeg"))
     preflight(_classifiers(experiment_of, RETRAINED, plain, classifier="mine", retrained_for="jpeg"))
 
