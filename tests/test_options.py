@@ -40,6 +40,7 @@ MINIMAL = {
     "train": {"adversarial": {"linf": 8}},
     "evaluate": {"tiers": {"attacks": [TIER]}},
     "defenses": [{"name": "z", "defense": "jpeg"}],
+    "spaces": [{"name": "natural"}],
 }
 
 
