@@ -30,7 +30,8 @@ COMMANDS = {
     **{f"{job} root=": [job, CONFIG, "root={}"] for job in JOBS},
     "ingest --dry-run": ["ingest", CONFIG, "root={}", "--dry-run"],
     "a source": ["ingest", CONFIG, "root=root", "ingest.train.format=folder", "ingest.train.path={}"],
-    "weights": ["train", CONFIG, "root=root", "train.weights={}"],
+    "weights": ["train", CONFIG, "root=root", "classifiers.0.weights={}"],
+    "an autoencoder": ["fit", CONFIG, "root=root", "spaces.0.autoencoder.pretrained={}"],
     "quickstart": ["quickstart", "root={}"],
     "CONFIG": ["ingest", "{}"],
     "CONFIG of submit": ["submit", "ingest", "{}"],
@@ -71,7 +72,7 @@ def test_refuses_no_place_at_all_as_wrong_usage(capsys, command):
 
 
 def test_refuses_what_cannot_be_on_a_disk_of_this_machine(capsys):
-    for command in ("CONFIG", "CONFIG of submit", "--wheel", "FILE of import"):
+    for command in ("CONFIG", "CONFIG of submit", "--wheel"):
         assert main([part.format("s3://bucket/a") for part in COMMANDS[command]]) == 2
         assert "s3://bucket/a: this file is read from a disk only; expected a path" in capsys.readouterr().err
 

@@ -16,11 +16,12 @@ from safetensors.torch import load_file
 from stl_ray import QuasiNaturalSpace
 from stl_ray.cli import main
 from stl_ray.csc import Dictionary
-from stl_ray.models import load
+from stl_ray.models import build_classifier, load
+from stl_ray.pipeline.batches import class_names
 from stl_ray.pipeline.train.tensorboard import EVENTS, event_file
 from stl_ray.runtime.progress_actor import make_board
 from stl_ray.runtime.ray_train import Workers, fit
-from stl_ray.store import Storage
+from stl_ray.store import Dataset, Storage
 
 pytestmark = pytest.mark.ray
 
@@ -89,7 +90,7 @@ from pathlib import Path
 import ray
 from stl_ray.runtime.progress_actor import make_board
 from stl_ray.runtime.ray_train import Workers, fit
-from stl_ray.store import Storage
+from stl_ray.store import Dataset, Storage
 
 folder = sys.argv[1]
 
@@ -202,3 +203,27 @@ def test_certificate_a_classifier_trains_behind_its_defense(images_in_root, writ
     assert rows_of(tmp_path / "root", "vanilla-for-stl")[0]["validation_loss"] is not None
     with pytest.warns(UserWarning, match="was trained on clean images"):
         load(str(tmp_path / "root" / "train" / "vanilla"), space=space)
+
+
+def test_certificate_a_retraining_from_a_given_classifier_trains_nothing_else(images_in_root, write_config, tmp_path):
+    """Fine-tuned for one defense of two, from weights that were trained elsewhere; a vanishing rate leaves it as it began."""
+    names = class_names(Dataset.open(str(images_in_root / "ingest" / "train")))
+    network = build_classifier("small_cnn", names, seed=4)
+    torch.save(network.backbone.state_dict(), tmp_path / "weights.pth")
+    retrain = {"start": "given", "defenses": ["jpeg"], "projection": "on_the_fly", "epochs": 1, "learning_rate": 1e-9}
+    given = {
+        "name": "given",
+        "architecture": "small_cnn",
+        "weights": str(tmp_path / "weights.pth"),
+        "retrain": {**retrain, "weight_decay": 0.0, "ema": 0.0},
+    }
+    defenses = [{"name": "jpeg", "defense": "jpeg"}, {"name": "mild", "defense": "jpeg", "options": {"quality": 95}}]
+    config = write_config(tmp_path, classifiers=[given], defenses=defenses, spaces=[], train={"batch_size": 60})
+    assert main(["train", config]) == 0
+    folder = tmp_path / "root" / "train"
+    assert [path.name for path in folder.iterdir()] == ["given-for-jpeg"]
+    found = load(str(folder / "given-for-jpeg"))
+    weights = dict(network.backbone.named_parameters())
+    for name, tensor in found.backbone.named_parameters():
+        torch.testing.assert_close(tensor, weights[name], rtol=0, atol=1e-5)
+    assert [row["epoch"] for row in rows_of(tmp_path / "root", "given-for-jpeg")] == [1]

@@ -48,3 +48,65 @@ def test_refuses_to_retrain_a_function_with_weights_of_its_own_from_scratch(expe
         checked(retrain={})
     checked(retrain={"start": "theirs"})
     checked(retrain={}, recipe={})
+
+
+RETRAINED = {"name": "mine", "architecture": "small_cnn", "retrain": {"defenses": ["jpeg"]}}
+
+
+def _classifiers(experiment_of, *classifiers, defenses=("jpeg", "mild"), **victim):
+    sets = [{"name": "set", "attack": "fgsm", "dissimilarity": 0.1, "victim": victim}]
+    return experiment_of(
+        classifiers=list(classifiers),
+        defenses=[{"name": name, "defense": "jpeg"} for name in defenses],
+        attack={"sets": sets},
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "victim", "message"),
+    [
+        ({"architecture": "small_cn"}, {}, r"small_cn: unknown classifier; expected 'small_cnn'\?"),
+        (
+            {"retrain": {"start": "mien"}},
+            {},
+            r"mien: unknown classifier to begin with \(or scratch\); expected 'mine'\?",
+        ),
+        ({"retrain": {"defenses": ["mlid"]}}, {}, r"mlid: unknown defense of this experiment; expected 'mild'\?"),
+        ({}, {"classifier": "miner"}, r"miner: unknown classifier to attack; expected 'mine'\?"),
+        ({}, {"defense": "jpg"}, r"jpg: unknown defense of this experiment; expected 'jpeg'\?"),
+        ({}, {"retrained_for": "jpge"}, r"jpge: unknown defense of this experiment; expected 'jpeg'\?"),
+        (
+            {},
+            {"retrained_for": "mild"},
+            r"set: the classifier to attack, mine, is not retrained for mild; expected its key `retrain`, with that defense",
+        ),
+        ({"retrain": None}, {"classifier": "mine", "retrained_for": "jpeg"}, "mine, is not retrained for jpeg"),
+    ],
+)
+def test_refuses_names_of_classifiers_and_defenses_that_do_not_fit(experiment_of, keys, victim, message):
+    with pytest.raises(ConfigError, match=message):
+        preflight(_classifiers(experiment_of, {**RETRAINED, **keys}, **victim))
+
+
+def test_what_fits_is_taken(experiment_of):
+    """A surrogate need not be retrained for what only the scored ones are attacked for, and one may start as another."""
+    surrogate = {"name": "surrogate", "architecture": "resnet18_small", "scored": False}
+    preflight(_classifiers(experiment_of, RETRAINED, surrogate, retrained_for="jpeg"))
+    preflight(_classifiers(experiment_of, RETRAINED, surrogate, classifier="surrogate", defense="mild"))
+    fine_tuned = {**RETRAINED, "retrain": {"start": "first"}}
+    preflight(_classifiers(experiment_of, {"name": "first", "architecture": "small_cnn"}, fine_tuned))
+
+
+def test_refuses_a_victim_that_only_one_of_the_scored_classifiers_can_be(experiment_of):
+    plain = {"name": "plain", "architecture": "small_cnn"}
+    with pytest.raises(ConfigError, match=r"^set: the classifier to attack, plain, is not retrained for jpeg"):
+        preflight(_classifiers(experiment_of, RETRAINED, plain, retrained_for="jpeg"))
+    preflight(_classifiers(experiment_of, RETRAINED, plain, classifier="mine", retrained_for="jpeg"))
+
+
+def test_refuses_classifiers_that_would_share_a_folder(experiment_of):
+    """Of a classifier that is retrained for a defense, and one that is called so."""
+    other = {"name": "mine-for-jpeg", "architecture": "small_cnn"}
+    with pytest.raises(ConfigError, match=r"^train/mine-for-jpeg: two would have this folder; expected other names of"):
+        preflight(_classifiers(experiment_of, RETRAINED, other))
+    preflight(_classifiers(experiment_of, {**RETRAINED, "retrain": {"defenses": ["mild"]}}, other))

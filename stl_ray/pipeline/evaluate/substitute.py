@@ -28,14 +28,15 @@ def substitutes_of(
     chosen = other.model_copy(
         update={"defenses": tuple(named(have, name, kind="defense of the substitute experiment") for name in wanted)}
     )
-    substitutes = load_blocks(chosen, names, device)
+    # Without a scored one there, the error is this experiment's to word.
+    substitutes = load_blocks(chosen, names, device) if any(item.scored for item in other.classifiers) else {}
     found = {}
     for name, block in blocks.items():
         substitute = substitutes.get(name) or (next(iter(substitutes.values())) if len(substitutes) == 1 else None)
         if substitute is None or substitute.class_names != block.class_names:
             raise ConfigError(
                 "the substitute experiment has no classifier in the place of this one, with its classes", item=name,
-                expected="one of the same name, or only one", got=", ".join(substitutes),
+                expected="one of the same name, or only one", got=", ".join(substitutes) or "none",
             )  # fmt: skip
         found[name] = substitute.defended
     return found
