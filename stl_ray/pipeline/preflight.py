@@ -1,4 +1,6 @@
-"""Checks before any work: names that no registry knows, options that do not fit, names that would share a folder, and what the jobs to be run need."""
+"""Checks before any work: names that no registry knows, options that do not fit, names that would share a folder, and
+what the jobs that are to be run need.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
