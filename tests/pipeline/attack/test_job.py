@@ -176,7 +176,7 @@ def test_refuses_odd_models_before_any_shard_and_remarks_on_others(made, tmp_pat
         looked("classes")
     with pytest.raises(GradientError, match="odd: the model's gradient is zero for every image"):
         looked("rounds")
-    with pytest.raises(TensorError, match="odd:softmax: the model's answers are probabilities"):
+    with pytest.raises(TensorError, match="odd: the model's answers are probabilities"):
         looked("softmax")
     for function, more, expected in (
         ("rounds", {"attack": "square", "options": {}}, "zero for every image"),
