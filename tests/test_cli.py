@@ -48,7 +48,8 @@ def test_help_names_the_jobs_in_their_order(capsys):
             "train",
             [
                 "classifiers.N.architecture: str (required)",
-                "classifiers.N.weights: text | absent [absent]",
+                "classifiers.N.weights: str | absent [absent]",
+                "classifiers.N.classes: str | list of str | absent [absent]",
                 "classifiers.N.recipe: section | absent",
                 "classifiers.N.retrain.start: str [scratch]",
                 "train.epochs: int [30]",
@@ -83,7 +84,7 @@ def test_refuses_wrong_configurations_with_exit_code_2(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("classifiers.0.architecture=resnet5", "resnet5: unknown classifier; expected 'resnet"),
+        ("classifiers.0.architecture=resnet5_small", "resnet5_small: unknown classifier; expected 'resnet"),
         ("attack.sets=[{name: x, attack: fgms, dissimilarity: 0.1}]", r"fgms: unknown attack; expected 'fgsm'\?"),
         ("attack.sets=[{name: x, attack: bim, dissimilarity: 0.1, options: {stesp: 3}}]", r"expected 'steps'\?"),
         ("defenses=[{name: x, defense: jpg}]", r"jpg: unknown defense; expected 'jpeg'\?"),

@@ -11,8 +11,9 @@ import yaml
 from stl_ray.attacks import ATTACKS, make_attack
 from stl_ray.cli import main
 from stl_ray.config import Experiment, load_experiment
+from stl_ray.config.grid import LISTS
 from stl_ray.config.help import JOBS
-from stl_ray.config.loader import section_in
+from stl_ray.config.keys import GRID, section_in
 from stl_ray.csc import Dictionary, solve_cbpdn
 from stl_ray.csc.active_set import CAP, INSTRUCTION_SETS, instruction_sets
 from stl_ray.csc.cbpdn import METHODS
@@ -34,6 +35,7 @@ MINIMAL = {
     "root": "runs/test",
     "ingest": {"train": {"format": "photographs"}, "test": {"format": "photographs"}},
     "classifiers": [{"name": "vanilla", "architecture": "small_cnn"}],
+    "ray": {"label_selector": {"a": "b"}, "fallback_strategy": [{"label_selector": {"a": "c"}}]},
     "attack": {"sets": [SET]},
     "train": {"adversarial": {"linf": 8}},
     "evaluate": {"tiers": {"attacks": [TIER]}},
@@ -104,7 +106,7 @@ def test_refuses_a_wrong_choice_of_a_key_with_the_nearest(tmp_path, path, names)
 
 
 def _keys(model, path=""):
-    yield path, list(model.model_fields)
+    yield path, [*model.model_fields, *([GRID] if path.removesuffix(".0.") in LISTS else [])]
     for name, field in model.model_fields.items():
         inner = section_in(field.annotation)
         if inner is not None:

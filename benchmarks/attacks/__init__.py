@@ -6,4 +6,5 @@ python -m benchmarks.attacks.gpu              images per second and memory on a 
 python -m benchmarks.attacks.white_box        exact gradients of STL, beside BPDA and grey-box: results/white-box.md
 python -m benchmarks.attacks.white_box_cost   seconds of the exact gradient, beside BPDA: results/white-box-cost.md
 python -m benchmarks.attacks.threat_tiers     no defense, JPEG and STL, tier by tier: results/threat-tiers.md
+python -m benchmarks.attacks.own_classifier  JPEG and STL in front of an ImageNet network as it is: results/imagenet-mobilenet.md
 """

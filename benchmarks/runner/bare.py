@@ -18,8 +18,9 @@ import torch
 from benchmarks.common.processes import fresh_processes
 from benchmarks.runner.processes import Watch
 from benchmarks.runner.rates import Done, Timeline
+from stl_ray.evaluation.batches import BATCH
 from stl_ray.images import decode, encode_png, image_schema, to_tensor, to_uint8
-from stl_ray.pipeline.batches import BATCH, STORED_PIXELS
+from stl_ray.pipeline.batches import STORED_PIXELS
 from stl_ray.space import QuasiNaturalSpace
 
 SCHEMA = image_schema("image", None)

@@ -1,6 +1,7 @@
 """CLI: `stl-ray COMMAND ...`. A file per group of commands; `--help` loads neither torch nor Ray.
 
 command    the parser of all commands, `main`, exit codes
+init       a configuration to begin with, by a template of templates/
 jobs       the seven jobs, and `quickstart`, which is all of them
 cluster    submit, cancel, doctor
 roots      verify, status, sweep

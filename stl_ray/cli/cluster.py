@@ -88,7 +88,7 @@ def _submit(options: argparse.Namespace) -> int:
     from stl_ray.runtime.submission.client import connect, follow
     from stl_ray.runtime.submission.submit import submit
 
-    preflight(experiment)
+    preflight(experiment, options.job)
     if paths := _only_here(experiment):
         say(f"must be the same shared folder on every node: {', '.join(paths)}")
     wheel = None if options.wheel is None else on_disk(options.wheel)

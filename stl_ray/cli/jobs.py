@@ -57,7 +57,7 @@ def _estimate(job: str, experiment: Experiment) -> None:
     from stl_ray.pipeline.preflight import preflight
     from stl_ray.runtime.session import ray_session
 
-    preflight(experiment)
+    preflight(experiment, job)
     with ray_session(experiment.ray, experiment.functions):
         forecast = estimate(job, experiment)
     heading = ("", "shards", "left", "of", "", "in all", "workers", "time")
@@ -90,8 +90,10 @@ def _quickstart(options: argparse.Namespace) -> int:
     given = bool(overrides) and ("=" not in overrides[0] or Path(overrides[0]).is_file())
     config = overrides.pop(0) if given else bundled("quickstart")
     experiment = given_experiment(config, overrides)
+    from stl_ray.pipeline.preflight import preflight
     from stl_ray.runtime.session import ray_session
 
+    preflight(experiment, *JOBS)
     with ray_session(experiment.ray, experiment.functions):
         for job in JOBS:
             run_job(job, experiment)
@@ -103,7 +105,7 @@ def run_job(job: str, experiment: Experiment) -> None:
     from stl_ray.pipeline.preflight import preflight
     from stl_ray.runtime.job_log import job_session
 
-    preflight(experiment)
+    preflight(experiment, job)
     with job_session(job, experiment) as counts:
         counts.update(_run_report(experiment) if job == "report" else _run_stage(job, experiment))
     say(f"{job}: {counts.get('summary', '')}{_counted(counts)}")

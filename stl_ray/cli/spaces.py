@@ -55,7 +55,7 @@ def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None
         "import", help="a space from one of the authors' .npy dictionaries", description=IMPORT,
         epilog=IMPORT_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    imported.add_argument("file", metavar="FILE.npy", help="the dictionary")
+    imported.add_argument("file", metavar="FILE.npy", help="the dictionary, a path or URI")
     imported.add_argument("space", metavar="SPACE", help="folder to write the space to")
     imported.add_argument("--lmbda", type=float, metavar="X", help="lambda it was learned at [from the file's name]")
     imported.set_defaults(function=_import)

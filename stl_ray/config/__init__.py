@@ -14,7 +14,7 @@ from stl_ray.config.attacks import (
 from stl_ray.config.base import OptionValue
 from stl_ray.config.classifiers import ClassifierConfig
 from stl_ray.config.cluster import RayConfig
-from stl_ray.config.loader import bundled, load_experiment, parsed
+from stl_ray.config.loader import bundled, load_experiment, parsed, read_experiment
 from stl_ray.config.sections import (
     EvaluateConfig,
     Experiment,
@@ -61,5 +61,6 @@ __all__ = [
     "bundled",
     "load_experiment",
     "parsed",
+    "read_experiment",
     "space_of",
 ]

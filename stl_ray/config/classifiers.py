@@ -24,7 +24,12 @@ AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 def _weights(value: str) -> str:
     """A file or folder, or published weights, which are no path."""
-    return value if value == PRETRAINED or re.fullmatch(r"\w+_Weights\.\w+", value) else absolute(value)
+    return value if is_published(value) else absolute(value)
+
+
+def is_published(weights: str) -> bool:
+    """Whether weights are those that torchvision or timm publish, by their name; else they are a place."""
+    return weights == PRETRAINED or re.fullmatch(r"\w+_Weights\.\w+", weights) is not None
 
 
 def is_function(architecture: str) -> bool:
@@ -55,12 +60,13 @@ class ClassifierConfig(Section):
         "absent: those of the images. Images of fewer classes are scored among all of them"
     )  # fmt: skip
     recipe: Recipe | None = Field(
-        None, description="trained here, with the keys of train except those that are said here; absent: trained by the keys "
-        "of train where there are no weights, else used as it is"
+        None, description="trained here: the keys of train that differ for it; absent: trained by the keys of train where there "
+        "are no weights, else used as it is"
     )  # fmt: skip
     retrain: Retraining | None = Field(
         None,
-        description="also trained anew for each defense, on its output; absent: the same classifier stands behind all",
+        description="also trained anew for each defense, on its output: the keys of train that differ for it, and those "
+        "below; absent: the same classifier stands behind all",
     )
     scored: bool = Field(
         True, description="whether the tables have a block of rows for it; false: only a victim of attacks, or a start"

@@ -10,6 +10,7 @@ from pydantic_core import PydanticUndefined
 from stl_ray.config import grid
 from stl_ray.config.keys import GRID, section_in
 from stl_ray.config.sections import Experiment
+from stl_ray.config.training import Recipe, TrainConfig
 
 
 class Job(NamedTuple):
@@ -30,14 +31,17 @@ JOBS = {
     "project": Job(
         "image shards -> purified image shards, through every defense", ("spaces", "defenses", "solver", "project")
     ),
-    "train": Job("classifiers on clean and on purified shards", ("spaces", "defenses", "solver", "train")),
+    "train": Job(
+        "classifiers on clean and on purified shards",
+        ("ingest", "classifiers", "spaces", "defenses", "solver", "train"),
+    ),
     "attack": Job(
-        "adversarial image shards, crafted on the vanilla classifier or a victim of your own",
-        ("spaces", "defenses", "solver", "attack"),
+        "image shards -> adversarial image shards, crafted on every scored classifier or a victim of your own",
+        ("classifiers", "spaces", "defenses", "solver", "attack"),
     ),
     "evaluate": Job(
         "every defense x attack x classifier -> scores with intervals",
-        ("spaces", "defenses", "solver", "train", "attack", "evaluate"),
+        ("classifiers", "spaces", "defenses", "solver", "attack", "evaluate"),
     ),
     "report": Job("scores -> tables, figures, one HTML page", ("report",)),
 }
@@ -67,7 +71,11 @@ def _lines(path: str, field: FieldInfo) -> Iterator[str]:
         yield f"      {field.description}"
     if section is not None:
         inner = f"{path}.N" if "tuple" in str(field.annotation) else path
+        # A recipe's keys are explained once, as those of `train`.
+        known = Recipe.model_fields if issubclass(section, Recipe) and section is not TrainConfig else {}
         for name, child in section.model_fields.items():
+            if name in known:
+                continue
             yield from _lines(f"{inner}.{name}", child)
         if path in grid.LISTS:
             yield f"  {inner}.{GRID}: mapping [absent]"
@@ -86,8 +94,6 @@ def _type(annotation: object) -> str:
     arguments = get_args(annotation)
     if get_origin(annotation) is Annotated:
         return _type(arguments[0])
-    if get_origin(annotation) is tuple and get_origin(arguments[0]) is Annotated:
-        return f"list of {_type(arguments[0])}"
     if get_origin(annotation) is dict:
         return "mapping"
     if section_in(annotation) is not None:
@@ -97,4 +103,6 @@ def _type(annotation: object) -> str:
         inner = get_args(arguments[0]) if "tuple" in str(annotation) else arguments
         names = " | ".join(str(item) for item in inner)
         return f"list of {names}" if "tuple" in str(annotation) else names
+    if get_origin(annotation) is tuple:
+        return f"list of {_type(arguments[0])}"
     return " | ".join("absent" if argument is type(None) else _type(argument) for argument in arguments) or "text"

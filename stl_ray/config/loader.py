@@ -36,9 +36,23 @@ def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration ({error})", item=path) from error
-    values = read(text, Experiment, item=path)
+    return read_experiment(text, path, overrides)
+
+
+def read_experiment(text: str, item: str, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment in a YAML text, as `load_experiment` reads it from a file.
+
+    Args:
+        text: the YAML document.
+        item: its file, for messages.
+        overrides: as for `load_experiment`.
+
+    Raises:
+        ConfigError: if the text, a key or a grid is wrong.
+    """
+    values = read(text, Experiment, item=item)
     if not isinstance(values, dict):
-        raise ConfigError("not a configuration", item=path, expected="keys and values", got=type(values).__name__)
+        raise ConfigError("not a configuration", item=item, expected="keys and values", got=type(values).__name__)
     for override in overrides:
         _apply(values, override)
     expanded = expand(values, Experiment)

@@ -175,16 +175,11 @@ class Experiment(Section):
         tuple[ClassifierConfig, ...], AfterValidator(_unique_names), AfterValidator(_not_scratch)
     ] = Field((), description="the classifiers of train, attack and evaluate, in the order of the tables")
     defenses: Annotated[tuple[NamedDefense, ...], AfterValidator(_unique_names), AfterValidator(_not_none)] = Field(
-        (
-            NamedDefense(name="jpeg", defense="jpeg"),
-            NamedDefense(name="stl", defense="stl"),
-            NamedDefense(name="stl_cluster", defense="stl_cluster"),
-        ),
-        description="the defenses of project, train, attack and evaluate, in the order of the tables",
-    )
+        (), description="the defenses of project, train, attack and evaluate, in the order of the tables; none: the undefended "
+        "classifiers alone"
+    )  # fmt: skip
     spaces: Annotated[tuple[SpaceConfig, ...], AfterValidator(with_names_of_their_own)] = Field(
-        (SpaceConfig(name="natural"),),
-        description="the spaces that defenses project onto, each loaded from elsewhere or fitted here",
+        (), description="the spaces that defenses project onto, each loaded from elsewhere or fitted here"
     )
     ray: RayConfig = RayConfig()
     ingest: IngestConfig = IngestConfig()
@@ -246,7 +241,8 @@ def space_of(experiment: Experiment, defense: NamedDefense) -> SpaceConfig:
         return experiment.spaces[0]
     item = f"{defense.name}.space"
     if name is None:
-        expected = f"one of {', '.join(sorted(spaces))}" if spaces else "spaces that list one"
+        fitted_or_loaded = "`spaces: [{name: natural}]`, fitted here from training images, or with `load: FILE.npy`"
+        expected = f"one of {', '.join(sorted(spaces))}" if spaces else fitted_or_loaded
         raise ConfigError("it is not said which space it projects onto", item=item, expected=expected)
     if name not in spaces:
         raise ConfigError("no space of this experiment", item=item, expected=nearest(name, spaces), got=name)

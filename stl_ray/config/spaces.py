@@ -110,7 +110,7 @@ class SpaceConfig(FitConfig, SpaceOrigin):  # in this order the help begins with
     @property
     def is_dictionary(self) -> bool:
         """Whether it is one of the authors' files, by its name: one dictionary, no clusters; else what is loaded is a folder."""
-        return self.load is not None and parted(self.load)[1].lower().endswith(".npy")
+        return self.load is not None and is_authors_file(self.load)
 
     @model_validator(mode="after")
     def _is_loaded_or_fitted(self) -> Self:
@@ -125,6 +125,11 @@ class SpaceConfig(FitConfig, SpaceOrigin):  # in this order the help begins with
     def _without_a_recipe_where_it_is_loaded(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = serialized(self)
         return {key: value for key, value in values.items() if self.load is None or key in _LOADED}
+
+
+def is_authors_file(place: str) -> bool:
+    """Whether a place is one of the authors' dictionaries, by its name; else it is a folder."""
+    return parted(place)[1].lower().endswith(".npy")
 
 
 _LOADED = {"name", "load", "lmbda"}

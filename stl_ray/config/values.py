@@ -3,6 +3,7 @@
 Numbers are decimal whatever they begin with (010 is ten, not YAML 1.1's eight), 1e-3 is one, and 1:30 is none.
 """
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -85,6 +86,12 @@ def read_override(text: str, annotation: object, *, key: str) -> Any:
 def written(values: Any) -> str:
     """The YAML document of a value, which `read` gives back."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
+
+
+def inline(value: Any) -> str:
+    """A value in YAML as it may stand behind a key, also between { and }; `read` gives it back."""
+    listed: str = yaml.dump([value], Dumper=_Dumper, default_flow_style=True, width=math.inf, allow_unicode=True)
+    return listed[1:-2]
 
 
 def _unquoted(text: str) -> str | None:

@@ -38,7 +38,7 @@ from stl_ray.models.module_digest import module_digest
 from stl_ray.models.prediction import check_classes, decided, predict, tile_size
 from stl_ray.models.protocol import Looping, ManyProducts, Victim, in_loop, logits_and_vjps
 from stl_ray.models.registry import build_classifier, check_classifier
-from stl_ray.models.weights import check_weights, load_weights, weights_digest
+from stl_ray.models.weights import check_weights, load_weights, published_weights, weights_digest
 
 __all__ = [
     "LOOKED_AT",
@@ -61,6 +61,7 @@ __all__ = [
     "look",
     "module_digest",
     "predict",
+    "published_weights",
     "save_classifier",
     "seeded",
     "source_digest",

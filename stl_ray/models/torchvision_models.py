@@ -43,6 +43,18 @@ def builder(name: str) -> Callable[[int], nn.Module]:
     return lambda classes: models.get_model(name, weights=None, num_classes=classes, **options)
 
 
+def recommended(name: str) -> str:
+    """The member of torchvision's weights enums that it recommends for a network.
+
+    Raises:
+        ConfigError: torchvision has none of this name.
+    """
+    builder(name)
+    from torchvision import models
+
+    return str(models.get_model_weights(name).DEFAULT)
+
+
 def published(name: str) -> Any:
     """The member of torchvision's weights enums that has this name.
 

@@ -143,6 +143,20 @@ def _fill_torchvision(classifier: Classifier, name: str) -> None:
     fill(classifier, torchvision_models.published_state(name), name)
 
 
+def published_weights(architecture: str) -> str | None:
+    """The weights, as `weights` of a classifier names them, that a library recommends for a network of its own.
+
+    Args:
+        architecture: any; None comes of one that is not `torchvision:NAME` or `timm:NAME`.
+
+    Raises:
+        ConfigError: torchvision has no network of this name.
+    """
+    if architecture.startswith("torchvision:"):
+        return torchvision_models.recommended(architecture.removeprefix("torchvision:"))
+    return PRETRAINED if architecture.startswith(_TIMM) else None
+
+
 def _fill_timm(classifier: Classifier) -> None:
     architecture = _timm_name(classifier.architecture)
     name, classes = timm_models.published(architecture)

@@ -11,7 +11,6 @@ from stl_ray.config import NamedAttack
 from stl_ray.errors import ConfigError
 from stl_ray.evaluation.batches import Pixels, by_size, in_order
 from stl_ray.images import image_schema, to_uint8
-from stl_ray.models import Victim
 from stl_ray.notebook.adversarial import Adversarial, AdversarialSet
 from stl_ray.notebook.model import warn_of
 from stl_ray.notebook.progress import Advance, progress_bar
@@ -51,7 +50,7 @@ def attack(
     Raises:
         TensorError: images, labels or ids have another shape, type or range; the model is none, is in training mode, or its
             answers cannot be used.
-        GradientError: the model has no gradient that an attack could follow, and one needs it.
+        GradientError: the model, or the defense of a victim, has no gradient that an attack could follow, and one needs it.
         ConfigError: an attack or a defense is unknown, or has a wrong option or budget.
     """
     session = Session.of(model, images, labels, ids, defenses=defenses, attacks=attacks, seed=seed)
@@ -68,17 +67,21 @@ def craft(session: Session, advance: Advance) -> dict[str, AdversarialSet]:
 
 
 def _crafted(session: Session, item: NamedAttack, advance: Advance) -> AdversarialSet:
-    method, budget, victim = (
-        make_attack(item.attack, item.options, item.engine),
-        _budget(session, item),
-        _victim(session, item),
-    )
+    method, budget = make_attack(item.attack, item.options, item.engine), _budget(session, item)
     clean, schema = session.images, image_schema("adversarial", session.model.class_names)
     advance(f"attack {item.name}", 0)
     pixels: dict[int, Pixels] = {}
     rows: dict[int, dict[str, Any]] = {}
     for places, images, labels, ids in session.batches(clean.pixels, range(len(clean.ids))):
-        result = method(victim, images, labels, budget=budget, ids=ids, seed=session.asked.seed, store=item.store)
+        result = method(
+            session.victims[item.name],
+            images,
+            labels,
+            budget=budget,
+            ids=ids,
+            seed=session.asked.seed,
+            store=item.store,
+        )
         stored: Pixels = (
             to_uint8(result.images)
             if item.store == "u8"
@@ -97,11 +100,3 @@ def _budget(session: Session, item: NamedAttack) -> Budget:
     if item.budget == "per_image":
         return budget
     return at_mean(budget, (batch for _, batch in by_size(session.images.pixels, "cpu")), "images")
-
-
-def _victim(session: Session, item: NamedAttack) -> Victim:
-    """The model, alone or behind a defense."""
-    chosen = item.victim
-    if chosen.defense is None:
-        return session.model.victim
-    return session.defended[chosen.defense].victim(chosen.gradient, chosen.samples)

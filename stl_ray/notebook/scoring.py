@@ -57,7 +57,7 @@ def evaluate(
     Raises:
         TensorError: images, labels or ids have another shape, type or range; the model is none, is in training mode, or its
             answers cannot be used.
-        GradientError: the model has no gradient that an attack could follow, and one needs it.
+        GradientError: the model, or the defense of a victim, has no gradient that an attack could follow, and one needs it.
         ConfigError: a defense or an attack is unknown, has a wrong option or budget, or needs what only an experiment has:
             training images, another classifier, a substitute.
         ArtifactError, DictionaryError: a space cannot be read.

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stl_ray.evaluation import DefendedClassifier
 from stl_ray.evaluation.batches import Pixels, by_size
+from stl_ray.models import Victim
 from stl_ray.notebook.asked import Asked, request_of
 from stl_ray.notebook.inputs import Images, stored_images
 from stl_ray.notebook.model import Model, device_of, looked_at
@@ -15,12 +16,21 @@ from stl_ray.notebook.model import Model, device_of, looked_at
 
 @dataclass(frozen=True)
 class Session:
-    """One call of `stl_ray.attack` or `stl_ray.evaluate`, checked."""
+    """One call of `stl_ray.attack` or `stl_ray.evaluate`, checked.
+
+    Attributes:
+        asked: the sections.
+        images: that are attacked and scored.
+        model: that answers about them.
+        defended: by defense, "none" first, the defense with the model behind it.
+        victims: by adversarial set, what it is crafted on: the model, alone or behind a defense.
+    """
 
     asked: Asked
     images: Images
     model: Model
     defended: dict[str, DefendedClassifier]
+    victims: dict[str, Victim]
 
     @classmethod
     def of(
@@ -44,7 +54,13 @@ class Session:
             name: DefendedClassifier.of(defense, seen.victim, seen.identity, seed)
             for name, defense in request.defenses.items()
         }
-        return cls(request.asked, stored, seen, defended)
+        victims = {
+            item.name: seen.victim
+            if item.victim.defense is None
+            else defended[item.victim.defense].victim(item.victim.gradient, item.victim.samples)
+            for item in request.asked.attacks
+        }
+        return cls(request.asked, stored, seen, defended, victims)
 
     @property
     def remarks(self) -> tuple[str, ...]:

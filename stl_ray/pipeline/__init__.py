@@ -13,6 +13,8 @@ inputs      datasets, classifiers and defenses from earlier jobs
 spaces      the spaces of an experiment, fitted or loaded from elsewhere
 defended    defenses with the classifiers behind them
 preflight   checks before any work
+needs       what each job needs of an experiment
+missing     how it is asked for, with the lines to add
 look        a look at every model before any shard
 batches     rows of image shards <-> tensors
 purify      a shard's images through a defense, without Ray

@@ -9,13 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stl_ray.errors import IncompleteRunError
-
-# The jobs take these from here, beside what reads shards.
-from stl_ray.evaluation.batches import BATCH as BATCH
-from stl_ray.evaluation.batches import Pixels as Pixels
-from stl_ray.evaluation.batches import batch_size as batch_size
-from stl_ray.evaluation.batches import by_size as by_size
-from stl_ray.evaluation.batches import in_order as in_order
+from stl_ray.evaluation.batches import Pixels
 from stl_ray.images import class_names_of, decode, encode_png
 from stl_ray.runtime.concurrency import in_threads
 from stl_ray.store import Dataset, PlannedShard

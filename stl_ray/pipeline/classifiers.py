@@ -10,6 +10,7 @@ from stl_ray.config import ClassifierConfig, Experiment
 from stl_ray.errors import ConfigError, IncompleteRunError
 from stl_ray.models import Classifier, build_classifier, classes_of, classifier_identity, load, load_weights, logits_of
 from stl_ray.options import named
+from stl_ray.pipeline.missing import no_classifiers
 from stl_ray.store import Layout, Storage
 
 
@@ -35,10 +36,7 @@ def scored(experiment: Experiment) -> list[ClassifierConfig]:
     """
     found = [item for item in experiment.classifiers if item.scored]
     if not found:
-        raise ConfigError(
-            "there is no classifier to attack and score", item="classifiers",
-            expected="such as `classifiers: [{name: mine, architecture: mypackage.models:make}]`",
-        )  # fmt: skip
+        raise no_classifiers("evaluate", unscored=bool(experiment.classifiers)).error()
     return found
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 import torch
 
 from stl_ray.config import RayConfig
+from stl_ray.evaluation.batches import by_size
 from stl_ray.images import decode
 from stl_ray.models import LOOKED_AT, Classifier, look
-from stl_ray.pipeline.batches import STORED_PIXELS, by_size, rows_at
+from stl_ray.pipeline.batches import STORED_PIXELS, rows_at
 from stl_ray.runtime.session import device_of
 from stl_ray.store import Dataset
 

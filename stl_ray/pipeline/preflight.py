@@ -1,4 +1,4 @@
-"""Checks before any work: names that no registry knows, options that do not fit, names that would share a folder."""
+"""Checks before any work: names that no registry knows, options that do not fit, names that would share a folder, and what the jobs to be run need."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -6,20 +6,27 @@ from contextlib import contextmanager
 
 from stl_ray.attacks import Universal, budget_of, make_attack
 from stl_ray.config import SCRATCH, Experiment, space_of
+from stl_ray.config.classifiers import is_function
 from stl_ray.defenses import check_clusters, check_defense, required_by
 from stl_ray.errors import ConfigError
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.models import check_classifier
 from stl_ray.options import named, require_known
+from stl_ray.pipeline.needs import crafted_on, require_needs
 from stl_ray.store import Layout
 from stl_ray.store.layout import CLEAN
 
 
-def preflight(experiment: Experiment) -> None:
-    """Check every name and option of an experiment against its registry.
+def preflight(experiment: Experiment, *jobs: str) -> None:
+    """Check every name and option of an experiment against its registry, and that jobs have what they need.
+
+    Args:
+        experiment: to check.
+        jobs: those that are to be run.
 
     Raises:
-        ConfigError: with the nearest name that exists; two runs would have one folder; or a space does not do for a defense.
+        ConfigError: with the nearest name that exists; two runs would have one folder; a space does not do for a defense; or
+            with the lines to add, where a job needs a section that is not there.
     """
     _require_folders_of_their_own(experiment)
     for classifier in experiment.classifiers:
@@ -40,10 +47,12 @@ def preflight(experiment: Experiment) -> None:
     for defense in experiment.defenses:
         with _in_errors(defense.name):
             check_defense(defense.defense, defense.options)
-            if "space" in required_by(defense.defense):
-                space = space_of(experiment, defense)
-                # Of a folder it is known only when it is read, which is before any work too.
+        if "space" in required_by(defense.defense):
+            space = space_of(experiment, defense)
+            # Of a folder it is known only when it is read, which is before any work too.
+            with _in_errors(defense.name):
                 check_clusters(defense.defense, clustered=not space.is_dictionary, space=f"{space.name}, {space.load}")
+    require_needs(experiment, jobs)
 
 
 @contextmanager
@@ -64,16 +73,20 @@ def _require_names(experiment: Experiment) -> None:
         if item.retrain is not None:
             if item.retrain.start != SCRATCH:
                 named(classifiers, item.retrain.start, kind="classifier to begin with (or scratch)")
+            elif not item.trained and is_function(item.architecture):
+                raise ConfigError(
+                    "it comes with weights of its own, and so cannot be retrained from scratch", item=item.name,
+                    expected=f"retrain: {{start: {item.name}}}, which fine-tunes it",
+                )  # fmt: skip
             for name in item.retrain.defenses or ():
                 require_known(name, defenses, kind="defense of this experiment")
     for attack in experiment.attack.sets:
         victim = attack.victim
         for name in filter(None, (victim.retrained_for, victim.defense)):
             require_known(name, defenses, kind="defense of this experiment")
-        crafted_on = [item for item in experiment.classifiers if item.scored]
         if victim.classifier is not None:
-            crafted_on = [named(classifiers, victim.classifier, kind="classifier to attack")]
-        for item in crafted_on:
+            require_known(victim.classifier, classifiers, kind="classifier to attack")
+        for item in crafted_on(experiment, attack):
             if victim.retrained_for is not None and not item.retrained_for(victim.retrained_for):
                 raise ConfigError(
                     f"the classifier to attack, {item.name}, is not retrained for {victim.retrained_for}", item=attack.name,

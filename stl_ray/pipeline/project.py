@@ -27,6 +27,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
         IncompleteRunError: if a split was not ingested.
         ArtifactError: if a defense needs the space and there is none.
     """
+    if not experiment.defenses:
+        return {"images": 0, "quarantined": 0, "summary": "nothing to purify, no defense is listed"}
     manifests = run_shards(plan(experiment), experiment)
     return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
 

@@ -5,9 +5,10 @@ import torch
 
 from stl_ray.defenses import Defense, Purified, deployed_seeds, identity_in_run
 from stl_ray.errors import QuarantineReason
+from stl_ray.evaluation.batches import by_size
 from stl_ray.images import class_names_of, image_schema, quantize, to_uint8
 from stl_ray.metrics import psnr
-from stl_ray.pipeline.batches import by_size, pixels_of, stored
+from stl_ray.pipeline.batches import pixels_of, stored
 from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.shard_task import ShardOutput
 from stl_ray.store import QuarantinedRow

@@ -42,7 +42,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture, as PNG bytes; `name` is its file name without the extension."""
+    """A picture, as PNG bytes; `name` is its path in figures/ without the extension."""
 
     name: str
     caption: str

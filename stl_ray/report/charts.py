@@ -66,13 +66,14 @@ def accuracy_chart(scores: Scores, setting: str, *, worst_case: bool = False) ->
         setting: of the cells.
         worst_case: whether the worst case of the tiers, if there are any, stands beside the attacks.
     """
-    points = [(c.defense, c.attack, c) for c in cells_of(scores, setting).values()]
+    shown: list[tuple[str, str, ScoreCell | Worst]] = [
+        (cell.defense, cell.attack, cell) for cell in cells_of(scores, setting).values()
+    ]
+    if worst_case and scores.tiers is not None:
+        shown += [(row.defense, "worst case", row.worst) for row in scores.tiers.rows]
     figure = Figure(figsize=(6.2, 3.2), layout="constrained")
     axes = figure.subplots()
-    bars: list[tuple[str, str, ScoreCell | Worst]] = [*points]
-    if worst_case and scores.tiers is not None:
-        bars += [(row.defense, "worst case", row.worst) for row in scores.tiers.rows]
-    _dodged(axes, [(d, a, s.accuracy, (s.accuracy - s.low, s.high - s.accuracy)) for d, a, s in bars])
+    _dodged(axes, [(d, a, s.accuracy, (s.accuracy - s.low, s.high - s.accuracy)) for d, a, s in shown])
     axes.axhline(scores.chance, color="#888888", linestyle=":", linewidth=1)
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("accuracy")

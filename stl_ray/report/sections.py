@@ -51,7 +51,7 @@ def _for_each(inputs: Inputs, sections: Callable[[ScoredClassifier], Iterable[Se
 
 def _named_after(section: Section, classifier: str) -> Section:
     blocks = tuple(
-        replace(block, name=f"{block.name}-{classifier}") if isinstance(block, Figure) else block
+        replace(block, name=f"{classifier}/{block.name}") if isinstance(block, Figure) else block
         for block in section.blocks
     )
     return Section(f"{section.anchor}-{classifier}", f"{section.title} ({classifier})", blocks)

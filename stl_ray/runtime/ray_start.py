@@ -87,7 +87,8 @@ def again_if_slow(start: Callable[[], None]) -> None:
         if _SLOW not in str(error).lower():
             raise
         died = why_it_died()
-        if died:
+        # A process that died of waiting for another one was slow too.
+        if died and _SLOW not in died.lower():
             raise ClusterError(f"Ray does not start ({died})", item="a local Ray") from error
         ray.shutdown()
         start()

@@ -71,7 +71,7 @@ def test_refuses_no_place_at_all_as_wrong_usage(capsys, command):
 
 
 def test_refuses_what_cannot_be_on_a_disk_of_this_machine(capsys):
-    for command in ("CONFIG", "CONFIG of submit", "--wheel", "FILE of import"):
+    for command in ("CONFIG", "CONFIG of submit", "--wheel"):
         assert main([part.format("s3://bucket/a") for part in COMMANDS[command]]) == 2
         assert "s3://bucket/a: this file is read from a disk only; expected a path" in capsys.readouterr().err
 

@@ -316,4 +316,4 @@ def test_what_is_no_list_of_entries_is_left_to_the_model(values):
 
 def test_the_help_explains_grids():
     assert "  defenses.N.grid: mapping [absent]\n" in explain_keys("project")
-    assert explain_keys("evaluate").count(".N.grid: mapping") == 3
+    assert explain_keys("evaluate").count(".N.grid: mapping") == 4

@@ -115,6 +115,21 @@ def _leaves(model, prefix=""):
             yield f"{prefix}{name}", field
 
 
+def test_certificate_the_keys_of_a_recipe_are_explained_once():
+    """Those of a classifier are the keys of `train`; only what `train` does not have is listed."""
+    lines = explain_keys("train").splitlines()
+    below = [line.split(":")[0].strip() for line in lines if line.startswith("  classifiers.N.re")]
+    assert below == [
+        "classifiers.N.recipe",
+        "classifiers.N.retrain",
+        *(f"classifiers.N.retrain.{key}" for key in ("start", "defenses", "projection")),
+    ]
+    for key in ("recipe", "retrain"):
+        place = next(n for n, line in enumerate(lines) if line.startswith(f"  classifiers.N.{key}: section | absent"))
+        assert "the keys of train that differ for it" in lines[place + 1]
+    assert sum(".epochs: int" in line for line in lines if "spaces" not in line) == 1
+
+
 def test_every_key_is_explained_by_the_help_of_a_job():
     text = "\n".join(explain_keys(job) for job in JOBS)
     for path, field in _leaves(Experiment):

@@ -11,6 +11,7 @@ MINIMAL = {
     "name": "test",
     "root": "runs/test",
     "ingest": {"train": {"format": "photographs"}, "test": {"format": "photographs"}},
+    "spaces": [{"name": "natural"}],
 }
 
 
@@ -101,7 +102,11 @@ def test_refuses_a_wrong_key_by_its_path(path, override, message):
             "at least their number; got 2 of a for 3 workers",
         ),
         (
-            ["classifiers=[{name: a, architecture: small_cnn, retrain: {}}]", "project.splits=[test]"],
+            [
+                "classifiers=[{name: a, architecture: small_cnn, retrain: {}}]",
+                "defenses=[{name: jpeg, defense: jpeg}]",
+                "project.splits=[test]",
+            ],
             "classifiers that are retrained need project.splits to contain train",
         ),
         (["classifiers=[{name: Scratch, architecture: small_cnn}]"], "'scratch' is the start of a retraining"),
@@ -184,8 +189,12 @@ def test_refuses_unknown_bundled_names():
 
 
 def test_identity_an_entry_of_a_list_that_the_file_leaves_out_is_the_defaults(path):
-    experiment = load_experiment(path, ["defenses.0.options.quality=50", "attack.sets.2.dissimilarity=0.05"])
-    default = load_experiment(path)
-    assert [item.name for item in experiment.defenses] == [item.name for item in default.defenses]
-    assert experiment.defenses[0].options == {"quality": 50}
+    experiment = load_experiment(path, ["attack.sets.2.dissimilarity=0.05"])
     assert [item.dissimilarity for item in experiment.attack.sets] == [0.08, 0.04, 0.05]
+
+
+def test_what_is_not_listed_is_not_there(path):
+    with pytest.raises(ConfigError, match=r"quality=5: no such entry of the list; expected a list in the file"):
+        load_experiment(path, ["defenses.0.options.quality=5"])
+    assert load_experiment(path).defenses == load_experiment(path).classifiers == ()
+    assert load_experiment(path, ["spaces=[]"]).spaces == ()

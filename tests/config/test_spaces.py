@@ -25,8 +25,9 @@ def load(tmp_path):
     return make
 
 
-def test_identity_without_spaces_one_is_fitted(load):
-    (space,) = load().spaces
+def test_identity_a_space_is_fitted_unless_it_is_loaded_and_none_that_is_not_listed(load):
+    assert load().spaces == ()
+    (space,) = load([{"name": "natural"}]).spaces
     assert (space.name, space.load, space.clusters, space.seed) == ("natural", None, 4, None)
 
 
@@ -71,7 +72,7 @@ def test_refuses_what_is_no_list_of_spaces(load, spaces, message):
 
 def test_identity_a_defense_has_the_space_that_it_names_or_the_only_one(load):
     two = [{"name": "a"}, {"name": "b", "load": "x.npy"}]
-    for experiment, name in ((load(), "natural"), (load(two[1:]), "b"), (load(two, space="b"), "b")):
+    for experiment, name in ((load(two[:1]), "a"), (load(two[1:]), "b"), (load(two, space="b"), "b")):
         assert space_of(experiment, experiment.defenses[0]).name == name
 
 
@@ -79,7 +80,7 @@ def test_identity_a_defense_has_the_space_that_it_names_or_the_only_one(load):
     ("spaces", "options", "message"),
     [
         (["wide", "narrow"], {}, "d.space: it is not said which space it projects onto; expected one of narrow, wide"),
-        ([], {}, "d.space: it is not said which space it projects onto; expected spaces that list one"),
+        ([], {}, "d.space: it is not said which space it projects onto; expected `spaces: [{name: natural}]`"),
         (["wide"], {"space": "wid"}, "d.space: no space of this experiment; expected 'wide'? (one of wide); got wid"),
     ],
 )

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats import binomtest
 
+from stl_ray.config import AttackedConfig
 from stl_ray.errors import InputError
 from stl_ray.evaluation import PREDICTIONS_SCHEMA, score
 from stl_ray.statistics import paired_difference, wilson
@@ -46,22 +47,29 @@ def tables() -> dict[tuple[str, str], pa.Table]:
     }
 
 
+def scored(tables, retrained=("stl",), **arguments) -> dict:
+    return score(
+        tables, classifier="mine", architecture="small_cnn", class_names=CLASSES, retrained=retrained, **arguments
+    )
+
+
 def cell(scores, setting, defense, attack) -> dict:
     (found,) = (c for c in scores["cells"] if (c["setting"], c["defense"], c["attack"]) == (setting, defense, attack))
     return found
 
 
 def test_identity_scores_by_hand(tables):
-    scores = score(tables, classifier="small_cnn", class_names=CLASSES)
+    scores = scored(tables)
     ids = "\n".join(f"test/{index}" for index in range(6))
     head = {key: value for key, value in scores.items() if key != "cells"}
     assert head == {
         "format": "scores",
-        "version": 1,
+        "version": 2,
         "images": 6,
         "set_aside": 0,
         "ids_sha256": hashlib.sha256(ids.encode()).hexdigest(),
-        "classifier": "small_cnn",
+        "classifier": "mine",
+        "architecture": "small_cnn",
         "class_names": CLASSES,
         "chance": 1 / 3,
     }
@@ -94,17 +102,37 @@ def test_identity_scores_by_hand(tables):
 
 
 def test_identity_retrained_is_scored_on_its_own_predictions(tables):
-    scores = score(tables, classifier="small_cnn", class_names=CLASSES)
+    scores = scored(tables)
     retrained = cell(scores, "retrained", "stl", "fgsm")
     assert (retrained["correct"], retrained["float_disagreements"]) == (5, 0)
     assert retrained["versus_none"]["difference"] == pytest.approx((5 - 2) / 6)
     assert cell(scores, "retrained", "none", "fgsm")["correct"] == cell(scores, "vanilla", "none", "fgsm")["correct"]
-    only = score(tables, classifier="small_cnn", class_names=CLASSES, settings=("vanilla",))
+    only = scored(tables, retrained=())
     assert {c["setting"] for c in only["cells"]} == {"vanilla"}
 
 
+def test_identity_only_the_defenses_that_it_was_retrained_for_are_in_that_setting(tables):
+    jpeg = {("jpeg", attack): table for (defense, attack), table in tables.items() if defense == "stl"}
+    scores = scored({**tables, **jpeg}, retrained=["jpeg"])
+    retrained = [(c["defense"], c["attack"]) for c in scores["cells"] if c["setting"] == "retrained"]
+    assert retrained == [("none", "clean"), ("none", "fgsm"), ("jpeg", "clean"), ("jpeg", "fgsm")]
+    assert sum(c["setting"] == "vanilla" for c in scores["cells"]) == 6
+
+
+def test_identity_the_tier_of_a_set_depends_on_whose_victim_it_is(tables):
+    def tiers(**victim) -> list[str]:
+        scores = scored(tables, crafted={"fgsm": AttackedConfig(**victim)})
+        return [cell(scores, "vanilla", defense, "fgsm")["threat"] for defense in ("none", "stl")]
+
+    assert tiers() == tiers(classifier="mine") == tiers(classifier="surrogate") == ["T1a", "T1a"]
+    assert tiers(classifier="mine", defense="stl") == ["T2", "T4"]
+    assert tiers(classifier="surrogate", defense="stl") == ["T2", "T2"]
+    assert tiers(classifier="mine", retrained_for="stl") == ["T1a", "T1b"]
+    assert tiers(classifier="surrogate", retrained_for="stl") == ["T1a", "T1a"]
+
+
 def test_identity_what_does_not_apply_is_none(tables):
-    scores = score(tables, classifier="small_cnn", class_names=CLASSES)
+    scores = scored(tables)
     undefended = cell(scores, "vanilla", "none", "clean")
     assert (undefended["threat"], undefended["psnr"], undefended["cluster_changed"], undefended["versus_none"]) == (
         "T0", None, None, None,
@@ -114,12 +142,12 @@ def test_identity_what_does_not_apply_is_none(tables):
 
 
 def test_invariant_order_of_rows_and_chunks(tables):
-    expected = score(tables, classifier="small_cnn", class_names=CLASSES)
+    expected = scored(tables)
     shuffled = {}
     for seed, (names, table) in enumerate(tables.items()):
         order = np.random.default_rng(seed).permutation(6)
         shuffled[names] = pa.concat_tables([table.take(order[:2]), table.take(order[2:])])
-    assert score(shuffled, classifier="small_cnn", class_names=CLASSES) == expected
+    assert scored(shuffled) == expected
 
 
 @pytest.mark.parametrize(
@@ -138,7 +166,7 @@ def test_invariant_order_of_rows_and_chunks(tables):
 )
 def test_refuses_tables_that_do_not_fit(tables, replacement, message):
     with pytest.raises(InputError, match=message) as caught:
-        score({**tables, ("stl", "fgsm"): replacement}, classifier="small_cnn", class_names=CLASSES)
+        scored({**tables, ("stl", "fgsm"): replacement})
     assert "stl/fgsm" in str(caught.value)
 
 
@@ -148,10 +176,8 @@ def test_identity_an_image_that_one_table_lacks_is_in_no_row(tables):
         ("stl", "fgsm"): tables["stl", "fgsm"].slice(1, 4),
         ("none", "fgsm"): tables["none", "fgsm"].slice(2),
     }
-    scores = score(fewer, classifier="small_cnn", class_names=CLASSES)
-    same = score(
-        {cell: table.slice(2, 3) for cell, table in tables.items()}, classifier="small_cnn", class_names=CLASSES
-    )
+    scores = scored(fewer)
+    same = scored({cell: table.slice(2, 3) for cell, table in tables.items()})
     assert (scores.pop("images"), scores.pop("set_aside")) == (3, 3)
     assert (same.pop("images"), same.pop("set_aside")) == (3, 0)
     assert scores == same
@@ -161,9 +187,9 @@ def test_identity_an_image_that_one_table_lacks_is_in_no_row(tables):
 def test_refuses_to_score_without_the_row_for_comparison(tables, missing):
     del tables[missing]
     with pytest.raises(InputError, match="nothing to compare"):
-        score(tables, classifier="small_cnn", class_names=CLASSES)
+        scored(tables)
 
 
 def test_refuses_no_tables():
     with pytest.raises(InputError, match="no predictions"):
-        score({}, classifier="small_cnn", class_names=CLASSES)
+        scored({})

@@ -36,6 +36,7 @@ TINY = {
             "dictionary": {"filters": 16, "images": 16, "holdout": 8, "block": 6, "iterations": 7},
         }
     ],
+    "classifiers": [{"name": "vanilla", "architecture": "small_cnn", "retrain": {}}],
     "defenses": [{"name": "stl", "defense": "stl"}, {"name": "stl_cluster", "defense": "stl_cluster"}],
     "project": {"splits": ["train", "test"]},
     "train": {"epochs": 2, "batch_size": 32, "ema": 0.9},

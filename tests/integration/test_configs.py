@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from stl_ray.cli import main
-from stl_ray.config import load_experiment
+from stl_ray.config import Recipe, load_experiment
 from stl_ray.images.readers import open_reader
 from stl_ray.models import build_classifier, load
 from stl_ray.pipeline.preflight import preflight
@@ -65,11 +65,14 @@ def test_every_shipped_recipe_takes_a_step(path):
     side = experiment.ingest.size or 32
     pixels = torch.randint(0, 256, (4, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images = ImagesInMemory(pixels, torch.tensor([0, 1, 0, 1]), ["a", "b", "c", "d"])
-    config = experiment.train.model_copy(update={"epochs": 1, "compile": False, "gpu": False, "loaders": 0})
-    classifier = build_classifier(config.classifier, ["one", "two"], seed=0)
-    (epoch,) = train_classifier(classifier, images, config, seed=0, validation=images)
-    assert epoch.validation_loss is not None
-    assert all(tensor.isfinite().all() for tensor in trained_weights(epoch.state()).values())
+    here = {"epochs": 1, "compile": False, "gpu": False, "loaders": 0}
+    for item in experiment.classifiers:
+        recipe = {name: getattr(item.recipe, name) for name in Recipe.model_fields}
+        config = experiment.train.model_copy(update=recipe | here)
+        classifier = build_classifier(item.architecture, ["one", "two"], seed=0)
+        (epoch,) = train_classifier(classifier, images, config, seed=0, validation=images)
+        assert epoch.validation_loss is not None
+        assert all(tensor.isfinite().all() for tensor in trained_weights(epoch.state()).values())
 
 
 @pytest.mark.faults
@@ -84,12 +87,12 @@ def test_imagenet_at_224_through_ingest_and_one_training_step(local_ray, tmp_pat
         "train.cpus_per_worker=2",
         "train.gpu=false",
         "train.epochs=1",
-        "train.retrain=false",
+        "classifiers.0.retrain=null",
     ]
     assert main(["ingest", config, *small]) == 0
     dataset = Dataset.open(str(tmp_path / "root" / "ingest" / "train"))
     assert dataset.rows == 4
     assert main(["train", config, *small, *one_step]) == 0
-    classifier = load(str(tmp_path / "root" / "train" / "vanilla"))
+    classifier = load(str(tmp_path / "root" / "train" / "resnet50"))
     assert classifier.architecture == "torchvision:resnet50"
     assert list(classifier.class_names) == ["n01", "n02"]

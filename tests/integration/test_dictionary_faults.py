@@ -318,13 +318,13 @@ def test_invariant_spaces_share_what_they_agree_on_and_only_the_rest_is_made(tin
         {**natural, "name": "whole", "clusters": 1, "dictionary": few},
         natural,
     ]
-    before = written(root, "jobs", "status", "spaces")
+    before = written(root, "jobs", "status", "spaces", "experiment.json")
     defenses = [{"name": "stl", "defense": "stl", "options": {"space": "finer"}}]
     config = write_config(tmp_path, spaces=spaces, defenses=defenses)
     assert main(["fit", config]) == 0
     shown = capsys.readouterr().err
     assert "fit dictionaries of finer: " in shown and "fit dictionaries of whole: " in shown
-    after = written(root, "jobs", "status", "spaces")
+    after = written(root, "jobs", "status", "spaces", "experiment.json")
     assert {path: after[path] for path in before} == before
     made = {path.relative_to(root).parts[1].partition("-")[0] for path in after.keys() - before.keys()}
     assert made == {"strata", "samples", "dictionaries"}
@@ -354,11 +354,11 @@ def test_invariant_another_lambda_makes_the_dictionaries_alone(tiny, write_confi
     for folder in ("ingest/train", "fit", "spaces"):
         shutil.copytree(tiny / folder, root / folder)
     config, overrides = write_config(tmp_path), ["spaces.0.dictionary.lmbda=0.1", "spaces.0.dictionary.iterations=2"]
-    before = written(root, "jobs", "status", "spaces")
+    before = written(root, "jobs", "status", "spaces", "experiment.json")
     assert main(["project", config, *overrides]) == 1
     assert "fitted by other settings than those at hand; run `stl-ray fit` again" in capsys.readouterr().err
     assert main(["fit", config, *overrides]) == 0
-    after = written(root, "jobs", "status", "spaces")
+    after = written(root, "jobs", "status", "spaces", "experiment.json")
     assert {path: after[path] for path in before} == before
     new = {path.relative_to(root).parts[1] for path in after.keys() - before.keys()}
     assert new == {fit_of(config, *overrides).dictionaries.partition("/")[2]}

@@ -132,14 +132,18 @@ def test_every_kind_of_work_keeps_to_matching_nodes(stl_ray, nodes, write_config
     config = write_config(
         tmp_path,
         ingest=INGEST,
-        fit={
-            "clusters": 2,
-            "candidates": [2],
-            "neighbours": 5,
-            "autoencoder": {"epochs": 1},
-            "dictionary": {"filters": 8, "images": 12, "holdout": 4, "block": 6, "iterations": 3},
-        },
-        train={"epochs": 1, "batch_size": 30, "retrain": False},
+        spaces=[
+            {
+                "name": "natural",
+                "clusters": 2,
+                "candidates": [2],
+                "neighbours": 5,
+                "autoencoder": {"epochs": 1},
+                "dictionary": {"filters": 8, "images": 12, "holdout": 4, "block": 6, "iterations": 3},
+            }
+        ],
+        classifiers=[{"name": "vanilla", "architecture": "small_cnn"}],
+        train={"epochs": 1, "batch_size": 30},
         attack={"sets": [{"name": "a", "attack": "fgsm", "dissimilarity": 0.08, "budget": "dataset_mean"}]},
         ray={"actors": 2, "label_selector": {"cpu": "in(avx512, amx)"}},
     )

@@ -62,9 +62,9 @@ def test_invariant_no_dry_run_writes_anything_whatever_was_done_before(tiny, wri
         assert _files(folder / "root") == before
     if job == "attack":
         text = capsys.readouterr().out
-        assert re.search(r"calibrations/mean +40 +40 +images", text)
-        assert re.search(r"calibrations/uap +60 +60 +images .* <= ", text)
-        assert len(re.findall(r"attack/(mean|uap) +2 +40 +40 +images", text)) == 2
+        assert re.search(r"calibrations/vanilla/mean +40 +40 +images", text)
+        assert re.search(r"calibrations/vanilla/uap +60 +60 +images .* <= ", text)
+        assert len(re.findall(r"attack/vanilla/(mean|uap) +2 +40 +40 +images", text)) == 2
 
 
 CHANGES = {
@@ -96,7 +96,7 @@ def test_invariant_a_refused_attack_leaves_the_calibration_of_the_stored_set(tin
     mean, uap = SETS
     assert main(["attack", write_config(tmp_path, attack={"sets": [mean, uap]})]) == 0
     before = _bytes(tmp_path / "root")
-    assert "calibrations/mean/calibration.json" in before
+    assert "calibrations/vanilla/mean/calibration.json" in before
     for changed in ({**mean, "dissimilarity": 0.06}, {**uap, "options": {"images": 12, "epochs": 2}}):
         assert main(["attack", write_config(tmp_path, attack={"sets": [changed]})]) == 1
         assert "RunIdentityError" in capsys.readouterr().err
@@ -109,7 +109,7 @@ def test_invariant_a_refused_attack_leaves_the_calibration_of_the_stored_set(tin
     assert "calibration" in capsys.readouterr().err
     assert _bytes(tmp_path / "root") == before
     # What was lost is made again, to the same bytes.
-    shutil.rmtree(tmp_path / "root" / "calibrations" / "mean")
+    shutil.rmtree(tmp_path / "root" / "calibrations" / "vanilla" / "mean")
     assert main(["attack", write_config(tmp_path, attack={"sets": [mean]})]) == 0
     assert {**_bytes(tmp_path / "root"), "experiment.json": before["experiment.json"]} == before
 
@@ -155,8 +155,10 @@ def test_a_dry_run_of_evaluate_counts_the_attacks_of_the_tiers_and_their_checks(
     text = capsys.readouterr().out
     for defense in ("stl", "stl_cluster"):
         for part in ("attack", "checks"):
-            assert re.search(rf"evaluate/{defense}-under-{part} +1 +8 +8 +images .* <= ", text)
-            assert re.search(rf"evaluate/{defense}-under-{part}: for each image \d+ forward passes, \d+ backward", text)
+            assert re.search(rf"evaluate/vanilla/{defense}-under-{part} +1 +8 +8 +images .* <= ", text)
+            assert re.search(
+                rf"evaluate/vanilla/{defense}-under-{part}: for each image \d+ forward passes, \d+ backward", text
+            )
     assert "evaluate: at most " in text
     assert not (tmp_path / "root" / "evaluate").exists()
 

@@ -37,16 +37,16 @@ def test_every_dataset_is_whole(tiny, capsys):
 def test_invariant_rows_keep_their_order_through_all_jobs(tiny):
     ids = _table(tiny / "ingest" / "test")["id"].to_pylist()
     assert ids == [f"test/{number:05d}" for number in range(40)]
-    for folder in ("project/stl_cluster-test", "attack/bim-0.03", "evaluate/stl-on-bim-0.03"):
+    for folder in ("project/stl_cluster-test", "attack/vanilla/bim-0.03", "evaluate/vanilla/stl-on-bim-0.03"):
         assert _table(tiny / folder)["id"].to_pylist() == ids, folder
 
 
 def test_scores_are_the_counts_of_the_stored_predictions(tiny):
-    scores = json.loads((tiny / "evaluate" / "scores.json").read_text())
+    scores = json.loads((tiny / "evaluate" / "vanilla" / "scores.json").read_text())
     cells = {(cell["setting"], cell["defense"], cell["attack"]): cell for cell in scores["cells"]}
     assert set(cells) == {(s, d, a) for s in ("vanilla", "retrained") for d in DEFENSES for a in SETS}
     for (setting, defense, attack), cell in cells.items():
-        rows = _table(tiny / "evaluate" / f"{defense}-on-{attack}").to_pylist()
+        rows = _table(tiny / "evaluate" / "vanilla" / f"{defense}-on-{attack}").to_pylist()
         correct = sum(row[setting] == row["label"] for row in rows)
         assert (cell["correct"], cell["total"]) == (correct, 40)
         assert (cell["accuracy"], cell["low"], cell["high"]) == pytest.approx(wilson(correct, 40))
@@ -57,18 +57,20 @@ def test_scores_are_the_counts_of_the_stored_predictions(tiny):
 
 
 def test_the_worst_case_is_that_of_the_stored_verdicts(tiny):
-    tiers = json.loads((tiny / "evaluate" / "scores.json").read_text())["tiers"]
+    tiers = json.loads((tiny / "evaluate" / "vanilla" / "scores.json").read_text())["tiers"]
     assert [row["defense"] for row in tiers["rows"]] == list(DEFENSES)
     for row in tiers["rows"]:
-        stored = _table(tiny / "evaluate" / f"{row['defense']}-under-attack").to_pylist()
+        stored = _table(tiny / "evaluate" / "vanilla" / f"{row['defense']}-under-attack").to_pylist()
         held = sum(all(v["prediction"] == image["label"] for v in image["verdicts"]) for image in stored)
         assert (row["worst"]["correct"], row["worst"]["total"]) == (held, 8)
         assert [flag["check"] for flag in row["flags"]] == [f"H{n}" for n in range(1, 16) if row["defense"] != "none"]
 
 
 def test_attacks_are_scored_as_they_are_stored(tiny):
-    attacked = _table(tiny / "attack" / "fgsm-0.08").to_pylist()
-    predicted = {row["id"]: row["vanilla"] for row in _table(tiny / "evaluate" / "none-on-fgsm-0.08").to_pylist()}
+    attacked = _table(tiny / "attack" / "vanilla" / "fgsm-0.08").to_pylist()
+    predicted = {
+        row["id"]: row["vanilla"] for row in _table(tiny / "evaluate" / "vanilla" / "none-on-fgsm-0.08").to_pylist()
+    }
     assert {row["id"]: row["source_pred"] for row in attacked} == predicted
     assert all(row["dissimilarity"] <= 0.08 for row in attacked)
     reached = [row["dissimilarity"] for row in attacked if row["status"] != "budget_unreachable"]
@@ -124,7 +126,7 @@ def test_what_was_made_with_the_space_names_it(tiny):
         part = next((tiny / "project" / f"{name}-test" / "parts").iterdir())
         made_by = json.loads(pq.read_schema(part).metadata[b"stl_ray"])["defense"]
         assert made_by["space"] == digest
-        trained = json.loads((tiny / "train" / f"retrained-{name}" / "model.json").read_text())["meta"]["defense"]
+        trained = json.loads((tiny / "train" / f"vanilla-for-{name}" / "model.json").read_text())["meta"]["defense"]
         assert trained == made_by
     vanilla = json.loads((tiny / "train" / "vanilla" / "model.json").read_text())["meta"]
     assert vanilla["defense"] is None
@@ -144,7 +146,7 @@ def test_report_stands_alone(tiny):
     page = (tiny / "report" / "report.html").read_text()
     assert "not independent" in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)
-    scores = json.loads((tiny / "evaluate" / "scores.json").read_text())
+    scores = json.loads((tiny / "evaluate" / "vanilla" / "scores.json").read_text())
     for cell in scores["cells"]:
         assert f"{cell['accuracy']:.3f}".lstrip("0") in page
     assert (tiny / "report" / "report.md").is_file()
@@ -175,7 +177,8 @@ def test_refuses_other_settings_in_the_same_root(tiny, write_config, tmp_path, c
         ("project", "spaces.0.clusters=3", "fit.clusters"),
         ("project", "defenses.0.options.accuracy=reference", "defense.accuracy"),
         ("project", "defenses.1.options.lmbda=0.1", "defense.lmbda"),
-        ("train", "train.learning_rate=0.1", "train.learning_rate"),
+        ("train", "train.learning_rate=0.1", "recipe.learning_rate"),
+        ("train", "classifiers.0.retrain.epochs=1", "recipe.epochs"),
         ("attack", "seed=2", "seed"),
         # What lies on disk was made otherwise than these tables would say.
         ("train", "defenses.0.options.accuracy=reference", "defense.accuracy"),

@@ -25,7 +25,8 @@ from stl_ray.store import Storage
 pytestmark = pytest.mark.ray
 
 EPOCHS = 12
-TWO_WORKERS = {"epochs": EPOCHS, "batch_size": 32, "workers": 2, "retrain": False, "ema": 0.9}
+TWO_WORKERS = {"epochs": EPOCHS, "batch_size": 32, "workers": 2, "ema": 0.9}
+ALONE = [{"name": "vanilla", "architecture": "small_cnn"}]
 
 
 def rows_of(root: Path, name: str = "vanilla") -> list[dict]:
@@ -56,7 +57,7 @@ def undisturbed(ingested, write_config, tmp_path_factory) -> Path:
     """The root of an experiment whose classifier was trained by two workers."""
     folder = tmp_path_factory.mktemp("undisturbed")
     shutil.copytree(ingested / "ingest", folder / "root" / "ingest")
-    assert main(["train", write_config(folder, train=TWO_WORKERS)]) == 0
+    assert main(["train", write_config(folder, train=TWO_WORKERS, classifiers=ALONE)]) == 0
     return folder / "root"
 
 
@@ -76,7 +77,7 @@ def test_identity_what_a_training_leaves(tiny):
 @pytest.mark.faults
 def test_certificate_fewer_workers_than_asked_for_go_on_where_that_is_allowed(images_in_root, write_config, tmp_path):
     train = {**TWO_WORKERS, "workers": 5, "min_workers": 1, "epochs": 2, "loaders": 1, "validate_every": 0}
-    config = write_config(tmp_path, train=train)
+    config = write_config(tmp_path, train=train, classifiers=ALONE)
     assert main(["train", config]) == 0
     assert [row["epoch"] for row in rows_of(tmp_path / "root")] == [1, 2]
     assert not (tmp_path / "root" / "train" / "vanilla" / "best").exists()  # nothing says which was
@@ -125,7 +126,7 @@ def test_invariant_elastic_training_does_not_wait_for_what_a_killed_driver_had_r
 def test_invariant_deaths_of_a_worker_and_of_the_driver_within_an_epoch_change_no_figure(
     undisturbed, images_in_root, local_ray, write_config, tmp_path
 ):
-    config = write_config(tmp_path, train=TWO_WORKERS)
+    config = write_config(tmp_path, train=TWO_WORKERS, classifiers=ALONE)
     command = [sys.executable, "-m", "stl_ray.cli", "train", config]
     driver = subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": local_ray}, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 240
@@ -158,7 +159,11 @@ def test_refuses_a_loss_that_is_not_finite_once_and_keeps_the_last_good_checkpoi
     images_in_root, write_config, tmp_path, capsys
 ):
     # Weights grow some thousandfold at every step, past float32 in the second epoch.
-    config = write_config(tmp_path, train={**TWO_WORKERS, "learning_rate": 1.0, "weight_decay": 2000.0, "warmup": 0.0})
+    config = write_config(
+        tmp_path,
+        train={**TWO_WORKERS, "learning_rate": 1.0, "weight_decay": 2000.0, "warmup": 0.0},
+        classifiers=ALONE,
+    )
     assert main(["train", config]) == 1
     error = capsys.readouterr().err
     assert "TrainingError: epoch 2 step " in error and "train/000" in error and "learning rate" in error
@@ -171,7 +176,7 @@ def test_refuses_a_loss_that_is_not_finite_once_and_keeps_the_last_good_checkpoi
 
 
 def test_refuses_more_workers_than_fit_with_the_arithmetic(images_in_root, write_config, tmp_path, capsys):
-    config = write_config(tmp_path, train={**TWO_WORKERS, "workers": 5, "epochs": 1})
+    config = write_config(tmp_path, train={**TWO_WORKERS, "workers": 5, "epochs": 1}, classifiers=ALONE)
     assert main(["train", config]) == 2
     assert "train.workers: the cluster cannot hold that many workers; expected at most 2" in capsys.readouterr().err
 
@@ -180,17 +185,20 @@ def test_refuses_more_workers_than_fit_with_the_arithmetic(images_in_root, write
 def test_certificate_a_classifier_trains_behind_its_defense(images_in_root, write_config, tmp_path):
     """Clean shards, T in every step, attacked through it."""
     adversarial = {"method": "fgsm", "dissimilarity": 0.05, "gradient": "exact"}
-    train = {"epochs": 1, "batch_size": 60, "projection": "on_the_fly", "adversarial": adversarial}
+    train = {"epochs": 1, "batch_size": 60, "adversarial": adversarial}
+    classifiers = [{"name": "vanilla", "architecture": "small_cnn", "retrain": {"projection": "on_the_fly"}}]
     given = [{"name": "given", "load": str(tmp_path / "given")}]
-    config = write_config(tmp_path, train=train, spaces=given, defenses=[{"name": "stl", "defense": "stl"}])
+    config = write_config(
+        tmp_path, train=train, classifiers=classifiers, spaces=given, defenses=[{"name": "stl", "defense": "stl"}]
+    )
     filters = torch.randn(8, 3, 5, 5, generator=torch.Generator().manual_seed(0))
     filters = torch.nn.functional.normalize((filters - filters.mean((2, 3), keepdim=True)).flatten(1), dim=1)
     space = QuasiNaturalSpace.from_dictionary(Dictionary(filters.reshape(8, 3, 5, 5), 0.2))
     space.save(str(tmp_path / "given"))
     assert main(["train", config]) == 0
-    meta = json.loads((tmp_path / "root" / "train" / "retrained-stl" / "model.json").read_text())["meta"]
+    meta = json.loads((tmp_path / "root" / "train" / "vanilla-for-stl" / "model.json").read_text())["meta"]
     assert meta["trained_on"] == "ingest/train"
     assert meta["identity"]["defense"] == meta["defense"] is not None
-    assert rows_of(tmp_path / "root", "retrained-stl")[0]["validation_loss"] is not None
+    assert rows_of(tmp_path / "root", "vanilla-for-stl")[0]["validation_loss"] is not None
     with pytest.warns(UserWarning, match="was trained on clean images"):
         load(str(tmp_path / "root" / "train" / "vanilla"), space=space)

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 EPOCHS = 60
 
 # 120 steps an epoch, so that an announcement, which Ray looks for every five seconds, is heard within one.
-TRAIN = {"epochs": EPOCHS, "batch_size": 1, "retrain": False, "validate_every": 0, "learning_rate": 0.002}
+TRAIN = {"epochs": EPOCHS, "batch_size": 1, "validate_every": 0, "learning_rate": 0.002}
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def step_kept(folder: Path) -> int:
 
 @pytest.mark.parametrize("how", ["killed", "announced"])
 def test_invariant_a_node_that_goes_changes_no_figure(how, cluster, write_config, tmp_path):
-    config = write_config(tmp_path, train=TRAIN)
+    config = write_config(tmp_path, train=TRAIN, classifiers=[{"name": "vanilla", "architecture": "small_cnn"}])
     environment = {**os.environ, "RAY_ADDRESS": cluster.address}
     command = [sys.executable, "-m", "stl_ray.cli"]
     assert subprocess.run([*command, "ingest", config], env=environment, check=False).returncode == 0

@@ -8,7 +8,7 @@ from torch import nn
 import stl_ray
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import make_defense
-from stl_ray.errors import ConfigError, StlRayError, TensorError
+from stl_ray.errors import ConfigError, GradientError, StlRayError, TensorError
 from stl_ray.models import module_digest
 from stl_ray.space import QuasiNaturalSpace
 from stl_ray.statistics import wilson
@@ -97,14 +97,23 @@ def test_invariant_nothing_is_shown_where_there_is_no_terminal(model, images, la
     assert capfd.readouterr() == ("", "")
 
 
+def test_identity_a_terminal_shows_a_bar_to_its_end_unless_it_is_not_wanted(model, images, labels, capfd, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    stl_ray.evaluate(model, images, labels, defenses=["jpeg"], attacks=[FGSM])
+    said = capfd.readouterr()
+    assert said.out == "" and "jpeg on fgsm" in said.err and "60/60" in said.err  # one set, and two defenses on two
+    stl_ray.evaluate(model, images, labels, defenses=["jpeg"], attacks=[FGSM], progress=False)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_identity_spaces_come_as_objects_and_paths(model, images, labels, tmp_path):
     kernels = np.random.default_rng(0).standard_normal((5, 5, 3, 4)).astype(np.float32)
     kernels /= np.sqrt((kernels**2).sum(axis=(0, 1, 2)))
     file = tmp_path / "4_p5_lm0.2.npy"
     np.save(file, kernels)
     space = QuasiNaturalSpace.from_dictionary(Dictionary.from_reference(str(file)))
-    space.save(str(tmp_path / "space"))
-    given = {"object": space, "file": file, "folder": str(tmp_path / "space"), "root": str(tmp_path)}
+    space.save(str(tmp_path / "spaces" / "authors"))
+    given = {"object": space, "file": file, "folder": str(tmp_path / "spaces" / "authors"), "root": str(tmp_path)}
     entries = [{"name": name, "defense": "stl", "options": {"space": place}} for name, place in given.items()]
     found = stl_ray.evaluate(model, images, labels, defenses=entries).predictions
     for name in given:
@@ -178,6 +187,11 @@ class Answers(nn.Module):
 def test_refuses_models_of_no_use(broken, images, labels, said):
     with pytest.raises(StlRayError, match=said):
         stl_ray.evaluate(broken, images, labels, attacks=[FGSM])
+
+
+def test_refuses_a_victim_without_the_gradient_before_any_work(model, images, labels):
+    with pytest.raises(GradientError, match="jpeg: no such gradient of the defense; expected one of bpda; got exact"):
+        stl_ray.evaluate(model, images, labels, defenses=["jpeg"], attacks=[{**FGSM, "victim": {"defense": "jpeg"}}])
 
 
 def test_refuses_an_attack_of_nothing(model, images, labels):

@@ -37,3 +37,14 @@ def test_refuses_a_wrong_option_by_the_name_of_its_row(experiment_of):
     sets = [{"name": "a-s5", "attack": "pgd", "dissimilarity": 0.1, "options": {"steps": "x"}}]
     with pytest.raises(ConfigError, match=r"^a-s5: pgd\.steps: wrong option"):
         preflight(experiment_of(attack={"sets": sets}))
+
+
+def test_refuses_to_retrain_a_function_with_weights_of_its_own_from_scratch(experiment_of):
+    def checked(**keys):
+        theirs = {"name": "theirs", "architecture": "torch.nn:Identity", **keys}
+        preflight(experiment_of(defenses=[{"name": "jpeg", "defense": "jpeg"}], classifiers=[theirs]))
+
+    with pytest.raises(ConfigError, match=r"^theirs: .* from scratch; expected retrain: \{start: theirs\}"):
+        checked(retrain={})
+    checked(retrain={"start": "theirs"})
+    checked(retrain={}, recipe={})

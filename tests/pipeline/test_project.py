@@ -9,8 +9,9 @@ import torch
 from stl_ray.csc import Dictionary
 from stl_ray.csc.fused import images_at_once
 from stl_ray.defenses import make_defense
+from stl_ray.evaluation.batches import BATCH, batch_size, by_size
 from stl_ray.images import encode_png, image_schema
-from stl_ray.pipeline.batches import BATCH, batch_size, by_size, pixels_of
+from stl_ray.pipeline.batches import pixels_of
 from stl_ray.pipeline.purify import purify_table
 from stl_ray.space import QuasiNaturalSpace
 from stl_ray.store.shards import table_from_bytes, table_to_bytes

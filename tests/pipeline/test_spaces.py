@@ -9,8 +9,9 @@ import torch
 
 from stl_ray.csc import Dictionary
 from stl_ray.errors import ArtifactError, ConfigError, IncompleteRunError, InputError, RunIdentityError
-from stl_ray.models import seeded
+from stl_ray.models import build_classifier, save_classifier, seeded
 from stl_ray.pipeline import project
+from stl_ray.pipeline.defended import load_defended
 from stl_ray.pipeline.inputs import make_defenses
 from stl_ray.pipeline.preflight import preflight
 from stl_ray.pipeline.spaces import load_space
@@ -152,6 +153,26 @@ def test_identity_defenses_share_a_space_and_each_has_its_own(with_spaces, autho
     assert [defense.identity()["lmbda"] for defense in made] == [0.2, 0.2, 0.3, 0.1, 0.2]
 
 
+def test_identity_a_substitute_has_the_spaces_of_its_own_configuration(with_spaces, authors, clustered, tmp_path):
+    clustered.save(str(tmp_path / "elsewhere"))
+    train = {"retrain": False}
+    other = with_spaces(
+        [{"name": "authors", "load": str(tmp_path / "elsewhere")}], root=str(tmp_path / "other"), train=train
+    )
+    layout = Layout(other.root)
+    own = with_spaces([{"name": "authors", "load": authors}], ("stl", {"space": "authors"}), train=train)
+    with pytest.raises(IncompleteRunError, match=r"other: there is no finished experiment; run its jobs first"):
+        load_defended(own, "cpu", other.root)
+    storage = Storage.open(other.root)
+    storage.write_json(Layout.experiment, {**other.model_dump(mode="json"), "fit": {}})
+    with pytest.raises(ArtifactError, match=r"other/experiment\.json: not a configuration of this version \(fit: "):
+        load_defended(own, "cpu", other.root)
+    storage.write_json(Layout.experiment, other.model_dump(mode="json"))
+    save_classifier(layout.uri(layout.classifier("vanilla")), build_classifier("small_cnn", ["a"], seed=0).eval(), {})
+    defended = load_defended(own, "cpu", other.root)
+    assert defended["d0"].defense.space.digest == clustered.universal().digest
+
+
 def test_identity_images_are_projected_onto_two_spaces_in_one_actor_without_a_fit(
     with_spaces, authors, clustered, crops, image_tables, finished_run, run_here, tmp_path
 ):
@@ -178,7 +199,7 @@ def test_refuses_spaces_that_do_not_do_before_any_work(with_spaces, authors, tmp
         (("stl", {"space": "author"}), r"d0.space: no space of this experiment; expected 'authors'\?"),
         (
             ("stl_cluster", {"space": "authors"}),
-            "stl_cluster: the space has no clusters to choose among; .* got authors, ",
+            "d0: stl_cluster: the space has no clusters to choose among; .* got authors, ",
         ),
     ):
         with pytest.raises(ConfigError, match=f"^{message}"):

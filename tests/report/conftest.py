@@ -13,7 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
-from stl_ray.config import Experiment, IngestConfig, Source
+from stl_ray.config import (
+    ClassifierConfig,
+    Experiment,
+    IngestConfig,
+    NamedDefense,
+    Retraining,
+    Source,
+    SpaceConfig,
+)
 from stl_ray.report.records import GalleryRow, Scores
 from stl_ray.statistics import mcnemar, paired_difference, wilson
 from stl_ray.store import save_artifact
@@ -59,10 +67,11 @@ def scores() -> dict[str, Any]:
     """scores.json as a dict."""
     return {
         "format": "scores",
-        "version": 1,
+        "version": 2,
         "images": IMAGES,
         "ids_sha256": "ab" * 32,
-        "classifier": "small_cnn",
+        "classifier": "vanilla",
+        "architecture": "small_cnn",
         "class_names": CLASS_NAMES,
         "chance": 1 / len(CLASS_NAMES),
         "cells": [
@@ -245,10 +254,19 @@ def finished(tmp_path_factory: pytest.TempPathFactory, natural_images: torch.Ten
     """The folder of an experiment that all jobs before `report` have finished."""
     root = tmp_path_factory.mktemp("finished")
     photographs = Source(format="photographs")
-    experiment = Experiment(name="quickstart", root="out", ingest=IngestConfig(train=photographs, test=photographs))
+    experiment = Experiment(
+        name="quickstart",
+        root="out",
+        ingest=IngestConfig(train=photographs, test=photographs),
+        classifiers=(ClassifierConfig(name="vanilla", architecture="small_cnn", retrain=Retraining()),),
+        spaces=(SpaceConfig(name="natural"),),
+        defenses=tuple(NamedDefense(name=name, defense=name) for name in DEFENSES[1:]),
+    )
     write_json(root / "experiment.json", experiment.model_dump(mode="json"))
-    write_json(root / "evaluate" / "scores.json", scores())
-    pq.write_table(pa.Table.from_pylist(gallery_rows(natural_images)), root / "evaluate" / "gallery.parquet")
+    write_json(root / "evaluate" / "vanilla" / "scores.json", scores())
+    pq.write_table(
+        pa.Table.from_pylist(gallery_rows(natural_images)), root / "evaluate" / "vanilla" / "gallery.parquet"
+    )
     save_artifact(str(root / "spaces" / "natural"), "space", 2, *space_parts())
     write_json(
         root / "spaces" / "natural" / "curves.json",
@@ -267,7 +285,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, natural_images: torch.Ten
             "clusters": {"sizes": SIZES, "candidates": CANDIDATES},
         },
     )
-    for number, name in enumerate(("vanilla", "retrained-jpeg", "retrained-stl", "retrained-stl_cluster")):
+    for number, name in enumerate(("vanilla", "vanilla-for-jpeg", "vanilla-for-stl", "vanilla-for-stl_cluster")):
         epochs = [
             {
                 "epoch": e,

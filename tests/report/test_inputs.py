@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,8 +11,10 @@ from stl_ray.report.inputs import read_inputs
 def test_roundtrip_everything_is_read(experiment_root):
     inputs = read_inputs(str(experiment_root))
     assert inputs.experiment.name == "quickstart"
-    assert inputs.scores.class_names == ("astronaut", "coffee", "chelsea")
-    assert len(inputs.gallery) == 4 * 3 * 3
+    (block,) = inputs.blocks
+    assert (block.name, block.scores.architecture) == ("vanilla", "small_cnn")
+    assert block.scores.class_names == ("astronaut", "coffee", "chelsea")
+    assert len(block.gallery) == 4 * 3 * 3
     (space,) = inputs.spaces
     assert (space.name, space.loaded_from, space.problem) == ("natural", None, "")
     assert space.stored.universal.shape == (64, 3, 8, 8)
@@ -22,7 +25,7 @@ def test_roundtrip_everything_is_read(experiment_root):
     ends = [space.curves.dictionaries[name][-1].converged for name in ("universal", "cluster_3")]
     assert ends == [True, False]
     assert list(inputs.training) == list(inputs.classifiers) == [
-        "vanilla", "retrained-jpeg", "retrained-stl", "retrained-stl_cluster",
+        "vanilla", "vanilla-for-jpeg", "vanilla-for-stl", "vanilla-for-stl_cluster",
     ]  # fmt: skip
     assert [session.job for session in inputs.sessions] == ["ingest", "fit", "project", "train", "attack", "evaluate"]
     assert [(m.stage, m.name) for m in inputs.manifests] == [
@@ -31,7 +34,7 @@ def test_roundtrip_everything_is_read(experiment_root):
 
 
 def test_roundtrip_a_file_uri_is_a_root(experiment_root):
-    assert read_inputs(experiment_root.as_uri()).scores == read_inputs(str(experiment_root)).scores
+    assert read_inputs(experiment_root.as_uri()).blocks == read_inputs(str(experiment_root)).blocks
 
 
 def _change(path, **values):
@@ -41,10 +44,10 @@ def _change(path, **values):
 @pytest.mark.parametrize(
     ("path", "spoil"),
     [
-        ("evaluate/scores.json", lambda path: _change(path, version=2)),
-        ("evaluate/scores.json", lambda path: _change(path, cells=[{"setting": "vanilla"}])),
-        ("evaluate/scores.json", lambda path: path.write_text(path.read_text()[:100])),
-        ("evaluate/gallery.parquet", lambda path: path.write_bytes(path.read_bytes()[:-50])),
+        ("evaluate/vanilla/scores.json", lambda path: _change(path, version=1)),
+        ("evaluate/vanilla/scores.json", lambda path: _change(path, cells=[{"setting": "vanilla"}])),
+        ("evaluate/vanilla/scores.json", lambda path: path.write_text(path.read_text()[:100])),
+        ("evaluate/vanilla/gallery.parquet", lambda path: path.write_bytes(path.read_bytes()[:-50])),
         ("spaces/natural/curves.json", lambda path: _change(path, autoencoder=[{"epoch": 1}])),
         ("train/vanilla/model.json", lambda path: path.write_text("[]")),
         ("experiment.json", lambda path: _change(path, unknown=1)),
@@ -67,13 +70,13 @@ def test_refuses_a_broken_line_by_its_number(experiment_root):
 
 
 def test_roundtrip_scores_of_before_the_attacks_were_counted_are_read(experiment_root):
-    path = experiment_root / "evaluate" / "scores.json"
+    path = experiment_root / "evaluate" / "vanilla" / "scores.json"
     scores = json.loads(path.read_text())
     del scores["attacks"]
     for cell in scores["cells"]:
         del cell["statuses"]
     path.write_text(json.dumps(scores))
-    found = read_inputs(str(experiment_root)).scores
+    found = read_inputs(str(experiment_root)).blocks[0].scores
     assert found.attacks == {} and all(cell.statuses == {} for cell in found.cells)
 
 
@@ -94,8 +97,19 @@ def test_roundtrip_curves_of_before_the_diagnostic_are_read(experiment_root):
 
 
 def test_roundtrip_a_gallery_without_rows_is_there(experiment_root):
-    path = experiment_root / "evaluate" / "gallery.parquet"
+    path = experiment_root / "evaluate" / "vanilla" / "gallery.parquet"
     pq.write_table(pq.read_table(path).slice(0, 0), path)
-    assert read_inputs(str(experiment_root)).gallery == ()
+    assert read_inputs(str(experiment_root)).blocks[0].gallery == ()
     path.unlink()
-    assert read_inputs(str(experiment_root)).gallery is None
+    assert read_inputs(str(experiment_root)).blocks[0].gallery is None
+
+
+def test_identity_blocks_come_in_the_order_of_the_experiment(experiment_root):
+    """What the experiment does not list any more is last, by name."""
+    layout = experiment_root / "evaluate"
+    for name in ("another", "older"):
+        shutil.copytree(layout / "vanilla", layout / name)
+        _change(layout / name / "scores.json", classifier=name)
+    classifiers = [{"name": name, "architecture": "small_cnn"} for name in ("vanilla", "another")]
+    _change(experiment_root / "experiment.json", classifiers=classifiers)
+    assert [block.name for block in read_inputs(str(experiment_root)).blocks] == ["vanilla", "another", "older"]

@@ -7,6 +7,8 @@ from base64 import b64decode
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stl_ray.config import ReportConfig
@@ -73,6 +75,29 @@ def test_certificate_page_needs_nothing_but_itself(built):
     assert "Not here yet" not in html
 
 
+def test_invariant_two_classifiers_have_sections_and_figures_of_their_own(experiment_root, tmp_path):
+    """Also where a name with a set's in front of it reads like another's."""
+    evaluated = experiment_root / "evaluate"
+    (evaluated / "vanilla").rename(evaluated / "net")
+    shutil.copytree(evaluated / "net", evaluated / "0.08-net")
+    gallery = pq.read_table(evaluated / "0.08-net" / "gallery.parquet").to_pylist()
+    renamed = [row | {"attack": row["attack"].removesuffix("-0.08")} for row in gallery]
+    pq.write_table(pa.Table.from_pylist(renamed), evaluated / "0.08-net" / "gallery.parquet")
+    classifiers = [{"name": name, "architecture": "small_cnn"} for name in ("net", "0.08-net")]
+    experiment = json.loads((experiment_root / "experiment.json").read_text()) | {"classifiers": classifiers}
+    (experiment_root / "experiment.json").write_text(json.dumps(experiment))
+    html, markdown, figures = build(experiment_root, tmp_path / "report")
+    anchors = re.findall(r'<section id="([^"]*)"', html)
+    assert len(anchors) == len(set(anchors)) and {"vanilla-net", "vanilla-0.08-net", "gallery-net"} <= set(anchors)
+    assert set(re.findall(r'href="#([^"]*)"', html)) <= set(anchors)
+    assert len(figures) == len(set(figures)) and all(path.exists() for path in figures)
+    loaded = [b64decode(source.removeprefix("data:image/png;base64,")) for source in Page(html).loaded]
+    assert loaded == [path.read_bytes() for path in figures]
+    linked = re.findall(r"!\[[^\n]*\]\((figures/[^)]*)\)", markdown)
+    assert [tmp_path / "report" / link for link in linked] == figures
+    assert "Vanilla classifier (net)" in html and "Vanilla classifier (0.08-net)" in html
+
+
 def test_agrees_accuracies_on_the_page_are_the_counts_of_the_scores(built, counts):
     rows = Page(built[0]).rows
     for setting, defenses in counts.items():
@@ -104,7 +129,7 @@ def test_invariant_same_inputs_give_the_same_bytes(built, finished, tmp_path):
 def test_invariant_an_empty_experiment_states_what_is_missing(tmp_path):
     html, markdown, figures = build(tmp_path / "nothing", tmp_path / "report")
     assert figures == []
-    missing = ("experiment.json", "evaluate/scores.json", "evaluate/gallery.parquet", "spaces/NAME/space.json",
+    missing = ("experiment.json", "evaluate/CLASSIFIER/scores.json", "spaces/NAME/space.json",
                "train/CLASSIFIER/metrics.jsonl", "jobs/JOB/", "MANIFEST.json")  # fmt: skip
     for name in missing:
         assert name in html and name.replace("_", r"\_") in markdown
@@ -123,9 +148,9 @@ def test_invariant_a_title_cannot_become_markup(experiment_root, tmp_path):
 def test_roundtrip_odd_class_names_are_on_the_page_whole(experiment_root, tmp_path):
     for folder in ("spaces", "train"):
         shutil.rmtree(experiment_root / folder)
-    scores = json.loads((experiment_root / "evaluate" / "scores.json").read_text())
+    scores = json.loads((experiment_root / "evaluate" / "vanilla" / "scores.json").read_text())
     scores["class_names"] = ["Ba$$in", "<b>猫|`*" + "x" * 200, "two\nlines \x1b[31m"]
-    (experiment_root / "evaluate" / "scores.json").write_text(json.dumps(scores))
+    (experiment_root / "evaluate" / "vanilla" / "scores.json").write_text(json.dumps(scores))
     html, _, _ = build(experiment_root, tmp_path / "report", title="Several\nlines\n")
     assert "<h1>Several lines</h1>" in html
     cells = {cell for row in Page(html).rows for cell in row}

@@ -13,6 +13,7 @@ from ray._private.utils import check_version_info
 
 from stl_ray.config import RayConfig
 from stl_ray.errors import ClusterError
+from stl_ray.runtime import ray_death
 from stl_ray.runtime.ray_start import _explained, again_if_slow, start_ray
 from tests.ceph import free_port
 
@@ -48,6 +49,31 @@ def test_a_slow_start_is_tried_once_more_and_another_failure_is_not():
     with pytest.raises(RuntimeError, match="no space"):
         again_if_slow(lambda: start("no space"))
     assert len(starts) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "starts"), [("Timed out waiting for file /tmp/x", 2), ("Failed to bind to port 80", 1)]
+)
+def test_a_process_that_died_of_waiting_is_slow_too(words, starts, monkeypatch, tmp_path):
+    logs = tmp_path / f"session_2026_{os.getpid()}" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "raylet.err").write_text(
+        f"[2026-11-27 19:30:41,289 C 29218 29218] (raylet) node.cc:1:  Check failed: {words}\n"
+    )
+    monkeypatch.setattr(ray_death, "get_default_ray_temp_dir", lambda: str(tmp_path))
+    tried = []
+
+    def start():
+        tried.append(0)
+        if len(tried) == 1:
+            raise RuntimeError("The current node timed out during startup.")
+
+    if starts == 1:
+        with pytest.raises(ClusterError, match=f"raylet died: {words}"):
+            again_if_slow(start)
+    else:
+        again_if_slow(start)
+    assert len(tried) == starts
 
 
 @pytest.mark.parametrize("other", [{"ray_version": "2.55.0"}, {"python_version": "3.9.1"}])

@@ -15,10 +15,11 @@ from torch import Tensor
 from stl_ray.attacks import Attack, Budget, Universal, at_mean, budget_of, make_attack
 from stl_ray.config import Experiment, NamedAttack
 from stl_ray.errors import ArtifactError, IncompleteRunError, InputError
+from stl_ray.evaluation.batches import by_size
 from stl_ray.images import to_tensor
 from stl_ray.pipeline.attack.sets import classifier_of, folder_of
 from stl_ray.pipeline.attack.target import attacked_of
-from stl_ray.pipeline.batches import by_size, class_names, pixels_of
+from stl_ray.pipeline.batches import class_names, pixels_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.node_labels import placement

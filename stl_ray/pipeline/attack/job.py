@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 
 from stl_ray.config import Experiment, NamedAttack
+from stl_ray.evaluation.batches import by_size, in_order
 from stl_ray.images import class_names_of, image_schema, to_uint8
 from stl_ray.models import Classifier
 from stl_ray.pipeline.attack.calibration import (
@@ -20,7 +21,7 @@ from stl_ray.pipeline.attack.calibration import (
 )
 from stl_ray.pipeline.attack.sets import all_sets, classifier_of, folder_of
 from stl_ray.pipeline.attack.target import attacked_of
-from stl_ray.pipeline.batches import by_size, class_names, exact_bytes, in_order, pixels_of, plan_parts, stored
+from stl_ray.pipeline.batches import class_names, exact_bytes, pixels_of, plan_parts, stored
 from stl_ray.pipeline.classifiers import load_classifier
 from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.look import device_to_look, look_at

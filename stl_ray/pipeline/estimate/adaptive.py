@@ -16,6 +16,7 @@ from torch import Tensor
 
 from stl_ray.config import Experiment
 from stl_ray.evaluation import UNDEFENDED, VERDICTS_SCHEMA, DefendedClassifier
+from stl_ray.evaluation.batches import by_size
 from stl_ray.evaluation.cost_model import (
     BACKWARD,
     CERTIFIED,
@@ -31,7 +32,7 @@ from stl_ray.evaluation.cost_model import (
 )
 from stl_ray.evaluation.sanity import PROBES_SCHEMA, probe
 from stl_ray.images import quantize
-from stl_ray.pipeline.batches import by_size, pixels_of
+from stl_ray.pipeline.batches import pixels_of
 from stl_ray.pipeline.estimate.sampling import sample_all
 from stl_ray.pipeline.estimate.shards import Progress, progress_of
 from stl_ray.pipeline.estimate.steps import StepEstimate

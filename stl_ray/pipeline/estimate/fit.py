@@ -9,7 +9,8 @@ from torch import Tensor
 from stl_ray.config import DictionaryConfig, Experiment, FitConfig
 from stl_ray.csc.learning import learn_dictionary
 from stl_ray.csc.learning.online import BLOCKS_AT_ONCE
-from stl_ray.pipeline.batches import by_size, pixels_of
+from stl_ray.evaluation.batches import by_size
+from stl_ray.pipeline.batches import pixels_of
 from stl_ray.pipeline.estimate.sampling import sample
 from stl_ray.pipeline.estimate.shards import shard_steps
 from stl_ray.pipeline.estimate.steps import StepEstimate

@@ -21,11 +21,12 @@ from stl_ray.evaluation import (
     judged,
     score,
 )
+from stl_ray.evaluation.batches import by_size, in_order
 from stl_ray.images import to_tensor
 from stl_ray.pipeline.attack.job import identity_of as attack_identity
 from stl_ray.pipeline.attack.sets import all_sets, folder_of, sets_of
 from stl_ray.pipeline.attack.target import attacked_of
-from stl_ray.pipeline.batches import by_size, class_names, exact_pixels_of, in_order, pixels_of, plan_parts
+from stl_ray.pipeline.batches import class_names, exact_pixels_of, pixels_of, plan_parts
 from stl_ray.pipeline.classifiers import load_classifier, scored
 from stl_ray.pipeline.defended import Block, load_blocks
 from stl_ray.pipeline.evaluate.adaptive import Context, headline, plan_checks, plan_tiers, stored_tier_scores

@@ -32,7 +32,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     """
     fits = fits_of(experiment)
     if not fits:
-        return {"images": 0, "quarantined": 0, "summary": "nothing to fit, no space is listed that is not loaded"}
+        return {"images": 0, "quarantined": 0, "summary": "nothing to fit: every space that is listed is loaded"}
     dataset = thumbnails.training_images(fits[0])
     for fit in fits:
         autoencoder.pretrained(fit)  # an unusable one is refused before any work

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stl_ray.errors import ImageError, InputError
+from stl_ray.evaluation.batches import BATCH, by_size
 from stl_ray.images import decode
-from stl_ray.pipeline.batches import BATCH, STORED_PIXELS, by_size, plan_parts
+from stl_ray.pipeline.batches import STORED_PIXELS, plan_parts
 from stl_ray.pipeline.fit.space_fit import SpaceFit
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.concurrency import COMPUTE, in_threads

@@ -49,7 +49,6 @@ def experiment(experiment_of, finished_run, image_tables, natural_images, tmp_pa
         Storage.open(own.root).write_json(Layout.experiment, own.model_dump(mode="json"))
         classifier = build_classifier("small_cnn", ["a", "b"], seed=seed).eval()
         save_classifier(layout.uri(layout.classifier("vanilla")), classifier, {})
-        Storage.open(own.root).write(Layout.experiment, own.model_dump_json().encode())
         return own, classifier
 
     substitute, _ = made("substitute", 5)

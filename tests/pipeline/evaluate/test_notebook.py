@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import stl_ray
-from stl_ray.defenses import SparseTransformation
+from stl_ray.defenses import make_defense
 from stl_ray.evaluation import score
 from stl_ray.models import load
 from stl_ray.pipeline.attack import job as attack
@@ -45,12 +45,18 @@ def test_agrees_with_the_jobs_to_the_last_image(alone, run_here):
     run_here(adaptive.plan_tiers(alone), alone)
     run_here(adaptive.plan_checks(alone), alone)
     clean = whole(alone, layout.ingested("test"))
-    space = QuasiNaturalSpace.load(layout.uri(layout.space))
+    space = QuasiNaturalSpace.load(layout.uri("given"))
     result = stl_ray.evaluate(
         load(layout.uri(layout.classifier("vanilla"))),
         pixels_of(clean),
         clean["label"].to_pylist(),
-        defenses=["jpeg", {"name": "stl_cluster", "defense": SparseTransformation("stl_cluster", space, alone.stl)}],
+        defenses=[
+            "jpeg",
+            {
+                "name": "stl_cluster",
+                "defense": make_defense("stl_cluster", {}, {"space": space, "solver": alone.solver.method}),
+            },
+        ],
         attacks=alone.attack.sets,
         tiers=alone.evaluate.tiers,
         ids=clean["id"].to_pylist(),
@@ -58,18 +64,21 @@ def test_agrees_with_the_jobs_to_the_last_image(alone, run_here):
         progress=False,
     )
     for item in alone.attack.sets:
-        stored, own = whole(alone, layout.attacked(item.name)), result.adversarial[item.name]
+        stored, own = whole(alone, layout.attacked("vanilla", item.name)), result.adversarial[item.name]
         assert own.table.to_pylist() == stored.select(own.table.column_names).to_pylist()
         for mine, theirs in zip(own.pixels, exact_pixels_of(stored), strict=True):
             assert mine.dtype == theirs.dtype and (mine == theirs).all()
-    predictions = {cell: whole(alone, run.folder) for cell, run in evaluate.cells_of(alone).items()}
+    predictions = {tuple(cell): whole(alone, run.folder) for (_, *cell), run in evaluate.cells_of(alone).items()}
     assert result.predictions == predictions
     for name, table in result.verdicts.items():
-        assert table == whole(alone, layout.verdicts(name))
+        assert table == whole(alone, layout.verdicts("vanilla", name))
+    (context,) = adaptive.Context.all_of(alone, "cpu")
     crafted = {item.name: item.victim for item in alone.attack.sets}
-    scores = score(predictions, classifier="small_cnn", class_names=["a", "b"], settings=("vanilla",), crafted=crafted)
+    scores = score(
+        predictions, classifier="small_cnn", architecture="small_cnn", class_names=["a", "b"], crafted=crafted
+    )
     assert result.scores["cells"] == scores["cells"]
-    assert result.scores["tiers"] == adaptive.stored_tier_scores(alone, scores["chance"])
+    assert result.scores["tiers"] == adaptive.stored_tier_scores(context, scores["chance"])
     assert result.remarks == ()
 
 

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from stl_ray.errors import ArtifactError, ConfigError, IncompleteRunError, RunIdentityError, TrainingError
+from stl_ray.evaluation.batches import BATCH
 from stl_ray.images import encode_png, image_schema, to_tensor
-from stl_ray.pipeline.batches import BATCH, plan_parts
+from stl_ray.pipeline.batches import plan_parts
 from stl_ray.pipeline.fit import autoencoder as stage
 from stl_ray.pipeline.fit import latents as latents_stage
 from stl_ray.pipeline.fit import thumbnails as thumbnails_stage

@@ -11,11 +11,12 @@ import pyarrow as pa
 from stl_ray.attacks import budget_of
 from stl_ray.config import Experiment, NamedAttack
 from stl_ray.evaluation import UNDEFENDED
+from stl_ray.evaluation.batches import Pixels, by_size, in_order
 from stl_ray.evaluation.sanity import FINITE_DIFFERENCES, PROBES_SCHEMA, Stored, Subject, probe
 from stl_ray.evaluation.tier_attacks import CHECKED_TOGETHER, subject_of
 from stl_ray.images import to_tensor
 from stl_ray.pipeline.attack.sets import folder_of, sets_of
-from stl_ray.pipeline.batches import Pixels, by_size, exact_pixels_of, in_order, pixels_of
+from stl_ray.pipeline.batches import exact_pixels_of, pixels_of
 from stl_ray.pipeline.evaluate.adaptive.context import AttackedTask, Context
 from stl_ray.pipeline.evaluate.subset import plan_subset, rows_in
 from stl_ray.pipeline.inputs import dataset_of

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from stl_ray.config import Experiment
 from stl_ray.evaluation import VERDICTS_SCHEMA, verdict_rows
+from stl_ray.evaluation.batches import by_size, in_order
 from stl_ray.evaluation.tier_attacks import cascade_settings_of, stored_verdict
 from stl_ray.pipeline.attack.sets import folder_of
-from stl_ray.pipeline.batches import by_size, in_order, pixels_of
+from stl_ray.pipeline.batches import pixels_of
 from stl_ray.pipeline.evaluate.adaptive.context import AttackedTask, Context
 from stl_ray.pipeline.evaluate.subset import plan_subset, rows_if_any
 from stl_ray.pipeline.inputs import dataset_of
