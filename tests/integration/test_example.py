@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from stl_ray.cli import main
+from stl_ray.images import decode
 from stl_ray.store import Dataset, Layout
 from tests.head import Head
 
@@ -90,5 +92,21 @@ def test_agrees_with_the_same_as_a_job_of_a_cluster_to_which_the_folder_travels(
         assert ours.digest == theirs.digest
 
 
-def _scores(root: Path) -> dict:
-    return json.loads((root / Layout(str(root)).scores("mine")).read_text())
+def test_a_network_of_timm_is_trained_at_64_pixels_and_scored(example, local_ray, monkeypatch):
+    pytest.importorskip("timm", reason="an optional extra")
+    monkeypatch.chdir(example)
+    root = example / "runs" / "timm"
+    for job in ("ingest", "train", "attack", "evaluate"):
+        settings = (*SMALL, f"root={root}", "classifiers.0.recipe.epochs=3")
+        assert main([job, "timm.yaml", *settings]) == 0, job
+    scores = _scores(root, "timm")
+    assert scores["architecture"] == "timm:test_resnet"
+    assert {(cell["defense"], cell["attack"]) for cell in scores["cells"]} == {
+        (defense, attack) for defense in ("none", "jpeg", "stl") for attack in ("clean", "fgsm", "pgd")
+    }
+    image = next(Dataset.open(str(root / Layout("").ingested("test"))).tables())["image"][0].as_py()
+    assert decode(image["bytes"], max_pixels=10**6).shape == (64, 64, 3)
+
+
+def _scores(root: Path, classifier: str = "mine") -> dict:
+    return json.loads((root / Layout(str(root)).scores(classifier)).read_text())

@@ -21,7 +21,7 @@ def make():
 OTHER_ON_THE_NODES = """
 import ray, sys
 from stl_ray.cli import main
-ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20,
+ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20,
          runtime_env={"env_vars": {"PYTHONPATH": sys.argv[1]}})
 sys.path.insert(0, sys.argv[2])
 sys.exit(main(sys.argv[3:]))
@@ -50,11 +50,10 @@ def experiment(write_config, tmp_path, local_ray):
 def run(tmp_path: Path, *command: str, **environment: str) -> subprocess.CompletedProcess:
     """A driver of its own, given in a folder that has no module."""
     (tmp_path / "elsewhere").mkdir(exist_ok=True)
-    others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return subprocess.run(
         [sys.executable, *command],
         cwd=tmp_path / "elsewhere",
-        env={**others, **environment},
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
     )
