@@ -107,6 +107,26 @@ def test_the_script_of_a_job_runs_by_rays_own_client(head, wheel, config):
     assert "40 images" in client.get_job_logs(name)
 
 
+def test_the_module_of_a_classifier_travels_and_another_one_is_another_job(head, wheel, config, root, tmp_path):
+    net = "import torch\nfrom pathlib import Path\n\ndef make():\n    torch.manual_seed(0)\n"
+    net += "    assert Path(__file__).with_name('weights.pt').read_text() == 'weights'\n"
+    net += "    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 10))\n"
+    package = tmp_path / "place" / "travelling_net"
+    package.mkdir(parents=True)
+    for name, text in (("__init__.py", net), ("weights.pt", "weights")):
+        (package / name).write_text(text)
+    command = (
+        "submit", "attack", config, "--wheel", wheel, "classifiers=[{name: own, architecture: travelling_net:make}]",
+        "defenses=[{name: jpeg, defense: jpeg}]", "attack.sets=[{name: fgsm, attack: fgsm, linf: 8}]",
+    )  # fmt: skip
+    first = head.run(*command, PYTHONPATH=str(package.parent))
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "module travelling_net, 2 files" in first.stdout and "10 images" in first.stdout
+    (package / "__init__.py").write_text(net + "# another version\n")
+    second = head.run(*command, PYTHONPATH=str(package.parent))
+    assert "is there already" not in second.stdout and "made with other settings or inputs" in second.stderr
+
+
 def test_an_interrupt_ends_the_following_and_cancel_the_job_as_if_interrupted(head, wheel, config, root, random_space):
     slow = root.parent / "slow"
     shutil.copytree(root / "ingest", slow / "ingest")
