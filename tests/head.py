@@ -68,7 +68,9 @@ class Head:
 
     def stop(self) -> None:
         """End it, and whatever it started."""
-        started = psutil.Process(self._process.pid).children(recursive=True)
+        started = []
+        with contextlib.suppress(psutil.NoSuchProcess):  # it did not start
+            started = psutil.Process(self._process.pid).children(recursive=True)
         self._process.kill()
         self._process.wait()
         for process in started:
