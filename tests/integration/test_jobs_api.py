@@ -116,8 +116,8 @@ def test_the_module_of_a_classifier_travels_and_another_one_is_another_job(head,
     for name, text in (("__init__.py", net), ("weights.pt", "weights")):
         (package / name).write_text(text)
     command = (
-        "submit", "attack", config, "--wheel", wheel, "classifiers=[{name: own, architecture: travelling_net:make}]",
-        "defenses=[{name: jpeg, defense: jpeg}]", "attack.sets=[{name: fgsm, attack: fgsm, linf: 8}]",
+        "submit", "attack", config, "classifiers=[{name: own, architecture: travelling_net:make}]",
+        "defenses=[{name: jpeg, defense: jpeg}]", "attack.sets=[{name: fgsm, attack: fgsm, linf: 8}]", "--wheel", wheel,
     )  # fmt: skip
     first = head.run(*command, PYTHONPATH=str(package.parent))
     assert first.returncode == 0, first.stdout + first.stderr
