@@ -1,6 +1,6 @@
 """Make what a user would bring: photographs in class folders, weights of `mymodels`, a dictionary in the authors' format.
 
-    python prepare.py [FOLDER] [--side 64]
+    python prepare.py [--side 64]
 
 The photographs are windows of those that ship with scikit-image: 40 for testing, five of each class, from the right of each
 picture; 320 from its left, for the weights and the dictionary.
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from stl_ray.config import DictionaryConfig
 from stl_ray.csc.learning import learn_dictionary
 
+HERE = Path(__file__).parent
 TEST, TRAIN = 5, 40  # images of a class
 STEPS = 200
 
@@ -57,12 +58,12 @@ def trained(images: Tensor, labels: Tensor) -> nn.Module:
     return network.eval()
 
 
-def write_dictionary(images: Tensor, folder: Path) -> Path:
+def write_dictionary(images: Tensor) -> Path:
     """Learn 16 filters of 8 x 8 pixels, and write them as the authors do: (S, S, C, K), BGR, K_pS_lmLAMBDA.npy."""
     config = DictionaryConfig(filters=16, size=8, lmbda=0.1, block=6, iterations=4)
     *_, last = learn_dictionary(images[:12], config, seed=0, name="example", holdout=images[12:16])
     filters = last.dictionary.filters.numpy()[:, ::-1].transpose(2, 3, 1, 0)
-    file = folder / "16_p8_lm0.1.npy"
+    file = HERE / "16_p8_lm0.1.npy"
     np.save(file, np.ascontiguousarray(filters))
     return file
 
@@ -70,15 +71,12 @@ def write_dictionary(images: Tensor, folder: Path) -> Path:
 def main() -> None:
     """Write everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "folder", nargs="?", type=Path, default=Path(__file__).parent, help="where photographs and dictionary go [here]"
-    )
     parser.add_argument("--side", type=int, default=64, help="pixels a side [64]")
     options = parser.parse_args()
     train, test = windows(options.side)
     for split, images in (("train", train), ("test", test)):
         for number, image in enumerate(images):
-            file = options.folder / "photographs" / split / CLASSES[number % len(CLASSES)] / f"{number:03d}.png"
+            file = HERE / "photographs" / split / CLASSES[number % len(CLASSES)] / f"{number:03d}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image.permute(1, 2, 0).numpy()).save(file)
     labels = torch.arange(len(train)) % len(CLASSES)
@@ -86,7 +84,7 @@ def main() -> None:
     torch.save(network.state_dict(), WEIGHTS)
     with torch.no_grad():
         right = (network(test / 255).argmax(1) == torch.arange(len(test)) % len(CLASSES)).sum()
-    file = write_dictionary(train / 255, options.folder)
+    file = write_dictionary(train / 255)
     print(f"{len(test)} photographs, of which the network knows {right}; {WEIGHTS.name}; {file.name}")  # noqa: T201
 
 
