@@ -108,7 +108,7 @@ def _imported(reference: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         raise ConfigError(
             f"{name} cannot be imported ({said(error)})",
-            item=reference, expected="module:function, of a module that Python finds on every node",
+            item=reference, expected="module:function, of a module in the command's folder or on Python's path",
         ) from error  # fmt: skip
 
 

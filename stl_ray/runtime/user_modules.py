@@ -6,7 +6,6 @@ which Python looks for modules, so a node imports these and none of its own.
 """
 
 import shutil
-import site
 import sys
 import sysconfig
 from collections.abc import Sequence
@@ -18,6 +17,8 @@ from stl_ray.models.functions import files_digest, module_files
 
 LARGEST = 100 * 10**6
 """Bytes of a module that may travel: Ray keeps it in the head's memory, and every node loads it."""
+
+_INSTALLED = {"site-packages", "dist-packages"}
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,11 @@ def travelling(functions: Sequence[str]) -> list[UserModule]:
 
 def _is_installed(name: str, reference: str) -> bool:
     """Whether a module is part of an environment, this package included."""
+    if name == "stl_ray":
+        return True
+    library = Path(sysconfig.get_path("stdlib")).resolve()
     files = [file.resolve() for file in module_files(reference).values()]
-    places = [*map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")), *site.getsitepackages()]
-    places.append(site.getusersitepackages())
-    folders = [Path(place).resolve() for place in places]
-    return name == "stl_ray" or all(any(file.is_relative_to(folder) for folder in folders) for file in files)
+    return all(_INSTALLED & set(file.parts) or file.is_relative_to(library) for file in files)
 
 
 def _module(name: str, reference: str) -> UserModule:

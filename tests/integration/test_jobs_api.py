@@ -1,107 +1,25 @@
 """`stl-ray submit` to a head of its own, with tokens, whose Python has everything but this package."""
 
-import contextlib
 import json
-import os
-import secrets
 import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
-import venv
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
-from ray.job_submission import JobSubmissionClient
 
 from stl_ray.runtime.submission.wheel import pack
 from stl_ray.store import Layout, verify
 from tests.ceph import free_port
+from tests.head import Head
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-class Head:
-    """A Ray of one node with a dashboard, as `ray start --head` makes it.
-
-    Args:
-        folder: for its data; a short path, since the names of unix sockets may not be long.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.address = folder, f"http://127.0.0.1:{free_port()}"
-        self.token = secrets.token_hex(32)
-        (folder / "token").write_text(self.token)
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))},
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
-        }
-
-    def start(self) -> None:
-        """Start it, and wait until the dashboard answers."""
-        venv.create(self.folder / "node", with_pip=True, symlinks=True)
-        packages = next((self.folder / "node" / "lib").glob("python*/site-packages"))
-        # By its name alone: the .pth file in it, by which this checkout is installed, is not read.
-        (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        programs = self.folder / "node" / "bin"
-        command = [str(programs / "python"), "-m", "ray.scripts.scripts", "start", "--head", "--block"]
-        command += [
-            "--node-ip-address=127.0.0.1",
-            "--dashboard-host=127.0.0.1",
-            "--num-cpus=2",
-            "--disable-usage-stats",
-        ]
-        command += [f"--temp-dir={self.folder / 'ray'}", f"--object-store-memory={200 * 2**20}"]
-        command += [f"--dashboard-port={self.address.rpartition(':')[2]}", "--min-worker-port=0", "--max-worker-port=0"]
-        for name in ("port", "dashboard-agent-listen-port", "ray-client-server-port", "metrics-export-port"):
-            command.append(f"--{name}={free_port()}")
-        environment = {**self.environment, "PATH": f"{programs}:{os.environ['PATH']}"}
-        with (self.folder / "log").open("w") as log:
-            self._process = subprocess.Popen(command, env=environment, cwd=self.folder, stdout=log, stderr=log)
-        deadline = time.monotonic() + 90
-        while True:
-            try:
-                return self.client() and None
-            except Exception:  # noqa: BLE001  # not there yet
-                assert time.monotonic() < deadline and self._process.poll() is None, (self.folder / "log").read_text()
-                time.sleep(0.5)
-
-    def stop(self) -> None:
-        """End it, and whatever it started."""
-        started = psutil.Process(self._process.pid).children(recursive=True)
-        self._process.kill()
-        self._process.wait()
-        for process in started:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-
-    def client(self) -> JobSubmissionClient:
-        return JobSubmissionClient(self.address, headers={"Authorization": f"Bearer {self.token}"})
-
-    def started(self, *command: str, **environment: str) -> subprocess.Popen:
-        """A command of ours, as one who works with this cluster gives it."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "stl_ray.cli", *command, "--address", self.address],
-            env={**self.environment, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )  # fmt: skip
-
-    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess:
-        """The same, waited for."""
-        with self.started(*command, **environment) as process:
-            try:
-                said, error = process.communicate(timeout=150)
-            finally:
-                process.kill()
-        return subprocess.CompletedProcess(command, process.returncode, said, error)
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +105,26 @@ def test_the_script_of_a_job_runs_by_rays_own_client(head, wheel, config):
         time.sleep(0.5)
     assert client.get_job_status(name) == "SUCCEEDED", client.get_job_logs(name)
     assert "40 images" in client.get_job_logs(name)
+
+
+def test_the_module_of_a_classifier_travels_and_another_one_is_another_job(head, wheel, config, root, tmp_path):
+    net = "import torch\nfrom pathlib import Path\n\ndef make():\n    torch.manual_seed(0)\n"
+    net += "    assert Path(__file__).with_name('weights.pt').read_text() == 'weights'\n"
+    net += "    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 10))\n"
+    package = tmp_path / "place" / "travelling_net"
+    package.mkdir(parents=True)
+    for name, text in (("__init__.py", net), ("weights.pt", "weights")):
+        (package / name).write_text(text)
+    command = (
+        "submit", "attack", config, "classifiers=[{name: own, architecture: travelling_net:make}]",
+        "defenses=[{name: jpeg, defense: jpeg}]", "attack.sets=[{name: fgsm, attack: fgsm, linf: 8}]", "--wheel", wheel,
+    )  # fmt: skip
+    first = head.run(*command, PYTHONPATH=str(package.parent))
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "module travelling_net, 2 files" in first.stdout and "10 images" in first.stdout
+    (package / "__init__.py").write_text(net + "# another version\n")
+    second = head.run(*command, PYTHONPATH=str(package.parent))
+    assert "is there already" not in second.stdout and "made with other settings or inputs" in second.stderr
 
 
 def test_an_interrupt_ends_the_following_and_cancel_the_job_as_if_interrupted(head, wheel, config, root, random_space):

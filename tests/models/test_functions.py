@@ -161,7 +161,7 @@ def test_roundtrip_weights_may_be_given_on_top(package, natural_images, tmp_path
 # The reference, the text of the module `own.net`, and what is said.
 BAD = {
     "no module": ("nowhere.net:make", "", r"nowhere.net cannot be imported \(ModuleNotFoundError: No module named"),
-    "a path": ("own/net.py:make", "", r"cannot be imported .* of a module that Python finds on every node"),
+    "a path": ("own/net.py:make", "", r"cannot be imported .* of a module in the command's folder or on Python's path"),
     "a missing import": ("own.net:make", "import nowhere", r"cannot be imported \(ModuleNotFoundError.*'nowhere'"),
     "a slip of syntax": ("own.net:make", "def make(:", r"cannot be imported \(SyntaxError"),
     "raises": ("own.net:make", "raise ValueError('no\\nweights')", r"cannot be imported \(ValueError: no\)"),

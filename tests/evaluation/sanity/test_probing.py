@@ -170,6 +170,15 @@ def test_identity_a_watched_victim_records_misclassified_items(victim, images):
     assert watched.misclassified == {IDS[1]}
 
 
+def test_certificate_whole_levels_use_a_whole_budget_and_no_more():
+    levels = torch.arange(256).repeat(3).reshape(1, 3, 16, 16)
+    clean, moved = levels / 255, (levels + torch.where(levels < 252, 4, -4)) * (1 / 255)
+    for images in (moved, clean + (moved - clean)):
+        assert budget_usage(images, clean, Budget(kind="linf", size=4 / 255)).tolist() == pytest.approx(
+            [1.0], abs=1e-12
+        )
+
+
 def test_identity_budget_usage_by_hand(images):
     moved = (images + 10 / 255).clamp(0, 1)
     size = (moved - images).double().flatten(1).norm(dim=1) / images.double().flatten(1).norm(dim=1)

@@ -10,6 +10,7 @@ import yaml
 from stl_ray.config import load_experiment
 from stl_ray.errors import ConfigError
 from stl_ray.runtime.submission.submit import LEFT_OUT, environment_of, submission_id
+from stl_ray.runtime.user_modules import UserModule
 
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
 
@@ -29,6 +30,7 @@ def test_identity_an_id_names_the_job_the_experiment_and_the_resolved_configurat
     assert submission_id("project", load_experiment(config, [f"seed={experiment.seed}"])) == name
     assert submission_id("fit", experiment).rpartition("-")[2] == name.rpartition("-")[2]
     assert submission_id("project", load_experiment(config, ["seed=7"])) != name
+    assert submission_id("project", experiment, [UserModule("own", {}, 0, "its digest")]) != name
     monkeypatch.setattr("stl_ray.runtime.submission.submit.__version__", "9")
     assert submission_id("project", experiment) != name
 
