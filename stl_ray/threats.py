@@ -40,7 +40,9 @@ GREY_BOX = (ThreatTier.GREY_BOX_VANILLA, ThreatTier.GREY_BOX_DEPLOYED)
 _THROUGH = {"bpda": ThreatTier.BPDA, "exact": ThreatTier.WHITE_BOX, "none": ThreatTier.QUERY}
 
 
-def threat_of(attack: str, classifier: str, defense: str, crafted: AttackedConfig | None = None) -> ThreatTier:
+def threat_of(
+    attack: str, classifier: str, defense: str, crafted: AttackedConfig | None = None, *, retrained: bool = False
+) -> ThreatTier:
     """Threat tier of an attack set, or of the clean images, against one classifier behind one defense.
 
     Args:
@@ -48,14 +50,14 @@ def threat_of(attack: str, classifier: str, defense: str, crafted: AttackedConfi
         classifier: name of the scored classifier.
         defense: name of the scored defense.
         crafted: the model that the set was crafted on; None: the scored classifier, without retraining and defense.
+        retrained: whether the scored classifier is the one that was retrained for the defense.
     """
     if attack == CLEAN:
         return ThreatTier.CLEAN
     if crafted is None:
         return ThreatTier.GREY_BOX_VANILLA
-    own = crafted.classifier in (None, classifier)
+    behind = crafted.classifier in (None, classifier) and crafted.retrained_for == (defense if retrained else None)
     if crafted.defense is None:
-        # Any classifier but the one behind this defense counts as vanilla.
-        deployed = own and crafted.retrained_for == defense
-        return ThreatTier.GREY_BOX_DEPLOYED if deployed else ThreatTier.GREY_BOX_VANILLA
-    return _THROUGH[crafted.gradient] if own and crafted.defense == defense else ThreatTier.TRANSFER
+        # Any classifier but the one that was retrained for this defense counts as vanilla.
+        return ThreatTier.GREY_BOX_DEPLOYED if behind and retrained else ThreatTier.GREY_BOX_VANILLA
+    return _THROUGH[crafted.gradient] if behind and crafted.defense == defense else ThreatTier.TRANSFER

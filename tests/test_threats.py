@@ -14,7 +14,6 @@ def test_identity_clean_is_the_only_set_without_an_attacker():
     ("crafted", "tier"),
     [
         ({}, "T1a"),
-        ({"retrained_for": "stl"}, "T1b"),
         ({"retrained_for": "jpeg"}, "T1a"),
         ({"defense": "stl", "gradient": "bpda"}, "T3"),
         ({"defense": "stl", "gradient": "exact"}, "T4"),
@@ -27,6 +26,22 @@ def test_identity_clean_is_the_only_set_without_an_attacker():
 )
 def test_identity_a_set_by_what_it_was_crafted_on(crafted, tier):
     assert threat_of("own", "cnn", "stl", AttackedConfig.model_validate(crafted)) == tier
+
+
+@pytest.mark.parametrize(
+    ("crafted", "vanilla", "retrained"),
+    [
+        ({"retrained_for": "stl"}, "T1a", "T1b"),
+        ({"retrained_for": "stl", "defense": "stl"}, "T2", "T4"),
+        ({"defense": "stl"}, "T4", "T2"),
+        ({"retrained_for": "jpeg", "defense": "stl"}, "T2", "T2"),
+        ({}, "T1a", "T1a"),
+    ],
+)
+def test_identity_only_through_the_classifier_that_is_scored_is_white_box(crafted, vanilla, retrained):
+    set_on = AttackedConfig.model_validate(crafted)
+    assert threat_of("own", "cnn", "stl", set_on) == vanilla
+    assert threat_of("own", "cnn", "stl", set_on, retrained=True) == retrained
 
 
 def test_identity_every_tier_has_a_description():

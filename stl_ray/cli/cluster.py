@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stl_ray.cli.given import given_experiment
 from stl_ray.cli.say import say
 from stl_ray.config import Experiment
+from stl_ray.config.classifiers import IMAGENET, is_published
 from stl_ray.config.help import JOBS
 from stl_ray.options import require_known
 from stl_ray.runtime.signals import INTERRUPTED
@@ -148,7 +149,12 @@ def _doctor(options: argparse.Namespace) -> int:
 def _only_here(experiment: Experiment) -> list[str]:
     """The paths of an experiment that are no URIs."""
     paths = {experiment.root, *(source.path for source in experiment.ingest.sources.values())}
-    paths |= {space.load for space in experiment.spaces}
+    paths |= {path for space in experiment.spaces for path in (space.load, space.autoencoder.pretrained)}
+    paths |= {item.weights for item in experiment.classifiers if item.weights and not is_published(item.weights)}
+    paths |= {
+        item.classes for item in experiment.classifiers if isinstance(item.classes, str) and item.classes != IMAGENET
+    }
+    paths.add(experiment.evaluate.tiers.substitute)
     return sorted(path for path in paths if path and not is_uri(path))
 
 

@@ -120,7 +120,9 @@ def _score(
         setting=setting,
         defense=defense,
         attack=attack,
-        threat=threat_of(attack, classifier, defense, crafted),
+        threat=threat_of(
+            attack, classifier, defense, crafted, retrained=setting == "retrained" and defense != UNDEFENDED
+        ),
         correct=int(right.sum()),
         total=len(right),
         accuracy=interval.estimate,

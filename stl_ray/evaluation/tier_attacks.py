@@ -59,12 +59,17 @@ def cascade_attacks_on(
 
 
 def threats_in_order(
-    classifier: str, defense: str, stored: Sequence[NamedAttack], attacks: Sequence[CascadeAttack]
+    classifier: str,
+    defense: str,
+    stored: Sequence[NamedAttack],
+    attacks: Sequence[CascadeAttack],
+    *,
+    retrained: bool,
 ) -> dict[str, ThreatTier]:
     """The tiers of the attacks on a classifier behind a defense by name: stored sets first, then those of the cascade."""
-    return {item.name: threat_of(item.name, classifier, defense, item.victim) for item in stored} | {
-        item.name: item.tier for item in attacks
-    }
+    return {
+        item.name: threat_of(item.name, classifier, defense, item.victim, retrained=retrained) for item in stored
+    } | {item.name: item.tier for item in attacks}
 
 
 def subject_of(defended: DefendedClassifier, tiers: TiersConfig, seed: int, level: Literal["quick", "full"]) -> Subject:
@@ -91,7 +96,7 @@ def counts_within(item: NamedAttack, limit: Budgeted) -> bool:
 
 
 def stored_verdict(
-    item: NamedAttack, classifier: str, defense: str, prediction: int, measured: Mapping[str, Any]
+    item: NamedAttack, classifier: str, defense: str, prediction: int, measured: Mapping[str, Any], *, retrained: bool
 ) -> dict[str, Any]:
     """The verdict (`VERDICT`) on one image of a stored set.
 
@@ -100,8 +105,9 @@ def stored_verdict(
         classifier: name of the scored classifier.
         defense: name of the defense that the image was shown to.
         prediction: of the deployed pipeline.
+        retrained: whether its classifier was retrained for the defense.
         measured: of the image, by name; what a verdict has no field for is left out.
     """
     figures = {name: measured[name] for name in ("status", "dissimilarity", "linf", "queries")}
-    tier = str(threat_of(item.name, classifier, defense, item.victim))
+    tier = str(threat_of(item.name, classifier, defense, item.victim, retrained=retrained))
     return {"attack": item.name, "tier": tier, "prediction": prediction, **figures}

@@ -38,7 +38,7 @@ from stl_ray.models.module_digest import module_digest
 from stl_ray.models.prediction import check_classes, decided, predict, tile_size
 from stl_ray.models.protocol import Looping, ManyProducts, Victim, in_loop, logits_and_vjps
 from stl_ray.models.registry import build_classifier, check_classifier
-from stl_ray.models.weights import check_weights, load_weights, published_weights, weights_digest
+from stl_ray.models.weights import check_weights, classes_in, load_weights, published_weights, weights_digest
 
 __all__ = [
     "LOOKED_AT",
@@ -50,6 +50,7 @@ __all__ = [
     "check_classes",
     "check_classifier",
     "check_weights",
+    "classes_in",
     "classes_of",
     "classifier_identity",
     "decided",

@@ -112,6 +112,20 @@ def _file(uri: str) -> tuple[Storage, str]:
     return (folder, _OURS) if folder.names() else Storage.of_file(uri)
 
 
+def classes_in(weights: str) -> tuple[str, ...] | None:
+    """The classes that weights are known to have, in the order of their logits: those of a classifier that was trained here.
+
+    Raises:
+        StorageError: the storage refuses.
+    """
+    if weights == PRETRAINED or PUBLISHED.match(weights):
+        return None
+    folder = Storage.open(weights)
+    if not folder.exists("model.json"):
+        return None
+    return tuple(folder.read_json("model.json")["meta"]["class_names"])
+
+
 def _require_same_meaning(classifier: Classifier, storage: Storage) -> None:
     meta = storage.read_json("model.json")["meta"]
     theirs, ours = list(meta["class_names"]), list(classifier.class_names)

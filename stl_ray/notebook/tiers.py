@@ -88,7 +88,7 @@ def under_attack(
             advance(f"attack {name}", len(places))
         defenses[name] = UnderAttack(
             defended,
-            threats_in_order(session.model.name, name, earlier, attacks),
+            threats_in_order(session.model.name, name, earlier, attacks, retrained=False),
             in_order(verdicts, VERDICTS_SCHEMA),
             None if name == UNDEFENDED else _probes(session, tiers, name, adversarial, advance),
         )
@@ -107,7 +107,9 @@ def _stored_verdicts(
     for item in earlier:
         decided = predictions[name, item.name].to_pylist()
         for row, measured in zip(decided, adversarial[item.name].table.to_pylist(), strict=True):
-            verdicts.setdefault(row["id"], []).append(stored_verdict(item, classifier, name, row["vanilla"], measured))
+            verdicts.setdefault(row["id"], []).append(
+                stored_verdict(item, classifier, name, row["vanilla"], measured, retrained=False)
+            )
     return verdicts
 
 

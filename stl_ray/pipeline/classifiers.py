@@ -1,17 +1,26 @@
 """The classifiers of an experiment: as they are given or were trained, and the one behind each defense."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from stl_ray.config import ClassifierConfig, Experiment
+from stl_ray.config import ClassifierConfig, Experiment, Recipe
 from stl_ray.errors import ConfigError, IncompleteRunError
-from stl_ray.models import Classifier, build_classifier, classes_of, classifier_identity, load, load_weights, logits_of
+from stl_ray.models import (
+    Classifier,
+    build_classifier,
+    classes_in,
+    classes_of,
+    classifier_identity,
+    load,
+    load_weights,
+    logits_of,
+)
 from stl_ray.options import named
 from stl_ray.pipeline.missing import no_classifiers
-from stl_ray.store import Layout, Storage
+from stl_ray.store import Layout, Storage, require_same
 
 
 class LoadedClassifier(NamedTuple):
@@ -21,11 +30,13 @@ class LoadedClassifier(NamedTuple):
         classifier: the network.
         identity: whatever can change its answers, JSON-able.
         classes: (n,) int64, by class of the images that class among its own.
+        behind: identity of the defense that it was retrained for; None: of none.
     """
 
     classifier: Classifier
     identity: Any
     classes: Tensor
+    behind: Any
 
 
 def scored(experiment: Experiment) -> list[ClassifierConfig]:
@@ -49,6 +60,16 @@ def classifier_config(experiment: Experiment, name: str) -> ClassifierConfig:
     return named({item.name: item for item in experiment.classifiers}, name, kind="classifier of this experiment")
 
 
+def own_classes(config: ClassifierConfig, names: Sequence[str]) -> tuple[str, ...]:
+    """The classes of a classifier: those that it says, those that its weights are known to have, or those of the images.
+
+    Raises:
+        StorageError, InputError: a file of classes, or the weights, cannot be read.
+    """
+    known = classes_in(config.weights) if config.classes is None and config.weights is not None else None
+    return classes_of(config.classes, names) if known is None else known
+
+
 def given(config: ClassifierConfig, names: Sequence[str], seed: int) -> Classifier:
     """A classifier before any training here: with the given weights, or random ones.
 
@@ -62,7 +83,7 @@ def given(config: ClassifierConfig, names: Sequence[str], seed: int) -> Classifi
         ArtifactError: they do not fit the classifier and the number of classes.
         ConfigError: there is no such architecture, or no such published weights.
     """
-    classifier = build_classifier(config.architecture, classes_of(config.classes, names), seed=seed)
+    classifier = build_classifier(config.architecture, own_classes(config, names), seed=seed)
     if config.weights is not None:
         load_weights(classifier, config.weights)
     return classifier
@@ -86,6 +107,7 @@ def load_classifier(
         ArtifactError: its files are unreadable, or the classes of the images are not among its own.
     """
     config = classifier_config(experiment, name)
+    behind = None
     if defense is None and not config.trained:
         classifier = given(config, names, experiment.seed)
         identity: Any = classifier_identity(classifier)
@@ -97,6 +119,30 @@ def load_classifier(
         storage = Storage.open(experiment.root).below(Layout(experiment.root).classifier(name, defense))
         if not storage.exists("model.json"):
             raise IncompleteRunError("there is no such classifier; run `stl-ray train` first", item=storage.root)
-        classifier, identity = load(storage.root), str(storage.read_json("model.json")["digest"])
+        classifier, record = load(storage.root), storage.read_json("model.json")
+        identity, meta = str(record["digest"]), record["meta"]
+        behind = meta.get("defense")
+        _require_its_recipe(experiment, config, defense, names, meta, storage.root)
     classes = torch.tensor(logits_of(names, classifier.class_names, name), device=device)
-    return LoadedClassifier(classifier.to(device).eval(), identity, classes)
+    return LoadedClassifier(classifier.to(device).eval(), identity, classes, behind)
+
+
+def _require_its_recipe(
+    experiment: Experiment,
+    config: ClassifierConfig,
+    defense: str | None,
+    names: Sequence[str],
+    meta: Mapping[str, Any],
+    where: str,
+) -> None:
+    """Refuse a classifier of an earlier configuration, which would pass for the one at hand."""
+    made, recipe = meta.get("identity"), config.recipe if defense is None else config.retrain
+    if made is None or recipe is None:
+        return  # it was put there by hand
+    wanted = {
+        "architecture": config.architecture,
+        "classes": list(own_classes(config, names)),
+        "recipe": recipe.model_dump(mode="json", include=set(Recipe.model_fields)),
+        "seed": experiment.seed,
+    }
+    require_same({key: made.get(key) for key in wanted}, wanted, where)

@@ -7,11 +7,12 @@ from typing import Any
 from torch import Tensor
 
 from stl_ray.config import ClassifierConfig, Experiment
-from stl_ray.defenses import Defended, Defense, make_defense
+from stl_ray.defenses import Defended, Defense, identity_in_run, make_defense
 from stl_ray.evaluation import UNDEFENDED, DefendedClassifier
 from stl_ray.options import named
 from stl_ray.pipeline.classifiers import LoadedClassifier, classifier_config, load_classifier, scored
 from stl_ray.pipeline.inputs import make_defenses
+from stl_ray.store import Layout, require_same
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Block:
     def class_names(self) -> tuple[str, ...]:
         """The classes of the classifier's logits."""
         return tuple(self.vanilla.classifier.class_names)
+
+    def retrained(self, defense: str) -> bool:
+        """Whether the classifier behind a defense was retrained for it."""
+        return defense != UNDEFENDED and self.config.retrained_for(defense)
 
     def made_of(self, defense: str) -> dict[str, Any]:
         """Whatever can change a prediction behind a defense."""
@@ -82,6 +87,9 @@ def load_block(
         own = name != UNDEFENDED and config.retrained_for(name)
         # One network in memory for all defenses that it stands behind as it is.
         loaded = load_classifier(experiment, classifier, name, names, device) if own else vanilla
+        if loaded.behind is not None:
+            where = Layout(experiment.root).classifier(classifier, name)
+            require_same(loaded.behind, identity_in_run(defense, experiment.seed), where)
         defended[name] = DefendedClassifier.of(defense, loaded.classifier, loaded.identity, experiment.seed)
     return Block(config, vanilla, defended)
 

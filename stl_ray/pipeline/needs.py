@@ -62,8 +62,13 @@ def _made_of_training_images(experiment: Experiment, job: str) -> Iterator[str]:
     """In words, what a job makes from training images, or uses of what is made here from them."""
     if job == "fit":
         yield from (_space(space.name) for space in experiment.spaces if space.load is None)
-    if job == "project" and experiment.defenses and "train" in experiment.project.splits:
-        yield "project.splits, which has train"
+    if job == "project":
+        yield from (
+            f"{item.name} retrained for {chosen.name}"
+            for item in experiment.classifiers
+            for chosen in experiment.defenses
+            if item.retrain is not None and item.retrain.projection == "stored" and item.retrained_for(chosen.name)
+        )
     used: set[str] = set()
     for item, defense in _classifiers(experiment, job):
         if defense is not None:

@@ -74,7 +74,12 @@ def _require_names(experiment: Experiment) -> None:
     for item in experiment.classifiers:
         if item.retrain is not None:
             if item.retrain.start != SCRATCH:
-                named(classifiers, item.retrain.start, kind="classifier to begin with (or scratch)")
+                start = named(classifiers, item.retrain.start, kind="classifier to begin with (or scratch)")
+                if start.architecture != item.architecture:
+                    raise ConfigError(
+                        "it cannot begin with the weights of another network", item=f"{item.name}.retrain.start",
+                        expected=f"a classifier of {item.architecture}", got=f"{start.name}, {start.architecture}",
+                    )  # fmt: skip
             elif not item.trained and is_function(item.architecture):
                 raise ConfigError(
                     "it comes with weights of its own, and so cannot be retrained from scratch", item=item.name,

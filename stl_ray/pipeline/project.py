@@ -27,8 +27,9 @@ def run(experiment: Experiment) -> dict[str, Any]:
         IncompleteRunError: if a split was not ingested.
         ArtifactError: if a defense needs the space and there is none.
     """
-    if not experiment.defenses:
-        return {"images": 0, "quarantined": 0, "summary": "nothing to purify, no defense is listed"}
+    if not experiment.defenses or not splits_of(experiment):
+        lacks = "no defense is listed" if not experiment.defenses else "there are no images of project.splits"
+        return {"images": 0, "quarantined": 0, "summary": f"nothing to purify, {lacks}"}
     manifests = run_shards(plan(experiment), experiment)
     return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
 
@@ -44,12 +45,17 @@ def plan(experiment: Experiment) -> ShardJob:
     layout = Layout(experiment.root)
     planned = []
     for name, defense in make_defenses(experiment).items():
-        for split in experiment.project.splits:
+        for split in splits_of(experiment):
             dataset = dataset_of(experiment.root, layout.ingested(split))
             identity = identity_of(defense, dataset, split, experiment.seed)
             planned.append(PlannedRun(layout.projected(name, split), plan_parts(dataset), identity))
     identities = {run.folder: run.identity for run in planned}
     return ShardJob("project", planned, partial(ProjectTask, experiment, identities))
+
+
+def splits_of(experiment: Experiment) -> list[str]:
+    """The splits to purify that the experiment has images of."""
+    return [split for split in experiment.project.splits if split in experiment.ingest.sources]
 
 
 def identity_of(defense: Defense, dataset: Dataset, split: str, seed: int) -> dict[str, Any]:

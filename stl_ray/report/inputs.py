@@ -67,7 +67,6 @@ def read_inputs(root: str) -> Inputs:
     networks = sorted(storage.names("train"), key=lambda name: RETRAINED in name)
     classifiers = [name for name in networks if storage.exists(f"train/{name}/model.json")]
     metrics = [name for name in networks if storage.exists(f"train/{name}/metrics.jsonl")]
-    experiment = _read_experiment(storage, layout.experiment)
     return Inputs(
         experiment=experiment,
         blocks=_read_blocks(storage, layout, experiment),
@@ -86,9 +85,9 @@ def read_inputs(root: str) -> Inputs:
 
 def _read_blocks(storage: Storage, layout: Layout, experiment: Experiment | None) -> tuple[ScoredClassifier, ...]:
     """The classifiers that were scored, in the experiment's order."""
-    order = [] if experiment is None else [item.name for item in experiment.classifiers]
-    there = [name for name in storage.names("evaluate") if storage.exists(layout.scores(name))]
-    there.sort(key=lambda name: order.index(name) if name in order else len(order))
+    there = storage.names("evaluate")
+    if experiment is not None:
+        there = [item.name for item in experiment.classifiers if item.scored]
     return tuple(
         ScoredClassifier(
             name,
@@ -96,6 +95,7 @@ def _read_blocks(storage: Storage, layout: Layout, experiment: Experiment | None
             _read_gallery(storage, layout.gallery(name)),
         )
         for name in there
+        if storage.exists(layout.scores(name))
     )
 
 

@@ -71,6 +71,9 @@ def _curves(curves: Curves) -> list[Figure]:
 def curve_blocks(inputs: Inputs) -> tuple[Block, ...]:
     """The learning curves of the classifiers."""
     if not inputs.training:
+        experiment = inputs.experiment
+        if experiment is not None and not any(item.trained or item.retrain for item in experiment.classifiers):
+            return (Text("No classifier is trained here: all are used as they are."),)
         return (missing("train/CLASSIFIER/metrics.jsonl", "train"),)
     png = charts.to_png(charts.training_chart, inputs.training)
     caption = f"The classifiers, vanilla and retrained.{_validation(inputs.training)}"

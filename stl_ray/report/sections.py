@@ -75,7 +75,7 @@ def _what_was_run(inputs: Inputs) -> str:
     attacks = ", ".join(
         f"{attack_label(item.name)} ({item.attack}, {_budget(item)})" for item in experiment.attack.sets
     )
-    defenses = ", ".join(defense_label(item.name) for item in experiment.defenses)
+    defenses = ", ".join(defense_label(item.name) for item in experiment.defenses) or "none"
     classifiers = "; ".join(map(_classifier, experiment.classifiers))
     scored = "".join(
         f" All rows{f' of {block.name}' * (len(inputs.blocks) > 1)} were scored on {block.scores.scored}."

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stl_ray.config import Experiment
-from stl_ray.errors import ArtifactError, ConfigError, IncompleteRunError
+from stl_ray.errors import ArtifactError, ConfigError, IncompleteRunError, RunIdentityError
 from stl_ray.models import build_classifier, save_classifier
 from stl_ray.pipeline import train
 from stl_ray.pipeline.classifiers import load_classifier, scored
@@ -136,3 +136,55 @@ def test_refuses_a_classifier_behind_a_defense_that_it_is_not_retrained_for(inge
         load_classifier(own, "mine", "jpeg", ["a", "b"])
     with pytest.raises(ConfigError, match=r"mien: unknown classifier of this experiment; expected 'mine'\?"):
         load_classifier(own, "mien", None, ["a", "b"])
+
+
+def test_refuses_a_classifier_that_was_trained_by_other_settings(experiment_of, finished_run, image_tables, crops):
+    def made(**keys):
+        return experiment_of(
+            classifiers=[{"name": "vanilla", "architecture": "small_cnn", **keys}], train={"epochs": 2}
+        )
+
+    own, layout = made(), Layout(made().root)
+    for split in ("train", "test"):
+        finished_run(own, f"ingest/{split}", *image_tables(crops(4), 4))
+    (training,) = plan(own)
+    network = build_classifier("small_cnn", ["a", "b"], seed=0).eval()
+    save_classifier(layout.uri(layout.classifier("vanilla")), network, {"identity": training.identity})
+    assert load_classifier(own, "vanilla", None, ["a", "b"]).classifier.architecture == "small_cnn"
+    for keys in ({"recipe": {"epochs": 3}}, {"architecture": "cifar_resnet20"}, {"classes": ["a", "b", "c"]}):
+        with pytest.raises(RunIdentityError, match="train/vanilla"):
+            load_classifier(made(**keys), "vanilla", None, ["a", "b"])
+
+
+def test_identity_the_folder_of_a_classifier_brings_its_classes(experiment_of, tmp_path):
+    save_classifier(str(tmp_path / "there"), build_classifier("small_cnn", ["Cat", "Dog"], seed=0).eval(), {})
+    keys = {"name": "given", "architecture": "small_cnn", "weights": str(tmp_path / "there")}
+    own = experiment_of(classifiers=[keys])
+    assert load_classifier(own, "given", None, ["dog", "cat"]).classes.tolist() == [1, 0]
+    with pytest.raises(ConfigError, match=r"given: .*circle"):
+        load_classifier(own, "given", None, ["circle", "square"])
+
+
+FUNCTION = """
+import torch
+def make():
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1728, 2))
+    network.load_state_dict(torch.load(WEIGHTS))
+    return network
+"""
+
+
+def test_identity_the_weights_that_a_function_reads_are_what_its_training_begins_with(
+    experiment_of, finished_run, image_tables, crops, tmp_path, monkeypatch
+):
+    weights = tmp_path / "weights.pth"
+    (tmp_path / "reads.py").write_text(FUNCTION.replace("WEIGHTS", repr(str(weights))))
+    monkeypatch.syspath_prepend(tmp_path)
+    own = experiment_of(classifiers=[{"name": "own", "architecture": "reads:make", "recipe": {}}])
+    for split in ("train", "test"):
+        finished_run(own, f"ingest/{split}", *image_tables(crops(4), 4))
+    found = []
+    for value in (0.0, 1.0):
+        torch.save({"1.weight": torch.full((2, 1728), value), "1.bias": torch.zeros(2)}, weights)
+        found.append(plan(own)[0].identity["start"])
+    assert found[0] != found[1]

@@ -3,7 +3,9 @@
 import pytest
 import yaml
 
+from stl_ray.config.help import JOBS
 from stl_ray.errors import ConfigError
+from stl_ray.pipeline import project
 from stl_ray.pipeline.classifiers import scored
 from stl_ray.pipeline.preflight import preflight
 
@@ -39,7 +41,7 @@ def test_a_space_from_elsewhere_needs_no_training_images(experiment_of):
     [
         ("fit", {"spaces": FITTED}, ["the space natural;", "or load it: `spaces: [{name: natural, load: FILE.npy}]`"]),
         ("evaluate", {"spaces": FITTED, "defenses": STL}, ["the space natural;", "or load it"]),
-        ("project", {"defenses": JPEG}, ["project.splits, which has train;"]),
+        ("project", {"defenses": JPEG, "classifiers": [{**MINE, "retrain": {}}]}, ["mine retrained for jpeg;"]),
         (
             "train",
             {"classifiers": [{"name": "net", "architecture": "small_cnn"}]},
@@ -77,6 +79,12 @@ def test_refuses_to_attack_and_score_without_test_images(experiment_of, job):
     preflight(experiment_of(ingest=TRAIN, project={"splits": ["test"]}), "project")  # without a defense
     purified = experiment_of(ingest=TRAIN, project={"splits": ["test"]}, defenses=JPEG)
     assert _asked(purified, "project").startswith("ingest.test: ")
+
+
+def test_nothing_is_purified_where_nothing_is_retrained_on_it_and_there_are_no_training_images(experiment_of):
+    experiment = experiment_of(ingest=TEST, classifiers=[MINE], defenses=JPEG)
+    preflight(experiment, *JOBS)
+    assert project.run(experiment)["summary"] == "nothing to purify, there are no images of project.splits"
 
 
 @pytest.mark.parametrize("job", ["train", "attack", "evaluate"])

@@ -39,6 +39,13 @@ def test_refuses_a_wrong_option_by_the_name_of_its_row(experiment_of):
         preflight(experiment_of(attack={"sets": sets}))
 
 
+def test_refuses_to_begin_with_another_network(experiment_of):
+    one = {"name": "one", "architecture": "small_cnn", "retrain": {"start": "two"}}
+    two = {"name": "two", "architecture": "cifar_resnet20"}
+    with pytest.raises(ConfigError, match=r"^one\.retrain\.start: .*another network; .* got two, cifar_resnet20"):
+        preflight(experiment_of(classifiers=[one, two]))
+
+
 def test_refuses_to_retrain_a_function_with_weights_of_its_own_from_scratch(experiment_of):
     def checked(**keys):
         theirs = {"name": "theirs", "architecture": "torch.nn:Identity", **keys}

@@ -1,5 +1,6 @@
-"""ATTACK: clean test shards and a classifier -> adversarial shards (attack/SET).
+"""ATTACK: clean test shards and a classifier -> adversarial shards (attack/CLASSIFIER/SET).
 
+sets          the sets of an experiment, each for every classifier that it is crafted on
 target        the classifier that a set is crafted on
 calibration   what a set needs from a pass over the data before any shard
 job           the shards

@@ -18,7 +18,6 @@ class Attacked(NamedTuple):
 
     victim: Victim
     identity: Any  # JSON-able; the classifier's own for one without defense
-    class_names: tuple[str, ...]  # of its logits
     classes: Tensor  # (n,) int64, by class of the images that class among its own
 
 
@@ -37,9 +36,8 @@ def attacked_of(experiment: Experiment, attack: NamedAttack, names: Sequence[str
     """
     config = attack.victim
     loaded = load_classifier(experiment, classifier_of(attack), config.retrained_for, names, device)
-    class_names = tuple(loaded.classifier.class_names)
     if config.defense is None:
-        return Attacked(loaded.classifier, loaded.identity, class_names, loaded.classes)
+        return Attacked(loaded.classifier, loaded.identity, loaded.classes)
     defense = load_defense(experiment, config.defense, device)
     defended = DefendedClassifier.of(defense, loaded.classifier, loaded.identity, experiment.seed)
     victim = defended.victim(config.gradient, config.samples)
@@ -49,4 +47,4 @@ def attacked_of(experiment: Experiment, attack: NamedAttack, names: Sequence[str
         "defense": defense.identity(),
         "classifier": loaded.identity,
     }
-    return Attacked(victim, made_of, class_names, loaded.classes)
+    return Attacked(victim, made_of, loaded.classes)

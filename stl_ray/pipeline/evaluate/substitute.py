@@ -6,8 +6,8 @@ from stl_ray.config import Experiment
 from stl_ray.errors import ConfigError
 from stl_ray.evaluation import DefendedClassifier
 from stl_ray.options import named
-from stl_ray.pipeline.defended import Block, load_blocks
-from stl_ray.pipeline.inputs import recorded, with_solver
+from stl_ray.pipeline.defended import Block, load_block
+from stl_ray.pipeline.inputs import make_defenses, recorded, with_solver
 
 
 def substitutes_of(
@@ -28,15 +28,17 @@ def substitutes_of(
     chosen = other.model_copy(
         update={"defenses": tuple(named(have, name, kind="defense of the substitute experiment") for name in wanted)}
     )
-    # Without a scored one there, the error is this experiment's to word.
-    substitutes = load_blocks(chosen, names, device) if any(item.scored for item in other.classifiers) else {}
+    there = [item.name for item in chosen.classifiers if item.scored]
+    defenses = make_defenses(chosen, device)
     found = {}
     for name, block in blocks.items():
-        substitute = substitutes.get(name) or (next(iter(substitutes.values())) if len(substitutes) == 1 else None)
+        # Others are not loaded: they may not be trained, or know other classes.
+        own = name if name in there else there[0] if len(there) == 1 else None
+        substitute = None if own is None else load_block(chosen, own, names, device, defenses)
         if substitute is None or substitute.class_names != block.class_names:
             raise ConfigError(
                 "the substitute experiment has no classifier in the place of this one, with its classes", item=name,
-                expected="one of the same name, or only one", got=", ".join(substitutes) or "none",
+                expected="one of the same name, or only one", got=", ".join(there) or "none",
             )  # fmt: skip
         found[name] = substitute.defended
     return found

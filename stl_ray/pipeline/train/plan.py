@@ -10,9 +10,9 @@ from stl_ray.config.classifiers import is_function
 from stl_ray.defenses import identity_in_run
 from stl_ray.errors import ArtifactError, RunIdentityError, TrainingError
 from stl_ray.images import decode
-from stl_ray.models import Classifier, build_classifier, check_weights, classes_of, source_digest, weights_digest
+from stl_ray.models import Classifier, build_classifier, check_weights, module_digest, source_digest, weights_digest
 from stl_ray.pipeline.batches import STORED_PIXELS, class_names, rows_at
-from stl_ray.pipeline.classifiers import classifier_config, given, load_classifier
+from stl_ray.pipeline.classifiers import classifier_config, given, load_classifier, own_classes
 from stl_ray.pipeline.inputs import dataset_of, make_defenses
 from stl_ray.pipeline.project import identity_of as project_identity
 from stl_ray.store import Layout, Run
@@ -76,6 +76,10 @@ def _clean_training(experiment: Experiment, item: ClassifierConfig) -> Training:
     config = _config(experiment, item.recipe)
     clean, validation = layout.ingested("train"), _clean_test(experiment)
     weights = None if item.weights is None else weights_digest(item.architecture, item.weights)
+    if weights is None and is_function(item.architecture):
+        # Whatever it begins with, from a file that its module reads, for one.
+        names = class_names(dataset_of(experiment.root, clean))
+        weights = module_digest(given(item, names, experiment.seed).backbone)
     identity, rows = _identity(experiment, item, config, clean, weights)
     return Training(
         name=item.name, classifier=item.name, retrained_for=None, config=config, folder=layout.classifier(item.name),
@@ -127,7 +131,7 @@ def _identity(
     identity = {
         "architecture": item.architecture,
         "source": source_of(item),
-        "classes": list(classes_of(item.classes, class_names(dataset))),
+        "classes": list(own_classes(item, class_names(dataset))),
         "recipe": config.model_dump(mode="json", include=set(Recipe.model_fields)),
         "start": begins,
         "seed": experiment.seed,
@@ -199,9 +203,7 @@ def require_sound(experiment: Experiment, training: Training) -> None:
 def network_of(experiment: Experiment, training: Training) -> Classifier:
     """The network of a training, with random weights."""
     item = classifier_config(experiment, training.classifier)
-    return build_classifier(
-        item.architecture, classes_of(item.classes, _names(experiment, training)), seed=experiment.seed
-    )
+    return build_classifier(item.architecture, own_classes(item, _names(experiment, training)), seed=experiment.seed)
 
 
 def new_classifier(experiment: Experiment, training: Training) -> Classifier:

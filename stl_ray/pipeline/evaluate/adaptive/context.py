@@ -64,7 +64,9 @@ class Context:
 
     def attacks(self, name: str) -> dict[str, ThreatTier]:
         """The tiers of the attacks on one defense, stored sets among them, in their order."""
-        return threats_in_order(self.block.name, name, self.earlier(), self.cascade_attacks(name))
+        return threats_in_order(
+            self.block.name, name, self.earlier(), self.cascade_attacks(name), retrained=self.block.retrained(name)
+        )
 
     def earlier(self) -> list[NamedAttack]:
         """The stored sets that are within the budget of the tiers, and so count in the worst case."""
