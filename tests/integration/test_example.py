@@ -92,6 +92,7 @@ def test_agrees_with_the_same_as_a_job_of_a_cluster_to_which_the_folder_travels(
         assert ours.digest == theirs.digest
 
 
+@pytest.mark.slow
 def test_a_network_of_timm_is_trained_at_64_pixels_and_scored(example, local_ray, monkeypatch):
     pytest.importorskip("timm", reason="an optional extra")
     monkeypatch.chdir(example)

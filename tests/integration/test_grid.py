@@ -13,7 +13,7 @@ import yaml
 from stl_ray.cli import main
 from stl_ray.store import verify
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 LAMBDAS = [0.05, 0.1, 0.2, 0.4]
 SETS = ["clean", "fgsm"]
