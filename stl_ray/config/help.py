@@ -29,7 +29,8 @@ JOBS = {
     "ingest": Job("files of any kind -> image shards", ("ingest",)),
     "fit": Job("training shards -> the stratified space: autoencoder, clusters, dictionaries", ("spaces", "solver")),
     "project": Job(
-        "image shards -> purified image shards, through every defense", ("spaces", "defenses", "solver", "project")
+        "image shards -> purified image shards, through every defense",
+        ("ingest", "spaces", "defenses", "solver", "project"),
     ),
     "train": Job(
         "classifiers on clean and on purified shards",

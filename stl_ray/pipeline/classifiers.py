@@ -36,7 +36,7 @@ class LoadedClassifier(NamedTuple):
     classifier: Classifier
     identity: Any
     classes: Tensor
-    behind: Any
+    behind: Any = None
 
 
 def scored(experiment: Experiment) -> list[ClassifierConfig]:

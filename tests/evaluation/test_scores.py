@@ -120,14 +120,16 @@ def test_identity_only_the_defenses_that_it_was_retrained_for_are_in_that_settin
 
 
 def test_identity_the_tier_of_a_set_depends_on_whose_victim_it_is(tables):
-    def tiers(**victim) -> list[str]:
-        scores = scored(tables, crafted={"fgsm": AttackedConfig(**victim)})
-        return [cell(scores, "vanilla", defense, "fgsm")["threat"] for defense in ("none", "stl")]
+    def tiers(setting: str = "vanilla", **victim) -> list[str]:
+        scores = scored(tables, retrained=["stl"], crafted={"fgsm": AttackedConfig(**victim)})
+        return [cell(scores, setting, defense, "fgsm")["threat"] for defense in ("none", "stl")]
 
     assert tiers() == tiers(classifier="mine") == tiers(classifier="surrogate") == ["T1a", "T1a"]
     assert tiers(classifier="mine", defense="stl") == ["T2", "T4"]
     assert tiers(classifier="surrogate", defense="stl") == ["T2", "T2"]
-    assert tiers(classifier="mine", retrained_for="stl") == ["T1a", "T1b"]
+    assert tiers(classifier="mine", retrained_for="stl") == ["T1a", "T1a"]
+    assert tiers("retrained", classifier="mine", retrained_for="stl") == ["T1a", "T1b"]
+    assert tiers("retrained", classifier="mine", retrained_for="stl", defense="stl") == ["T2", "T4"]
     assert tiers(classifier="surrogate", retrained_for="stl") == ["T1a", "T1a"]
 
 

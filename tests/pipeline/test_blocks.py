@@ -144,7 +144,7 @@ def _scores(own) -> None:
         assert tiers == {
             "clean": ["T0"] * 3,
             "alone": ["T1a"] * 3,
-            "retrained": ["T1a", "T1b", "T1a"],
+            "retrained": ["T1a", "T1a", "T1a"],
             "through": ["T2", "T3", "T2"],
             "transfer": ["T1a"] * 3,
             # Of another classifier it is a transfer, whatever stood in front of it.
