@@ -1,7 +1,7 @@
 """What the attackers behind the accuracy tables knew: a paragraph for every threat tier among their cells."""
 
 from stl_ray.report.names import attack_label, defense_label, listed, unique
-from stl_ray.report.records import Scores
+from stl_ray.report.records import ScoreCell, Scores
 from stl_ray.threats import KNOWLEDGE, ThreatTier
 
 _ADAPTIVE = (ThreatTier.BPDA, ThreatTier.WHITE_BOX)
@@ -40,8 +40,19 @@ def _sets(scores: Scores, tier: str) -> str:
     """The attack sets of a tier; their rows too, where a set has another tier in other rows."""
     labels = []
     for attack in unique(cell.attack for cell in scores.cells if cell.threat == tier):
-        tiers = {cell.defense: cell.threat for cell in scores.cells if cell.attack == attack}
-        rows = [defense_label(defense) for defense, threat in tiers.items() if threat == tier]
-        where = "" if len(rows) == len(tiers) else f" (in the row{'s' * (len(rows) > 1)} {listed(rows)})"
+        cells = [cell for cell in scores.cells if cell.attack == attack]
+        # Of a defense the settings may have tiers of their own: a set is crafted on one of their classifiers.
+        several = {cell.defense for cell in cells for other in cells if _differ(cell, other)}
+        rows = unique(
+            f"{defense_label(cell.defense)}{f', {cell.setting}' if cell.defense in several else ''}"
+            for cell in cells
+            if cell.threat == tier
+        )
+        whole = all(cell.threat == tier for cell in cells)
+        where = "" if whole else f" (in the row{'s' * (len(rows) > 1)} {listed(rows)})"
         labels.append(f"{attack_label(attack)}{where}")
     return listed(labels)
+
+
+def _differ(one: ScoreCell, other: ScoreCell) -> bool:
+    return one.defense == other.defense and one.threat != other.threat
