@@ -18,6 +18,8 @@ IMAGENET = "imagenet"
 PRETRAINED = "pretrained"
 """The weights that timm publishes for an architecture."""
 
+PUBLISHED = re.compile(r"^\w+_Weights\.\w+$")
+"""A member of torchvision's weights enums, such as ResNet50_Weights.IMAGENET1K_V2."""
 
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
@@ -29,7 +31,7 @@ def _weights(value: str) -> str:
 
 def is_published(weights: str) -> bool:
     """Whether weights are those that torchvision or timm publish, by their name; else they are a place."""
-    return weights == PRETRAINED or re.fullmatch(r"\w+_Weights\.\w+", weights) is not None
+    return weights == PRETRAINED or PUBLISHED.match(weights) is not None
 
 
 def is_function(architecture: str) -> bool:

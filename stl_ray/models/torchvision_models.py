@@ -1,7 +1,6 @@
 """torchvision's classification networks by name, and its published weights by the members of its enums."""
 
 import pickle
-import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -12,9 +11,6 @@ from stl_ray.errors import ArtifactError, ConfigError
 from stl_ray.options import named, nearest
 
 # torchvision is imported only when needed: it takes as long as torch itself, and other networks do without.
-
-PUBLISHED = re.compile(r"^\w+_Weights\.\w+$")
-"""A member of torchvision's weights enums, such as ResNet50_Weights.IMAGENET1K_V2."""
 
 # Without the auxiliary heads, which return a tuple in training mode.
 _WITHOUT_HEADS = ("googlenet", "inception_v3")

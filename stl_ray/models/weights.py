@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from stl_ray.config.classifiers import PRETRAINED
+from stl_ray.config.classifiers import PRETRAINED, PUBLISHED, is_published
 from stl_ray.errors import ArtifactError, ConfigError
 from stl_ray.models import imagenet, timm_models, torchvision_models
 from stl_ray.models.classifier import Classifier
 from stl_ray.models.published_classes import require_imagenet
 from stl_ray.models.state_dicts import find_state, require_fit
 from stl_ray.models.state_file import read_state
-from stl_ray.models.torchvision_models import PUBLISHED
 from stl_ray.store import Storage
 from stl_ray.store.shards import sha256
 
@@ -118,7 +117,7 @@ def classes_in(weights: str) -> tuple[str, ...] | None:
     Raises:
         StorageError: the storage refuses.
     """
-    if weights == PRETRAINED or PUBLISHED.match(weights):
+    if is_published(weights):
         return None
     folder = Storage.open(weights)
     if not folder.exists("model.json"):

@@ -3,11 +3,11 @@ what the jobs that are to be run need.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from stl_ray.attacks import Universal, budget_of, make_attack
-from stl_ray.config import SCRATCH, Experiment, space_of
+from stl_ray.config import SCRATCH, ClassifierConfig, Experiment, space_of
 from stl_ray.config.classifiers import is_function
 from stl_ray.defenses import check_clusters, check_defense, required_by
 from stl_ray.errors import ConfigError
@@ -73,18 +73,7 @@ def _require_names(experiment: Experiment) -> None:
     defenses = [item.name for item in experiment.defenses]
     for item in experiment.classifiers:
         if item.retrain is not None:
-            if item.retrain.start != SCRATCH:
-                start = named(classifiers, item.retrain.start, kind="classifier to begin with (or scratch)")
-                if start.architecture != item.architecture:
-                    raise ConfigError(
-                        "it cannot begin with the weights of another network", item=f"{item.name}.retrain.start",
-                        expected=f"a classifier of {item.architecture}", got=f"{start.name}, {start.architecture}",
-                    )  # fmt: skip
-            elif not item.trained and is_function(item.architecture):
-                raise ConfigError(
-                    "it comes with weights of its own, and so cannot be retrained from scratch", item=item.name,
-                    expected=f"retrain: {{start: {item.name}}}, which fine-tunes it",
-                )  # fmt: skip
+            _require_start(item, item.retrain.start, classifiers)
             for name in item.retrain.defenses or ():
                 require_known(name, defenses, kind="defense of this experiment")
     for attack in experiment.attack.sets:
@@ -99,6 +88,23 @@ def _require_names(experiment: Experiment) -> None:
                     f"the classifier to attack, {item.name}, is not retrained for {victim.retrained_for}", item=attack.name,
                     expected="its key `retrain`, with that defense",
                 )  # fmt: skip
+
+
+def _require_start(item: ClassifierConfig, start: str, classifiers: Mapping[str, ClassifierConfig]) -> None:
+    """Refuse a start that a retraining cannot begin with."""
+    if start == SCRATCH:
+        if not item.trained and is_function(item.architecture):
+            raise ConfigError(
+                "it comes with weights of its own, and so cannot be retrained from scratch", item=item.name,
+                expected=f"retrain: {{start: {item.name}}}, which fine-tunes it",
+            )  # fmt: skip
+        return
+    other = named(classifiers, start, kind="classifier to begin with (or scratch)")
+    if other.architecture != item.architecture:
+        raise ConfigError(
+            "it cannot begin with the weights of another network", item=f"{item.name}.retrain.start",
+            expected=f"a classifier of {item.architecture}", got=f"{other.name}, {other.architecture}",
+        )  # fmt: skip
 
 
 def _require_folders_of_their_own(experiment: Experiment) -> None:
