@@ -1,0 +1,70 @@
+"""Orthogonal matching pursuit: each signal by the few atoms that explain it best, greedily.
+
+    r = s;  kappa times:  a = the atom of the largest |<r, a>|;  r = s - P s,  P the projection onto the atoms so far
+
+Source: Pati, Rezaiifar and Krishnaprasad 1993. The atoms chosen are orthogonalised one by one (modified Gram-Schmidt,
+twice), so that P s is a sum over an orthonormal basis and the correlations are one matrix product; there is no Gram matrix
+of the dictionary, which takes 400 MB for 10,000 atoms.
+"""
+
+import torch
+from torch import Tensor
+
+from stl_ray.errors import TensorError
+from stl_ray.tiling import in_tiles
+
+TILE = 64
+"""Signals coded at once: what becomes of one depends on no other."""
+
+
+def matching_pursuit(signals: Tensor, atoms: Tensor, sparsity: int) -> tuple[Tensor, Tensor]:
+    """Choose at most `sparsity` atoms for every signal.
+
+    A signal has fewer once no atom explains what is left of it. Of atoms that correlate equally the first is taken.
+
+    Args:
+        signals: (N, n) float, N >= 1.
+        atoms: (K, n) of the same type and device, each of norm 1.
+        sparsity: 1 or more.
+
+    Returns:
+        The atoms (N, sparsity) int64 in the order of their choice, -1 where there is none, and an orthonormal basis
+        (N, sparsity, n) of their span, with zeros there.
+
+    Raises:
+        TensorError: signals and atoms do not fit together, or the sparsity is below 1.
+    """
+    if signals.ndim != 2 or atoms.ndim != 2 or signals.shape[1] != atoms.shape[1] or 0 in (len(signals), len(atoms)):
+        got = f"{tuple(signals.shape)} and {tuple(atoms.shape)}"
+        raise TensorError("signals and atoms do not fit together", expected="(N, n) and (K, n)", got=got)
+    if sparsity < 1:
+        raise TensorError("sparsity out of range", expected="at least 1", got=sparsity)
+    support, basis = in_tiles(lambda tile: _pursue(tile, atoms, sparsity), signals, size=TILE)
+    return support, basis
+
+
+def project(signals: Tensor, basis: Tensor) -> Tensor:
+    """P s: the signals (N, n) projected onto the span of an orthonormal basis (N, k, n) each."""
+    return (basis * (basis * signals[:, None]).sum(2, keepdim=True)).sum(1)
+
+
+def _pursue(signals: Tensor, atoms: Tensor, sparsity: int) -> tuple[Tensor, Tensor]:
+    # Below this share of the signal, what is left is rounding; so is the direction of an atom in the span of the others.
+    rounding = 32 * torch.finfo(signals.dtype).eps
+    least = rounding * signals.norm(dim=1)
+    support = signals.new_full((len(signals), sparsity), -1, dtype=torch.int64)
+    basis = signals.new_zeros(len(signals), sparsity, signals.shape[1])
+    residual, going = signals, torch.ones_like(least, dtype=torch.bool)
+    for step in range(sparsity):
+        correlations = (residual @ atoms.T).abs_()
+        correlations.scatter_(1, support[:, :step].clamp_min(0), 0)  # no atom twice
+        largest, chosen = correlations.max(1)
+        direction = atoms[chosen]
+        for _ in range(2):
+            direction = direction - project(direction, basis[:, :step])
+        length = direction.norm(dim=1)
+        going = going & (largest > least) & (length > rounding)
+        support[:, step] = torch.where(going, chosen, -1)
+        basis[:, step] = torch.where(going[:, None], direction / length[:, None], 0)
+        residual = residual - project(residual, basis[:, step : step + 1])
+    return support, basis
