@@ -49,22 +49,18 @@ def project(signals: Tensor, basis: Tensor) -> Tensor:
 
 
 def _pursue(signals: Tensor, atoms: Tensor, sparsity: int) -> tuple[Tensor, Tensor]:
-    # Below this share of the signal, what is left is rounding; so is the direction of an atom in the span of the others.
-    rounding = 32 * torch.finfo(signals.dtype).eps
-    least = rounding * signals.norm(dim=1)
+    # A smaller correlation is rounding; it is what an atom in the span of those before it has.
+    least = 32 * torch.finfo(signals.dtype).eps * signals.norm(dim=1)
     support = signals.new_full((len(signals), sparsity), -1, dtype=torch.int64)
     basis = signals.new_zeros(len(signals), sparsity, signals.shape[1])
     residual, going = signals, torch.ones_like(least, dtype=torch.bool)
     for step in range(sparsity):
-        correlations = (residual @ atoms.T).abs_()
-        correlations.scatter_(1, support[:, :step].clamp_min(0), 0)  # no atom twice
-        largest, chosen = correlations.max(1)
+        largest, chosen = (residual @ atoms.T).abs_().max(1)
         direction = atoms[chosen]
         for _ in range(2):
             direction = direction - project(direction, basis[:, :step])
-        length = direction.norm(dim=1)
-        going = going & (largest > least) & (length > rounding)
+        going = going & (largest > least)
         support[:, step] = torch.where(going, chosen, -1)
-        basis[:, step] = torch.where(going[:, None], direction / length[:, None], 0)
+        basis[:, step] = torch.where(going[:, None], direction / direction.norm(dim=1, keepdim=True), 0)
         residual = residual - project(residual, basis[:, step : step + 1])
     return support, basis

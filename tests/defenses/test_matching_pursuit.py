@@ -50,19 +50,21 @@ def test_agrees_the_first_atoms_with_those_of_a_smaller_sparsity():
     assert torch.equal(basis[:, :2], part)
 
 
-def test_identity_the_basis_is_orthonormal_and_spans_the_atoms():
-    signals, atoms = random_problem(40, 200, 30, torch.float32)
-    atoms[:100] = unit(atoms[100:] + 1e-3 * atoms[:100])  # pairs of almost parallel atoms
-    support, basis = matching_pursuit(signals, atoms, 5)
+def test_identity_the_basis_is_orthonormal_and_spans_almost_parallel_atoms():
+    signals, atoms = random_problem(40, 6, 30, torch.float32)
+    atoms[1:] = unit(atoms[0] + 1e-3 * atoms[1:])
+    support, basis = matching_pursuit(signals, atoms, 4)
     gram = (basis @ basis.transpose(1, 2)).double()
-    torch.testing.assert_close(gram, torch.eye(5, dtype=torch.float64).expand_as(gram), atol=1e-5, rtol=0)
-    for step in range(5):
+    # of the order of one rounding, although atoms that differ by 1e-3 are orthogonalised
+    torch.testing.assert_close(gram, torch.eye(4, dtype=torch.float64).expand_as(gram), atol=1e-6, rtol=0)
+    for step in range(4):
         member = atoms[support[:, step]]
-        torch.testing.assert_close(project(member, basis[:, : step + 1]), member, atol=1e-5, rtol=0)
+        torch.testing.assert_close(project(member, basis[:, : step + 1]), member, atol=1e-6, rtol=0)
 
 
 def test_invariant_a_signal_alone_in_a_batch_and_shuffled():
     signals, atoms = random_problem(TILE + 30, 500, 48, torch.float32)
+    atoms[250:] = unit(atoms[:250] + 1e-8)  # a choice that rounding decides
     whole = matching_pursuit(signals, atoms, 5)
     order = torch.randperm(len(signals), generator=torch.Generator().manual_seed(1))
     for rows in (torch.tensor([7]), torch.arange(3, 50), order):
