@@ -13,7 +13,7 @@ from torch import Tensor
 from stl_ray.errors import TensorError
 from stl_ray.tiling import in_tiles
 
-TILE = 64
+TILE = 128
 """Signals coded at once: what becomes of one depends on no other."""
 
 
@@ -34,18 +34,24 @@ def matching_pursuit(signals: Tensor, atoms: Tensor, sparsity: int) -> tuple[Ten
     Raises:
         TensorError: signals and atoms do not fit together, or the sparsity is below 1.
     """
-    if signals.ndim != 2 or atoms.ndim != 2 or signals.shape[1] != atoms.shape[1] or 0 in (len(signals), len(atoms)):
-        got = f"{tuple(signals.shape)} and {tuple(atoms.shape)}"
-        raise TensorError("signals and atoms do not fit together", expected="(N, n) and (K, n)", got=got)
-    if sparsity < 1:
-        raise TensorError("sparsity out of range", expected="at least 1", got=sparsity)
+    _require_fitting(signals, atoms, sparsity)
     support, basis = in_tiles(lambda tile: _pursue(tile, atoms, sparsity), signals, size=TILE)
     return support, basis
 
 
+def approximated(signals: Tensor, atoms: Tensor, sparsity: int) -> Tensor:
+    """P s (N, n): `matching_pursuit` and `project` with its basis, which is not kept.
+
+    Raises:
+        TensorError: as `matching_pursuit`.
+    """
+    _require_fitting(signals, atoms, sparsity)
+    return in_tiles(lambda tile: (_project(tile, _pursue(tile, atoms, sparsity)[1]),), signals, size=TILE)[0]
+
+
 def project(signals: Tensor, basis: Tensor) -> Tensor:
-    """P s: the signals (N, n) projected onto the span of an orthonormal basis (N, k, n) each."""
-    return (basis * (basis * signals[:, None]).sum(2, keepdim=True)).sum(1)
+    """P s: the signals (N, n) projected onto the span of an orthonormal basis (N, k, n) each; P is its own transpose."""
+    return in_tiles(lambda *tile: (_project(*tile),), signals, basis, size=TILE)[0]
 
 
 def _pursue(signals: Tensor, atoms: Tensor, sparsity: int) -> tuple[Tensor, Tensor]:
@@ -58,9 +64,21 @@ def _pursue(signals: Tensor, atoms: Tensor, sparsity: int) -> tuple[Tensor, Tens
         largest, chosen = (residual @ atoms.T).abs_().max(1)
         direction = atoms[chosen]
         for _ in range(2):
-            direction = direction - project(direction, basis[:, :step])
+            direction = direction - _project(direction, basis[:, :step])
         going = going & (largest > least)
         support[:, step] = torch.where(going, chosen, -1)
         basis[:, step] = torch.where(going[:, None], direction / direction.norm(dim=1, keepdim=True), 0)
-        residual = residual - project(residual, basis[:, step : step + 1])
+        residual = residual - _project(residual, basis[:, step : step + 1])
     return support, basis
+
+
+def _project(signals: Tensor, basis: Tensor) -> Tensor:
+    return (basis * (basis * signals[:, None]).sum(2, keepdim=True)).sum(1)
+
+
+def _require_fitting(signals: Tensor, atoms: Tensor, sparsity: int) -> None:
+    if signals.ndim != 2 or atoms.ndim != 2 or signals.shape[1] != atoms.shape[1] or 0 in (len(signals), len(atoms)):
+        got = f"{tuple(signals.shape)} and {tuple(atoms.shape)}"
+        raise TensorError("signals and atoms do not fit together", expected="(N, n) and (K, n)", got=got)
+    if sparsity < 1:
+        raise TensorError("sparsity out of range", expected="at least 1", got=sparsity)

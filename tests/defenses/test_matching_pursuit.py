@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.linear_model import orthogonal_mp
 
-from stl_ray.defenses.matching_pursuit import TILE, matching_pursuit, project
+from stl_ray.defenses.matching_pursuit import TILE, approximated, matching_pursuit, project
 from stl_ray.errors import TensorError
 
 
@@ -70,6 +70,7 @@ def test_invariant_a_signal_alone_in_a_batch_and_shuffled():
     for rows in (torch.tensor([7]), torch.arange(3, 50), order):
         for part, expected in zip(matching_pursuit(signals[rows], atoms, 5), whole, strict=True):
             assert torch.equal(part, expected[rows])
+        assert torch.equal(approximated(signals[rows], atoms, 5), project(signals, whole[1])[rows])
 
 
 def test_identity_a_signal_stops_on_its_own_when_nothing_is_left():
