@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -103,11 +105,12 @@ def test_invariant_each_atom_leaves_less_of_the_signal():
     signals, atoms = random_problem(10, 80, 20)
     _, basis = matching_pursuit(signals, atoms, 6)
     left = [(signals - project(signals, basis[:, :step])).norm(dim=1) for step in range(7)]
-    assert all(bool((after < before).all()) for before, after in zip(left, left[1:], strict=False))
+    assert all(bool((after < before).all()) for before, after in itertools.pairwise(left))
 
 
 @pytest.mark.parametrize(
-    ("signals", "atoms", "sparsity"), [((2, 3), (4, 5), 1), ((0, 3), (4, 3), 1), ((2, 3), (0, 3), 1), ((2, 3), (4, 3), 0)]
+    ("signals", "atoms", "sparsity"),
+    [((2, 3), (4, 5), 1), ((0, 3), (4, 3), 1), ((2, 3), (0, 3), 1), ((2, 3), (4, 3), 0)],
 )
 def test_refuses_what_does_not_fit(signals, atoms, sparsity):
     with pytest.raises(TensorError):
