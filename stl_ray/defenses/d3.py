@@ -111,7 +111,8 @@ class D3(Transformation):
         return grid.added(means + details.view(*means.shape[:3], side, side)) / grid.counts(images)
 
     def _grid(self, images: Tensor) -> PatchGrid:
-        return PatchGrid(*images.shape[2:], self.dictionary.side, self.stride)
+        height, width = images.shape[2:]
+        return PatchGrid(height, width, self.dictionary.side, self.stride)
 
     def _atoms(self, images: Tensor) -> Tensor:
         return self.dictionary.on(images.device).to(images.dtype)

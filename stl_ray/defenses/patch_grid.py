@@ -59,8 +59,9 @@ class PatchGrid:
         They are added in one order: the sum depends on no batch and no device.
         """
         batch, _, channels = patches.shape[:3]
-        cells = patches.unflatten(1, (len(self.tops), len(self.lefts))).permute(0, 3, 1, 4, 2, 5)
-        strips = patches.new_zeros(batch, channels, len(self.tops), self.side, self.width)
+        rows, columns = len(self.tops), len(self.lefts)
+        cells = patches.reshape(batch, rows, columns, channels, self.side, self.side).permute(0, 3, 1, 4, 2, 5)
+        strips = patches.new_zeros(batch, channels, rows, self.side, self.width)
         for column, left in enumerate(self.lefts):
             strips[..., left : left + self.side] += cells[..., column, :]
         images = patches.new_zeros(batch, channels, self.height, self.width)

@@ -34,6 +34,7 @@ def purify(defense: D3, images: torch.Tensor) -> torch.Tensor:
     return defense.purify(images, seeds=range(len(images))).images
 
 
+@pytest.mark.filterwarnings("ignore:Orthogonal matching pursuit ended prematurely")  # flat patches
 def test_agrees_with_scikit_learn_patch_by_patch(images, dictionary):
     side, stride, sparsity = 8, 5, 3
     atoms = dictionary.atoms.flatten(1).double().numpy()

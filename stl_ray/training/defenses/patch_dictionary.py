@@ -6,6 +6,8 @@ Shrivastava and Tuzel 2018, which selects greedily among patches that a saliency
 threshold, the order of candidates and the map are choices made here.
 """
 
+from math import sqrt
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -35,10 +37,11 @@ def choose_atoms(candidates: NDArray[np.uint8], *, side: int, atoms: int, simila
     Raises:
         TrainingError: fewer differ.
     """
-    chosen = torch.zeros(atoms, 3 * side * side)
+    chosen: Tensor = torch.zeros(atoms, 3 * side * side)
     count = 0
-    for block in torch.split(torch.from_numpy(candidates), BLOCK):
-        fresh = normalised(block.view(-1, 3, side, side)).flatten(1)
+    for start in range(0, len(candidates), BLOCK):
+        block = torch.from_numpy(candidates[start : start + BLOCK]).view(-1, 3, side, side)
+        fresh = normalised(block).flatten(1)
         fresh = fresh[_largest_cosine(fresh, chosen[:count]) <= similarity]
         for index in _apart(fresh, similarity)[: atoms - count]:
             chosen[count] = fresh[index]
@@ -56,7 +59,7 @@ def normalised(patches: Tensor) -> Tensor:
     details = levels - levels.mean((2, 3), keepdim=True)
     contrast = details.square().mean((1, 2, 3)).sqrt()
     kept = contrast >= LEAST_CONTRAST
-    norm = contrast[kept] * details[0].numel() ** 0.5
+    norm = contrast[kept] * sqrt(details[0].numel())
     return (details[kept] / norm[:, None, None, None]).float()
 
 
