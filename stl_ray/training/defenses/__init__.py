@@ -1,0 +1,4 @@
+"""DEFENSES: what defenses are fitted from training images, on one machine.
+
+quilting      the library of patches
+"""
