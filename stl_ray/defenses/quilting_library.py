@@ -5,7 +5,7 @@ and every partial sum is one below 2^24, which float32 has exactly: scores by ma
 batch, the blocks and the device, and ties go to the lower index.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -31,15 +31,24 @@ class PatchLibrary:
     """Patches to quilt with.
 
     Args:
-        patches: (N, 75) uint8, each (3, 5, 5) in C order, N >= 1.
+        patches: (N, 75) uint8 on the CPU, each (3, 5, 5) in C order, N >= 1.
+        digest: of its artifact.
     """
 
     patches: Tensor
+    digest: str
+    _copies: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         shape, kind = tuple(self.patches.shape), self.patches.dtype
         if kind != torch.uint8 or len(shape) != 2 or shape[0] < 1 or shape[1] != VALUES:
             raise TensorError("not a library of patches", expected=f"(N, {VALUES}) torch.uint8", got=f"{shape} {kind}")
+
+    def on(self, device: torch.device) -> Tensor:
+        """The patches on a device, to which they are copied once."""
+        if device not in self._copies:
+            self._copies[device] = self.patches.to(device)
+        return self._copies[device]
 
     @torch.no_grad()
     def nearest(self, queries: Tensor, k: int) -> Tensor:
@@ -62,7 +71,7 @@ class PatchLibrary:
             raise TensorError("not patches", expected=f"(Q, {VALUES})", got=tuple(queries.shape))
         best = [queries.new_empty((len(part), 0), dtype=torch.int64) for part in torch.split(queries, QUERIES)]
         for start in range(0, count, BLOCK):
-            block = self.patches[start : start + BLOCK].to(queries.device).float()
+            block = self.on(queries.device)[start : start + BLOCK].float()
             norms = block.square().sum(1)
             with torch.autocast(queries.device.type, enabled=False):
                 for number, part in enumerate(torch.split(queries, QUERIES)):

@@ -40,7 +40,7 @@ def cut_out(images: Tensor, rows: int, columns: int) -> Tensor:
     return windows.permute(0, 2, 3, 1, 4, 5).flatten(4).flatten(1, 2)
 
 
-def stitch(patches: Tensor, rows: int, columns: int, seam: Seam, *, height: int, width: int) -> Tensor:
+def stitch(patches: Tensor, rows: int, columns: int, seam: Seam, height: int, width: int) -> Tensor:
     """Put patches on a black canvas.
 
     Args:
