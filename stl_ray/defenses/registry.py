@@ -4,11 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from pydantic import Field
-
-from stl_ray.config.sections import Section
-from stl_ray.defenses.base import Defense, Resources
-from stl_ray.defenses.jpeg import Jpeg
+from stl_ray.defenses.base import Defense, Transformation
+from stl_ray.defenses.jpeg import Jpeg, JpegOptions
+from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.stl import SparseTransformation, StlOptions
 from stl_ray.defenses.undefended import Undefended
 from stl_ray.defenses.wavelets import WaveletDenoising, WaveletOptions
@@ -17,21 +15,11 @@ from stl_ray.options import named, with_options
 from stl_ray.space import QuasiNaturalSpace
 
 
-class NoOptions(Section):
-    """The options of a defense without any."""
-
-
-class JpegOptions(Section):
-    """The options of jpeg."""
-
-    quality: int = Field(75, ge=1, le=100, description="libjpeg's quality")
-
-
 class Row(NamedTuple):
-    """The options of a defense, its class, which names what it requires, its maker from options and resources, and
-    whether the space that it requires must have clusters."""
+    """The options of a defense, its class, its maker from options and resources, and whether the space that it requires
+    must have clusters."""
 
-    options: type[Section]
+    options: type[DefenseOptions]
     defense: type[Defense]
     make: Callable[[Any, Resources], Defense]
     clusters: bool = False
@@ -51,7 +39,7 @@ def _at(options: StlOptions, space: QuasiNaturalSpace) -> QuasiNaturalSpace:
 
 
 DEFENSES: dict[str, Row] = {
-    "none": Row(NoOptions, Undefended, lambda options, resources: Undefended()),
+    "none": Row(DefenseOptions, Undefended, lambda options, resources: Undefended()),
     "jpeg": Row(JpegOptions, Jpeg, lambda options, resources: Jpeg(options.quality)),
     "wavelet": Row(WaveletOptions, WaveletDenoising, lambda options, resources: WaveletDenoising(options.sigma)),
     "stl": Row(StlOptions, SparseTransformation, _stl),
@@ -59,13 +47,22 @@ DEFENSES: dict[str, Row] = {
 }
 
 
-def required_by(name: str) -> frozenset[str]:
-    """Names of the resources that a defense cannot be made without.
+def options_of(name: str, options: Mapping[str, object]) -> DefenseOptions:
+    """The options of a defense, whole and checked; they need no resources.
+
+    Raises:
+        ConfigError: if the name or an option is unknown, or an option has the wrong type or range.
+    """
+    return with_options(named(DEFENSES, name, kind="defense").options, options, item=name)
+
+
+def is_transformation(name: str) -> bool:
+    """Whether a defense turns an image into an image, which `project` stores and a classifier is retrained on.
 
     Raises:
         ConfigError: if there is no such defense.
     """
-    return named(DEFENSES, name, kind="defense").defense.requires
+    return issubclass(named(DEFENSES, name, kind="defense").defense, Transformation)
 
 
 def check_clusters(name: str, *, clustered: bool, space: str) -> None:
@@ -86,15 +83,6 @@ def check_clusters(name: str, *, clustered: bool, space: str) -> None:
         )  # fmt: skip
 
 
-def check_defense(name: str, options: Mapping[str, object]) -> None:
-    """Refuse a name or options that `make_defense` would refuse; needs no resources.
-
-    Raises:
-        ConfigError: as `make_defense`.
-    """
-    with_options(named(DEFENSES, name, kind="defense").options, options, item=name)
-
-
 def make_defense(name: str, options: Mapping[str, object], resources: Resources) -> Defense:
     """The defense of that name with its options.
 
@@ -108,11 +96,10 @@ def make_defense(name: str, options: Mapping[str, object], resources: Resources)
         ConfigError: if the name or an option is unknown, an option has the wrong type or range, a resource is missing, or
             the space has no clusters where the defense chooses among them.
     """
-    row = named(DEFENSES, name, kind="defense")
-    chosen = with_options(row.options, options, item=name)
-    missing = sorted(row.defense.requires - resources.keys())
+    row, chosen = named(DEFENSES, name, kind="defense"), options_of(name, options)
+    missing = sorted(chosen.requires - resources.keys())
     if missing:
-        expected, got = (", ".join(sorted(names)) or "none" for names in (row.defense.requires, resources))
+        expected, got = (", ".join(sorted(names)) or "none" for names in (chosen.requires, resources))
         raise ConfigError(
             f"the defense cannot be made without {', '.join(missing)}", item=name, expected=expected, got=got
         )

@@ -11,7 +11,7 @@ from stl_ray.attacks import Universal, budget_of, make_attack
 from stl_ray.config import AttackedConfig, NamedAttack, NamedDefense, SolverConfig, TiersConfig, parsed
 from stl_ray.config.base import Section
 from stl_ray.config.spaces import is_authors_file
-from stl_ray.defenses import Defense, make_defense, required_by
+from stl_ray.defenses import Defense, make_defense, options_of
 from stl_ray.errors import ConfigError
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.options import require_known
@@ -135,7 +135,7 @@ def _entry(item: object) -> tuple[dict[str, Any], object]:
 
 def _made(item: NamedDefense, space: object, device: str) -> Defense:
     resources: dict[str, Any] = {"solver": SolverConfig().method}
-    if "space" in required_by(item.defense):
+    if "space" in options_of(item.defense, item.options).requires:
         if space is None:
             expected = "options: {'space': a QuasiNaturalSpace, or the path of one or of an authors' .npy}"
             raise ConfigError("the defense needs a space", item=item.name, expected=expected)

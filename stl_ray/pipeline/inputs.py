@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from stl_ray.config import Experiment, NamedDefense, space_of
 from stl_ray.csc import active_set, choose_method
-from stl_ray.defenses import Defense, make_defense, required_by
-from stl_ray.errors import ArtifactError, IncompleteRunError
+from stl_ray.defenses import Defense, Transformation, make_defense, options_of
+from stl_ray.errors import ArtifactError, ConfigError, IncompleteRunError
 from stl_ray.pipeline.spaces import load_space
 from stl_ray.runtime.session import device_of
 from stl_ray.space import QuasiNaturalSpace
@@ -88,7 +88,20 @@ def make_defenses(experiment: Experiment, device: str = "cpu") -> dict[str, Defe
     }
     return {
         chosen.name: make_defense(
-            chosen.defense, chosen.options, {name: loaders[name](chosen) for name in required_by(chosen.defense)}
+            chosen.defense,
+            chosen.options,
+            {name: loaders[name](chosen) for name in options_of(chosen.defense, chosen.options).requires},
         )
         for chosen in experiment.defenses
     }
+
+
+def transformation(defense: Defense) -> Transformation:
+    """The defense, if it is one whose images are stored and trained on.
+
+    Raises:
+        ConfigError: it has several views of an image, or changes the network.
+    """
+    if isinstance(defense, Transformation):
+        return defense
+    raise ConfigError("it makes no image of an image", item=defense.name, expected="a transformation, such as stl")

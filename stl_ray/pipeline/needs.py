@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from stl_ray.attacks import Universal, make_attack
 from stl_ray.config import ClassifierConfig, Experiment, NamedAttack, NamedDefense, space_of
-from stl_ray.defenses import required_by
+from stl_ray.defenses import options_of
 from stl_ray.pipeline.missing import (
     Missing,
     asked_for,
@@ -100,7 +100,10 @@ def _classifiers(experiment: Experiment, job: str) -> Iterator[tuple[ClassifierC
 
 def _fitted(experiment: Experiment, chosen: NamedDefense) -> Iterator[str]:
     """The space that a defense projects onto, where it is to be fitted here."""
-    if "space" in required_by(chosen.defense) and (space := space_of(experiment, chosen)).load is None:
+    if (
+        "space" in options_of(chosen.defense, chosen.options).requires
+        and (space := space_of(experiment, chosen)).load is None
+    ):
         yield _space(space.name)
 
 

@@ -1,11 +1,11 @@
 import pytest
 
-from stl_ray.defenses import check_defense, make_defense, required_by
+from stl_ray.defenses import make_defense, options_of
 from stl_ray.errors import ConfigError
 
 
 def test_identity_what_defenses_require():
-    required = {name: set(required_by(name)) for name in ("none", "jpeg", "stl", "stl_cluster")}
+    required = {name: set(options_of(name, {}).requires) for name in ("none", "jpeg", "stl", "stl_cluster")}
     stl = {"space", "solver"}
     assert required == {"none": set(), "jpeg": set(), "stl": stl, "stl_cluster": stl}
 
@@ -26,7 +26,7 @@ def test_identity_what_defenses_require():
     ],
 )
 def test_refuses_unknown_names_and_wrong_options(name, options, item, expected):
-    for refuse in (check_defense, lambda name, options: make_defense(name, options, {})):
+    for refuse in (options_of, lambda name, options: make_defense(name, options, {})):
         with pytest.raises(ConfigError) as caught:
             refuse(name, options)
         assert (caught.value.item, caught.value.expected) == (item, expected)
@@ -34,4 +34,4 @@ def test_refuses_unknown_names_and_wrong_options(name, options, item, expected):
 
 def test_refuses_an_unknown_name_when_asked_what_it_requires():
     with pytest.raises(ConfigError, match="jpeg"):
-        required_by("jpg")
+        options_of("jpg", {})

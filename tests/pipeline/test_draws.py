@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.config.sections import Section
-from stl_ray.defenses import DEFENSES, DIVERGED, NO_VERDICT, Defense, Purified, deployed, deployed_seeds
+from stl_ray.defenses import DEFENSES, DIVERGED, NO_VERDICT, Purified, Transformation, deployed, deployed_seeds
 from stl_ray.defenses.registry import Row
 from stl_ray.errors import RunIdentityError
 from stl_ray.images import decode, from_uint8, quantize, to_tensor, to_uint8
@@ -35,7 +35,7 @@ DARK = 0.45
 
 
 @dataclass(frozen=True)
-class Noise(Defense):
+class Noise(Transformation):
     """Adds Gaussian noise, drawn for each image from its seed."""
 
     name = "noise"
@@ -50,7 +50,7 @@ class Noise(Defense):
 
 
 @dataclass(frozen=True)
-class Fragile(Defense):
+class Fragile(Transformation):
     """Leaves bright images as they are; dark ones diverge."""
 
     name = "fragile"
