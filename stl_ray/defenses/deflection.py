@@ -18,6 +18,7 @@ from itertools import compress
 import torch
 from torch import Tensor
 
+from stl_ray.csc import check_images
 from stl_ray.errors import TensorError
 
 NUMBERS = 5
@@ -25,18 +26,19 @@ NUMBERS = 5
 
 
 def deflected(images: Tensor, seeds: Sequence[int], count: int, window: int, maps: Tensor | None = None) -> Tensor:
-    """Deflect pixels of images (B, 3, H, W), each by its own seed; on torch's graph, where images are.
+    """Deflect pixels of images, each by its own seed; on torch's graph, where images are.
 
     Args:
-        images: of any range.
+        images: (B, 3, H, W) float32 or float64, of any range.
         seeds: (B,).
         count: deflections, as above.
         window: largest distance of a source, in rows and in columns.
         maps: (B, H, W) in [0, 1], the probability that a pixel which was drawn stays; absent: 0 everywhere.
 
     Raises:
-        TensorError: an image has a single row or column.
+        TensorError: the images have another shape or type, are not finite, or have a single row or column.
     """
+    check_images(images, channels=3, side=1)
     channels, height, width = images.shape[1:]
     if min(height, width) < 2:
         raise TensorError("images are too small to deflect", expected="at least 2 x 2", got=f"{height} x {width}")

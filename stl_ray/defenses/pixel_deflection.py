@@ -76,21 +76,14 @@ class PixelDeflection(Transformation):
 
     def identity(self) -> dict[str, Any]:
         """See `Defense.identity`."""
-        guide = None if self.classifier is None else {"classes": CLASSES, "classifier": classifier_identity(self.classifier)}
-        options = self.options
-        return {
-            "defense": self.name,
-            "deflections": options.deflections,
-            "window": options.window,
-            "map": guide,
-            "sigma": options.sigma,
-        }
+        guide = None if self.classifier is None else {"classes": CLASSES, **classifier_identity(self.classifier)}
+        return {"defense": self.name, **self.options.model_dump(exclude={"classifier"}), "map": guide}
 
     def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
         """See `Transformation.purify`.
 
         Raises:
-            TensorError: an image has a single row or column.
+            TensorError: the images are no float RGB images of at least 2 x 2.
             ConfigError: there is no map of such a network, or of so small an image.
         """
         with torch.no_grad():

@@ -19,9 +19,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from stl_ray.config.sections import Section
-from stl_ray.defenses.base import Defense, Linearised, Purified, require_gradient
+from stl_ray.csc import check_images
+from stl_ray.defenses.base import Linearised, Transformation, require_gradient
+from stl_ray.defenses.options import DefenseOptions
 from stl_ray.defenses.pathwise import pathwise
+from stl_ray.defenses.purified import Purified
 from stl_ray.space import Gradient
 
 # ITU-R BT.601 for RGB in [0, 1], as scikit-image's `rgb2ycbcr` has it.
@@ -35,14 +37,14 @@ FLAT = 1e-6
 """Range of a channel, of 255, below which it is rounding (chroma of a grey image) and stays as it is."""
 
 
-class WaveletOptions(Section):
+class WaveletOptions(DefenseOptions):
     """The options of wavelet."""
 
     sigma: float = Field(0.04, gt=0, description="standard deviation of the noise, where a channel's range is 1")
 
 
 @dataclass(frozen=True)
-class WaveletDenoising(Defense):
+class WaveletDenoising(Transformation):
     """Denoises every image.
 
     Args:
@@ -58,16 +60,15 @@ class WaveletDenoising(Defense):
         return {"defense": self.name, "sigma": self.sigma}
 
     def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
-        """See `Defense.purify`."""
+        """See `Transformation.purify`."""
         with torch.no_grad():
             return Purified.without_solver(denoised(images, self.sigma))
 
     def linearised(self, gradient: Gradient) -> Linearised:
-        """See `Defense.linearised`."""
+        """See `Transformation.linearised`."""
         require_gradient(self, gradient)
-        if gradient == "bpda":
-            return super().linearised(gradient)
-        return pathwise(lambda images, seeds: denoised(images, self.sigma))
+        through = pathwise(lambda images, seeds: denoised(images, self.sigma))
+        return through if gradient == "exact" else super().linearised(gradient)
 
 
 def denoised(images: Tensor, sigma: float) -> Tensor:
@@ -80,7 +81,11 @@ def denoised(images: Tensor, sigma: float) -> Tensor:
     Returns:
         (B, 3, H, W) in [0, 1], in the images' type; the derivative is the true one wherever there is one: where the
         extremes of a channel are no ties, and no coefficient lies at its threshold.
+
+    Raises:
+        TensorError: the images have another shape or type, or are not finite.
     """
+    check_images(images, channels=3, side=1)
     parts = images.split(_images_at_once(images))  # a CPU's cache holds some
     return torch.cat([_denoised(part.double(), sigma).to(images.dtype) for part in parts])
 
