@@ -15,11 +15,15 @@ So every pixel of the result is a pixel of the image: here the positions are wor
 from collections.abc import Sequence
 from itertools import compress
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stl_ray.csc import check_images
 from stl_ray.errors import TensorError
+
+Places = NDArray[np.int64]
 
 NUMBERS = 5
 """Uniform random numbers that a channel takes in a pass: row, column, row and column of the source, whether it stays."""
@@ -42,18 +46,18 @@ def deflected(images: Tensor, seeds: Sequence[int], count: int, window: int, map
     channels, height, width = images.shape[1:]
     if min(height, width) < 2:
         raise TensorError("images are too small to deflect", expected="at least 2 x 2", got=f"{height} x {width}")
+    size = channels * height * width
     targets, sources = [], []
     for row, seed in enumerate(seeds):
-        moved = moves(seed, (channels, height, width), count, window, None if maps is None else maps[row].cpu())
-        offset = row * channels * height * width
-        targets += [offset + place for place in moved]
-        sources += [offset + place for place in moved.values()]
-    flat, device = images.reshape(-1), images.device
-    values = flat[torch.tensor(sources, device=device)]
-    return flat.scatter(0, torch.tensor(targets, device=device), values).view(images.shape)
+        moved = moves(seed, (channels, height, width), count, window, None if maps is None else maps[row].cpu().numpy())
+        targets.append(np.fromiter(moved.keys(), np.int64, len(moved)) + row * size)
+        sources.append(np.fromiter(moved.values(), np.int64, len(moved)) + row * size)
+    to, of = (torch.from_numpy(np.concatenate(places)).to(images.device) for places in (targets, sources))
+    flat = images.reshape(-1)
+    return flat.scatter(0, to, flat[of]).view(images.shape)
 
 
-def moves(seed: int, shape: tuple[int, int, int], count: int, window: int, stays: Tensor | None) -> dict[int, int]:
+def moves(seed: int, shape: tuple[int, int, int], count: int, window: int, stays: NDArray[np.float32] | None) -> dict[int, int]:
     """The pixels of an image of this shape that change, and of each the pixel of the image whose value it ends with.
 
     Pixels are numbered channel by channel, in each row by row.
@@ -65,25 +69,25 @@ def moves(seed: int, shape: tuple[int, int, int], count: int, window: int, stays
 
 
 def drawn(
-    generator: torch.Generator, shape: tuple[int, int, int], count: int, window: int, stays: Tensor | None
+    generator: torch.Generator, shape: tuple[int, int, int], count: int, window: int, stays: NDArray[np.float32] | None
 ) -> list[tuple[int, int]]:
     """(target, source) of every deflection, one after the other."""
     channels, height, width = shape
-    places = torch.arange(channels) * (height * width)
+    places = np.arange(channels) * (height * width)
     pairs: list[tuple[int, int]] = []
     while len(pairs) < count:
         passes = -(-(count - len(pairs)) // channels)
-        numbers = torch.rand((passes, channels, NUMBERS), generator=generator, dtype=torch.float64).unbind(-1)
-        rows, columns = (numbers[0] * height).long(), (numbers[1] * width).long()
+        numbers = torch.rand((passes, channels, NUMBERS), generator=generator, dtype=torch.float64).numpy()
+        row, column, source_row, source_column, stay = np.moveaxis(numbers, -1, 0)
+        rows, columns = (row * height).astype(np.int64), (column * width).astype(np.int64)
         targets = places + rows * width + columns
-        sources = places + _near(rows, numbers[2], height, window) * width + _near(columns, numbers[3], width, window)
-        found = zip(targets.flatten().tolist(), sources.flatten().tolist(), strict=True)
-        moving = torch.ones_like(targets, dtype=torch.bool) if stays is None else numbers[4] >= stays[rows, columns]
-        pairs += compress(found, moving.flatten().tolist())
+        sources = places + _near(rows, source_row, height, window) * width + _near(columns, source_column, width, window)
+        found = zip(targets.ravel().tolist(), sources.ravel().tolist(), strict=True)
+        pairs += found if stays is None else compress(found, (stay >= stays[rows, columns]).ravel().tolist())
     return pairs
 
 
-def _near(places: Tensor, uniform: Tensor, size: int, window: int) -> Tensor:
+def _near(places: Places, uniform: NDArray[np.float64], size: int, window: int) -> Places:
     """Places at most `window` away, from 1 to size - 1."""
-    first, last = (places - window).clamp(min=1), (places + window).clamp(max=size - 1)
-    return first + (uniform * (last - first + 1)).long()
+    first, last = np.maximum(places - window, 1), np.minimum(places + window, size - 1)
+    return first + (uniform * (last - first + 1)).astype(np.int64)

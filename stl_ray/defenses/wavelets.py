@@ -26,15 +26,15 @@ from stl_ray.defenses.pathwise import pathwise
 from stl_ray.defenses.purified import Purified
 from stl_ray.space import Gradient
 
-# ITU-R BT.601 for RGB in [0, 1], as scikit-image's `rgb2ycbcr` has it.
-_TO_YCBCR = torch.tensor(
-    [[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]], dtype=torch.float64
-)
-_OFFSET = (16.0, 128.0, 128.0)
-_TO_RGB = torch.linalg.inv(_TO_YCBCR).tolist()
+# ITU-R BT.601 for RGB in [0, 1], as scikit-image's `rgb2ycbcr` has it, without its offsets, which scaling takes off again.
+_TO_YCBCR = ((65.481, 128.553, 24.966), (-37.797, -74.203, 112.0), (112.0, -93.786, -18.214))
+_TO_RGB = torch.tensor(_TO_YCBCR, dtype=torch.float64).inverse().tolist()
 
-FLAT = 1e-6
+FLAT = 1e-3
 """Range of a channel, of 255, below which it is rounding (chroma of a grey image) and stays as it is."""
+
+NO_SIGNAL = 2.0**-52
+"""The least variance of a signal: with it a threshold is larger than any coefficient."""
 
 
 class WaveletOptions(DefenseOptions):
@@ -72,51 +72,44 @@ class WaveletDenoising(Transformation):
 
 
 def denoised(images: Tensor, sigma: float) -> Tensor:
-    """Denoise images (B, 3, H, W) in [0, 1], computed in float64, on a graph where they are.
+    """Denoise images (B, 3, H, W) in [0, 1] of any size, in their own type; on torch's graph, where they are.
 
     Args:
-        images: of any size.
+        images: float32 or float64.
         sigma: of the noise, where the range of a channel of YCbCr in its image is 1.
 
     Returns:
-        (B, 3, H, W) in [0, 1], in the images' type; the derivative is the true one wherever there is one: where the
-        extremes of a channel are no ties, and no coefficient lies at its threshold.
+        (B, 3, H, W) in [0, 1]. Its derivative is the true one wherever there is one: where a channel has its extremes at
+        one pixel each, and no coefficient lies at its threshold.
 
     Raises:
         TensorError: the images have another shape or type, or are not finite.
     """
     check_images(images, channels=3, side=1)
-    parts = images.split(_images_at_once(images))  # a CPU's cache holds some
-    return torch.cat([_denoised(part.double(), sigma).to(images.dtype) for part in parts])
-
-
-def _images_at_once(images: Tensor) -> int:
-    return max(1, (2**14 if images.device.type == "cpu" else 2**22) // math.prod(images.shape[-2:]))
+    at_once = max(1, (2**14 if images.device.type == "cpu" else 2**22) // math.prod(images.shape[-2:]))
+    return torch.cat([_denoised(part, sigma) for part in images.split(at_once)])  # what a CPU's cache can hold
 
 
 def _denoised(rgb: Tensor, sigma: float) -> Tensor:
-    channels = torch.stack(
-        [_mixed(rgb, row) + offset for row, offset in zip(_TO_YCBCR.tolist(), _OFFSET, strict=True)], dim=1
-    )
+    channels = _mixed(rgb, _TO_YCBCR)
     low = channels.amin((2, 3), keepdim=True)
     span = channels.amax((2, 3), keepdim=True) - low
     flat = span < FLAT
     span = span.masked_fill(flat, 1)
     scaled = shrunk((channels - low) / span, sigma).clamp(0, 1)
-    channels = torch.where(flat, channels, scaled * span + low)
-    centred = torch.stack([channels[:, row] - offset for row, offset in enumerate(_OFFSET)], dim=1)
-    return torch.stack([_mixed(centred, row) for row in _TO_RGB], dim=1).clamp(0, 1)
+    return _mixed(torch.where(flat, channels, scaled * span + low), _TO_RGB).clamp(0, 1)
 
 
-def _mixed(channels: Tensor, weights: Sequence[float]) -> Tensor:
-    """The (B, H, W) weighted sum of three channels; a matrix product's order of additions depends on the batch."""
-    return channels[:, 0] * weights[0] + channels[:, 1] * weights[1] + channels[:, 2] * weights[2]
+def _mixed(channels: Tensor, weights: Sequence[Sequence[float]]) -> Tensor:
+    """Weighted sums of three channels; the order of additions in a matrix product would depend on the batch."""
+    first, second, third = channels.unbind(1)
+    return torch.stack([first * row[0] + second * row[1] + third * row[2] for row in weights], dim=1)
 
 
 def shrunk(channels: Tensor, sigma: float) -> Tensor:
-    """Soft shrinkage of the Haar details of (B, C, H, W), float64, each band of each channel by its own threshold.
+    """Soft shrinkage of the Haar details of (B, C, H, W), each band of each channel by its own threshold.
 
-    The coarsest three of floor(log2(min(H, W))) levels are left alone, where there are more than three.
+    Of floor(log2(min(H, W))) levels the coarsest three are left alone, where there are more than three.
     """
     levels = max(min(channels.shape[-2:]).bit_length() - 1 - 3, 1)
     averages, details = channels, []
@@ -126,44 +119,42 @@ def shrunk(channels: Tensor, sigma: float) -> Tensor:
         details.append((bands, shape))
     for bands, shape in reversed(details):
         threshold = bayes_threshold(bands, sigma)
-        soft = bands.sign() * (bands.abs() - threshold).clamp(min=0)
-        averages = inverse_haar(averages, soft, shape)
+        averages = inverse_haar(averages, bands - bands.clamp(-threshold, threshold), shape)
     return averages
 
 
 def bayes_threshold(bands: Tensor, sigma: float) -> Tensor:
-    """BayesShrink's threshold sigma^2 / sigma_x of bands (..., h, w), float64, as (..., 1, 1).
+    """BayesShrink's threshold sigma^2 / sigma_x of bands (..., h, w), as (..., 1, 1).
 
     sigma_x^2 = mean(band^2) - sigma^2 is the variance of what is not noise; where it is none, nothing passes.
     """
     variance = _sum(bands.square().flatten(-2)) / math.prod(bands.shape[-2:]) - sigma**2
-    return (sigma**2 / variance.clamp(min=torch.finfo(bands.dtype).eps).sqrt())[..., None, None]
+    return (sigma**2 / variance.clamp(min=NO_SIGNAL).sqrt())[..., None, None]
 
 
 def haar(channels: Tensor) -> tuple[Tensor, Tensor]:
-    """One level of the orthonormal Haar transform of (..., H, W); an odd edge is repeated.
+    """One level of the orthonormal Haar transform of (B, C, H, W); an odd edge is repeated.
 
     Returns:
-        Averages (..., h, w) with h = ceil(H / 2), w = ceil(W / 2), and details (3, ..., h, w).
+        Averages (B, C, h, w) with h = ceil(H / 2), w = ceil(W / 2), and details (B, C, 3, h, w).
     """
     height, width = channels.shape[-2:]
-    rows, columns = (torch.arange(size + size % 2, device=channels.device).clamp(max=size - 1) for size in (height, width))
-    even = channels[..., rows, :][..., columns] if height % 2 or width % 2 else channels
-    return _butterfly(even[..., ::2, ::2], even[..., ::2, 1::2], even[..., 1::2, ::2], even[..., 1::2, 1::2])
+    even = F.pad(channels, (0, width % 2, 0, height % 2), mode="replicate") if height % 2 or width % 2 else channels
+    squares = F.pixel_unshuffle(even, 2).unflatten(1, (-1, 4))
+    average, *details = _butterfly(*squares.unbind(2))
+    return average, torch.stack(details, dim=2)
 
 
-def inverse_haar(averages: Tensor, details: Tensor, shape: tuple[int, int] | torch.Size) -> Tensor:
-    """The (..., H, W) channels of this `shape` whose `haar` the averages and details are."""
-    first, others = _butterfly(averages, *details)
-    upper, lower = torch.stack([first, others[0]], dim=-1), torch.stack([others[1], others[2]], dim=-1)
-    even = torch.stack([upper.flatten(-2), lower.flatten(-2)], dim=-2)  # (..., h, 2, 2 w)
-    return even.flatten(-3, -2)[..., : shape[0], : shape[1]]
+def inverse_haar(averages: Tensor, details: Tensor, shape: Sequence[int]) -> Tensor:
+    """The channels (B, C, H, W) whose `haar` the averages and details are, of this `shape` (H, W)."""
+    squares = torch.stack(_butterfly(averages, *details.unbind(2)), dim=2)
+    return F.pixel_shuffle(squares.flatten(1, 2), 2)[..., : shape[0], : shape[1]]
 
 
-def _butterfly(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+def _butterfly(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The orthonormal transform of four pixels of a square, which is its own inverse."""
-    above, below, left, right = a + b, c + d, a - b, c - d
-    return (above + below) / 2, torch.stack([left + right, above - below, left - right]) / 2
+    above, below, left, right = (a + b) / 2, (c + d) / 2, (a - b) / 2, (c - d) / 2
+    return above + below, left + right, above - below, left - right
 
 
 def _sum(values: Tensor) -> Tensor:

@@ -73,6 +73,13 @@ def test_identity_stronger_noise_is_shrunk_more(natural_images):
     assert bool((ratios[1] > ratios[2]).all())
 
 
+def test_identity_in_float32_it_is_the_same_but_for_rounding(natural_images):
+    images = resized(natural_images, (64, 64))
+    difference = denoised(images, 0.04).double() - denoised(images.double(), 0.04)
+    # Some units in the last place of 255, times the largest factor of the way back, 255 / 112; thresholds add their own.
+    assert float(difference.abs().max()) < 2e-5
+
+
 def test_agrees_a_denoised_image_is_nearer_to_what_the_noise_was_added_to():
     """A smooth image under noise of sigma comes nearer to itself."""
     ramp = torch.linspace(0, 1, 64).expand(1, 3, 64, 64).contiguous()
