@@ -57,7 +57,9 @@ def deflected(images: Tensor, seeds: Sequence[int], count: int, window: int, map
     return flat.scatter(0, to, flat[of]).view(images.shape)
 
 
-def moves(seed: int, shape: tuple[int, int, int], count: int, window: int, stays: NDArray[np.float32] | None) -> dict[int, int]:
+def moves(
+    seed: int, shape: tuple[int, int, int], count: int, window: int, stays: NDArray[np.float32] | None
+) -> dict[int, int]:
     """The pixels of an image of this shape that change, and of each the pixel of the image whose value it ends with.
 
     Pixels are numbered channel by channel, in each row by row.
@@ -81,7 +83,9 @@ def drawn(
         row, column, source_row, source_column, stay = np.moveaxis(numbers, -1, 0)
         rows, columns = (row * height).astype(np.int64), (column * width).astype(np.int64)
         targets = places + rows * width + columns
-        sources = places + _near(rows, source_row, height, window) * width + _near(columns, source_column, width, window)
+        sources = (
+            places + _near(rows, source_row, height, window) * width + _near(columns, source_column, width, window)
+        )
         found = zip(targets.ravel().tolist(), sources.ravel().tolist(), strict=True)
         pairs += found if stays is None else compress(found, (stay >= stays[rows, columns]).ravel().tolist())
     return pairs

@@ -32,7 +32,9 @@ class PixelDeflectionOptions(DefenseOptions):
     """The options of pixel_deflection."""
 
     deflections: int = Field(
-        200, ge=1, description="values replaced, each of one channel; what one pass over three channels adds counts whole"
+        200,
+        ge=1,
+        description="values replaced, each of one channel; what one pass over three channels adds counts whole",
     )
     window: int = Field(10, ge=1, description="largest distance of the value that comes instead, in rows and columns")
     map: Literal["rcam", "none"] = Field(

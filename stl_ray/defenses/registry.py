@@ -44,7 +44,8 @@ DEFENSES: dict[str, Row] = {
     "jpeg": Row(JpegOptions, Jpeg, lambda options, resources: Jpeg(options.quality)),
     "wavelet": Row(WaveletOptions, WaveletDenoising, lambda options, resources: WaveletDenoising(options.sigma)),
     "pixel_deflection": Row(
-        PixelDeflectionOptions, PixelDeflection,
+        PixelDeflectionOptions,
+        PixelDeflection,
         lambda options, resources: PixelDeflection(options, resources["classifier"] if options.map == "rcam" else None),
     ),  # fmt: skip
     "stl": Row(StlOptions, SparseTransformation, _stl),

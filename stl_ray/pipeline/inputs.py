@@ -5,10 +5,13 @@ from collections.abc import Callable
 import torch
 from pydantic import ValidationError
 
-from stl_ray.config import Experiment, NamedDefense, space_of
+from stl_ray.config import Experiment, NamedDefense, classifier_of, space_of
 from stl_ray.csc import active_set, choose_method
 from stl_ray.defenses import Defense, Transformation, make_defense, options_of
 from stl_ray.errors import ArtifactError, ConfigError, IncompleteRunError
+from stl_ray.models import Classifier
+from stl_ray.pipeline.batches import class_names
+from stl_ray.pipeline.classifiers import load_classifier
 from stl_ray.pipeline.spaces import load_space
 from stl_ray.runtime.session import device_of
 from stl_ray.space import QuasiNaturalSpace
@@ -66,11 +69,11 @@ def make_defenses(experiment: Experiment, device: str = "cpu") -> dict[str, Defe
 
     Args:
         experiment: which defenses and spaces there are.
-        device: to load spaces to.
+        device: to load spaces and classifiers to.
 
     Raises:
         IncompleteRunError: if a defense requires an artifact that was not made yet.
-        RunIdentityError: if a space was fitted by other settings.
+        RunIdentityError: if a space was fitted, or a classifier trained, by other settings.
         InputError, ArtifactError: if a space to load is not there, or an artifact is unreadable.
         ConfigError: if a defense, an option or a space is unknown, or the space does not do for the defense.
     """
@@ -82,9 +85,15 @@ def make_defenses(experiment: Experiment, device: str = "cpu") -> dict[str, Defe
             spaces[config.name] = load_space(experiment, config, device)
         return spaces[config.name]
 
+    def classifier(chosen: NamedDefense) -> Classifier:
+        split = "test" if "test" in experiment.ingest.sources else "train"
+        names = class_names(dataset_of(experiment.root, Layout(experiment.root).ingested(split)))
+        return load_classifier(experiment, classifier_of(experiment, chosen).name, None, names, device).classifier
+
     loaders: dict[str, Callable[[NamedDefense], object]] = {
         "space": space,
         "solver": lambda chosen: experiment.solver.method,
+        "classifier": classifier,
     }
     return {
         chosen.name: make_defense(

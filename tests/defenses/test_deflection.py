@@ -34,7 +34,9 @@ def a_map(height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("mapped", [False, True])
-@pytest.mark.parametrize(("size", "count", "window"), [((32, 32), 200, 10), ((8, 11), 500, 3), ((2, 2), 50, 1), ((9, 8), 1, 40)])
+@pytest.mark.parametrize(
+    ("size", "count", "window"), [((32, 32), 200, 10), ((8, 11), 500, 3), ((2, 2), 50, 1), ((9, 8), 1, 40)]
+)
 def test_agrees_with_one_pixel_after_the_other(size, count, window, mapped):
     images = torch.rand(4, 3, *size, generator=torch.Generator().manual_seed(0))
     maps = torch.from_numpy(a_map(*size)).expand(4, *size) if mapped else None
@@ -85,7 +87,8 @@ def test_agrees_positions_follow_the_map():
     counted = np.zeros((16, 16))
     np.add.at(counted, (targets[:, 1], targets[:, 2]), 1)
     expected = 1 - a_map(16, 16)
-    assert np.abs(counted / counted.sum() - expected / expected.sum()).max() < 1.8e-3  # five standard deviations of p = 1/128
+    difference = np.abs(counted / counted.sum() - expected / expected.sum())
+    assert difference.max() < 1.8e-3  # five standard deviations of p = 1/128
     assert counted[15, 15] == 0
 
 
