@@ -7,7 +7,7 @@ space or a classifier can never be made.
 from collections.abc import Collection, Iterable, Iterator
 
 from stl_ray.attacks import Universal, make_attack
-from stl_ray.config import ClassifierConfig, Experiment, NamedAttack, NamedDefense, space_of
+from stl_ray.config import ClassifierConfig, Experiment, NamedAttack, NamedDefense, classifier_of, space_of
 from stl_ray.defenses import options_of
 from stl_ray.pipeline.missing import (
     Missing,
@@ -104,12 +104,12 @@ def _members(chosen: NamedDefense) -> tuple[str, ...]:
 
 
 def _fitted(experiment: Experiment, chosen: NamedDefense) -> Iterator[str]:
-    """The space that a defense projects onto, where it is to be fitted here."""
-    if (
-        "space" in options_of(chosen.defense, chosen.options).requires
-        and (space := space_of(experiment, chosen)).load is None
-    ):
+    """The space that a defense projects onto and the classifier that it looks with, where they are to be made here."""
+    requires = options_of(chosen.defense, chosen.options).requires
+    if "space" in requires and (space := space_of(experiment, chosen)).load is None:
         yield _space(space.name)
+    if "classifier" in requires and (classifier := classifier_of(experiment, chosen)).trained:
+        yield _classifier(classifier.name)
 
 
 def _instead(experiment: Experiment, users: Collection[str]) -> str:

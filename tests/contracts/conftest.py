@@ -9,7 +9,7 @@ import torch
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defense, make_defense
 from stl_ray.images import quantize
-from stl_ray.models import seeded
+from stl_ray.models import build_classifier, seeded
 from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_clusters, hash_ids, thumbnails
 
 IDS = [f"train/{index}" for index in range(24)]
@@ -46,7 +46,8 @@ def space(natural_images) -> QuasiNaturalSpace:
 def resources(space) -> dict[str, object]:
     """One of everything that a defense may require: with a new kind of resource, a line here."""
     members = {"jpeg": make_defense("jpeg", {}, {}), "stl": make_defense("stl", {}, {"space": space, "solver": "auto"})}
-    return {"space": space, "solver": "auto", "members": members}
+    classifier = build_classifier("small_cnn", ["a", "b", "c"], seed=1).eval()
+    return {"space": space, "solver": "auto", "classifier": classifier, "members": members}
 
 
 @pytest.fixture(scope="session")

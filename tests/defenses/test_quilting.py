@@ -3,12 +3,12 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from stl_ray.training.defenses.quilting import assemble_library, draw_patches
 
 from stl_ray.defenses.quilting import Quilting, QuiltingOptions
 from stl_ray.defenses.quilting_library import PatchLibrary
 from stl_ray.errors import TensorError
 from stl_ray.images import quantize
-from stl_ray.training.defenses.quilting import assemble_library, draw_patches
 
 
 @pytest.fixture(scope="session")
