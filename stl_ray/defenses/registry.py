@@ -9,6 +9,7 @@ from stl_ray.defenses.ensemble import WHOLE, CropEnsembleOptions, Ensemble, Ense
 from stl_ray.defenses.jpeg import Jpeg, JpegOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.pixel_deflection import PixelDeflection, PixelDeflectionOptions
+from stl_ray.defenses.quilting import Quilting, QuiltingOptions
 from stl_ray.defenses.stl import SparseTransformation, StlOptions
 from stl_ray.defenses.undefended import Undefended
 from stl_ray.defenses.wavelets import WaveletDenoising, WaveletOptions
@@ -62,6 +63,7 @@ DEFENSES: dict[str, Row] = {
         PixelDeflection,
         lambda options, resources: PixelDeflection(options, resources["classifier"] if options.map == "rcam" else None),
     ),  # fmt: skip
+    "quilting": Row(QuiltingOptions, Quilting, lambda options, resources: Quilting(resources["artifact"], options)),
     "stl": Row(StlOptions, SparseTransformation, _stl),
     "stl_cluster": Row(StlOptions, SparseTransformation, _stl_cluster, clusters=True),
     "ensemble": Row(EnsembleOptions, Ensemble, _ensemble),
@@ -114,7 +116,7 @@ def make_defense(name: str, options: Mapping[str, object], resources: Resources)
         resources: at least what it requires; "space" is the space that it projects onto (`QuasiNaturalSpace`), "solver"
             the method by which it does (a name of `stl_ray.csc.METHODS`, or "auto"), "classifier" a network that it looks
             at images with (`Classifier`, in eval mode), whatever stands behind it, "members" the transformations that it is
-            made of, by their names.
+            made of, by their names, "artifact" what it is fitted with, as its recipe loads it.
 
     Raises:
         ConfigError: if the name or an option is unknown, an option has the wrong type or range, a resource is missing, or

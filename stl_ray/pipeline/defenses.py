@@ -10,6 +10,7 @@ from stl_ray.models import Classifier
 from stl_ray.options import named
 from stl_ray.pipeline.batches import class_names
 from stl_ray.pipeline.classifiers import load_classifier
+from stl_ray.pipeline.fitted import load_fitted
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.pipeline.spaces import load_space
 from stl_ray.space import QuasiNaturalSpace
@@ -61,6 +62,8 @@ class _Makers:
             return self._space(item)
         if resource == "solver":
             return self.experiment.solver.method
+        if resource == "artifact":
+            return load_fitted(self.experiment, options)
         if resource == "classifier":
             return self._classifier(item)
         if resource == "members":

@@ -23,6 +23,15 @@ def dataset_of(root: str, folder: str) -> Dataset:
         raise IncompleteRunError(message, item=error.item, expected=error.expected) from error
 
 
+def training_images(experiment: Experiment) -> Dataset:
+    """The images that spaces and other artifacts are fitted to.
+
+    Raises:
+        IncompleteRunError: if the training split was not ingested.
+    """
+    return dataset_of(experiment.root, Layout(experiment.root).ingested("train"))
+
+
 def recorded(root: str) -> Experiment:
     """The configuration of another experiment, as its last job left it.
 
