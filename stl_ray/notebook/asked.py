@@ -11,7 +11,7 @@ from stl_ray.attacks import Universal, budget_of, make_attack
 from stl_ray.config import AttackedConfig, NamedAttack, NamedDefense, SolverConfig, TiersConfig, parsed
 from stl_ray.config.base import Section
 from stl_ray.config.spaces import is_authors_file
-from stl_ray.defenses import Defense, make_defense, options_of
+from stl_ray.defenses import DEFENSES, Defense, Transformation, make_defense, options_of
 from stl_ray.errors import ConfigError
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.models import Classifier
@@ -103,11 +103,17 @@ def request_of(
     }
     asked = parsed(Asked, values)
     _check(asked)
-    made = {
-        item.name: given if isinstance(given, Defense) else _made(item, given, device)
-        for item, (_, given) in zip(asked.defenses, entries, strict=True)
-    }
-    return Request(asked, {UNDEFENDED: make_defense(UNDEFENDED, {}, {}), **made})
+    made: dict[str, Defense] = {}
+    # Those that are made of others come after these.
+    for item, (_, given) in sorted(zip(asked.defenses, entries, strict=True), key=lambda pair: bool(_members(pair[0]))):
+        made[item.name] = given if isinstance(given, Defense) else _made(item, given, made, device)
+    return Request(
+        asked, {UNDEFENDED: make_defense(UNDEFENDED, {}, {}), **{d.name: made[d.name] for d in asked.defenses}}
+    )
+
+
+def _members(item: NamedDefense) -> tuple[str, ...]:
+    return options_of(item.defense, item.options).members if item.defense in DEFENSES else ()
 
 
 def _listed(items: Iterable[object], kind: str) -> list[object]:
@@ -140,19 +146,21 @@ def _entry(item: object) -> tuple[dict[str, Any], Defense | Mapping[str, object]
     return values, {}
 
 
-def _made(item: NamedDefense, given: Mapping[str, object], device: str) -> Defense:
-    requires = options_of(item.defense, item.options).requires
-    for name in _GIVEN:
-        if name in requires and given.get(name) is None:
-            raise ConfigError(
-                f"the defense needs a {name}", item=item.name, expected=f"options: {{'{name}': {_GIVEN[name]}}}"
-            )
-        if name in given and name not in requires:
+def _made(item: NamedDefense, given: Mapping[str, object], others: Mapping[str, Defense], device: str) -> Defense:
+    options = options_of(item.defense, item.options)
+    for name in options.members:
+        known = [other for other, defense in others.items() if isinstance(defense, Transformation)]
+        require_known(name, known, kind=f"defense that transforms images, of {item.name}")
+    for name, kind in _GIVEN.items():
+        if name in options.requires and given.get(name) is None:
+            raise ConfigError(f"the defense needs a {name}", item=item.name, expected=f"options: {{'{name}': {kind}}}")
+        if name in given and name not in options.requires:
             raise ConfigError("unknown option", item=f"{item.name}.{name}", expected=f"none, the defense has no {name}")
-    resources: dict[str, Any] = {"solver": SolverConfig().method, **given}
-    if "space" in requires:
+    resources: dict[str, Any] = {"solver": SolverConfig().method}
+    resources["members"] = {name: others[name] for name in options.members}
+    if "space" in given:
         resources["space"] = _space(given["space"], item.name).to(device)
-    if "classifier" in requires:
+    if "classifier" in given:
         resources["classifier"] = _classifier(given["classifier"], item.name)
     return make_defense(item.defense, item.options, resources)
 

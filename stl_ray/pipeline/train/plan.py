@@ -58,9 +58,9 @@ def plan(experiment: Experiment) -> list[Training]:
     trainings = list(first.values())
     retrained = [(item, item.retrain) for item in experiment.classifiers if item.retrain is not None]
     awaited = [
-        chosen for chosen in experiment.defenses if any(item.retrained_for(chosen.name) for item, _ in retrained)
+        item.name for item in experiment.defenses if any(other.retrained_for(item.name) for other, _ in retrained)
     ]
-    defenses = make_defenses(experiment.model_copy(update={"defenses": tuple(awaited)}))
+    defenses = make_defenses(experiment, names=awaited)
     for item, retrain in retrained:
         for name, defense in defenses.items():
             if item.retrained_for(name):
