@@ -94,4 +94,5 @@ def drawn(
 def _near(places: Places, uniform: NDArray[np.float64], size: int, window: int) -> Places:
     """Places at most `window` away, from 1 to size - 1."""
     first, last = np.maximum(places - window, 1), np.minimum(places + window, size - 1)
-    return first + (uniform * (last - first + 1)).astype(np.int64)
+    near: Places = first + (uniform * (last - first + 1)).astype(np.int64)
+    return near

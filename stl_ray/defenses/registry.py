@@ -36,6 +36,10 @@ def _stl_cluster(options: StlOptions, resources: Resources) -> Defense:
     return SparseTransformation("stl_cluster", _at(options, resources["space"]), options, resources["solver"])
 
 
+def _pixel_deflection(options: PixelDeflectionOptions, resources: Resources) -> Defense:
+    return PixelDeflection(options, resources["classifier"] if options.map == "rcam" else None)
+
+
 def _at(options: StlOptions, space: QuasiNaturalSpace) -> QuasiNaturalSpace:
     """The space at the lambda of the options."""
     return space if options.lmbda is None else replace(space, lmbda=options.lmbda)
@@ -58,11 +62,7 @@ DEFENSES: dict[str, Row] = {
     "none": Row(DefenseOptions, Undefended, lambda options, resources: Undefended()),
     "jpeg": Row(JpegOptions, Jpeg, lambda options, resources: Jpeg(options.quality)),
     "wavelet": Row(WaveletOptions, WaveletDenoising, lambda options, resources: WaveletDenoising(options.sigma)),
-    "pixel_deflection": Row(
-        PixelDeflectionOptions,
-        PixelDeflection,
-        lambda options, resources: PixelDeflection(options, resources["classifier"] if options.map == "rcam" else None),
-    ),  # fmt: skip
+    "pixel_deflection": Row(PixelDeflectionOptions, PixelDeflection, _pixel_deflection),
     "quilting": Row(QuiltingOptions, Quilting, lambda options, resources: Quilting(resources["artifact"], options)),
     "stl": Row(StlOptions, SparseTransformation, _stl),
     "stl_cluster": Row(StlOptions, SparseTransformation, _stl_cluster, clusters=True),

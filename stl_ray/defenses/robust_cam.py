@@ -40,7 +40,7 @@ def robust_cam(classifier: Classifier, images: Tensor) -> Tensor:
         ConfigError: the network has no such layers, or the images are so small that its features have one position only.
         TensorError: its features are not finite.
     """
-    size = tile_size(*images.shape[-2:], images.device)
+    size = tile_size(images.shape[-2], images.shape[-1], images.device)
     return in_tiles(lambda tile: (_maps(classifier, tile),), images.detach(), size=size)[0]
 
 

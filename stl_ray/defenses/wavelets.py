@@ -87,7 +87,7 @@ def denoised(images: Tensor, sigma: float) -> Tensor:
     """
     check_images(images, channels=3, side=1)
     at_once = max(1, (2**14 if images.device.type == "cpu" else 2**22) // math.prod(images.shape[-2:]))
-    return torch.cat([_denoised(part, sigma) for part in images.split(at_once)])  # what a CPU's cache can hold
+    return torch.cat([_denoised(part, sigma) for part in torch.split(images, at_once)])  # what a CPU's cache can hold
 
 
 def _denoised(rgb: Tensor, sigma: float) -> Tensor:
@@ -140,7 +140,7 @@ def haar(channels: Tensor) -> tuple[Tensor, Tensor]:
     """
     height, width = channels.shape[-2:]
     even = F.pad(channels, (0, width % 2, 0, height % 2), mode="replicate") if height % 2 or width % 2 else channels
-    squares = F.pixel_unshuffle(even, 2).unflatten(1, (-1, 4))
+    squares = torch.unflatten(F.pixel_unshuffle(even, 2), 1, (-1, 4))
     average, *details = _butterfly(*squares.unbind(2))
     return average, torch.stack(details, dim=2)
 

@@ -11,7 +11,7 @@ from stl_ray.attacks import Universal, budget_of, make_attack
 from stl_ray.config import AttackedConfig, NamedAttack, NamedDefense, SolverConfig, TiersConfig, parsed
 from stl_ray.config.base import Section
 from stl_ray.config.spaces import is_authors_file
-from stl_ray.defenses import DEFENSES, Defense, Transformation, make_defense, options_of
+from stl_ray.defenses import DEFENSES, Defense, FittedOptions, Transformation, make_defense, options_of
 from stl_ray.errors import ConfigError
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.models import Classifier
@@ -155,15 +155,22 @@ def _made(item: NamedDefense, given: Mapping[str, object], others: Mapping[str, 
             )
         if name in given and name not in options.requires:
             raise ConfigError("unknown option", item=f"{item.name}.{name}", expected=f"none, the defense has no {name}")
-    resources: dict[str, Any] = {"solver": SolverConfig().method, **given}
+    for name in options.members:
+        known = [other for other, defense in others.items() if isinstance(defense, Transformation)]
+        require_known(name, known, kind=f"defense that transforms images, of {item.name}")
+    resources: dict[str, Any] = {
+        "solver": SolverConfig().method,
+        "members": {name: others[name] for name in options.members},
+    }
     if "space" in options.requires:
         resources["space"] = _space(given["space"], item.name).to(device)
     if "classifier" in options.requires:
         resources["classifier"] = _classifier(given["classifier"], item.name)
-    for name in options.members:
-        known = [other for other, defense in others.items() if isinstance(defense, Transformation)]
-        require_known(name, known, kind=f"defense that transforms images, of {item.name}")
-    resources["members"] = {name: others[name] for name in options.members}
+    if isinstance(options, FittedOptions):
+        if options.load is None:
+            expected = "options: {'load': the folder of an artifact that the job `fit` made}"
+            raise ConfigError("the defense is fitted to training images", item=item.name, expected=expected)
+        resources["artifact"] = options.recipe.load(options.load)
     return make_defense(item.defense, item.options, resources)
 
 

@@ -3,7 +3,7 @@ import pytest
 from stl_ray.defenses import DEFENSES, make_defense, options_of
 from stl_ray.errors import ConfigError
 
-KNOWN = ", ".join(sorted(DEFENSES))
+NAMES = ", ".join(sorted(DEFENSES))
 
 
 def test_identity_what_defenses_require():
@@ -15,8 +15,8 @@ def test_identity_what_defenses_require():
 @pytest.mark.parametrize(
     ("name", "options", "item", "expected"),
     [
-        ("jpg", {}, "jpg", f"'jpeg'? (one of {KNOWN})"),
-        ("stl-cluster", {}, "stl-cluster", f"'stl_cluster'? (one of {KNOWN})"),
+        ("jpg", {}, "jpg", f"'jpeg'? (one of {NAMES})"),
+        ("stl-cluster", {}, "stl-cluster", f"'stl_cluster'? (one of {NAMES})"),
         ("jpeg", {"qualty": 3}, "jpeg.qualty", "'quality'? (one of quality)"),
         ("jpeg", {"quality": 0}, "jpeg.quality", "greater than or equal to 1"),
         ("jpeg", {"quality": "high"}, "jpeg.quality", "a valid integer"),
