@@ -14,7 +14,8 @@ from stl_ray.pipeline.fitted import load_fitted
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.pipeline.spaces import load_space
 from stl_ray.space import QuasiNaturalSpace
-from stl_ray.store import Layout
+from stl_ray.store import Layout, Storage
+from stl_ray.store.runs import MANIFEST
 
 
 def make_defenses(
@@ -77,9 +78,9 @@ class _Makers:
         return self._spaces[config.name]
 
     def _classifier(self, item: NamedDefense) -> Classifier:
-        experiment = self.experiment
-        split = "test" if "test" in experiment.ingest.sources else "train"
-        names = class_names(dataset_of(experiment.root, Layout(experiment.root).ingested(split)))
+        experiment, layout = self.experiment, Layout(self.experiment.root)
+        tested = Storage.open(experiment.root).exists(f"{layout.ingested('test')}/{MANIFEST}")
+        names = class_names(dataset_of(experiment.root, layout.ingested("test" if tested else "train")))
         return load_classifier(experiment, classifier_of(experiment, item).name, None, names, self.device).classifier
 
 
