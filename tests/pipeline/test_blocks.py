@@ -1,6 +1,7 @@
 """Several classifiers in one experiment: each has a block of its own; every shard made here instead of in an actor."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from stl_ray.config import ReportConfig
-from stl_ray.errors import ConfigError, IncompleteRunError
+from stl_ray.errors import ConfigError, IncompleteRunError, RunIdentityError
 from stl_ray.images import to_tensor
 from stl_ray.models import build_classifier, predict, save_classifier
 from stl_ray.pipeline.attack import job as attack
@@ -16,6 +17,7 @@ from stl_ray.pipeline.batches import pixels_of
 from stl_ray.pipeline.evaluate import job as evaluate
 from stl_ray.pipeline.evaluate.adaptive import Context, plan_checks, plan_tiers
 from stl_ray.report import build_report
+from stl_ray.runtime.shard_runner import drafts_of
 from stl_ray.store import Dataset, Layout, Storage
 from stl_ray.store.shards import table_from_bytes
 
@@ -55,8 +57,7 @@ def made(experiment_of, finished_run, image_tables, crops):
                 {"name": "mild", "defense": "jpeg", "options": {"quality": 95}},
             ],
             attack={"sets": sets},
-            evaluate={"gallery": 3, "tiers": TIERS},
-            **sections,
+            **{"evaluate": {"gallery": 3, "tiers": TIERS}, **sections},
         )
         layout = Layout(own.root)
         if not Storage.open(own.root).exists("ingest"):
@@ -88,6 +89,13 @@ def predicted(experiment, run_here) -> None:
     """Attack, and every prediction."""
     for plan in (attack.plan, evaluate.plan):
         run_here(plan(experiment), experiment)
+
+
+def refused(experiment) -> set[str]:
+    """The folders that `evaluate` wants removed, before it makes any prediction; it needs no Ray to say so."""
+    with pytest.raises(RunIdentityError) as error:
+        evaluate.run(experiment)
+    return set(re.findall(r"evaluate/first/[^:]*(?=: made with other)", str(error.value)))
 
 
 def all_jobs(experiment, run_here) -> None:
@@ -199,6 +207,29 @@ def test_invariant_another_classifier_leaves_the_other_blocks_runs_as_they_are(m
     assert {run.folder: run.identity for run in attack.plan(made(renamed)).runs if "first" in run.folder} == {
         folder: identity for folder, identity in before.items() if folder.startswith("attack/first")
     }
+
+
+def test_refuses_what_was_made_without_another_attack_before_any_prediction(made, run_here):
+    """All is named at once, and what the attack cannot change is kept."""
+    one, further = [{"name": "first", "architecture": "small_cnn"}], {**SETS[0], "name": "further"}
+    own = made(one, SETS[:1])
+    all_jobs(own, run_here)
+    attacked = {f"evaluate/first/{name}-under-attack" for name in ("none", "jpeg", "mild")}
+    checked = {f"evaluate/first/{name}-under-checks" for name in ("jpeg", "mild")}
+    # A set within the tiers' budget is in the worst case; one beyond it is measured by the checks alone.
+    for item, expected in (
+        (further, attacked | checked),
+        ({**further, "name": "beyond", "dissimilarity": 0.3}, checked),
+    ):
+        more = made(one, [SETS[0], item])
+        run_here(attack.plan(more), more)
+        assert refused(more) == expected
+    # Only a defense meets a grey-box attack, and all rows one by queries; the checks have attacks of their own.
+    for tier, expected in (("T1b", attacked - {"evaluate/first/none-under-attack"}), ("T5", attacked)):
+        attacks = [*TIERS["attacks"], {"name": "further", "tier": tier, "attack": "square", "options": {"queries": 2}}]
+        assert refused(made(one, SETS[:1], evaluate={"tiers": {**TIERS, "attacks": attacks}})) == expected
+    drafts = drafts_of([plan(own) for plan in (evaluate.plan, plan_tiers, plan_checks)], own)
+    assert len(drafts) == 3 * 2 + 3 + 2
 
 
 FIVE = ("z", "b", "y", "a", "x")

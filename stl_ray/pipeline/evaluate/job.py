@@ -35,7 +35,7 @@ from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.look import device_to_look, look_at
 from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
-from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
+from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, drafts_of, run_shards
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.store import Dataset, Layout, PlannedShard, Run, Storage, require_planned
 from stl_ray.store.layout import CLEAN
@@ -49,16 +49,17 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
     Raises:
         IncompleteRunError: if a job before this one is not done.
+        RunIdentityError: if predictions, verdicts or checks are there that were made otherwise.
         TensorError: as for `look`.
     """
     experiment = with_solver(experiment)
     cells = cells_of(experiment)
+    jobs = [_job(experiment, cells), *filter(None, (plan_tiers(experiment), plan_checks(experiment)))]
+    # What would be refused after hours of predictions is refused before any.
+    drafts_of(jobs, experiment)
     remark = look(experiment)
-    run_shards(_job(experiment, cells), experiment)
-    for planned in (plan_tiers, plan_checks):
-        job = planned(experiment)
-        if job is not None:
-            run_shards(job, experiment)
+    for job in jobs:
+        run_shards(job, experiment)
     images = 0
     lines: list[str] = []
     for context in Context.all_of(experiment, "cpu"):
