@@ -1,6 +1,6 @@
 """Datasets, classifiers and defenses from earlier jobs, with an error that names the job to run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from pydantic import ValidationError
@@ -9,6 +9,7 @@ from stl_ray.config import Experiment, NamedDefense, space_of
 from stl_ray.csc import active_set, choose_method
 from stl_ray.defenses import Defense, make_defense, required_by
 from stl_ray.errors import ArtifactError, IncompleteRunError
+from stl_ray.options import named
 from stl_ray.pipeline.spaces import load_space
 from stl_ray.runtime.session import device_of
 from stl_ray.space import QuasiNaturalSpace
@@ -61,12 +62,15 @@ def with_solver(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"solver": experiment.solver.model_copy(update={"method": method})})
 
 
-def make_defenses(experiment: Experiment, device: str = "cpu") -> dict[str, Defense]:
-    """The defenses of an experiment by their names in it, with what they require of it; a space is loaded once.
+def make_defenses(
+    experiment: Experiment, device: str = "cpu", names: Iterable[str] | None = None
+) -> dict[str, Defense]:
+    """Defenses of an experiment by their names in it, with what they require of it; a space is loaded once.
 
     Args:
         experiment: which defenses and spaces there are.
         device: to load spaces to.
+        names: of those to make, in their order; None: all.
 
     Raises:
         IncompleteRunError: if a defense requires an artifact that was not made yet.
@@ -74,6 +78,8 @@ def make_defenses(experiment: Experiment, device: str = "cpu") -> dict[str, Defe
         InputError, ArtifactError: if a space to load is not there, or an artifact is unreadable.
         ConfigError: if a defense, an option or a space is unknown, or the space does not do for the defense.
     """
+    known = {item.name: item for item in experiment.defenses}
+    wanted = known if names is None else dict.fromkeys(names)
     spaces: dict[str, QuasiNaturalSpace] = {}
 
     def space(chosen: NamedDefense) -> QuasiNaturalSpace:
@@ -90,5 +96,5 @@ def make_defenses(experiment: Experiment, device: str = "cpu") -> dict[str, Defe
         chosen.name: make_defense(
             chosen.defense, chosen.options, {name: loaders[name](chosen) for name in required_by(chosen.defense)}
         )
-        for chosen in experiment.defenses
+        for chosen in (named(known, name, kind="defense of this experiment") for name in wanted)
     }

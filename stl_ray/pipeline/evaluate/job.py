@@ -25,7 +25,7 @@ from stl_ray.evaluation.batches import by_size, in_order
 from stl_ray.images import to_tensor
 from stl_ray.pipeline.attack.job import identity_of as attack_identity
 from stl_ray.pipeline.attack.sets import all_sets, folder_of, sets_of
-from stl_ray.pipeline.attack.target import attacked_of
+from stl_ray.pipeline.attack.target import attacked_by
 from stl_ray.pipeline.batches import class_names, exact_pixels_of, pixels_of, plan_parts
 from stl_ray.pipeline.classifiers import load_classifier, scored
 from stl_ray.pipeline.defended import Block, load_blocks
@@ -134,10 +134,11 @@ def cells_of(experiment: Experiment) -> dict[Cell, PlannedRun]:
     layout = Layout(experiment.root)
     clean = images_of(experiment, "", CLEAN)
     names = class_names(clean)
-    for attack in all_sets(experiment):
+    sets = all_sets(experiment)
+    for attack, victim in zip(sets, attacked_by(sets, experiment, names), strict=True):
         # The set on disk must be the one that the tables will name, crafted on the same victim from these images.
-        crafted = attacked_of(experiment, attack, names).identity
-        Run.open(experiment.root, folder_of(attack)).require(attack_identity(experiment, attack, crafted, clean))
+        identity = attack_identity(experiment, attack, victim.identity, clean)
+        Run.open(experiment.root, folder_of(attack)).require(identity)
     cells = {}
     for block in load_blocks(experiment, names, "cpu").values():
         for defense in block.defended:
