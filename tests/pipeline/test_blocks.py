@@ -224,6 +224,7 @@ def test_refuses_what_was_made_without_another_attack_before_any_prediction(made
         more = made(one, [SETS[0], item])
         run_here(attack.plan(more), more)
         assert refused(more) == expected
+    assert not any("-on-further" in name for name in Storage.open(own.root).names("evaluate/first"))
     # Only a defense meets a grey-box attack, and all rows one by queries; the checks have attacks of their own.
     for tier, expected in (("T1b", attacked - {"evaluate/first/none-under-attack"}), ("T5", attacked)):
         attacks = [*TIERS["attacks"], {"name": "further", "tier": tier, "attack": "square", "options": {"queries": 2}}]

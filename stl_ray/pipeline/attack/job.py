@@ -20,7 +20,7 @@ from stl_ray.pipeline.attack.calibration import (
     needs_calibration,
 )
 from stl_ray.pipeline.attack.sets import all_sets, classifier_of, folder_of
-from stl_ray.pipeline.attack.target import attacked_by
+from stl_ray.pipeline.attack.target import victims_of
 from stl_ray.pipeline.batches import class_names, exact_bytes, pixels_of, plan_parts, stored
 from stl_ray.pipeline.classifiers import load_classifier
 from stl_ray.pipeline.inputs import dataset_of, with_solver
@@ -92,7 +92,7 @@ def plan(experiment: Experiment, calibrations: Mapping[str, Calibration] | None 
     victims: dict[str, Any] = {}
     planned = []
     sets = all_sets(experiment)
-    for config, victim in zip(sets, attacked_by(sets, experiment, classes), strict=True):
+    for config, victim in zip(sets, victims_of(sets, experiment, classes), strict=True):
         folder = folder_of(config)
         victims[folder] = victim.identity
         deferred = {}
@@ -149,7 +149,7 @@ class AttackTask(TableTask):
         classes = class_names(self._clean)
         self._sets = {}
         sets = all_sets(self.experiment)
-        for config, victim in zip(sets, attacked_by(sets, self.experiment, classes, self._device), strict=True):
+        for config, victim in zip(sets, victims_of(sets, self.experiment, classes, self._device), strict=True):
             run = folder_of(config)
             require_planned({"classifier": self.victims[run]}, {"classifier": victim.identity}, run)
             calibration = self.calibrations.get(run) or calibration_of(self.experiment, config)

@@ -22,7 +22,7 @@ class Attacked(NamedTuple):
     classes: Tensor  # (n,) int64, by class of the images that class among its own
 
 
-def attacked_by(
+def victims_of(
     sets: Sequence[NamedAttack], experiment: Experiment, names: Sequence[str], device: str = "cpu"
 ) -> list[Attacked]:
     """The victims of adversarial sets; each classifier, defense and space is loaded once.

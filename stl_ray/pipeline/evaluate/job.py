@@ -25,7 +25,7 @@ from stl_ray.evaluation.batches import by_size, in_order
 from stl_ray.images import to_tensor
 from stl_ray.pipeline.attack.job import identity_of as attack_identity
 from stl_ray.pipeline.attack.sets import all_sets, folder_of, sets_of
-from stl_ray.pipeline.attack.target import attacked_by
+from stl_ray.pipeline.attack.target import victims_of
 from stl_ray.pipeline.batches import class_names, exact_pixels_of, pixels_of, plan_parts
 from stl_ray.pipeline.classifiers import load_classifier, scored
 from stl_ray.pipeline.defended import Block, load_blocks
@@ -135,7 +135,7 @@ def cells_of(experiment: Experiment) -> dict[Cell, PlannedRun]:
     clean = images_of(experiment, "", CLEAN)
     names = class_names(clean)
     sets = all_sets(experiment)
-    for attack, victim in zip(sets, attacked_by(sets, experiment, names), strict=True):
+    for attack, victim in zip(sets, victims_of(sets, experiment, names), strict=True):
         # The set on disk must be the one that the tables will name, crafted on the same victim from these images.
         identity = attack_identity(experiment, attack, victim.identity, clean)
         Run.open(experiment.root, folder_of(attack)).require(identity)

@@ -48,7 +48,7 @@ def made(experiment_of, finished_run, image_tables, natural_images, classifier):
 def calibrated_here(experiment) -> None:
     """Calibrate the first set in this process."""
     (config, *_), layout = all_sets(experiment), Layout(experiment.root)
-    (attacked,) = attack.attacked_by([config], experiment, ["a", "b"])
+    (attacked,) = attack.victims_of([config], experiment, ["a", "b"])
     save_artifact(
         layout.uri(layout.calibration("vanilla", config.name)),
         KIND,
