@@ -14,6 +14,7 @@ from stl_ray.images import to_tensor
 from stl_ray.models import build_classifier, predict, save_classifier
 from stl_ray.pipeline.attack import job as attack
 from stl_ray.pipeline.batches import pixels_of
+from stl_ray.pipeline.defended import load_blocks
 from stl_ray.pipeline.evaluate import job as evaluate
 from stl_ray.pipeline.evaluate.adaptive import Context, plan_checks, plan_tiers
 from stl_ray.report import build_report
@@ -108,6 +109,11 @@ def all_jobs(experiment, run_here) -> None:
         evaluate._write_block(context, cells)
 
 
+def digest_of(experiment, classifier: str, defense: str | None) -> str:
+    folder = Storage.open(experiment.root).below(Layout(experiment.root).classifier(classifier, defense))
+    return str(folder.read_json("model.json")["digest"])
+
+
 def rows(experiment, folder: str) -> list[dict[str, Any]]:
     tables = Dataset.open(Layout(experiment.root).uri(folder)).tables()
     return [row for table in tables for row in table.to_pylist()]
@@ -184,6 +190,44 @@ def test_certificate_every_block_is_judged_by_its_own_networks(made, run_here):
         assert [row["source_pred"] for row in rows(own, f"attack/{name}/alone")] == [
             row["vanilla"] for row in rows(own, f"evaluate/{name}/none-on-alone")
         ]
+
+
+def test_certificate_behind_a_defense_stands_the_network_that_was_retrained_for_it_and_no_other(made, crops):
+    own, images = made(seed=5), to_tensor(crops(3))
+    blocks = load_blocks(own, ["a", "b"], "cpu")
+    assert list(blocks) == ["first", "second"]
+    for number, (name, kept) in enumerate({"first": ["jpeg", "mild"], "second": ["jpeg"]}.items()):
+        block = blocks[name]
+        assert list(block.defended) == ["none", "jpeg", "mild"]
+        for defense, deployed in block.defended.items():
+            behind = defense if defense in kept else None
+            seeds = [10 * number + [None, *kept].index(setting) for setting in (None, behind)]
+            vanilla, retrained = (build_classifier("small_cnn", ["a", "b"], seed=seed).eval() for seed in seeds)
+            models = block.models(defense)
+            assert torch.equal(models["vanilla"].classifier.logits(images), vanilla.logits(images))
+            assert torch.equal(models["retrained"].classifier.logits(images), retrained.logits(images))
+            assert torch.equal(deployed.classifier.logits(images), retrained.logits(images))
+            assert (deployed.classifier is block.vanilla.classifier) == (behind is None)  # in memory once
+            assert block.retrained(defense) == (behind is not None)
+            expected = {
+                "defense": deployed.defense.identity(),
+                "vanilla": digest_of(own, name, None),
+                "retrained": digest_of(own, name, behind),
+            }
+            assert block.made_of(defense) == expected and deployed.seed == models["vanilla"].seed == 5
+            assert deployed.identity == {"defense": expected["defense"], "classifier": expected["retrained"]}
+
+
+def test_refuses_a_classifier_that_was_retrained_for_the_defense_of_other_settings(made):
+    own = made(TWO[1:2])
+    network = build_classifier("small_cnn", ["a", "b"], seed=1)
+    folder = Layout(own.root).classifier("second", "jpeg")
+    (jpeg, _) = load_blocks(own, ["a", "b"], "cpu")["second"].defended["jpeg"].identity.values()
+    save_classifier(Layout(own.root).uri(folder), network, {"defense": jpeg})
+    load_blocks(own, ["a", "b"], "cpu")
+    save_classifier(Layout(own.root).uri(folder), network, {"defense": {**jpeg, "quality": 1}})
+    with pytest.raises(RunIdentityError, match=f"{folder}: .*quality"):
+        load_blocks(own, ["a", "b"], "cpu")
 
 
 def test_invariant_another_classifier_leaves_the_other_blocks_runs_as_they_are(made, run_here):
