@@ -11,12 +11,13 @@ from torch import Tensor, nn
 import stl_ray
 from stl_ray.config import NamedAttack, NamedDefense, TiersConfig
 from stl_ray.defenses import Defense, Purified, make_defense
-from stl_ray.errors import TensorError
+from stl_ray.errors import ConfigError, TensorError
 from stl_ray.models import Classifier, module_digest
 from stl_ray.notebook.asked import request_of
 from stl_ray.notebook.session import Session
 
 FGSM = {"name": "fgsm", "attack": "fgsm", "dissimilarity": 0.1}
+L2PGD = {"name": "l2", "attack": "L2PGD", "engine": "foolbox"}
 SQUARE = {"name": "square", "attack": "square", "linf": 8, "options": {"queries": 2}}
 
 
@@ -79,6 +80,21 @@ def met(tier: str) -> dict:
 def test_identity_whether_the_gradient_of_the_model_is_needed(keys, needed):
     given = {"defenses": ["jpeg"], "attacks": [], "tiers": None, "sanity": "quick", "seed": 0, **keys}
     assert request_of(**given, device="cpu").needs_gradient == needed
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"attacks": [{**L2PGD, "linf": 8}]}, "^L2PGD: the attack does not support the norm"),
+        (
+            {"tiers": {"budget": {"linf": 8}, "attacks": [{**L2PGD, "tier": "T4"}]}},
+            "^l2: the attack does not support the norm",
+        ),
+    ],
+)
+def test_refuses_a_budget_that_is_not_the_attack_s_when_it_is_asked_for(keys, said):
+    with pytest.raises(ConfigError, match=said):
+        request_of(**{"defenses": [], "attacks": [], "tiers": None, **keys}, sanity="quick", seed=0, device="cpu")
 
 
 def test_identity_entries_sections_and_defenses_ask_for_the_same():

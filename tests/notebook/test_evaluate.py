@@ -155,16 +155,6 @@ def test_identity_a_float_off_the_grid_is_warned_of_and_said(model, images, labe
             {"attacks": [FGSM], "tiers": {"attacks": [{"name": "FGSM", "tier": "T5", "attack": "square"}]}},
             "names that differ",
         ),
-        ({"attacks": [{"name": "a", "attack": "L2PGD", "engine": "foolbox", "linf": 8}]}, "L2PGD"),
-        (
-            {
-                "tiers": {
-                    "budget": {"linf": 8},
-                    "attacks": [{"name": "t", "tier": "T4", "attack": "L2PGD", "engine": "foolbox"}],
-                }
-            },
-            "^t: ",
-        ),
         ({"tiers": {"attacks": [{"name": "t", "tier": "T2", "attack": "pgd"}]}}, "t: T2 transfers from another"),
         ({"tiers": {"substitute": "runs/other"}}, "tiers.substitute: a substitute is another experiment"),
         ({"tiers": {"attack": []}}, r"tiers.attack: unknown key; expected 'attacks'\?"),
