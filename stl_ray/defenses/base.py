@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from stl_ray.config import Gradient
 from stl_ray.errors import GradientError, TensorError
 from stl_ray.images import quantize
 from stl_ray.models import Victim
 from stl_ray.options import nearest
 from stl_ray.seeding import seeds_of
-from stl_ray.space import Gradient
 
 APPLIED = "applied"
 """Status of an image behind a defense that has only one outcome."""
@@ -106,7 +106,7 @@ class Defense(ABC):
     """Whether it solves a problem for every image: a solve can start where another one ended, and be certified."""
 
     gradients: tuple[Gradient, ...] = ("bpda",)
-    """The modes that `linearised` takes."""
+    """The modes that `linearised` takes, the strongest first."""
 
     routes: int = 0
     """Number of routes that an image can take through the defense (`Purified.cluster`); 0: there is one for all."""
@@ -134,7 +134,8 @@ class Defense(ABC):
         Each image's solve may start where its solve in the call before ended.
 
         Args:
-            gradient: "exact", or "bpda": the identity in place of the Jacobian (Athalye et al. 2018).
+            gradient: "exact"; "stand_in": the Jacobian of a differentiable approximation in its place, of which nothing
+                else is taken; or "bpda": the identity there (Athalye et al. 2018).
 
         Raises:
             GradientError: the mode is none of `gradients`.
@@ -168,6 +169,19 @@ class Defense(ABC):
         """
         require_route(self, route)
         return self
+
+
+def by_autograd(function: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Pullback]:
+    """function(images), and the product with its Jacobian there, by torch's graph of it; of any number of vectors.
+
+    Args:
+        function: (B, 3, H, W) -> (B, 3, H, W), made of operations that torch differentiates.
+        images: (B, 3, H, W), where it is linearised.
+    """
+    with torch.enable_grad():
+        leaf = images.detach().requires_grad_()
+        output = function(leaf)
+    return output.detach(), lambda v: torch.autograd.grad(output, leaf, v, retain_graph=True)[0]
 
 
 class _Through(Function):

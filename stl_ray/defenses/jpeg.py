@@ -1,8 +1,12 @@
-"""JPEG compression. Source: Dziugaite et al. 2016; quality 75 as in Guo et al. 2018."""
+"""JPEG compression. Source: Dziugaite et al. 2016; quality 75 as in Guo et al. 2018.
+
+Its Jacobian is zero almost everywhere: attacks take that of a stand-in (`jpeg_stand_in`), or the identity.
+"""
 
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image, features
 from torch import Tensor
 
-from stl_ray.defenses.base import Defense, Purified
+from stl_ray.config import Gradient
+from stl_ray.defenses.base import Defense, Linearised, Pullback, Purified, by_autograd
+from stl_ray.defenses.jpeg_stand_in import transcoded
 from stl_ray.images import decode, to_tensor, to_uint8
 
 
@@ -23,7 +29,8 @@ class Jpeg(Defense):
     """
 
     quality: int
-    name = "jpeg"  # its Jacobian is zero almost everywhere, so that it has no exact gradient to attack with
+    name = "jpeg"
+    gradients = ("stand_in", "bpda")
 
     def identity(self) -> dict[str, Any]:
         """See `Defense.identity`."""
@@ -34,6 +41,17 @@ class Jpeg(Defense):
         """See `Defense.purify`."""
         decoded = [self._compress(image) for image in to_uint8(images)]
         return Purified.without_solver(to_tensor(decoded).to(images.device))
+
+    def linearised(self, gradient: Gradient) -> Linearised:
+        """See `Defense.linearised`."""
+        if gradient != "stand_in":
+            return super().linearised(gradient)
+
+        def linearise(images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Pullback]:
+            _, pullback = by_autograd(partial(transcoded, quality=self.quality), images)
+            return self.purify(images, seeds=seeds).images, pullback
+
+        return linearise
 
     def _compress(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         buffer = io.BytesIO()

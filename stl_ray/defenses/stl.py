@@ -8,10 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from stl_ray.config import Gradient
 from stl_ray.config.sections import Section
 from stl_ray.csc import SolveStatus
-from stl_ray.defenses.base import Defense, Linearised, Pullback, Purified, require_gradient, require_route
-from stl_ray.space import Gradient, QuasiNaturalSpace, SparseTransformationLayer
+from stl_ray.defenses.base import Defense, Linearised, Pullback, Purified, by_autograd, require_gradient, require_route
+from stl_ray.space import QuasiNaturalSpace, SparseTransformationLayer
 
 CG_STEPS = 30
 """Conjugate gradient steps of the exact gradient: the remaining error is that of the support."""
@@ -95,10 +96,7 @@ class SparseTransformation(Defense):
         def linearise(images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Pullback]:
             if gradient == "bpda":
                 return layer(images), lambda v: v
-            with torch.enable_grad():
-                leaf = images.detach().requires_grad_()
-                projected = layer(leaf)
-            return projected.detach(), lambda v: torch.autograd.grad(projected, leaf, v, retain_graph=True)[0]
+            return by_autograd(layer, images)
 
         return linearise
 

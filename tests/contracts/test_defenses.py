@@ -137,7 +137,13 @@ def test_identity_deployed_is_rounded_before_and_after(defense, images):
     assert torch.equal(seen, quantize(seen))
 
 
-@pytest.mark.parametrize("gradient", ["exact", "bpda"])
+def test_identity_gradients_are_declared_from_the_strongest_to_the_identity(defense):
+    order = ["exact", "stand_in", "bpda"]
+    assert list(defense.gradients) == [gradient for gradient in order if gradient in defense.gradients]
+    assert defense.gradients[-1] == "bpda"
+
+
+@pytest.mark.parametrize("gradient", ["exact", "stand_in", "bpda"])
 def test_invariant_gradients_of_a_defended_classifier(defense, images, gradient):
     classifier = build_classifier("small_cnn", ["a", "b", "c"], seed=0).eval()
     if gradient not in defense.gradients:
@@ -161,7 +167,7 @@ def test_invariant_gradients_of_a_defended_classifier(defense, images, gradient)
         )
 
 
-@pytest.mark.parametrize("gradient", ["exact", "bpda"])
+@pytest.mark.parametrize("gradient", ["exact", "stand_in", "bpda"])
 def test_agrees_the_differentiable_transformation_with_the_linearised_one(defense, images, gradient):
     if gradient not in defense.gradients:
         with pytest.raises(GradientError, match=defense.name):
