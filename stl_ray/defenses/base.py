@@ -171,19 +171,6 @@ class Defense(ABC):
         return self
 
 
-def by_autograd(function: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Pullback]:
-    """function(images), and the product with its Jacobian there, by torch's graph of it; of any number of vectors.
-
-    Args:
-        function: (B, 3, H, W) -> (B, 3, H, W), made of operations that torch differentiates.
-        images: (B, 3, H, W), where it is linearised.
-    """
-    with torch.enable_grad():
-        leaf = images.detach().requires_grad_()
-        output = function(leaf)
-    return output.detach(), lambda v: torch.autograd.grad(output, leaf, v, retain_graph=True)[0]
-
-
 class _Through(Function):
     """A linearised transformation as a node of torch's graph."""
 

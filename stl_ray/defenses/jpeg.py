@@ -15,7 +15,8 @@ from PIL import Image, features
 from torch import Tensor
 
 from stl_ray.config import Gradient
-from stl_ray.defenses.base import Defense, Linearised, Pullback, Purified, by_autograd
+from stl_ray.defenses.base import Defense, Linearised, Pullback, Purified
+from stl_ray.defenses.by_autograd import by_autograd
 from stl_ray.defenses.jpeg_stand_in import transcoded
 from stl_ray.images import decode, to_tensor, to_uint8
 

@@ -8,7 +8,12 @@ from pydantic import Field
 
 from stl_ray.config.sections import Section
 from stl_ray.defenses.base import Defense, Resources
+from stl_ray.defenses.bit_depth import BitDepth, BitDepthOptions
+from stl_ray.defenses.gaussian_filter import GaussianFilter, GaussianFilterOptions
 from stl_ray.defenses.jpeg import Jpeg
+from stl_ray.defenses.mean_filter import MeanFilter, MeanFilterOptions
+from stl_ray.defenses.median_filter import MedianFilter, MedianFilterOptions
+from stl_ray.defenses.resize_pad import ResizePad, ResizePadOptions
 from stl_ray.defenses.stl import SparseTransformation, StlOptions
 from stl_ray.defenses.undefended import Undefended
 from stl_ray.errors import ConfigError
@@ -52,6 +57,15 @@ def _at(options: StlOptions, space: QuasiNaturalSpace) -> QuasiNaturalSpace:
 DEFENSES: dict[str, Row] = {
     "none": Row(NoOptions, Undefended, lambda options, resources: Undefended()),
     "jpeg": Row(JpegOptions, Jpeg, lambda options, resources: Jpeg(options.quality)),
+    "bit_depth": Row(BitDepthOptions, BitDepth, lambda options, resources: BitDepth(options.bits, options.formula)),
+    "median_filter": Row(MedianFilterOptions, MedianFilter, lambda options, resources: MedianFilter(options.size)),
+    "mean_filter": Row(MeanFilterOptions, MeanFilter, lambda options, resources: MeanFilter(options.size)),
+    "gaussian_filter": Row(
+        GaussianFilterOptions, GaussianFilter, lambda options, resources: GaussianFilter(options.sigma)
+    ),
+    "resize_pad": Row(
+        ResizePadOptions, ResizePad, lambda options, resources: ResizePad(options.smallest, options.fill)
+    ),
     "stl": Row(StlOptions, SparseTransformation, _stl),
     "stl_cluster": Row(StlOptions, SparseTransformation, _stl_cluster, clusters=True),
 }

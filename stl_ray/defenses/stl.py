@@ -11,7 +11,8 @@ from torch import Tensor
 from stl_ray.config import Gradient
 from stl_ray.config.sections import Section
 from stl_ray.csc import SolveStatus
-from stl_ray.defenses.base import Defense, Linearised, Pullback, Purified, by_autograd, require_gradient, require_route
+from stl_ray.defenses.base import Defense, Linearised, Pullback, Purified, require_gradient, require_route
+from stl_ray.defenses.by_autograd import by_autograd
 from stl_ray.space import QuasiNaturalSpace, SparseTransformationLayer
 
 CG_STEPS = 30

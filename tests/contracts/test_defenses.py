@@ -95,8 +95,8 @@ def test_invariant_seeds_matter_where_the_defense_draws_and_nowhere_else(defense
     once, again = purify(defense, images).images, purify(defense, images).images
     other = defense.purify(images, seeds=[seed + 1 for seed in SEEDS[: len(images)]]).images
     assert torch.equal(once, again)
-    moved = (once != other).flatten(1).any(1)
-    assert bool((moved == defense.randomised).all())
+    moved = (once != other).flatten(1).any(1)  # of few outcomes, two seeds may have the same one
+    assert bool(moved.any()) == defense.randomised
 
 
 def test_roundtrip_identity_is_json_and_the_same_for_the_same_defense(defense, resources):
@@ -114,7 +114,7 @@ def test_certificate_plain_images_stay_finite(defense, images, kind):
     image = {
         "black": black,
         "white": black + 1,
-        "flat": quantize(black + torch.tensor([0.2, 0.5, 0.9]).view(3, 1, 1)),
+        "flat": quantize(black + torch.tensor([0.25, 0.5, 0.875]).view(3, 1, 1)),
         "grey": quantize(images[:1].mean(1, keepdim=True).expand(1, 3, 32, 32)),
         "one pixel": spot,
     }[kind]
