@@ -15,13 +15,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stl_ray.config.sections import Section
-from stl_ray.defenses.base import Defense, Purified
+from stl_ray.defenses.base import Transformation
+from stl_ray.defenses.options import DefenseOptions
+from stl_ray.defenses.purified import Purified
 
 Formula = Literal["guo", "xu", "athalye"]
 
 
-class BitDepthOptions(Section):
+class BitDepthOptions(DefenseOptions):
     """The options of bit_depth."""
 
     bits: int = Field(
@@ -34,7 +35,7 @@ class BitDepthOptions(Section):
 
 
 @dataclass(frozen=True)
-class BitDepth(Defense):
+class BitDepth(Transformation):
     """Rounds every value to a few levels; its Jacobian is zero almost everywhere.
 
     Args:
@@ -51,7 +52,7 @@ class BitDepth(Defense):
         return {"defense": self.name, "bits": self.bits, "formula": self.formula}
 
     def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
-        """See `Defense.purify`."""
+        """See `Transformation.purify`."""
         if self.formula == "athalye":
             step = 2 ** (8 - self.bits)
             return Purified.without_solver(_over((255 * images).round().div(step).floor() * step, 255))

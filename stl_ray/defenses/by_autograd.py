@@ -1,4 +1,4 @@
-"""Jacobians by torch's graph, and the defenses that have theirs from it: one function of images and seeds is all of them."""
+"""Jacobians by torch's graph, and the transformations that have theirs from it: one function of images and seeds is all of them."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from stl_ray.config import Gradient
-from stl_ray.defenses.base import Defense, Linearised, Pullback, Purified
+from stl_ray.defenses.base import Linearised, Pullback, Transformation
+from stl_ray.defenses.purified import Purified
 
 
 def by_autograd(function: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Pullback]:
@@ -23,22 +24,22 @@ def by_autograd(function: Callable[[Tensor], Tensor], images: Tensor) -> tuple[T
     return output.detach(), lambda v: torch.autograd.grad(output, leaf, v, retain_graph=True)[0]
 
 
-class DefenseByAutograd(Defense):
-    """A defense without a solver whose exact gradient is autograd's."""
+class TransformationByAutograd(Transformation):
+    """A transformation without a solver whose exact gradient is autograd's."""
 
     gradients = ("exact", "bpda")
 
     @abstractmethod
     def transformed(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
-        """The images behind the defense, made of operations that torch differentiates; as `Defense.purify`."""
+        """The images behind the defense, made of operations that torch differentiates; as `Transformation.purify`."""
 
     def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
-        """See `Defense.purify`."""
+        """See `Transformation.purify`."""
         with torch.no_grad():
             return Purified.without_solver(self.transformed(images, seeds))
 
     def linearised(self, gradient: Gradient) -> Linearised:
-        """See `Defense.linearised`."""
+        """See `Transformation.linearised`."""
         if gradient != "exact":
             return super().linearised(gradient)
         return lambda images, seeds: by_autograd(lambda x: self.transformed(x, seeds), images)

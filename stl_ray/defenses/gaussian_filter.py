@@ -12,22 +12,22 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
-from stl_ray.config.sections import Section
-from stl_ray.defenses.by_autograd import DefenseByAutograd
+from stl_ray.defenses.by_autograd import TransformationByAutograd
+from stl_ray.defenses.options import DefenseOptions
 from stl_ray.defenses.windows import averaged
 
 _CUT = 4
 """Standard deviations, as SciPy's default."""
 
 
-class GaussianFilterOptions(Section):
+class GaussianFilterOptions(DefenseOptions):
     """The options of gaussian_filter."""
 
     sigma: float = Field(1.0, ge=0.2, le=16, description="standard deviation in pixels; an image must have 4 of them")
 
 
 @dataclass(frozen=True)
-class GaussianFilter(DefenseByAutograd):
+class GaussianFilter(TransformationByAutograd):
     """A Gaussian filter of each channel.
 
     Args:
@@ -42,7 +42,7 @@ class GaussianFilter(DefenseByAutograd):
         return {"defense": self.name, "sigma": self.sigma}
 
     def transformed(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
-        """See `DefenseByAutograd.transformed`."""
+        """See `TransformationByAutograd.transformed`."""
         radius = int(_CUT * self.sigma + 0.5)
         heights = [math.exp(-0.5 * (offset / self.sigma) ** 2) for offset in range(-radius, radius + 1)]
         return averaged(images, [height / math.fsum(heights) for height in heights])

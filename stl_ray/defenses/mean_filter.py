@@ -11,19 +11,19 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
-from stl_ray.config.sections import Section
-from stl_ray.defenses.by_autograd import DefenseByAutograd
+from stl_ray.defenses.by_autograd import TransformationByAutograd
+from stl_ray.defenses.options import DefenseOptions
 from stl_ray.defenses.windows import averaged
 
 
-class MeanFilterOptions(Section):
+class MeanFilterOptions(DefenseOptions):
     """The options of mean_filter."""
 
     size: int = Field(3, ge=2, le=15, description="side of the window in pixels; Li and Li have 3")
 
 
 @dataclass(frozen=True)
-class MeanFilter(DefenseByAutograd):
+class MeanFilter(TransformationByAutograd):
     """A mean filter of each channel.
 
     Args:
@@ -38,5 +38,5 @@ class MeanFilter(DefenseByAutograd):
         return {"defense": self.name, "size": self.size}
 
     def transformed(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
-        """See `DefenseByAutograd.transformed`."""
+        """See `TransformationByAutograd.transformed`."""
         return averaged(images, [1 / self.size] * self.size)

@@ -11,12 +11,12 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
-from stl_ray.config.sections import Section
-from stl_ray.defenses.by_autograd import DefenseByAutograd
+from stl_ray.defenses.by_autograd import TransformationByAutograd
+from stl_ray.defenses.options import DefenseOptions
 from stl_ray.defenses.windows import windows
 
 
-class MedianFilterOptions(Section):
+class MedianFilterOptions(DefenseOptions):
     """The options of median_filter."""
 
     size: int = Field(
@@ -25,7 +25,7 @@ class MedianFilterOptions(Section):
 
 
 @dataclass(frozen=True)
-class MedianFilter(DefenseByAutograd):
+class MedianFilter(TransformationByAutograd):
     """A median filter of each channel.
 
     Args:
@@ -40,5 +40,5 @@ class MedianFilter(DefenseByAutograd):
         return {"defense": self.name, "size": self.size}
 
     def transformed(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
-        """See `DefenseByAutograd.transformed`; the derivative is that of the value taken, of equal ones the first."""
+        """See `TransformationByAutograd.transformed`; the derivative is that of the value taken, of equal ones the first."""
         return windows(images, self.size).sort(dim=-1, stable=True).values[..., self.size**2 // 2]

@@ -16,11 +16,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from stl_ray.config.sections import Section
-from stl_ray.defenses.by_autograd import DefenseByAutograd
+from stl_ray.defenses.by_autograd import TransformationByAutograd
+from stl_ray.defenses.options import DefenseOptions
 
 
-class ResizePadOptions(Section):
+class ResizePadOptions(DefenseOptions):
     """The options of resize_pad."""
 
     smallest: float = Field(
@@ -30,7 +30,7 @@ class ResizePadOptions(Section):
 
 
 @dataclass(frozen=True)
-class ResizePad(DefenseByAutograd):
+class ResizePad(TransformationByAutograd):
     """Makes every image a little smaller and puts it at a random place of its old frame.
 
     Args:
@@ -48,7 +48,7 @@ class ResizePad(DefenseByAutograd):
         return {"defense": self.name, "smallest": self.smallest, "fill": self.fill}
 
     def transformed(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
-        """See `DefenseByAutograd.transformed`."""
+        """See `TransformationByAutograd.transformed`."""
         frames = [self._placed(image[None], seed) for image, seed in zip(images, seeds, strict=True)]
         return torch.cat(frames)
 
