@@ -18,8 +18,8 @@ def by_autograd(function: Callable[[Tensor], Tensor], images: Tensor) -> tuple[T
         function: (B, 3, H, W) -> (B, 3, H, W), made of operations that torch differentiates.
         images: (B, 3, H, W), where it is linearised.
     """
-    with torch.enable_grad():
-        leaf = images.detach().requires_grad_()
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        leaf = images.detach().clone().requires_grad_()
         output = function(leaf)
     return output.detach(), lambda v: torch.autograd.grad(output, leaf, v, retain_graph=True)[0]
 

@@ -88,6 +88,21 @@ def test_agrees_the_gradient_with_finite_differences_of_the_mean_softmax(images)
     assert float((torch.stack(logits).softmax(2).amax(2) - 1 / 3).min()) > 0.05  # far from linear
 
 
+def test_identity_views_without_a_stand_in_are_differentiated_exactly_beside_one_that_has_it(images):
+    jpeg, flat = make_defense("jpeg", {}, {}), make_defense("mean_filter", {}, {})
+    assert Ensemble("ensemble", (flat, Undefended())).gradients == ("exact", "bpda")
+    mixed = Ensemble("ensemble", (jpeg, flat))
+    assert mixed.gradients == ("stand_in", "bpda")
+    assert Ensemble("ensemble", (make_defense("bit_depth", {}, {}), jpeg)).gradients == ("bpda",)
+    weights = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(5)) / 100
+    _, product = Defended(Linear(weights), mixed, "stand_in").logits_and_vjp(images, cotangent)
+    # By hand, with weights so small that the mean softmax is linear: the mean of the views' own products.
+    v = (weights[0] - weights[-1]).expand_as(images)
+    parts = [view.linearised(mode)(images, SEEDS)[1](v) for view, mode in ((jpeg, "stand_in"), (flat, "exact"))]
+    cosine = torch.nn.functional.cosine_similarity(product.flatten(1), sum(parts).flatten(1))
+    assert float(cosine.min()) > 0.99
+
+
 def test_identity_a_crop_is_a_rescaled_square_of_the_image(images):
     crop = Crop(0.5, Undefended())
     out = crop.purify(images, seeds=range(8)).images
