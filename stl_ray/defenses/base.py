@@ -57,14 +57,14 @@ class Defense(ABC):
 
     @property
     def gradients(self) -> tuple[Gradient, ...]:
-        """The modes that all of its views can be differentiated in, the strongest first; see `gradient_of_view`."""
-        modes: tuple[Gradient, ...] = ("exact", "stand_in", "bpda")
-        own = {mode for view in self.views for mode in view.gradients}
-        return tuple(
-            mode
-            for mode in modes
-            if mode in own and all(gradient_of_view(view, mode) in view.gradients for view in self.views)
-        )
+        """The modes that its views can be differentiated in, the strongest first: exact where all of them have it.
+
+        Where some have a better one than the identity, stand_in is of each view the strongest.
+        """
+        strongest = {view.gradients[0] for view in self.views}
+        if strongest == {"exact"}:
+            return ("exact", "bpda")
+        return ("bpda",) if strongest == {"bpda"} else ("stand_in", "bpda")
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
@@ -165,8 +165,8 @@ class _Through(Function):
 
 
 def gradient_of_view(view: Transformation, gradient: Gradient) -> Gradient:
-    """How a view is differentiated in a mode of its defense: by its Jacobian where others need a stand-in and it does not."""
-    return "exact" if gradient == "stand_in" and gradient not in view.gradients else gradient
+    """How a view is differentiated in a mode of its defense: where others have a stand-in and it has none, by its strongest."""
+    return view.gradients[0] if gradient == "stand_in" else gradient
 
 
 def require_gradient(defense: Defense, gradient: Gradient) -> None:
