@@ -5,11 +5,16 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from stl_ray.defenses.base import Defense, Transformation
+from stl_ray.defenses.bit_depth import BitDepth, BitDepthOptions
 from stl_ray.defenses.ensemble import WHOLE, CropEnsembleOptions, Ensemble, EnsembleOptions
+from stl_ray.defenses.gaussian_filter import GaussianFilter, GaussianFilterOptions
 from stl_ray.defenses.jpeg import Jpeg, JpegOptions
+from stl_ray.defenses.mean_filter import MeanFilter, MeanFilterOptions
+from stl_ray.defenses.median_filter import MedianFilter, MedianFilterOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.pixel_deflection import PixelDeflection, PixelDeflectionOptions
 from stl_ray.defenses.quilting import Quilting, QuiltingOptions
+from stl_ray.defenses.resize_pad import ResizePad, ResizePadOptions
 from stl_ray.defenses.stl import SparseTransformation, StlOptions
 from stl_ray.defenses.undefended import Undefended
 from stl_ray.defenses.wavelets import WaveletDenoising, WaveletOptions
@@ -61,6 +66,15 @@ def _members(options: EnsembleOptions, resources: Resources) -> tuple[Transforma
 DEFENSES: dict[str, Row] = {
     "none": Row(DefenseOptions, Undefended, lambda options, resources: Undefended()),
     "jpeg": Row(JpegOptions, Jpeg, lambda options, resources: Jpeg(options.quality)),
+    "bit_depth": Row(BitDepthOptions, BitDepth, lambda options, resources: BitDepth(options.bits, options.formula)),
+    "median_filter": Row(MedianFilterOptions, MedianFilter, lambda options, resources: MedianFilter(options.size)),
+    "mean_filter": Row(MeanFilterOptions, MeanFilter, lambda options, resources: MeanFilter(options.size)),
+    "gaussian_filter": Row(
+        GaussianFilterOptions, GaussianFilter, lambda options, resources: GaussianFilter(options.sigma)
+    ),
+    "resize_pad": Row(
+        ResizePadOptions, ResizePad, lambda options, resources: ResizePad(options.smallest, options.fill)
+    ),
     "wavelet": Row(WaveletOptions, WaveletDenoising, lambda options, resources: WaveletDenoising(options.sigma)),
     "pixel_deflection": Row(PixelDeflectionOptions, PixelDeflection, _pixel_deflection),
     "quilting": Row(QuiltingOptions, Quilting, lambda options, resources: Quilting(resources["artifact"], options)),

@@ -20,11 +20,8 @@ from pydantic import Field
 from torch import Tensor
 
 from stl_ray.csc import check_images
-from stl_ray.defenses.base import Linearised, Transformation, require_gradient
+from stl_ray.defenses.by_autograd import TransformationByAutograd
 from stl_ray.defenses.options import DefenseOptions
-from stl_ray.defenses.pathwise import pathwise
-from stl_ray.defenses.purified import Purified
-from stl_ray.space import Gradient
 
 # ITU-R BT.601 for RGB in [0, 1], as scikit-image's `rgb2ycbcr` has it, without its offsets, which scaling takes off again.
 _TO_YCBCR = ((65.481, 128.553, 24.966), (-37.797, -74.203, 112.0), (112.0, -93.786, -18.214))
@@ -44,7 +41,7 @@ class WaveletOptions(DefenseOptions):
 
 
 @dataclass(frozen=True)
-class WaveletDenoising(Transformation):
+class WaveletDenoising(TransformationByAutograd):
     """Denoises every image.
 
     Args:
@@ -53,22 +50,14 @@ class WaveletDenoising(Transformation):
 
     sigma: float
     name = "wavelet"
-    gradients = ("exact", "bpda")
 
     def identity(self) -> dict[str, Any]:
         """See `Defense.identity`."""
         return {"defense": self.name, "sigma": self.sigma}
 
-    def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
-        """See `Transformation.purify`."""
-        with torch.no_grad():
-            return Purified.without_solver(denoised(images, self.sigma))
-
-    def linearised(self, gradient: Gradient) -> Linearised:
-        """See `Transformation.linearised`."""
-        require_gradient(self, gradient)
-        through = pathwise(lambda images, seeds: denoised(images, self.sigma))
-        return through if gradient == "exact" else super().linearised(gradient)
+    def transformed(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
+        """See `TransformationByAutograd.transformed`."""
+        return denoised(images, self.sigma)
 
 
 def denoised(images: Tensor, sigma: float) -> Tensor:
