@@ -2,7 +2,7 @@
 
 base        what a defense takes and returns; verdicts of a defended model; `deployed` is the pipeline that tables speak of
 compose     `Defended`: a classifier behind a defense, as attacks see it and as it is judged
-registry    the methods by name, one file each (undefended, jpeg, stl), made of options and of resources by name
+registry    the methods by name, one file each (undefended, jpeg, tvm, stl), made of options and of resources by name
 
 A defense itself knows nothing of classifiers and attacks.
 """

@@ -10,6 +10,7 @@ from stl_ray.config.sections import Section
 from stl_ray.defenses.base import Defense, Resources
 from stl_ray.defenses.jpeg import Jpeg
 from stl_ray.defenses.stl import SparseTransformation, StlOptions
+from stl_ray.defenses.tvm import TotalVariation, TvmOptions
 from stl_ray.defenses.undefended import Undefended
 from stl_ray.errors import ConfigError
 from stl_ray.options import named, with_options
@@ -52,6 +53,7 @@ def _at(options: StlOptions, space: QuasiNaturalSpace) -> QuasiNaturalSpace:
 DEFENSES: dict[str, Row] = {
     "none": Row(NoOptions, Undefended, lambda options, resources: Undefended()),
     "jpeg": Row(JpegOptions, Jpeg, lambda options, resources: Jpeg(options.quality)),
+    "tvm": Row(TvmOptions, TotalVariation, lambda options, resources: TotalVariation(options)),
     "stl": Row(StlOptions, SparseTransformation, _stl),
     "stl_cluster": Row(StlOptions, SparseTransformation, _stl_cluster, clusters=True),
 }

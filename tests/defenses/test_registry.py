@@ -13,8 +13,8 @@ def test_identity_what_defenses_require():
 @pytest.mark.parametrize(
     ("name", "options", "item", "expected"),
     [
-        ("jpg", {}, "jpg", "'jpeg'? (one of jpeg, none, stl, stl_cluster)"),
-        ("stl-cluster", {}, "stl-cluster", "'stl_cluster'? (one of jpeg, none, stl, stl_cluster)"),
+        ("jpg", {}, "jpg", "'jpeg'? (one of jpeg, none, stl, stl_cluster, tvm)"),
+        ("stl-cluster", {}, "stl-cluster", "'stl_cluster'? (one of jpeg, none, stl, stl_cluster, tvm)"),
         ("jpeg", {"qualty": 3}, "jpeg.qualty", "'quality'? (one of quality)"),
         ("jpeg", {"quality": 0}, "jpeg.quality", "greater than or equal to 1"),
         ("jpeg", {"quality": "high"}, "jpeg.quality", "a valid integer"),
