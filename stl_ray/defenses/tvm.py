@@ -68,7 +68,7 @@ class TotalVariation(Defense):
 
     def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
         """See `Defense.purify`."""
-        return Purified.without_solver(self._method.solve(images, self._kept(images, seeds)).clamp_(0, 1))
+        return Purified.without_solver(self._method.solve(images, self.kept(images, seeds)).clamp_(0, 1))
 
     def linearised(self, gradient: Gradient) -> Linearised:
         """See `Defense.linearised`; the images' masks and numbers of iterations are taken as given."""
@@ -77,7 +77,7 @@ class TotalVariation(Defense):
             return super().linearised(gradient)
 
         def linearise(images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Pullback]:
-            restored, pullback = self._method.linearised(images, self._kept(images, seeds))
+            restored, pullback = self._method.linearised(images, self.kept(images, seeds))
             clipped = restored.clamp(0, 1)
             return clipped, lambda v: pullback(v * (clipped == restored))
 
@@ -87,8 +87,8 @@ class TotalVariation(Defense):
     def _method(self) -> SplitBregman:
         return SplitBregman(**self.options.model_dump(exclude={"drop"}))
 
-    def _kept(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
-        """(B, 3, H, W) bool."""
+    def kept(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
+        """The values that are not dropped with these seeds: (B, 3, H, W) bool."""
         check_images(images, channels=3, side=1)
         drawn = [torch.rand(images.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return (torch.stack(drawn) >= self.options.drop).to(images.device) | (images < BLACK)
