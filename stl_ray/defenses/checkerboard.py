@@ -47,12 +47,12 @@ class Checkerboard:
         """(N, H, W) as (2, N, cells)."""
         addresses = pad(planes, (0, self.pitch - self.width, 0, 1)).flatten(1)
         addresses = pad(addresses, (0, 2 * self.cells - addresses.shape[1]))
-        return addresses.unflatten(1, (self.cells, 2)).movedim(2, 0).contiguous()
+        return addresses.view(-1, self.cells, 2).movedim(2, 0).contiguous()
 
     def join(self, values: Tensor) -> Tensor:
         """(2, N, cells) as (N, H, W); pads are lost."""
         addresses = values.movedim(0, 2).flatten(1)[:, : (self.height + 1) * self.pitch]
-        return addresses.unflatten(1, (self.height + 1, self.pitch))[:, : self.height, : self.width]
+        return addresses.reshape(-1, self.height + 1, self.pitch)[:, : self.height, : self.width]
 
     def inside(self, like: Tensor) -> Tensor:
         """(2, 2, 1, cells): first of the pixels to the right and then of those below, 1 where there is one, else 0."""

@@ -26,7 +26,7 @@ same to the last bit alone and in any batch, with any number of threads, on any 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +36,9 @@ from torch import Tensor
 from stl_ray.defenses.checkerboard import ABOVE, BELOW, LEFT, RIGHT, Checkerboard, Field
 
 Border = Literal["reference", "renormalised"]
+
+Pair = Tensor | tuple[Tensor, Tensor]
+"""Something of the differences to the right, and of those below; stacked, or not."""
 
 TILE = 1 << 16
 """Pixels that are worked on together on a CPU, so that they stay in its caches; at least one image."""
@@ -84,18 +87,18 @@ class SplitBregman:
         Memory until the product is dropped: twice the images for every iteration. The product costs about as much as
         the solution.
         """
-        solves = self._tiles(images, kept, record=True)
+        solves = list(self._tiles(images, kept, record=True))
 
         def pullback(v: Tensor) -> Tensor:
-            parts = v.split([len(solve.result) for solve in solves])
+            parts = torch.split(v, [len(solve.result) for solve in solves])
             return torch.cat([solve.pullback(part) for solve, part in zip(solves, parts, strict=True)])
 
         return torch.cat([solve.result for solve in solves]), pullback
 
-    def _tiles(self, images: Tensor, kept: Tensor, *, record: bool) -> "list[_Solve]":
+    def _tiles(self, images: Tensor, kept: Tensor, *, record: bool) -> "Iterator[_Solve]":
         size = len(images) if images.is_cuda else max(1, TILE // images[0].numel())
-        tiles = zip(images.detach().split(size), kept.split(size), strict=True)
-        return [_Solve(self, image, mask, record=record) for image, mask in tiles]
+        for tile, mask in zip(torch.split(images.detach(), size), torch.split(kept, size), strict=True):
+            yield _Solve(self, tile, mask, record=record)
 
 
 class _Solve:
@@ -113,7 +116,6 @@ class _Solve:
         alone = neighbours if method.border == "renormalised" else torch.full_like(neighbours, 4)
         self.scale = board.split(torch.where(mask, method.lmbda / (mu + method.lmbda * neighbours), 1 / alone))
         self.share = board.split(torch.where(mask, mu / (mu + method.lmbda * neighbours), 0))
-        self.kept = board.split(mask.to(images.dtype))
         self.iterations = torch.zeros(len(images), dtype=torch.long, device=images.device)
         self.history: list[tuple[Tensor, Tensor]] = []  # by iteration: the images that went on, and their t
         self.result = torch.empty_like(images)
@@ -122,71 +124,79 @@ class _Solve:
     def _iterate(self, start: Tensor) -> None:
         method, rows = self.method, torch.arange(len(self.result), device=start.device)
         u, scale, data = Field(self.board, start), self.scale, self.share * start
-        b = torch.stack([start, start]).zero_()
-        constant = data.clone()
+        constant, before, b = data.clone(), start.clone(), torch.stack([start, start]).zero_()
+        right, below = Field(self.board, start), Field(self.board, start)
         for iteration in range(1, method.max_iterations + 1):
-            before = u.values.clone()
             _sweep(u, scale, constant, method.sweeps)
             last = iteration == method.max_iterations
-            on = [not last and change > method.tolerance for change in self._changes(u.values, before)]
+            on = [not last and change > method.tolerance for change in self._changes(before.sub_(u.values))]
             if not all(on):
-                going = torch.tensor(on, device=rows.device)
-                self._finish(rows[~going], u.values[:, self._planes(~going)], iteration)
-                rows, planes = rows[going], self._planes(going)
-                u, scale, data, b = (
-                    Field(self.board, u.values[:, planes]),
-                    scale[:, planes],
-                    data[:, planes],
-                    b[:, :, planes],
+                done, going = (
+                    torch.tensor([image for image, goes in enumerate(on) if goes == which], device=rows.device)
+                    for which in (False, True)
                 )
-                constant = torch.empty_like(data)
-            if not any(on):
-                break
-            t = _differences(u, self.inside).add_(b)
+                self._finish(rows[done], self._of(done, u.values), iteration)
+                if not any(on):
+                    break
+                rows, scale, data, b = rows[going], *(self._of(going, part) for part in (scale, data, b))
+                u = Field(self.board, self._of(going, u.values))
+                constant, before = torch.empty_like(data), torch.empty_like(data)
+                right, below = Field(self.board, data), Field(self.board, data)
+            before.copy_(u.values)
+            t = _differences(u, self.inside, out=(right.values, below.values))
+            for values, multiplier in zip(t, b, strict=True):
+                values.add_(multiplier)
             if self.record:
-                self.history.append((rows, t.clone()))
+                self.history.append((rows, torch.stack(list(t))))
             _multiplier(t, method, out=b)
-            _divergence(self.board, t.sub_(b, alpha=2), out=constant)  # D'(d - b), d = t - b
-            constant.mul_(scale).add_(data)
+            for values, multiplier in zip(t, b, strict=True):
+                values.sub_(multiplier, alpha=2)  # d - b = t - 2 b
+            _divergence(right, below, out=constant).mul_(scale).add_(data)
 
     def _finish(self, rows: Tensor, values: Tensor, iteration: int) -> None:
         self.iterations[rows] = iteration
-        self.result[rows] = self.board.join(values).unflatten(0, (-1, self.channels))
+        self.result[rows] = self._images(values)
 
-    def _planes(self, images: Tensor) -> Tensor:
-        """Of a mask of the images, the mask of their planes."""
-        return images.repeat_interleave(self.channels)
+    def _images(self, values: Tensor) -> Tensor:
+        planes = self.board.join(values)
+        return planes.reshape(-1, self.channels, *planes.shape[1:])
 
-    def _changes(self, values: Tensor, before: Tensor) -> list[float]:
-        """The root mean square change of every image."""
-        squares = values.sub(before).square_()
-        sums = _sum_rows(squares[0].add_(squares[1]).view(-1, self.channels * self.board.cells))
+    def _of(self, images: Tensor, part: Tensor) -> Tensor:
+        """Of a tensor of all planes, those of some images, by their indices."""
+        planes = images[:, None] * self.channels + torch.arange(self.channels, device=images.device)
+        return part.index_select(-2, planes.flatten())
+
+    def _changes(self, difference: Tensor) -> list[float]:
+        """The root mean square of every image's difference, which is lost."""
+        squares = difference.square_()
+        sums = _sum_rows((squares[0] + squares[1]).view(-1, self.channels * self.board.cells))
         pixels = self.channels * self.board.height * self.board.width
         return [math.sqrt(total / pixels) for total in sums.tolist()]
 
     def pullback(self, v: Tensor) -> Tensor:
         """J^T v, (B, C, H, W)."""
         product = torch.empty_like(v)
-        for count in self.iterations.unique().tolist():
-            taken = self.iterations == count
-            steps = [t[:, :, self._planes(taken[rows])] for rows, t in self.history[: count - 1]]
-            product[taken] = self._adjoint(v[taken], self._planes(taken), steps)
+        for count in sorted(set(self.iterations.tolist())):
+            images = (self.iterations == count).nonzero()[:, 0]
+            steps = [self._of(torch.searchsorted(rows, images), t) for rows, t in self.history[: count - 1]]
+            product[images] = self._adjoint(v[images], images, steps)
         return product
 
-    def _adjoint(self, v: Tensor, planes: Tensor, steps: list[Tensor]) -> Tensor:
+    def _adjoint(self, v: Tensor, images: Tensor, steps: list[Tensor]) -> Tensor:
         """J^T v of images that took `len(steps) + 1` iterations: everything of `_iterate` backwards."""
-        scale = self.scale[:, planes]
+        scale, share = self._of(images, self.scale), self._of(images, self.share)
         u = Field(self.board, self.board.split(v.flatten(0, 1)))
         constant = _sweep_adjoint(u, scale, self.method.sweeps)
         data, b = constant, torch.zeros(())
         for t in reversed(steps):
-            g = _differences(Field(self.board, constant * scale), self.inside)
+            g = torch.stack([torch.empty_like(scale), torch.empty_like(scale)])
+            _differences(Field(self.board, constant * scale), self.inside, out=g)
             b = g + _multiplier_adjoint(t, self.method, b - 2 * g)
-            u.values.add_(_divergence(self.board, b * self.inside, out=torch.empty_like(scale)))
+            right, below = (Field(self.board, values) for values in b * self.inside)
+            u.values.add_(_divergence(right, below, out=torch.empty_like(scale)))
             constant = _sweep_adjoint(u, scale, self.method.sweeps)
             data = data + constant
-        f = self.share[:, planes] * data + self.kept[:, planes] * u.values
-        return self.board.join(f).unflatten(0, (-1, self.channels))
+        return self._images(share * data + u.values * (share > 0))  # u starts at f where it is kept
 
 
 def _sweep(u: Field, scale: Tensor, constant: Tensor, sweeps: int) -> None:
@@ -210,26 +220,28 @@ def _sweep_adjoint(u: Field, scale: Tensor, sweeps: int) -> Tensor:
     return constant
 
 
-def _differences(u: Field, inside: Tensor) -> Tensor:
+def _differences(u: Field, inside: Tensor, out: Pair) -> Pair:
     """Du: to the pixel on the right and to the one below, zero where there is none."""
-    out = u.values.new_empty(2, *u.values.shape)
-    for direction, values in zip((RIGHT, BELOW), out, strict=True):
-        u.differences(direction, out=values)
-    return out.mul_(inside)
+    for direction, edge, values in zip((RIGHT, BELOW), inside, out, strict=True):
+        u.differences(direction, out=values).mul_(edge)
+    return out
 
 
-def _divergence(board: Checkerboard, differences: Tensor, out: Tensor) -> Tensor:
+def _divergence(right: Field, below: Field, out: Tensor) -> Tensor:
     """D' of differences that are zero across the border."""
-    right, below = (Field(board, values) for values in differences)
-    right.differences(LEFT, out=out)
-    return out.add_(below.differences(ABOVE, out=torch.empty_like(out)))
+    for colour, values in enumerate(right.differences(LEFT, out=out)):
+        values.add_(below.neighbours[colour][ABOVE]).sub_(below.values[colour])
+    return out
 
 
-def _multiplier(t: Tensor, method: SplitBregman, out: Tensor) -> Tensor:
+def _multiplier(t: Pair, method: SplitBregman, out: Tensor) -> None:
     """The next b = t - d, for the d that is best for t."""
-    if not method.isotropic:
-        return torch.clamp(t, -1 / method.lmbda, 1 / method.lmbda, out=out)
-    return torch.div(t, _length(t).mul_(method.lmbda).add_(1), out=out)
+    slope = _length(t).mul_(method.lmbda).add_(1) if method.isotropic else None
+    for values, multiplier in zip(t, out, strict=True):
+        if slope is None:
+            torch.clamp(values, -1 / method.lmbda, 1 / method.lmbda, out=multiplier)
+        else:
+            torch.div(values, slope, out=multiplier)
 
 
 def _multiplier_adjoint(t: Tensor, method: SplitBregman, v: Tensor) -> Tensor:
@@ -242,9 +254,8 @@ def _multiplier_adjoint(t: Tensor, method: SplitBregman, v: Tensor) -> Tensor:
     return v / slope - t * radial
 
 
-def _length(t: Tensor) -> Tensor:
-    squares = t.square()
-    return squares[0].add_(squares[1]).sqrt_()
+def _length(t: Pair) -> Tensor:
+    return t[0].square().add_(t[1].square()).sqrt_()
 
 
 def _neighbours(images: Tensor) -> Tensor:

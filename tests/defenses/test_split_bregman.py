@@ -206,4 +206,4 @@ def test_identity_the_same_bits_on_every_processor():
     images, kept = (levels * 37 % 256).float() / 255, levels * 7919 % 13 < 6
     restored, pullback = SplitBregman().linearised(images, kept)
     digests = [hashlib.sha256(tensor.numpy().tobytes()).hexdigest()[:16] for tensor in (restored, pullback(images))]
-    assert digests == ["c6bc5d0b0de40b88", "a028b45ed4a36a48"]
+    assert digests == ["fc932814428b6163", "61113cce9ee586b4"]
