@@ -18,7 +18,7 @@ from stl_ray.csc import Dictionary, solve_cbpdn
 from stl_ray.csc.active_set import CAP, INSTRUCTION_SETS, instruction_sets
 from stl_ray.csc.cbpdn import METHODS
 from stl_ray.csc.codes import ACCURACIES
-from stl_ray.defenses import check_defense, make_defense
+from stl_ray.defenses import make_defense, options_of
 from stl_ray.defenses.registry import DEFENSES
 from stl_ray.errors import ConfigError, StlRayError
 from stl_ray.models import build_classifier
@@ -196,8 +196,8 @@ CALLS = [
     ("fgms", "fgsm", list(ATTACKS), lambda name, *_: make_attack(name, {})),
     ("stpes", "steps", ["relative_step", "steps"], lambda name, *_: make_attack("bim", {name: 3})),
     ("margn", "margin", ["cross_entropy", "dlr", "margin"], lambda name, *_: make_attack("pgd", {"loss": name})),
-    ("jpg", "jpeg", list(DEFENSES), lambda name, *_: check_defense(name, {})),
-    ("qualty", "quality", ["quality"], lambda name, *_: check_defense("jpeg", {name: 3})),
+    ("jpg", "jpeg", list(DEFENSES), lambda name, *_: options_of(name, {})),
+    ("qualty", "quality", ["quality"], lambda name, *_: options_of("jpeg", {name: 3})),
     ("stl-", "stl", list(DEFENSES), lambda name, *_: make_defense(name, {}, {})),
     ("resnet-50-small", "resnet50_small", None, lambda name, *_: build_classifier(name, ["a"], seed=0)),
     ("ResNet50_Weights.IMAGENET_V2", WEIGHTS[1], None, lambda name, *_: check_weights("small_cnn", name)),

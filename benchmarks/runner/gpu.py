@@ -31,10 +31,11 @@ from benchmarks.common.pages import command_line, publish, table, three_digits
 from benchmarks.runner.processes import Watch
 from benchmarks.runner.rates import Done, Timeline
 from benchmarks.runner.workload import SPLIT, ingest, photographs
-from stl_ray.defenses import Defense, make_defense
+from stl_ray.defenses import Transformation, make_defense
 from stl_ray.evaluation.batches import batch_size
 from stl_ray.images import decode, encode_png, to_tensor, to_uint8
 from stl_ray.pipeline.batches import STORED_PIXELS, plan_parts
+from stl_ray.pipeline.inputs import transformation
 from stl_ray.pipeline.purify import purify_table
 from stl_ray.runtime.concurrency import COMPUTE, SHARDS_IN_HAND, bind, bind_thread
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
@@ -67,7 +68,7 @@ class Work(TableTask):
     """What the job `project` does with a shard, on a dataset at hand."""
 
     dataset: Dataset
-    defense: Defense
+    defense: Transformation
     device: str
 
     def table(self, run: str, shard: PlannedShard) -> pa.Table:
@@ -120,7 +121,7 @@ def _measure(root: Path, device: str, options: argparse.Namespace) -> tuple[Foun
     jpegs = [_jpeg(image) for image in images]
     dictionary, source = dictionary_for(options.size, options.data, None, to_tensor(images))
     space = QuasiNaturalSpace.from_dictionary(dictionary, LMBDA)
-    defense = make_defense("stl", {}, {"space": space.to(device), "solver": "auto"})
+    defense = transformation(make_defense("stl", {}, {"space": space.to(device), "solver": "auto"}))
     pixels = to_tensor(images).to(device)
     batch = pixels.repeat(-(-batch_size(options.size, options.size, device) // len(pixels)), 1, 1, 1)
     alone = statistics.median(

@@ -1,30 +1,30 @@
-"""DEFENSES: transformations of images in front of a classifier.
+"""DEFENSES: what stands between an image and a verdict.
 
-base        what a defense takes and returns; verdicts of a defended model; `deployed` is the pipeline that tables speak of
-compose     `Defended`: a classifier behind a defense, as attacks see it and as it is judged
-registry    the methods by name, one file each (undefended, jpeg, tvm, stl), made of options and of resources by name
+base         the kinds of defenses, and what each declares: transformations, ensembles of views, wrapped networks
+purified     what a transformation makes of images, with the record of each solve
+options      the options of a defense, and the resources that it cannot be made without
+decisions    verdicts of a defended model
+compose      `Defended`: a classifier behind a defense, as attacks see it and as it is judged
+registry     the defenses by name, one file each (undefended, jpeg, tvm, stl, ensemble of crops)
 
-A defense itself knows nothing of classifiers and attacks.
+A defense itself knows nothing of attacks; `deployed` is the pipeline that tables speak of.
 """
 
 from stl_ray.defenses.base import (
-    APPLIED,
-    DIVERGED,
-    NO_VERDICT,
-    Decisions,
-    DefendedModel,
     Defense,
     Differentiable,
     Linearised,
     Pullback,
-    Purified,
-    Resources,
+    Transformation,
     deployed,
     deployed_seeds,
     identity_in_run,
 )
 from stl_ray.defenses.compose import Defended
-from stl_ray.defenses.registry import DEFENSES, check_clusters, check_defense, make_defense, required_by
+from stl_ray.defenses.decisions import NO_VERDICT, Decisions, DefendedModel
+from stl_ray.defenses.options import DefenseOptions, Resources
+from stl_ray.defenses.purified import APPLIED, DIVERGED, Purified, record_of
+from stl_ray.defenses.registry import DEFENSES, check_clusters, is_transformation, make_defense, options_of
 from stl_ray.defenses.stl import SparseTransformation
 
 __all__ = [
@@ -36,17 +36,20 @@ __all__ = [
     "Defended",
     "DefendedModel",
     "Defense",
+    "DefenseOptions",
     "Differentiable",
     "Linearised",
     "Pullback",
     "Purified",
     "Resources",
     "SparseTransformation",
+    "Transformation",
     "check_clusters",
-    "check_defense",
     "deployed",
     "deployed_seeds",
     "identity_in_run",
+    "is_transformation",
     "make_defense",
-    "required_by",
+    "options_of",
+    "record_of",
 ]

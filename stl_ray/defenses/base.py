@@ -1,14 +1,21 @@
-"""The interface of a defense: an image in, the image that the classifier sees out, and the record of the solve."""
+"""What stands between an image and a verdict: the row of a table.
+
+The kinds of defenses differ in what they declare:
+
+transformation    an image in, the image that the classifier sees out; deterministic, or drawn by the image's seed
+                  (`Transformation`); what it needs may be fitted to training images (`defenses/options.py`)
+ensemble          several views of an image, each a transformation; one verdict from the mean of their softmaxes
+wrapped network   the image as it is; another network in the classifier's place (`Defense.network`)
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from stl_ray.defenses.purified import Purified
 from stl_ray.errors import GradientError, TensorError
 from stl_ray.images import quantize
 from stl_ray.models import Victim
@@ -16,104 +23,81 @@ from stl_ray.options import nearest
 from stl_ray.seeding import seeds_of
 from stl_ray.space import Gradient
 
-APPLIED = "applied"
-"""Status of an image behind a defense that has only one outcome."""
-
-DIVERGED = "diverged"
-"""Status of an image whose solve did not stay finite: it has no purified image."""
-
-NO_VERDICT = -1
-"""Prediction for an image whose solve diverged; it is wrong whatever the label."""
-
-
-@dataclass(frozen=True)
-class Purified:
-    """Images behind a defense, one entry per image."""
-
-    images: Tensor  # (B, 3, H, W) in [0, 1], before they are rounded to 8 bits
-    cluster: Tensor  # (B,) int16, whose dictionary was used; -1: none
-    iterations: Tensor  # (B,) int16, of the solver; 0: none
-    status: list[str]  # of the solve (converged, max_iterations, diverged), or applied
-    sparsity: Tensor  # (B,) float32, share of non-zero coefficients; NaN: there are none
-
-    @classmethod
-    def without_solver(cls, images: Tensor) -> "Purified":
-        """The record of a defense that has neither clusters nor a solver."""
-        count, device = len(images), images.device
-        return cls(
-            images=images,
-            cluster=torch.full((count,), -1, dtype=torch.int16, device=device),
-            iterations=torch.zeros(count, dtype=torch.int16, device=device),
-            status=[APPLIED] * count,
-            sparsity=torch.full((count,), torch.nan, device=device),
-        )
-
-    @property
-    def diverged(self) -> Tensor:
-        """(B,) bool: the images whose solve diverged."""
-        return torch.tensor([status == DIVERGED for status in self.status], device=self.images.device)
-
-
-@dataclass(frozen=True)
-class Decisions:
-    """Verdicts of a defended model on stored images, one entry per image."""
-
-    prediction: Tensor  # (B,) int64 class, or NO_VERDICT
-    status: list[str]  # how the defense ended
-    purified: Purified  # what the classifier was shown, before rounding
-
-
-@runtime_checkable
-class DefendedModel(Victim, Protocol):
-    """A model with its defense: a `Victim` for attacks, and `decide`, the one source of verdicts."""
-
-    def decide(self, images: Tensor, ids: Sequence[str]) -> Decisions:
-        """The verdicts of the deployed pipeline; an image's depend on the image, its id and the run seed alone.
-
-        Args:
-            images: (B, 3, H, W) float32 in [0, 1], B >= 1.
-            ids: of the images, from which a randomised defense's draws derive.
-        """
-        ...
-
-
 Pullback = Callable[[Tensor], Tensor]
 """v (B, 3, H, W) -> J^T v (B, 3, H, W), J the Jacobian of a transformation at the images it was last given."""
 
 Linearised = Callable[[Tensor, Sequence[int]], tuple[Tensor, Pullback]]
-"""(images, seeds), as `Defense.purify` takes them -> the images behind the defense, and the product with its Jacobian."""
+"""(images, seeds), as `Transformation.purify` takes them -> the images behind it, and the product with its Jacobian."""
 
 Differentiable = Callable[[Tensor, Sequence[int]], Tensor]
-"""(images, seeds), as `Defense.purify` takes them -> the images behind the defense, as a node of torch's graph."""
-
-Resources = Mapping[str, Any]
-"""Inputs of defenses besides their own options, by name: an artifact such as a space, a setting that all share."""
+"""(images, seeds), as `Transformation.purify` takes them -> the images behind it, as a node of torch's graph."""
 
 
 class Defense(ABC):
-    """A transformation of images in front of a classifier."""
+    """A defense of any kind."""
 
     name: str
     """The defense's name in the registry."""
 
-    requires: frozenset[str] = frozenset()
-    """Names of the resources that the defense cannot be made without, such as "space"."""
-
-    randomised: bool = False
-    """Whether it draws random numbers, every image's from the seed given for it."""
-
     iterative: bool = False
     """Whether it solves a problem for every image: a solve can start where another one ended, and be certified."""
-
-    gradients: tuple[Gradient, ...] = ("bpda",)
-    """The modes that `linearised` takes."""
 
     routes: int = 0
     """Number of routes that an image can take through the defense (`Purified.cluster`); 0: there is one for all."""
 
+    @property
+    @abstractmethod
+    def views(self) -> "tuple[Transformation, ...]":
+        """The transformations whose images the network sees; of several, the verdict is that of the mean softmax."""
+
+    @property
+    def randomised(self) -> bool:
+        """Whether it draws random numbers, every image's from the seed given for it."""
+        return any(view.randomised for view in self.views)
+
+    @property
+    def gradients(self) -> tuple[Gradient, ...]:
+        """The modes that all of its views can be differentiated in, the strongest first."""
+        first, *others = self.views
+        return tuple(mode for mode in first.gradients if all(mode in view.gradients for view in others))
+
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Everything but the seeds that can change a byte of the output, JSON-able."""
+
+    def network(self, classifier: Victim, seeds: Sequence[int]) -> Victim:
+        """The network that sees the purified images of one view: the classifier itself, unless the defense changes it.
+
+        Args:
+            classifier: that is defended.
+            seeds: per-image seeds (B,) of the view, for a network that draws; it is for these B images in these rows.
+        """
+        return classifier
+
+    def certified(self) -> "Defense":
+        """The same defense with its solves certified, for finite differences; itself where nothing is solved."""
+        return self
+
+    def routed_to(self, route: int) -> "Defense":
+        """The defense with one route for every image, for attacks that suppose another route than the predicted one.
+
+        Raises:
+            TensorError: there is no such route.
+        """
+        require_route(self, route)
+        return self
+
+
+class Transformation(Defense):
+    """A defense that transforms the image in front of the classifier, which stays as it is."""
+
+    randomised: bool = False
+    gradients: tuple[Gradient, ...] = ("bpda",)
+
+    @property
+    def views(self) -> "tuple[Transformation, ...]":
+        """Itself."""
+        return (self,)
 
     @abstractmethod
     def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
@@ -121,7 +105,7 @@ class Defense(ABC):
 
         Args:
             images: (B, 3, H, W) float32 RGB in [0, 1] on the 8-bit grid, B >= 1.
-            seeds: per-image seeds (B,); ignored by deterministic defenses.
+            seeds: per-image seeds (B,); ignored by deterministic transformations.
             exclude: the images' ids, for images that the defense was fitted on and must not recognise.
 
         Raises:
@@ -156,17 +140,8 @@ class Defense(ABC):
 
         return through
 
-    def certified(self) -> "Defense":
-        """The same transformation with its solves certified, for finite differences; itself where nothing is solved."""
-        return self
-
-    def routed_to(self, route: int) -> "Defense":
-        """The defense with one route for every image, for attacks that suppose another route than the predicted one.
-
-        Raises:
-            TensorError: there is no such route.
-        """
-        require_route(self, route)
+    def certified(self) -> "Transformation":
+        """See `Defense.certified`."""
         return self
 
 
@@ -205,7 +180,7 @@ def require_route(defense: Defense, route: int) -> None:
         raise TensorError("no such route through the defense", item=defense.name, expected=expected, got=route)
 
 
-def deployed(defense: Defense, images: Tensor, seeds: Sequence[int]) -> Tensor:
+def deployed(defense: Transformation, images: Tensor, seeds: Sequence[int]) -> Tensor:
     """q8(T(q8(x))): the (B, 3, H, W) images that are stored behind the defense and that a classifier sees."""
     return quantize(defense.purify(quantize(images), seeds=seeds).images)
 

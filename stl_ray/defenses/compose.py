@@ -10,9 +10,13 @@ none    refused: such a victim is for attacks that need no gradient
 A randomised defense is attacked by expectation over transformation (same source): logits and products are means over
 `samples` draws, seeded in a loop by the item's id, outside one by the image's pixels. A verdict uses one draw, seeded by
 the image's id, which no attack sees.
+
+Of several views the logits are the logarithm of the mean softmax, and products are those of its Jacobian: of the mean, not
+the mean of the views' losses.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,20 +24,20 @@ import torch
 from torch import Tensor
 
 from stl_ray.defenses.base import (
-    NO_VERDICT,
-    Decisions,
     Defense,
     Linearised,
     Pullback,
-    Purified,
     deployed_seeds,
     require_gradient,
 )
+from stl_ray.defenses.decisions import NO_VERDICT, Decisions
+from stl_ray.defenses.purified import Purified, record_of
 from stl_ray.errors import GradientError, TensorError
 from stl_ray.images import quantize
-from stl_ray.models import Victim, predict
-from stl_ray.seeding import seeds_of
+from stl_ray.models import Victim, likeliest, tile_size
+from stl_ray.seeding import seed_of, seeds_of
 from stl_ray.space import Gradient
+from stl_ray.tiling import in_tiles
 
 
 @dataclass(frozen=True)
@@ -69,28 +73,49 @@ class Defended:
         if self.samples < 1:
             raise TensorError("samples out of range", expected="at least 1", got=self.samples)
 
-    def decide(self, images: Tensor, ids: Sequence[str], *, purified: Purified | None = None) -> Decisions:
+    def decide(self, images: Tensor, ids: Sequence[str], *, views: Sequence[Purified] | None = None) -> Decisions:
         """See `DefendedModel`.
 
         Args:
             images: (B, 3, H, W) float32 in [0, 1], B >= 1.
             ids: of the images.
-            purified: the purified images, where they are known from another classifier's verdicts.
+            views: the purified images, where they are known from another classifier's verdicts.
 
         Raises:
             TensorError: logits are not finite.
         """
-        purified = self.purify(images, ids) if purified is None else purified
-        prediction = predict(self.classifier, self.seen(purified))
-        return Decisions(prediction.masked_fill(purified.diverged, NO_VERDICT), purified.status, purified)
+        views = self.purify(images, ids) if views is None else tuple(views)
+        seeds = seeds_of_views(self.defense, deployed_seeds(self.seed, ids))
+        record = record_of(views)
+        prediction = likeliest(mean_softmax([self._answer(*view) for view in zip(views, seeds, strict=True)]))
+        return Decisions(prediction.masked_fill(record.diverged, NO_VERDICT), record.status, tuple(views))
 
     def verdict_logits(self, images: Tensor, ids: Sequence[str]) -> Tensor:
         """Logits (B, n) of which a verdict takes the largest, for the whole batch at once."""
-        return self.classifier.logits(self.seen(self.purify(images, ids)))
+        seeds = seeds_of_views(self.defense, deployed_seeds(self.seed, ids))
+        return mean_softmax(
+            [
+                self.defense.network(self.classifier, draw).logits(self.seen(view))
+                for view, draw in zip(self.purify(images, ids), seeds, strict=True)
+            ]
+        )
 
-    def purify(self, images: Tensor, ids: Sequence[str]) -> Purified:
-        """The purified images of a verdict, with the draws of these ids."""
-        return self.defense.purify(self.rounding(images), seeds=deployed_seeds(self.seed, ids))
+    def purify(self, images: Tensor, ids: Sequence[str]) -> tuple[Purified, ...]:
+        """The purified images of a verdict, view by view, with the draws of these ids."""
+        seeds = seeds_of_views(self.defense, deployed_seeds(self.seed, ids))
+        rounded = self.rounding(images)
+        return tuple(view.purify(rounded, seeds=draw) for view, draw in zip(self.defense.views, seeds, strict=True))
+
+    def _answer(self, view: Purified, seeds: Sequence[int]) -> Tensor:
+        """Logits (B, n) of the network for one view, in tiles."""
+
+        def of_tile(images: Tensor, rows: Tensor) -> tuple[Tensor]:
+            return (self.defense.network(self.classifier, [seeds[row] for row in rows.tolist()]).logits(images),)
+
+        images = self.seen(view)
+        size = tile_size(images.shape[-2], images.shape[-1], images.device)
+        (logits,) = in_tiles(of_tile, images, torch.arange(len(images)), size=size)
+        return logits
 
     def seen(self, purified: Purified) -> Tensor:
         """The images that the classifier sees; black, which is finite, where a solve diverged."""
@@ -124,17 +149,24 @@ class DefendedLoop:
         self._victim = victim
         self._items = items
         self._calls = 0
-        self._linearised: Linearised | None = None
-        self._point: tuple[Tensor, Tensor, Pullback] | None = None  # images, T of them, and the product there
+        self._linearised: list[Linearised] = []
+        self._point: tuple[Tensor, list[_View]] | None = None  # images, and T of them view by view
 
     def logits(self, images: Tensor) -> Tensor:
         """As `Defended.logits`."""
         victim = self._victim
-        rounded = victim.rounding(images)
-        answers = [
-            victim.classifier.logits(victim.seen(victim.defense.purify(rounded, seeds=seeds)))
-            for seeds in self._draws(images, victim.defense)
-        ]
+        defense, rounded = victim.defense, victim.rounding(images)
+        answers = []
+        for seeds in self._draws(images, defense):
+            views = zip(defense.views, seeds_of_views(defense, seeds), strict=True)
+            answers.append(
+                mean_softmax(
+                    [
+                        defense.network(victim.classifier, draw).logits(victim.seen(view.purify(rounded, seeds=draw)))
+                        for view, draw in views
+                    ]
+                )
+            )
         return _mean(answers)
 
     def logits_and_vjp(self, images: Tensor, cotangent: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
@@ -145,24 +177,29 @@ class DefendedLoop:
         rounded = victim.rounding(images.detach())
         logits, products = [], []
         for seeds in self._draws(images, victim.through or victim.defense):
-            purified, pullback = self._linearise(rounded, seeds)
-            answer, v = victim.classifier.logits_and_vjp(victim.rounding(purified).nan_to_num(), cotangent)
+            answer, product = _logits_and_vjp(self._views(rounded, seeds), cotangent)
             logits.append(answer)
-            # A solve that diverged has no derivative.
-            lost = ~purified.flatten(1).isfinite().all(1)
-            products.append(pullback(v).masked_fill(lost[:, None, None, None], 0))
+            products.append(product)
         return _mean(logits), _mean(products)
 
-    def _linearise(self, images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Pullback]:
+    def _views(self, images: Tensor, seeds: Sequence[int]) -> "list[_View]":
         """T and its product at these images; the previous call's where they are the same, as in attacks on many classes."""
-        defense = self._victim.through or self._victim.defense
+        victim = self._victim
+        defense = victim.through or victim.defense
         if not defense.randomised and self._point is not None and torch.equal(self._point[0], images):
-            return self._point[1:]
-        if self._linearised is None:
-            self._linearised = defense.linearised(self._victim.gradient)
-        purified, pullback = self._linearised(images, seeds)
-        self._point = images, purified, pullback
-        return purified, pullback
+            return self._point[1]
+        if not self._linearised:
+            self._linearised = [view.linearised(victim.gradient) for view in defense.views]
+        views = []
+        for linearised, draw in zip(self._linearised, seeds_of_views(defense, seeds), strict=True):
+            purified, pullback = linearised(images, draw)
+            network = defense.network(victim.classifier, draw)
+            # A solve that diverged has no derivative.
+            lost = ~purified.flatten(1).isfinite().all(1)
+            views.append(_View(network, victim.rounding(purified).nan_to_num(), pullback, lost))
+        if not defense.randomised:
+            self._point = images, views
+        return views
 
     def _draws(self, images: Tensor, defense: Defense) -> list[list[int]]:
         """The seeds of every draw of this call; a single one, of any seeds, for a deterministic defense."""
@@ -175,6 +212,51 @@ class DefendedLoop:
         items = [*items, *["padding"] * (len(images) - len(items))]  # of a tile, behind the items
         victim = self._victim
         return [seeds_of(victim.seed, items, f"attacked draw {call}.{sample}") for sample in range(victim.samples)]
+
+
+@dataclass(frozen=True)
+class _View:
+    """One view of some images, as it is differentiated."""
+
+    network: Victim
+    images: Tensor  # (B, 3, H, W), as the network sees them
+    pullback: Pullback
+    lost: Tensor  # (B,) bool, solves that diverged
+
+    def product(self, cotangent: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits (B, n) and J^T cotangent(logits) (B, 3, H, W), J of the network and the transformation."""
+        logits, v = self.network.logits_and_vjp(self.images, cotangent)
+        return logits, self.pullback(v).masked_fill(self.lost[:, None, None, None], 0)
+
+
+def _logits_and_vjp(views: "Sequence[_View]", cotangent: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Logits of all views together, and the product with their Jacobian."""
+    if len(views) == 1:
+        return views[0].product(cotangent)
+    logits = mean_softmax([view.network.logits(view.images) for view in views])
+    v = cotangent(logits)
+
+    def of_view(own: Tensor) -> Tensor:
+        # L_k = log(mean of p_k): dL_k / dz_j = p_k (1[j = k] - p_j) / (views exp(L_k)), z of this view and p its softmax.
+        weights = v * (own.log_softmax(1) - logits).exp() / len(views)
+        return weights - own.softmax(1) * weights.sum(1, keepdim=True)
+
+    return logits, torch.stack([view.product(of_view)[1] for view in views]).sum(0)
+
+
+def mean_softmax(logits: Sequence[Tensor]) -> Tensor:
+    """Logits (B, n) of an ensemble: of one view its own, of several the logarithm of their mean softmax."""
+    if len(logits) == 1:
+        return logits[0]
+    return torch.stack([view.log_softmax(1) for view in logits]).logsumexp(0) - math.log(len(logits))
+
+
+def seeds_of_views(defense: Defense, seeds: Sequence[int]) -> list[list[int]]:
+    """The seeds (B,) of every view of some images: of one view theirs, of several others that derive from them."""
+    count = len(defense.views)
+    if count == 1 or not defense.randomised:
+        return [list(seeds)] * count
+    return [[seed_of(seed, str(number), "view") for seed in seeds] for number in range(count)]
 
 
 def _fingerprints(images: Tensor) -> list[str]:

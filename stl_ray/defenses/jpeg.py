@@ -8,14 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
+from pydantic import Field
 from torch import Tensor
 
-from stl_ray.defenses.base import Defense, Purified
+from stl_ray.defenses.base import Transformation
+from stl_ray.defenses.options import DefenseOptions
+from stl_ray.defenses.purified import Purified
 from stl_ray.images import decode, to_tensor, to_uint8
 
 
+class JpegOptions(DefenseOptions):
+    """The options of jpeg."""
+
+    quality: int = Field(75, ge=1, le=100, description="libjpeg's quality")
+
+
 @dataclass(frozen=True)
-class Jpeg(Defense):
+class Jpeg(Transformation):
     """Encodes and decodes every image by libjpeg with 4:2:0 chroma subsampling.
 
     Args:
@@ -31,7 +40,7 @@ class Jpeg(Defense):
         return {"defense": self.name, "quality": self.quality, "libjpeg": codec}
 
     def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
-        """See `Defense.purify`."""
+        """See `Transformation.purify`."""
         decoded = [self._compress(image) for image in to_uint8(images)]
         return Purified.without_solver(to_tensor(decoded).to(images.device))
 

@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from pydantic import Field
-
-from stl_ray.config.sections import Section
-from stl_ray.defenses.base import Defense, Resources
-from stl_ray.defenses.jpeg import Jpeg
+from stl_ray.defenses.base import Defense, Transformation
+from stl_ray.defenses.ensemble import WHOLE, CropEnsembleOptions, Ensemble, EnsembleOptions
+from stl_ray.defenses.jpeg import Jpeg, JpegOptions
+from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.stl import SparseTransformation, StlOptions
 from stl_ray.defenses.tvm import TotalVariation, TvmOptions
 from stl_ray.defenses.undefended import Undefended
@@ -17,21 +16,11 @@ from stl_ray.options import named, with_options
 from stl_ray.space import QuasiNaturalSpace
 
 
-class NoOptions(Section):
-    """The options of a defense without any."""
-
-
-class JpegOptions(Section):
-    """The options of jpeg."""
-
-    quality: int = Field(75, ge=1, le=100, description="libjpeg's quality")
-
-
 class Row(NamedTuple):
-    """The options of a defense, its class, which names what it requires, its maker from options and resources, and
-    whether the space that it requires must have clusters."""
+    """The options of a defense, its class, its maker from options and resources, and whether the space that it requires
+    must have clusters."""
 
-    options: type[Section]
+    options: type[DefenseOptions]
     defense: type[Defense]
     make: Callable[[Any, Resources], Defense]
     clusters: bool = False
@@ -50,22 +39,46 @@ def _at(options: StlOptions, space: QuasiNaturalSpace) -> QuasiNaturalSpace:
     return space if options.lmbda is None else replace(space, lmbda=options.lmbda)
 
 
+def _ensemble(options: EnsembleOptions, resources: Resources) -> Defense:
+    return Ensemble("ensemble", _members(options, resources))
+
+
+def _crop_ensemble(options: CropEnsembleOptions, resources: Resources) -> Defense:
+    return Ensemble("crop_ensemble", _members(options, resources), options.crops, options.share)
+
+
+def _members(options: EnsembleOptions, resources: Resources) -> tuple[Transformation, ...]:
+    made = {WHOLE: Undefended(), **resources.get("members", {})}
+    return tuple(made[name] for name in options.of)
+
+
 DEFENSES: dict[str, Row] = {
-    "none": Row(NoOptions, Undefended, lambda options, resources: Undefended()),
+    "none": Row(DefenseOptions, Undefended, lambda options, resources: Undefended()),
     "jpeg": Row(JpegOptions, Jpeg, lambda options, resources: Jpeg(options.quality)),
     "tvm": Row(TvmOptions, TotalVariation, lambda options, resources: TotalVariation(options)),
     "stl": Row(StlOptions, SparseTransformation, _stl),
     "stl_cluster": Row(StlOptions, SparseTransformation, _stl_cluster, clusters=True),
+    "ensemble": Row(EnsembleOptions, Ensemble, _ensemble),
+    "crop_ensemble": Row(CropEnsembleOptions, Ensemble, _crop_ensemble),
 }
 
 
-def required_by(name: str) -> frozenset[str]:
-    """Names of the resources that a defense cannot be made without.
+def options_of(name: str, options: Mapping[str, object]) -> DefenseOptions:
+    """The options of a defense, whole and checked; they need no resources.
+
+    Raises:
+        ConfigError: if the name or an option is unknown, or an option has the wrong type or range.
+    """
+    return with_options(named(DEFENSES, name, kind="defense").options, options, item=name)
+
+
+def is_transformation(name: str) -> bool:
+    """Whether a defense turns an image into an image, which `project` stores and a classifier is retrained on.
 
     Raises:
         ConfigError: if there is no such defense.
     """
-    return named(DEFENSES, name, kind="defense").defense.requires
+    return issubclass(named(DEFENSES, name, kind="defense").defense, Transformation)
 
 
 def check_clusters(name: str, *, clustered: bool, space: str) -> None:
@@ -86,15 +99,6 @@ def check_clusters(name: str, *, clustered: bool, space: str) -> None:
         )  # fmt: skip
 
 
-def check_defense(name: str, options: Mapping[str, object]) -> None:
-    """Refuse a name or options that `make_defense` would refuse; needs no resources.
-
-    Raises:
-        ConfigError: as `make_defense`.
-    """
-    with_options(named(DEFENSES, name, kind="defense").options, options, item=name)
-
-
 def make_defense(name: str, options: Mapping[str, object], resources: Resources) -> Defense:
     """The defense of that name with its options.
 
@@ -102,17 +106,17 @@ def make_defense(name: str, options: Mapping[str, object], resources: Resources)
         name: a key of `DEFENSES`.
         options: the defense's own options.
         resources: at least what it requires; "space" is the space that it projects onto (`QuasiNaturalSpace`), "solver"
-            the method by which it does (a name of `stl_ray.csc.METHODS`, or "auto").
+            the method by which it does (a name of `stl_ray.csc.METHODS`, or "auto"); "members" are the transformations that
+            it is made of, by their names.
 
     Raises:
         ConfigError: if the name or an option is unknown, an option has the wrong type or range, a resource is missing, or
             the space has no clusters where the defense chooses among them.
     """
-    row = named(DEFENSES, name, kind="defense")
-    chosen = with_options(row.options, options, item=name)
-    missing = sorted(row.defense.requires - resources.keys())
+    row, chosen = named(DEFENSES, name, kind="defense"), options_of(name, options)
+    missing = sorted(chosen.requires - resources.keys())
     if missing:
-        expected, got = (", ".join(sorted(names)) or "none" for names in (row.defense.requires, resources))
+        expected, got = (", ".join(sorted(names)) or "none" for names in (chosen.requires, resources))
         raise ConfigError(
             f"the defense cannot be made without {', '.join(missing)}", item=name, expected=expected, got=got
         )

@@ -8,16 +8,17 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stl_ray.config.sections import Section
 from stl_ray.csc import SolveStatus
-from stl_ray.defenses.base import Defense, Linearised, Pullback, Purified, require_gradient, require_route
+from stl_ray.defenses.base import Linearised, Pullback, Transformation, require_gradient, require_route
+from stl_ray.defenses.options import DefenseOptions
+from stl_ray.defenses.purified import Purified
 from stl_ray.space import Gradient, QuasiNaturalSpace, SparseTransformationLayer
 
 CG_STEPS = 30
 """Conjugate gradient steps of the exact gradient: the remaining error is that of the support."""
 
 
-class StlOptions(Section):
+class StlOptions(DefenseOptions):
     """The options of stl and stl_cluster."""
 
     space: str | None = Field(None, description="name of the space in spaces; absent: the only one")
@@ -29,9 +30,14 @@ class StlOptions(Section):
         "clip", description="clip to [0, 1], or divide by the image's maximum as the authors' script does"
     )
 
+    @property
+    def requires(self) -> frozenset[str]:
+        """A space, and the method of its solver."""
+        return frozenset({"space", "solver"})
+
 
 @dataclass(frozen=True)
-class SparseTransformation(Defense):
+class SparseTransformation(Transformation):
     """T(x), with the one dictionary of an unclustered space or that of the image's cluster.
 
     Args:
@@ -45,7 +51,6 @@ class SparseTransformation(Defense):
     space: QuasiNaturalSpace
     options: StlOptions
     method: str
-    requires = frozenset({"space", "solver"})
     iterative = True
     gradients = ("exact", "bpda")
 
@@ -61,7 +66,7 @@ class SparseTransformation(Defense):
         }
 
     def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
-        """See `Defense.purify`."""
+        """See `Transformation.purify`."""
         projection = self.space.project(
             images,
             accuracy=self.options.accuracy,
@@ -80,7 +85,7 @@ class SparseTransformation(Defense):
         )
 
     def linearised(self, gradient: Gradient) -> Linearised:
-        """See `Defense.linearised`; every solve starts from the codes of the one before."""
+        """See `Transformation.linearised`; every solve starts from the codes of the one before."""
         require_gradient(self, gradient)
         layer = SparseTransformationLayer(
             self.space,

@@ -15,9 +15,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stl_ray.config.sections import Section
 from stl_ray.csc import check_images
-from stl_ray.defenses.base import Defense, Linearised, Pullback, Purified, require_gradient
+from stl_ray.defenses.base import Linearised, Pullback, Transformation, require_gradient
+from stl_ray.defenses.options import DefenseOptions
+from stl_ray.defenses.purified import Purified
 from stl_ray.defenses.split_bregman import Border, SplitBregman
 from stl_ray.space import Gradient
 
@@ -25,7 +26,7 @@ BLACK = 1e-6
 """Values below it are kept whatever was drawn."""
 
 
-class TvmOptions(Section):
+class TvmOptions(DefenseOptions):
     """The options of tvm."""
 
     drop: float = Field(0.5, ge=0, lt=1, description="probability with which a value is dropped")
@@ -50,7 +51,7 @@ class TvmOptions(Section):
 
 
 @dataclass(frozen=True)
-class TotalVariation(Defense):
+class TotalVariation(Transformation):
     """Drops values at random and fills them in.
 
     Args:
@@ -67,11 +68,11 @@ class TotalVariation(Defense):
         return {"defense": self.name, **self.options.model_dump()}
 
     def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
-        """See `Defense.purify`."""
+        """See `Transformation.purify`."""
         return Purified.without_solver(self._method.solve(images, self.kept(images, seeds)).clamp_(0, 1))
 
     def linearised(self, gradient: Gradient) -> Linearised:
-        """See `Defense.linearised`; the images' masks and numbers of iterations are taken as given."""
+        """See `Transformation.linearised`; the images' masks and numbers of iterations are taken as given."""
         require_gradient(self, gradient)
         if gradient == "bpda":
             return super().linearised(gradient)

@@ -5,10 +5,11 @@ from typing import Any
 
 from torch import Tensor
 
-from stl_ray.defenses.base import Defense, Purified
+from stl_ray.defenses.base import Transformation
+from stl_ray.defenses.purified import Purified
 
 
-class Undefended(Defense):
+class Undefended(Transformation):
     """Leaves images as they are."""
 
     name = "none"
@@ -19,5 +20,5 @@ class Undefended(Defense):
         return {"defense": self.name}
 
     def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
-        """See `Defense.purify`."""
+        """See `Transformation.purify`."""
         return Purified.without_solver(images)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stl_ray.defenses import Defense, Linearised, Pullback, Purified
+from stl_ray.defenses import Defense, Linearised, Pullback, Purified, Transformation
 from stl_ray.defenses.base import require_gradient
 from stl_ray.space import Gradient
 
@@ -90,13 +90,44 @@ class StubDefense(Defense):
     """
 
     def __init__(self, defense: Defense, work: Work, cold: str = COLD) -> None:
-        self.name, self.gradients, self.routes = defense.name, defense.gradients, defense.routes
-        self.randomised, self.iterative = defense.randomised, defense.iterative
-        self._defense, self._work, self._cold = defense, work, cold
+        self.name, self.routes, self.iterative = defense.name, defense.routes, defense.iterative
+        self._defense, self._work = defense, work
+        self._views = tuple(StubTransformation(view, work, cold) for view in defense.views)
+
+    @property
+    def views(self) -> tuple[Transformation, ...]:
+        """A stub of every view."""
+        return self._views
+
+    @property
+    def randomised(self) -> bool:
+        """As of the given defense."""
+        return self._defense.randomised
 
     def identity(self) -> dict[str, Any]:
         """Identity of the given defense."""
         return self._defense.identity()
+
+    def certified(self) -> "StubDefense":
+        """The stub that counts certified solves."""
+        return StubDefense(self._defense, self._work, CERTIFIED if self.iterative else COLD)
+
+    def routed_to(self, route: int) -> "StubDefense":
+        """The stub itself, since all routes cost the same."""
+        return self
+
+
+class StubTransformation(Transformation):
+    """One view of a `StubDefense`."""
+
+    def __init__(self, view: Transformation, work: Work, cold: str) -> None:
+        self.name, self.gradients = view.name, view.gradients
+        self.randomised, self.iterative = view.randomised, view.iterative
+        self._view, self._work, self._cold = view, work, cold
+
+    def identity(self) -> dict[str, Any]:
+        """Identity of the given view."""
+        return self._view.identity()
 
     def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
         """Count a transformation from a cold start."""
@@ -122,11 +153,3 @@ class StubDefense(Defense):
             return v
 
         return linearise
-
-    def certified(self) -> "StubDefense":
-        """The stub that counts certified solves."""
-        return StubDefense(self._defense, self._work, CERTIFIED if self.iterative else COLD)
-
-    def routed_to(self, route: int) -> "StubDefense":
-        """The stub itself, since all routes cost the same."""
-        return self

@@ -1,5 +1,6 @@
 """A defense with a classifier behind it, as attacks, tables and checks take it."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,8 +37,8 @@ class DefendedClassifier:
         return cls(defense, classifier, {"defense": identity_in_run(defense, seed), "classifier": digest}, seed)
 
     def victim(self, gradient: Literal["exact", "bpda", "none"], samples: int = 1) -> Defended:
-        """The pair as a victim; only a randomised defense is drawn more than once."""
-        draws = samples if self.defense.randomised else 1
+        """The pair as a victim; only a randomised defense is drawn more than once, and each of its views is a sample."""
+        draws = math.ceil(samples / len(self.defense.views)) if self.defense.randomised else 1
         return Defended(self.classifier, self.defense, gradient, samples=draws, seed=self.seed)
 
     @property

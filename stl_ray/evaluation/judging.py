@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stl_ray.defenses import Defended
+from stl_ray.defenses import Defended, record_of
 from stl_ray.images import quantize
 from stl_ray.metrics import psnr
 
@@ -28,17 +28,18 @@ def judged(
         TensorError: logits are not finite.
     """
     deployed = models["vanilla"]
-    purified = deployed.purify(images, ids)
+    views = deployed.purify(images, ids)
+    purified = record_of(views)
     # The float pipeline sees an exactly stored image, the deployed one its rounding.
     exact = not torch.equal(quantize(images), images)
-    unrounded = replace(deployed, rounded=False).purify(images, ids) if exact else purified
+    unrounded = replace(deployed, rounded=False).purify(images, ids) if exact else views
     columns: dict[str, Tensor] = {}
     for name, model in models.items():
         if name != "vanilla" and model is deployed:
             columns |= {name: columns["vanilla"], f"{name}_float": columns["vanilla_float"]}
             continue
-        columns[name] = model.decide(images, ids, purified=purified).prediction
-        columns[f"{name}_float"] = replace(model, rounded=False).decide(images, ids, purified=unrounded).prediction
+        columns[name] = model.decide(images, ids, views=views).prediction
+        columns[f"{name}_float"] = replace(model, rounded=False).decide(images, ids, views=unrounded).prediction
     columns |= {"psnr": psnr(quantize(purified.images), clean), "cluster": purified.cluster}
     # Each leaves the device in one piece: image by image, every transfer would wait for other work there.
     figures = {name: values.tolist() for name, values in columns.items()}

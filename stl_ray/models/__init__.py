@@ -35,7 +35,7 @@ from stl_ray.models.initialisation import seeded
 from stl_ray.models.look import IMAGES as LOOKED_AT
 from stl_ray.models.look import look
 from stl_ray.models.module_digest import module_digest
-from stl_ray.models.prediction import check_classes, decided, predict, tile_size
+from stl_ray.models.prediction import check_classes, decided, likeliest, predict, tile_size
 from stl_ray.models.protocol import Looping, ManyProducts, Victim, in_loop, logits_and_vjps
 from stl_ray.models.registry import build_classifier, check_classifier
 from stl_ray.models.weights import check_weights, classes_in, load_weights, published_weights, weights_digest
@@ -55,6 +55,7 @@ __all__ = [
     "classifier_identity",
     "decided",
     "in_loop",
+    "likeliest",
     "load",
     "load_weights",
     "logits_and_vjps",

@@ -33,9 +33,21 @@ def predict(victim: Victim, images: Tensor, labels: Tensor | None = None) -> Ten
         TensorError: a label is no class; logits are not finite, of NaN the largest would be an arbitrary class; or not a
             victim.
     """
-    classes = decided(victim, images, labels)
+    return _finite(decided(victim, images, labels))
+
+
+def likeliest(logits: Tensor) -> Tensor:
+    """The class (B,) int64 of the largest of the logits (B, n) of every image.
+
+    Raises:
+        TensorError: logits are not finite.
+    """
+    return _finite(_largest(logits))
+
+
+def _finite(classes: Tensor) -> Tensor:
     if lost := (classes < 0).nonzero()[:, 0].tolist():
-        of = f"{len(lost)} of {len(images)} images"
+        of = f"{len(lost)} of {len(classes)} images"
         raise TensorError(f"the classifier's logits are not finite for {of}", item=f"the first at index {lost[0]}")
     return classes
 
@@ -49,6 +61,10 @@ def decided(victim: Victim, images: Tensor, labels: Tensor | None = None) -> Ten
     (logits,) = in_tiles(lambda tile: (victim.logits(tile),), images, size=size)
     if labels is not None:
         check_classes(labels, logits.shape[1])
+    return _largest(logits)
+
+
+def _largest(logits: Tensor) -> Tensor:
     return logits.argmax(dim=1).where(logits.isfinite().all(dim=1), -1)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from stl_ray.attacks import Universal, make_attack
 from stl_ray.config import ClassifierConfig, Experiment, NamedAttack, NamedDefense, space_of
-from stl_ray.defenses import required_by
+from stl_ray.defenses import options_of
 from stl_ray.pipeline.missing import (
     Missing,
     asked_for,
@@ -81,6 +81,7 @@ def _made_of_training_images(experiment: Experiment, job: str) -> Iterator[str]:
         for attack in experiment.attack.sets:
             if isinstance(make_attack(attack.attack, attack.options, attack.engine), Universal):
                 yield f"the attack set {attack.name}, whose one vector is made from them"
+    used |= {name for item in experiment.defenses if item.name in used for name in _members(item)}
     for chosen in experiment.defenses:
         if job in ("project", "evaluate") or chosen.name in used:
             yield from _fitted(experiment, chosen)
@@ -98,9 +99,16 @@ def _classifiers(experiment: Experiment, job: str) -> Iterator[tuple[ClassifierC
             yield from ((item, attack.victim.retrained_for) for item in crafted_on(experiment, attack))
 
 
+def _members(chosen: NamedDefense) -> tuple[str, ...]:
+    return options_of(chosen.defense, chosen.options).members
+
+
 def _fitted(experiment: Experiment, chosen: NamedDefense) -> Iterator[str]:
     """The space that a defense projects onto, where it is to be fitted here."""
-    if "space" in required_by(chosen.defense) and (space := space_of(experiment, chosen)).load is None:
+    if (
+        "space" in options_of(chosen.defense, chosen.options).requires
+        and (space := space_of(experiment, chosen)).load is None
+    ):
         yield _space(space.name)
 
 

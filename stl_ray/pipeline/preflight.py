@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from stl_ray.attacks import Universal, budget_of, make_attack
 from stl_ray.config import SCRATCH, ClassifierConfig, Experiment, space_of
 from stl_ray.config.classifiers import is_function
-from stl_ray.defenses import check_clusters, check_defense, required_by
+from stl_ray.defenses import check_clusters, is_transformation, options_of
 from stl_ray.errors import ConfigError
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.models import check_classifier
@@ -48,8 +48,11 @@ def preflight(experiment: Experiment, *jobs: str) -> None:
             raise ConfigError("no experiment to transfer from", item=item.name, expected="evaluate.tiers.substitute")
     for defense in experiment.defenses:
         with _in_errors(defense.name):
-            check_defense(defense.defense, defense.options)
-        if "space" in required_by(defense.defense):
+            options = options_of(defense.defense, defense.options)
+        for member in options.members:
+            others = [item.name for item in experiment.defenses if is_transformation(item.defense)]
+            require_known(member, others, kind=f"defense of this experiment that transforms images, of {defense.name}")
+        if "space" in options.requires:
             space = space_of(experiment, defense)
             # Of a folder it is known only when it is read, which is before any work too.
             with _in_errors(defense.name):
@@ -76,6 +79,7 @@ def _require_names(experiment: Experiment) -> None:
             _require_start(item, item.retrain.start, classifiers)
             for name in item.retrain.defenses or ():
                 require_known(name, defenses, kind="defense of this experiment")
+            _require_retrainable(experiment, item)
     for attack in experiment.attack.sets:
         victim = attack.victim
         for name in filter(None, (victim.retrained_for, victim.defense)):
@@ -88,6 +92,17 @@ def _require_names(experiment: Experiment) -> None:
                     f"the classifier to attack, {item.name}, is not retrained for {victim.retrained_for}", item=attack.name,
                     expected="its key `retrain`, with that defense",
                 )  # fmt: skip
+
+
+def _require_retrainable(experiment: Experiment, item: ClassifierConfig) -> None:
+    """Refuse a retraining for a defense that makes no images to train on."""
+    stored = [defense.name for defense in experiment.defenses if is_transformation(defense.defense)]
+    for defense in experiment.defenses:
+        if item.retrained_for(defense.name) and defense.name not in stored:
+            raise ConfigError(
+                f"a classifier cannot be retrained for {defense.name}, which makes no image of an image",
+                item=f"{item.name}.retrain.defenses", expected=f"some of {', '.join(stored) or 'none'}",
+            )  # fmt: skip
 
 
 def _require_start(item: ClassifierConfig, start: str, classifiers: Mapping[str, ClassifierConfig]) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from stl_ray.config import Experiment
-from stl_ray.defenses import Defense, identity_in_run
+from stl_ray.defenses import Transformation, identity_in_run, is_transformation
 from stl_ray.pipeline.batches import plan_parts
-from stl_ray.pipeline.inputs import dataset_of, make_defenses, with_solver
+from stl_ray.pipeline.inputs import dataset_of, make_defenses, transformation, with_solver
 from stl_ray.pipeline.purify import purify_table
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
@@ -27,8 +27,13 @@ def run(experiment: Experiment) -> dict[str, Any]:
         IncompleteRunError: if a split was not ingested.
         ArtifactError: if a defense needs the space and there is none.
     """
-    if not experiment.defenses or not splits_of(experiment):
-        lacks = "no defense is listed" if not experiment.defenses else "there are no images of project.splits"
+    listed = any(is_transformation(item.defense) for item in experiment.defenses)
+    if not listed or not splits_of(experiment):
+        lacks = (
+            "there are no images of project.splits"
+            if listed
+            else "no defense is listed that makes an image of an image"
+        )
         return {"images": 0, "quarantined": 0, "summary": f"nothing to purify, {lacks}"}
     manifests = run_shards(plan(experiment), experiment)
     return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
@@ -44,7 +49,7 @@ def plan(experiment: Experiment) -> ShardJob:
     experiment = with_solver(experiment)
     layout = Layout(experiment.root)
     planned = []
-    for name, defense in make_defenses(experiment).items():
+    for name, defense in _transformations(experiment, "cpu").items():
         for split in splits_of(experiment):
             dataset = dataset_of(experiment.root, layout.ingested(split))
             identity = identity_of(defense, dataset, split, experiment.seed)
@@ -58,7 +63,14 @@ def splits_of(experiment: Experiment) -> list[str]:
     return [split for split in experiment.project.splits if split in experiment.ingest.sources]
 
 
-def identity_of(defense: Defense, dataset: Dataset, split: str, seed: int) -> dict[str, Any]:
+def _transformations(experiment: Experiment, device: str) -> dict[str, Transformation]:
+    """The defenses whose images are stored; those with several views or a network of their own have none."""
+    stored = [item.name for item in experiment.defenses if is_transformation(item.defense)]
+    made = make_defenses(experiment, device, names=stored)
+    return {name: transformation(defense) for name, defense in made.items()}
+
+
+def identity_of(defense: Transformation, dataset: Dataset, split: str, seed: int) -> dict[str, Any]:
     """The identity of a purified split; the run seed belongs to it where the defense draws."""
     return {"defense": identity_in_run(defense, seed), "input": dataset.digest, "exclude_self": split == TRAIN}
 
@@ -78,7 +90,7 @@ class ProjectTask(TableTask):
     def __post_init__(self) -> None:
         layout = Layout(self.experiment.root)
         self._device = device_of(self.experiment.ray)
-        self._defenses = make_defenses(self.experiment, self._device)
+        self._defenses = _transformations(self.experiment, self._device)
         self._datasets = {
             split: dataset_of(self.experiment.root, layout.ingested(split)) for split in self.experiment.project.splits
         }

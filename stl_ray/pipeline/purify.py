@@ -3,7 +3,7 @@
 import pyarrow as pa
 import torch
 
-from stl_ray.defenses import Defense, Purified, deployed_seeds, identity_in_run
+from stl_ray.defenses import Purified, Transformation, deployed_seeds, identity_in_run
 from stl_ray.errors import QuarantineReason
 from stl_ray.evaluation.batches import by_size
 from stl_ray.images import class_names_of, image_schema, quantize, to_uint8
@@ -14,7 +14,9 @@ from stl_ray.runtime.shard_task import ShardOutput
 from stl_ray.store import QuarantinedRow
 
 
-def purify_table(defense: Defense, table: pa.Table, *, seed: int, exclude_self: bool, device: str) -> ShardOutput:
+def purify_table(
+    defense: Transformation, table: pa.Table, *, seed: int, exclude_self: bool, device: str
+) -> ShardOutput:
     """A shard of images after a defense, rounded to 8 bits, in the same order; its schema names the defense.
 
     Args:

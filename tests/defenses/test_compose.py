@@ -7,7 +7,16 @@ import torch
 from torch import Tensor
 
 from stl_ray.csc import Dictionary, tolerances
-from stl_ray.defenses import DIVERGED, NO_VERDICT, Defended, Defense, Purified, SparseTransformation, make_defense
+from stl_ray.defenses import (
+    DIVERGED,
+    NO_VERDICT,
+    Defended,
+    Defense,
+    Purified,
+    SparseTransformation,
+    Transformation,
+    make_defense,
+)
 from stl_ray.defenses.stl import StlOptions
 from stl_ray.errors import GradientError, TensorError
 from stl_ray.images import quantize
@@ -74,7 +83,7 @@ def linear() -> Linear:
 
 
 @dataclass(frozen=True)
-class Noise(Defense):
+class Noise(Transformation):
     """Adds Gaussian noise."""
 
     scale: float = 0.1

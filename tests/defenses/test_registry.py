@@ -1,11 +1,13 @@
 import pytest
 
-from stl_ray.defenses import check_defense, make_defense, required_by
+from stl_ray.defenses import DEFENSES, make_defense, options_of
 from stl_ray.errors import ConfigError
+
+NAMES = ", ".join(sorted(DEFENSES))
 
 
 def test_identity_what_defenses_require():
-    required = {name: set(required_by(name)) for name in ("none", "jpeg", "stl", "stl_cluster")}
+    required = {name: set(options_of(name, {}).requires) for name in ("none", "jpeg", "stl", "stl_cluster")}
     stl = {"space", "solver"}
     assert required == {"none": set(), "jpeg": set(), "stl": stl, "stl_cluster": stl}
 
@@ -13,8 +15,8 @@ def test_identity_what_defenses_require():
 @pytest.mark.parametrize(
     ("name", "options", "item", "expected"),
     [
-        ("jpg", {}, "jpg", "'jpeg'? (one of jpeg, none, stl, stl_cluster, tvm)"),
-        ("stl-cluster", {}, "stl-cluster", "'stl_cluster'? (one of jpeg, none, stl, stl_cluster, tvm)"),
+        ("jpg", {}, "jpg", f"'jpeg'? (one of {NAMES})"),
+        ("stl-cluster", {}, "stl-cluster", f"'stl_cluster'? (one of {NAMES})"),
         ("jpeg", {"qualty": 3}, "jpeg.qualty", "'quality'? (one of quality)"),
         ("jpeg", {"quality": 0}, "jpeg.quality", "greater than or equal to 1"),
         ("jpeg", {"quality": "high"}, "jpeg.quality", "a valid integer"),
@@ -26,7 +28,7 @@ def test_identity_what_defenses_require():
     ],
 )
 def test_refuses_unknown_names_and_wrong_options(name, options, item, expected):
-    for refuse in (check_defense, lambda name, options: make_defense(name, options, {})):
+    for refuse in (options_of, lambda name, options: make_defense(name, options, {})):
         with pytest.raises(ConfigError) as caught:
             refuse(name, options)
         assert (caught.value.item, caught.value.expected) == (item, expected)
@@ -34,4 +36,4 @@ def test_refuses_unknown_names_and_wrong_options(name, options, item, expected):
 
 def test_refuses_an_unknown_name_when_asked_what_it_requires():
     with pytest.raises(ConfigError, match="jpeg"):
-        required_by("jpg")
+        options_of("jpg", {})

@@ -9,7 +9,7 @@ from torch import Tensor
 from stl_ray.attacks import AttackResult, Budget, Store, make_attack
 from stl_ray.attacks.budget import LEVELS
 from stl_ray.attacks.losses import margin
-from stl_ray.defenses import Defended
+from stl_ray.defenses import Defended, record_of
 from stl_ray.evaluation.sanity.table import Measure, Probe, ProbeAnswers
 from stl_ray.models import Victim, in_loop, predict
 from stl_ray.seeding import seed_of
@@ -153,8 +153,8 @@ def _other_clusters(
     clusters = deployed.defense.routes
     if not clusters:
         return
-    predicted = deployed.purify(images, ids).cluster.long()
-    flipped = deployed.purify(white.result.images, ids).cluster.long() != predicted
+    predicted = record_of(deployed.purify(images, ids)).cluster.long()
+    flipped = record_of(deployed.purify(white.result.images, ids)).cluster.long() != predicted
     answers.measures[Measure.CLUSTER_FLIPPED] = flipped.double().tolist()
     predictions = answers.answers[Probe.CLEAN].copy()
     # Quick: the next cluster of each image. Full: all other clusters; one success counts.

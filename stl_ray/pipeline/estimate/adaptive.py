@@ -199,14 +199,16 @@ def _costs(
 def _seconds(defended: DefendedClassifier, images: Tensor, kinds: Collection[str]) -> dict[str, float]:
     """Seconds of a call of each kind on a batch of images."""
     defense, seeds = defended.defense, range(len(images))
-    certified = defense.certified()
-    linearise = defense.linearised(defended.strongest)
+    # One view stands for all: most defenses have one, and those of an ensemble differ in where they look.
+    (view, *_), (certified, *_) = defense.views, defense.certified().views
+    network = defense.network(defended.classifier, seeds)
+    linearise = view.linearised(defended.strongest)
     _, pullback = linearise(images, seeds)
     moved = quantize(images + 0.01 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images))
     calls: dict[str, Callable[[], object]] = {
-        FORWARD: lambda: defended.classifier.logits(images),
-        BACKWARD: lambda: defended.classifier.logits_and_vjp(images, torch.ones_like),
-        COLD: lambda: defense.purify(images, seeds=seeds),
+        FORWARD: lambda: network.logits(images),
+        BACKWARD: lambda: network.logits_and_vjp(images, torch.ones_like),
+        COLD: lambda: view.purify(images, seeds=seeds),
         WARM: lambda: linearise(moved, seeds),
         PULLBACK: lambda: pullback(images),
         CERTIFIED: lambda: certified.purify(images, seeds=seeds),

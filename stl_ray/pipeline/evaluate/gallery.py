@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from stl_ray.config import Experiment
+from stl_ray.defenses import record_of
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.images import decode, encode_png, to_tensor, to_uint8
 from stl_ray.pipeline.batches import STORED_PIXELS, rows_by_id
@@ -39,7 +40,7 @@ def write_gallery(
     attacked: Mapping[str, Dataset],
     predictions: Mapping[tuple[str, str], pa.Table],
 ) -> None:
-    """Write the gallery of a block's last defense: every attack set on the same few images.
+    """Write the gallery of a block's last defense that has an image to show: every attack set on the same few images.
 
     Args:
         experiment: root and number of images.
@@ -48,7 +49,7 @@ def write_gallery(
         attacked: the adversarial sets by name.
         predictions: the tables of (none, set) and (defense, set).
     """
-    *_, defense_name = block.defended
+    *_, defense_name = (name for name, item in block.defended.items() if len(item.defense.views) == 1)
     model = block.models(defense_name)["retrained"]
     before = {name: _column(predictions[UNDEFENDED, name], "vanilla") for name in attacked}
     after = {name: _column(predictions[defense_name, name], "retrained") for name in attacked}
@@ -61,7 +62,7 @@ def write_gallery(
         for identifier in ids:
             row = adversarial[identifier]
             image = to_tensor([decode(row["image"]["bytes"], max_pixels=STORED_PIXELS)])
-            purified = to_uint8(model.seen(model.purify(image, [identifier])))[0]
+            purified = to_uint8(model.seen(record_of(model.purify(image, [identifier]))))[0]
             rows.append(
                 {
                     "id": identifier,

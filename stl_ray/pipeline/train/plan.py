@@ -13,7 +13,7 @@ from stl_ray.images import decode
 from stl_ray.models import Classifier, build_classifier, check_weights, module_digest, source_digest, weights_digest
 from stl_ray.pipeline.batches import STORED_PIXELS, class_names, rows_at
 from stl_ray.pipeline.classifiers import classifier_config, given, load_classifier, own_classes
-from stl_ray.pipeline.inputs import dataset_of, make_defenses
+from stl_ray.pipeline.inputs import dataset_of, make_defenses, transformation
 from stl_ray.pipeline.project import identity_of as project_identity
 from stl_ray.store import Layout, Run
 from stl_ray.training import audited, require_parts, require_sizes
@@ -65,7 +65,7 @@ def plan(experiment: Experiment) -> list[Training]:
                 if retrain.projection == "stored":
                     # The purified shards on disk must be those of the defense that the tables will name.
                     clean = dataset_of(experiment.root, Layout(experiment.root).ingested("train"))
-                    required = project_identity(defense, clean, "train", experiment.seed)
+                    required = project_identity(transformation(defense), clean, "train", experiment.seed)
                     Run.open(experiment.root, Layout(experiment.root).projected(name, "train")).require(required)
                 trainings.append(_retraining(experiment, item, retrain, name, made_by, first))
     return trainings

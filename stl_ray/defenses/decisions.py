@@ -1,0 +1,36 @@
+"""Verdicts of a defended model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from stl_ray.defenses.purified import Purified
+from stl_ray.models import Victim
+
+NO_VERDICT = -1
+"""Prediction for an image whose solve diverged; it is wrong whatever the label."""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Verdicts of a defended model on stored images, one entry per image."""
+
+    prediction: Tensor  # (B,) int64 class, or NO_VERDICT
+    status: list[str]  # how the defense ended
+    views: tuple[Purified, ...]  # what the classifier was shown, before rounding
+
+
+@runtime_checkable
+class DefendedModel(Victim, Protocol):
+    """A model with its defense: a `Victim` for attacks, and `decide`, the one source of verdicts."""
+
+    def decide(self, images: Tensor, ids: Sequence[str]) -> Decisions:
+        """The verdicts of the deployed pipeline; an image's depend on the image, its id and the run seed alone.
+
+        Args:
+            images: (B, 3, H, W) float32 in [0, 1], B >= 1.
+            ids: of the images, from which a randomised defense's draws derive.
+        """
+        ...
