@@ -46,7 +46,7 @@ TILE = 1 << 16
 
 @dataclass(frozen=True)
 class SplitBregman:
-    """The problem and how it is solved.
+    """The problem and how it is solved; the defaults are those of the published code.
 
     Args:
         weight: of the total variation, 1 / mu.
@@ -84,8 +84,8 @@ class SplitBregman:
     def linearised(self, images: Tensor, kept: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """`solve`, and v -> J^T v with its Jacobian J in the images, for the iterations as they were taken.
 
-        Memory until the product is dropped: twice the images for every iteration. The product costs about as much as
-        the solution.
+        Memory until the product is dropped: twice the images, and twice again for every iteration. A product costs about
+        as much as a solution.
         """
         solves = list(self._tiles(images, kept, record=True))
 

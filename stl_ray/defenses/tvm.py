@@ -30,21 +30,25 @@ class TvmOptions(DefenseOptions):
     """The options of tvm."""
 
     drop: float = Field(0.5, ge=0, lt=1, description="probability with which a value is dropped")
-    weight: float = Field(0.03, gt=0, description="of the total variation, against half the squared error")
-    sweeps: int = Field(10, ge=1, description="Gauss-Seidel sweeps in an iteration")
+    weight: float = Field(
+        SplitBregman.weight, gt=0, description="of the total variation, against half the squared error"
+    )
+    sweeps: int = Field(SplitBregman.sweeps, ge=1, description="Gauss-Seidel sweeps in an iteration")
     tolerance: float = Field(
-        0.01,
+        SplitBregman.tolerance,
         ge=0,
         description="root mean square change in an iteration, of values in [0, 1], at which an image is done",
     )
-    max_iterations: int = Field(100, ge=1, description="after which an image is done in any case")
+    max_iterations: int = Field(
+        SplitBregman.max_iterations, ge=1, description="after which an image is done in any case"
+    )
     isotropic: bool = Field(
-        True,
+        SplitBregman.isotropic,
         description="one penalty for both differences of a pixel, or the absolute value of each; the published code, whose "
         "closed form for the first is not that of the norm but of a smooth penalty, has true",
     )
     border: Border = Field(
-        "reference",
+        SplitBregman.border,
         description="dropped pixels of the border are the sum of their neighbours over 4, which darkens them, as in the "
         "published code (reference), or over their number (renormalised)",
     )
