@@ -16,6 +16,7 @@ from stl_ray.defenses.pixel_deflection import PixelDeflection, PixelDeflectionOp
 from stl_ray.defenses.quilting import Quilting, QuiltingOptions
 from stl_ray.defenses.resize_pad import ResizePad, ResizePadOptions
 from stl_ray.defenses.stl import SparseTransformation, StlOptions
+from stl_ray.defenses.tvm import TotalVariation, TvmOptions
 from stl_ray.defenses.undefended import Undefended
 from stl_ray.defenses.wavelets import WaveletDenoising, WaveletOptions
 from stl_ray.errors import ConfigError
@@ -75,6 +76,7 @@ DEFENSES: dict[str, Row] = {
     "resize_pad": Row(
         ResizePadOptions, ResizePad, lambda options, resources: ResizePad(options.smallest, options.fill)
     ),
+    "tvm": Row(TvmOptions, TotalVariation, lambda options, resources: TotalVariation(options)),
     "wavelet": Row(WaveletOptions, WaveletDenoising, lambda options, resources: WaveletDenoising(options.sigma)),
     "pixel_deflection": Row(PixelDeflectionOptions, PixelDeflection, _pixel_deflection),
     "quilting": Row(QuiltingOptions, Quilting, lambda options, resources: Quilting(resources["artifact"], options)),
