@@ -28,8 +28,8 @@ FARTHEST = 2**23
 GROUP = 64
 """Patches of a group: of most groups only the least score is looked at."""
 
-QUERIES, BLOCK = 512, 2**15
-"""Queries and patches whose scores are computed together, 64 MB."""
+QUERIES, BLOCK_CPU, BLOCK_GPU = 512, 2**12, 2**17
+"""Queries and patches whose scores are computed together: 8 MB, which a cache holds, or 256 MB."""
 
 
 KIND, VERSION = "quilting_library", 1
@@ -104,9 +104,10 @@ class PatchLibrary:
             raise TensorError("a library has too few patches for so many neighbours", expected=f"1 to {count}", got=k)
         if queries.dim() != 2 or queries.shape[1] != VALUES:
             raise TensorError("not patches", expected=f"(Q, {VALUES})", got=tuple(queries.shape))
+        size = BLOCK_CPU if queries.device.type == "cpu" else BLOCK_GPU
         best = [queries.new_empty((len(part), 0), dtype=torch.int64) for part in torch.split(queries, QUERIES)]
-        for start in range(0, count, BLOCK):
-            block = self.on(queries.device)[start : start + BLOCK].float()
+        for start in range(0, count, size):
+            block = self.on(queries.device)[start : start + size].float()
             norms = block.square().sum(1)
             with torch.autocast(queries.device.type, enabled=False):
                 for number, part in enumerate(torch.split(queries, QUERIES)):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from stl_ray.defenses.quilting_library import BLOCK, GROUP, VALUES, PatchLibrary
+from stl_ray.defenses.quilting_library import BLOCK_CPU, GROUP, VALUES, PatchLibrary
 from stl_ray.errors import TensorError
 
 
@@ -21,7 +21,7 @@ def nearest_in_float64(patches: torch.Tensor, queries: torch.Tensor, k: int) -> 
 
 
 @pytest.mark.parametrize("k", [1, 3, 10])
-@pytest.mark.parametrize("count", [10, GROUP, 3 * GROUP + 5, BLOCK + 70])
+@pytest.mark.parametrize("count", [10, GROUP, 3 * GROUP + 5, BLOCK_CPU + 70])
 @pytest.mark.parametrize("levels", [256, 2])
 def test_agrees_with_numpy_in_float64(count, levels, k):
     patches, queries = drawn(count, levels, seed=1), drawn(12, levels, seed=2).float()
@@ -32,7 +32,7 @@ def test_agrees_with_numpy_in_float64(count, levels, k):
 
 @pytest.mark.parametrize("k", [1, 5])
 def test_invariant_ties_go_to_the_lower_index(k):
-    patches = drawn(2, 256, seed=3).repeat(BLOCK, 1)  # two patches, again and again, over two blocks
+    patches = drawn(2, 256, seed=3).repeat(BLOCK_CPU, 1)  # two patches, again and again, over two blocks
     found = library(patches).nearest(patches[:2].float(), k)
     assert found.tolist() == [[2 * turn for turn in range(k)], [2 * turn + 1 for turn in range(k)]]
 
