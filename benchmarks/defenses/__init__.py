@@ -1,4 +1,5 @@
 """Speed of defenses beside their original formulations, printed as ratios from one run.
 
 python -m benchmarks.defenses.pixel_deflection   deflection pixel by pixel, scikit-image's wavelet denoising
+python -m benchmarks.defenses.quilting           the search for patches beside faiss; images a second
 """
