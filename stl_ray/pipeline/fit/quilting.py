@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from stl_ray.defenses.quilting_index import build_index
+from stl_ray.defenses.quilting_index import build_index, faiss
 from stl_ray.defenses.quilting_library import LibraryRecipe, PatchLibrary
 from stl_ray.defenses.quilting_seams import SIDE
 from stl_ray.pipeline.fit import patches
@@ -16,7 +16,13 @@ from stl_ray.training.defenses.patches import smallest_keys
 
 
 def job(fit: ArtifactFit, recipe: LibraryRecipe) -> ShardJob:
-    """The draw of the patches."""
+    """The draw of the patches.
+
+    Raises:
+        ConfigError: an index is wanted, and faiss is not installed.
+    """
+    if recipe.search == "faiss":
+        faiss()  # here, before anything is drawn
     return patches.shard_job(fit, patches.PatchDraw(recipe.patches, SIDE, "quilting patch"))
 
 
