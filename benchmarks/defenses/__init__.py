@@ -2,4 +2,5 @@
 
 python -m benchmarks.defenses                    total variation minimisation by scikit-image: results/defenses-speed.md
 python -m benchmarks.defenses.pixel_deflection   deflection pixel by pixel, scikit-image's wavelet denoising
+python -m benchmarks.defenses.quilting           the search for patches beside faiss; images a second
 """

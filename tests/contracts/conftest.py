@@ -49,7 +49,7 @@ def artifacts(natural_images) -> dict[str, object]:
     images = (natural_images * 255).byte()
     corners = [(row, column) for row in range(0, 28, 3) for column in range(0, 28, 3)]
     patches = torch.stack([images[:, :, row : row + 5, column : column + 5] for row, column in corners]).flatten(0, 1)
-    return {"quilting": PatchLibrary(patches.flatten(1), "these")}
+    return {"quilting": PatchLibrary(patches.flatten(1))}
 
 
 @pytest.fixture(scope="session")
