@@ -1,0 +1,4 @@
+"""Speed of defenses beside their original formulations, printed as ratios from one run.
+
+python -m benchmarks.defenses.d3   matching pursuit, patch by patch, by scikit-learn
+"""
