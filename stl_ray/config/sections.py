@@ -108,7 +108,7 @@ class NamedDefense(Section):
 
     name: Name = Field(description="name of the defense in paths and tables")
     defense: str = Field(description="name in the defense registry, such as jpeg, stl or stl_cluster")
-    options: dict[str, OptionValue] = Field(
+    options: dict[str, OptionValue | list[str]] = Field(
         {}, description="the defense's own options: quality of jpeg; space, lmbda, accuracy and normalization of stl and "
         "stl_cluster"
     )  # fmt: skip

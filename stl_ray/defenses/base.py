@@ -140,6 +140,10 @@ class Transformation(Defense):
 
         return through
 
+    def certified(self) -> "Transformation":
+        """See `Defense.certified`."""
+        return self
+
 
 class _Through(Function):
     """A linearised transformation as a node of torch's graph."""

@@ -16,3 +16,8 @@ class DefenseOptions(Section):
     def requires(self) -> frozenset[str]:
         """Names of the resources that the defense cannot be made without, such as "space"."""
         return frozenset()
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of other defenses of the experiment, transformations, that it is made of (resource "members", by name)."""
+        return ()

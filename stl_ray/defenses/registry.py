@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from stl_ray.defenses.base import Defense, Transformation
+from stl_ray.defenses.ensemble import WHOLE, CropEnsembleOptions, Ensemble, EnsembleOptions
 from stl_ray.defenses.jpeg import Jpeg, JpegOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.stl import SparseTransformation, StlOptions
@@ -37,11 +38,26 @@ def _at(options: StlOptions, space: QuasiNaturalSpace) -> QuasiNaturalSpace:
     return space if options.lmbda is None else replace(space, lmbda=options.lmbda)
 
 
+def _ensemble(options: EnsembleOptions, resources: Resources) -> Defense:
+    return Ensemble("ensemble", _members(options, resources))
+
+
+def _crop_ensemble(options: CropEnsembleOptions, resources: Resources) -> Defense:
+    return Ensemble("crop_ensemble", _members(options, resources), options.crops, options.share)
+
+
+def _members(options: EnsembleOptions, resources: Resources) -> tuple[Transformation, ...]:
+    made = {WHOLE: Undefended(), **resources.get("members", {})}
+    return tuple(made[name] for name in options.of)
+
+
 DEFENSES: dict[str, Row] = {
     "none": Row(DefenseOptions, Undefended, lambda options, resources: Undefended()),
     "jpeg": Row(JpegOptions, Jpeg, lambda options, resources: Jpeg(options.quality)),
     "stl": Row(StlOptions, SparseTransformation, _stl),
     "stl_cluster": Row(StlOptions, SparseTransformation, _stl_cluster, clusters=True),
+    "ensemble": Row(EnsembleOptions, Ensemble, _ensemble),
+    "crop_ensemble": Row(CropEnsembleOptions, Ensemble, _crop_ensemble),
 }
 
 
@@ -88,7 +104,8 @@ def make_defense(name: str, options: Mapping[str, object], resources: Resources)
         name: a key of `DEFENSES`.
         options: the defense's own options.
         resources: at least what it requires; "space" is the space that it projects onto (`QuasiNaturalSpace`), "solver"
-            the method by which it does (a name of `stl_ray.csc.METHODS`, or "auto").
+            the method by which it does (a name of `stl_ray.csc.METHODS`, or "auto"); "members" are the transformations that
+            it is made of, by their names.
 
     Raises:
         ConfigError: if the name or an option is unknown, an option has the wrong type or range, a resource is missing, or

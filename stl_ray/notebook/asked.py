@@ -11,7 +11,7 @@ from stl_ray.attacks import Universal, budget_of, make_attack
 from stl_ray.config import AttackedConfig, NamedAttack, NamedDefense, SolverConfig, TiersConfig, parsed
 from stl_ray.config.base import Section
 from stl_ray.config.spaces import is_authors_file
-from stl_ray.defenses import Defense, make_defense, options_of
+from stl_ray.defenses import DEFENSES, Defense, Transformation, make_defense, options_of
 from stl_ray.errors import ConfigError
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.options import require_known
@@ -96,11 +96,17 @@ def request_of(
     }
     asked = parsed(Asked, values)
     _check(asked)
-    made = {
-        item.name: given if isinstance(given, Defense) else _made(item, given, device)
-        for item, (_, given) in zip(asked.defenses, entries, strict=True)
-    }
-    return Request(asked, {UNDEFENDED: make_defense(UNDEFENDED, {}, {}), **made})
+    made: dict[str, Defense] = {}
+    # Those that are made of others come after these.
+    for item, (_, given) in sorted(zip(asked.defenses, entries, strict=True), key=lambda pair: bool(_members(pair[0]))):
+        made[item.name] = given if isinstance(given, Defense) else _made(item, given, made, device)
+    return Request(
+        asked, {UNDEFENDED: make_defense(UNDEFENDED, {}, {}), **{d.name: made[d.name] for d in asked.defenses}}
+    )
+
+
+def _members(item: NamedDefense) -> tuple[str, ...]:
+    return options_of(item.defense, item.options).members if item.defense in DEFENSES else ()
 
 
 def _listed(items: Iterable[object], kind: str) -> list[object]:
@@ -133,9 +139,14 @@ def _entry(item: object) -> tuple[dict[str, Any], object]:
     return values, None
 
 
-def _made(item: NamedDefense, space: object, device: str) -> Defense:
+def _made(item: NamedDefense, space: object, others: Mapping[str, Defense], device: str) -> Defense:
     resources: dict[str, Any] = {"solver": SolverConfig().method}
-    if "space" in options_of(item.defense, item.options).requires:
+    options = options_of(item.defense, item.options)
+    for name in options.members:
+        known = [other for other, defense in others.items() if isinstance(defense, Transformation)]
+        require_known(name, known, kind=f"defense that transforms images, of {item.name}")
+    resources["members"] = {name: others[name] for name in options.members}
+    if "space" in options.requires:
         if space is None:
             expected = "options: {'space': a QuasiNaturalSpace, or the path of one or of an authors' .npy}"
             raise ConfigError("the defense needs a space", item=item.name, expected=expected)

@@ -9,7 +9,6 @@ from torch import Tensor
 from stl_ray.config import ClassifierConfig, Experiment
 from stl_ray.defenses import Defended, Defense, identity_in_run, make_defense
 from stl_ray.evaluation import UNDEFENDED, DefendedClassifier
-from stl_ray.options import named
 from stl_ray.pipeline.classifiers import LoadedClassifier, classifier_config, load_classifier, scored
 from stl_ray.pipeline.inputs import make_defenses
 from stl_ray.store import Layout, require_same
@@ -117,5 +116,4 @@ def load_defense(experiment: Experiment, name: str, device: str) -> Defense:
         ConfigError: if the experiment has no defense of that name.
         IncompleteRunError: if what it requires was not made yet.
     """
-    chosen = named({item.name: item for item in experiment.defenses}, name, kind="defense of this experiment")
-    return make_defenses(experiment.model_copy(update={"defenses": (chosen,)}), device)[name]
+    return make_defenses(experiment, device, names=[name])[name]

@@ -81,6 +81,7 @@ def _made_of_training_images(experiment: Experiment, job: str) -> Iterator[str]:
         for attack in experiment.attack.sets:
             if isinstance(make_attack(attack.attack, attack.options, attack.engine), Universal):
                 yield f"the attack set {attack.name}, whose one vector is made from them"
+    used |= {name for item in experiment.defenses if item.name in used for name in _members(item)}
     for chosen in experiment.defenses:
         if job in ("project", "evaluate") or chosen.name in used:
             yield from _fitted(experiment, chosen)
@@ -96,6 +97,10 @@ def _classifiers(experiment: Experiment, job: str) -> Iterator[tuple[ClassifierC
     if job in ("attack", "evaluate"):
         for attack in experiment.attack.sets:
             yield from ((item, attack.victim.retrained_for) for item in crafted_on(experiment, attack))
+
+
+def _members(chosen: NamedDefense) -> tuple[str, ...]:
+    return options_of(chosen.defense, chosen.options).members
 
 
 def _fitted(experiment: Experiment, chosen: NamedDefense) -> Iterator[str]:

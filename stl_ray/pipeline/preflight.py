@@ -49,6 +49,9 @@ def preflight(experiment: Experiment, *jobs: str) -> None:
     for defense in experiment.defenses:
         with _in_errors(defense.name):
             options = options_of(defense.defense, defense.options)
+        for member in options.members:
+            others = [item.name for item in experiment.defenses if is_transformation(item.defense)]
+            require_known(member, others, kind=f"defense of this experiment that transforms images, of {defense.name}")
         if "space" in options.requires:
             space = space_of(experiment, defense)
             # Of a folder it is known only when it is read, which is before any work too.

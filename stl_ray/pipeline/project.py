@@ -65,8 +65,8 @@ def splits_of(experiment: Experiment) -> list[str]:
 
 def _transformations(experiment: Experiment, device: str) -> dict[str, Transformation]:
     """The defenses whose images are stored; those with several views or a network of their own have none."""
-    stored = tuple(item for item in experiment.defenses if is_transformation(item.defense))
-    made = make_defenses(experiment.model_copy(update={"defenses": stored}), device)
+    stored = [item.name for item in experiment.defenses if is_transformation(item.defense)]
+    made = make_defenses(experiment, device, names=stored)
     return {name: transformation(defense) for name, defense in made.items()}
 
 

@@ -14,7 +14,10 @@ from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_cl
 
 IDS = [f"train/{index}" for index in range(24)]
 
-OPTIONS: dict[str, dict[str, Any]] = {}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "ensemble": {"of": ["none", "jpeg", "stl"]},
+    "crop_ensemble": {"of": ["none", "stl"], "crops": 2, "share": 0.5},
+}
 """Options of defenses that cannot do without, or would take long by their defaults."""
 
 
@@ -42,7 +45,8 @@ def space(natural_images) -> QuasiNaturalSpace:
 @pytest.fixture(scope="session")
 def resources(space) -> dict[str, object]:
     """One of everything that a defense may require: with a new kind of resource, a line here."""
-    return {"space": space, "solver": "auto"}
+    members = {"jpeg": make_defense("jpeg", {}, {}), "stl": make_defense("stl", {}, {"space": space, "solver": "auto"})}
+    return {"space": space, "solver": "auto", "members": members}
 
 
 @pytest.fixture(scope="session")

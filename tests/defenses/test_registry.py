@@ -1,7 +1,9 @@
 import pytest
 
-from stl_ray.defenses import make_defense, options_of
+from stl_ray.defenses import DEFENSES, make_defense, options_of
 from stl_ray.errors import ConfigError
+
+NAMES = ", ".join(sorted(DEFENSES))
 
 
 def test_identity_what_defenses_require():
@@ -13,8 +15,8 @@ def test_identity_what_defenses_require():
 @pytest.mark.parametrize(
     ("name", "options", "item", "expected"),
     [
-        ("jpg", {}, "jpg", "'jpeg'? (one of jpeg, none, stl, stl_cluster)"),
-        ("stl-cluster", {}, "stl-cluster", "'stl_cluster'? (one of jpeg, none, stl, stl_cluster)"),
+        ("jpg", {}, "jpg", f"'jpeg'? (one of {NAMES})"),
+        ("stl-cluster", {}, "stl-cluster", f"'stl_cluster'? (one of {NAMES})"),
         ("jpeg", {"qualty": 3}, "jpeg.qualty", "'quality'? (one of quality)"),
         ("jpeg", {"quality": 0}, "jpeg.quality", "greater than or equal to 1"),
         ("jpeg", {"quality": "high"}, "jpeg.quality", "a valid integer"),

@@ -8,8 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from stl_ray.config.sections import Section
-from stl_ray.defenses import DEFENSES, DIVERGED, NO_VERDICT, Purified, Transformation, deployed, deployed_seeds
+from stl_ray.defenses import (
+    DEFENSES,
+    DIVERGED,
+    NO_VERDICT,
+    DefenseOptions,
+    Purified,
+    Transformation,
+    deployed,
+    deployed_seeds,
+)
 from stl_ray.defenses.registry import Row
 from stl_ray.errors import RunIdentityError
 from stl_ray.images import decode, from_uint8, quantize, to_tensor, to_uint8
@@ -65,10 +73,6 @@ class Fragile(Transformation):
         return replace(Purified.without_solver(out), status=status)
 
 
-class Nothing(Section):
-    pass
-
-
 @pytest.fixture
 def images(natural_images) -> Tensor:
     """Ten of 16 pixels, half of them dark."""
@@ -80,8 +84,8 @@ def images(natural_images) -> Tensor:
 @pytest.fixture
 def made(experiment_of, finished_run, image_tables, images, monkeypatch, tmp_path):
     """Makes an experiment with a defense of these tests, its images in shards of the given sizes."""
-    monkeypatch.setitem(DEFENSES, "noise", Row(Nothing, Noise, lambda options, resources: Noise()))
-    monkeypatch.setitem(DEFENSES, "fragile", Row(Nothing, Fragile, lambda options, resources: Fragile()))
+    monkeypatch.setitem(DEFENSES, "noise", Row(DefenseOptions, Noise, lambda options, resources: Noise()))
+    monkeypatch.setitem(DEFENSES, "fragile", Row(DefenseOptions, Fragile, lambda options, resources: Fragile()))
 
     def make(name: str, *sizes: int, defense: str = "noise", seed: int = 0, retrain: dict[str, Any] | None = None):
         attacks = [{"name": "near", "tier": "T3", "attack": "pgd", "options": {"steps": 1}}]
@@ -185,7 +189,7 @@ def test_invariant_table_cascade_probes_and_gallery_draw_alike(made, images, run
 def test_invariant_another_seed_draws_otherwise(made, images):
     names = [f"id-{number}" for number in range(10)]
     model = block_of(made("a", 10)).defended["noise"].victim("none")
-    one, two = (replace(model, seed=seed).purify(images, names).images for seed in (0, 1))
+    one, two = (replace(model, seed=seed).purify(images, names)[0].images for seed in (0, 1))
     assert bool((one != two).flatten(1).any(1).all())
 
 

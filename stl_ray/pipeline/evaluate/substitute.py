@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from stl_ray.config import Experiment
 from stl_ray.errors import ConfigError
 from stl_ray.evaluation import DefendedClassifier
-from stl_ray.options import named
+from stl_ray.options import require_known
 from stl_ray.pipeline.defended import Block, load_block
 from stl_ray.pipeline.inputs import make_defenses, recorded, with_solver
 
@@ -24,17 +24,16 @@ def substitutes_of(
         return {}
     other = with_solver(recorded(root).model_copy(update={"root": root}))
     wanted = [item.name for item in experiment.defenses]
-    have = {item.name: item for item in other.defenses}
-    chosen = other.model_copy(
-        update={"defenses": tuple(named(have, name, kind="defense of the substitute experiment") for name in wanted)}
-    )
-    there = [item.name for item in chosen.classifiers if item.scored]
-    defenses = make_defenses(chosen, device)
+    have = [item.name for item in other.defenses]
+    for name in wanted:
+        require_known(name, have, kind="defense of the substitute experiment")
+    there = [item.name for item in other.classifiers if item.scored]
+    defenses = make_defenses(other, device, names=wanted)
     found = {}
     for name, block in blocks.items():
         # Others are not loaded: they may not be trained, or know other classes.
         own = name if name in there else there[0] if len(there) == 1 else None
-        substitute = None if own is None else load_block(chosen, own, names, device, defenses)
+        substitute = None if own is None else load_block(other, own, names, device, defenses)
         if substitute is None or substitute.class_names != block.class_names:
             raise ConfigError(
                 "the substitute experiment has no classifier in the place of this one, with its classes", item=name,

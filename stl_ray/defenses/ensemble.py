@@ -1,0 +1,84 @@
+"""Several views of an image, one verdict: the class of the mean softmax. Source: Guo et al. 2018, sections 3 and 5.
+
+`crop_ensemble` is their cropping and rescaling: 30 random crops of 90 pixels of 224. With other defenses as its members,
+every crop passes each of them, and the softmaxes are averaged over all (their ensembles of TVM, quilting and crops).
+`ensemble` has no crops: its members see the whole image.
+
+Their networks are trained on the output of each transformation by itself; here all views are shown to one network.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from pydantic import Field, Strict
+
+from stl_ray.defenses.base import Defense, Transformation
+from stl_ray.defenses.crops import Crop
+from stl_ray.defenses.options import DefenseOptions
+
+WHOLE = "none"
+"""Member that leaves the view as it is."""
+
+Members = Annotated[tuple[str, ...], Strict(False)]
+
+
+class EnsembleOptions(DefenseOptions):
+    """The options of ensemble."""
+
+    of: Members = Field(
+        min_length=2, description="names of other defenses of the experiment that transform images, or none: the image as it is"
+    )  # fmt: skip
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """See `DefenseOptions.members`."""
+        return tuple(name for name in dict.fromkeys(self.of) if name != WHOLE)
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """The members."""
+        return frozenset({"members"} if self.members else ())
+
+
+class CropEnsembleOptions(EnsembleOptions):
+    """The options of crop_ensemble."""
+
+    of: Members = Field(
+        (WHOLE,), min_length=1, description="what every crop passes: names of other defenses of the experiment that transform images, or "
+        "none: the crop as it is"
+    )  # fmt: skip
+    crops: int = Field(30, ge=1, le=1000, description="crops for each member")
+    share: float = Field(90 / 224, gt=0, le=1, description="side of a crop over the side of the image")
+
+
+@dataclass(frozen=True)
+class Ensemble(Defense):
+    """Members side by side, each on the whole image or on crops of its own.
+
+    Args:
+        name: the row's name in the registry.
+        of: the members.
+        crops: number of crops for each; 0: it sees the whole image.
+        share: side of a crop over the side of the image.
+    """
+
+    name: str
+    of: tuple[Transformation, ...]
+    crops: int = 0
+    share: float = 1.0
+
+    @property
+    def views(self) -> tuple[Transformation, ...]:
+        """See `Defense.views`."""
+        if not self.crops:
+            return self.of
+        return tuple(Crop(self.share, member) for member in self.of for _ in range(self.crops))
+
+    def identity(self) -> dict[str, Any]:
+        """See `Defense.identity`."""
+        cropped = {"crops": self.crops, "share": self.share} if self.crops else {}
+        return {"defense": self.name, "of": [member.identity() for member in self.of], **cropped}
+
+    def certified(self) -> "Ensemble":
+        """See `Defense.certified`."""
+        return replace(self, of=tuple(member.certified() for member in self.of))

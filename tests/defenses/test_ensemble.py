@@ -1,0 +1,199 @@
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from stl_ray.defenses import Defended, Defense, Transformation, make_defense
+from stl_ray.defenses.crops import Crop
+from stl_ray.defenses.ensemble import Ensemble
+from stl_ray.defenses.undefended import Undefended
+from stl_ray.errors import ConfigError
+from stl_ray.evaluation import DefendedClassifier
+from stl_ray.images import quantize
+from stl_ray.models import build_classifier, predict
+
+IDS = [f"test/{number}" for number in range(8)]
+
+
+@pytest.fixture
+def images(natural_images) -> Tensor:
+    return quantize(natural_images[::3])
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return build_classifier("small_cnn", ["a", "b", "c"], seed=0).eval()
+
+
+def cotangent(logits: Tensor) -> Tensor:
+    v = torch.zeros_like(logits)
+    v[:, 0], v[:, -1] = 1, -1
+    return v
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A victim whose logits are linear in the image, in the image's own type."""
+
+    weights: Tensor  # (n, 3, H, W)
+
+    def logits(self, images: Tensor) -> Tensor:
+        return images.flatten(1) @ self.weights.flatten(1).to(images).T
+
+    def logits_and_vjp(self, images, cotangent):
+        logits = self.logits(images)
+        return logits, (cotangent(logits) @ self.weights.flatten(1).to(images)).view_as(images)
+
+
+def crops(count: int, share: float = 0.5) -> Ensemble:
+    return Ensemble("crop_ensemble", (Undefended(),), count, share)
+
+
+def test_identity_a_verdict_is_that_of_the_mean_softmax(classifier, images):
+    jpeg = make_defense("jpeg", {"quality": 10}, {})
+    ensemble = make_defense("ensemble", {"of": ["none", "jpeg"]}, {"members": {"jpeg": jpeg}})
+    seen = (images, quantize(jpeg.purify(images, seeds=[0] * 8).images))
+    expected = torch.stack([classifier.logits(view).softmax(1) for view in seen]).mean(0)
+    model = Defended(classifier, ensemble, "none")
+    torch.testing.assert_close(model.verdict_logits(images, IDS).exp(), expected)
+    assert model.decide(images, IDS).prediction.tolist() == expected.argmax(1).tolist()
+
+
+def test_identity_one_member_alone_is_that_member(classifier, images):
+    jpeg = make_defense("jpeg", {}, {})
+    alone = Defended(classifier, Ensemble("ensemble", (jpeg,)), "none").decide(images, IDS)
+    assert alone.prediction.tolist() == Defended(classifier, jpeg, "none").decide(images, IDS).prediction.tolist()
+
+
+def test_agrees_the_gradient_with_finite_differences_of_the_mean_softmax(images):
+    """Of the mean, not the mean of the views' own losses: here these point elsewhere."""
+    weights = 3 * torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(5)) / 10
+    x = images[:3].double()
+    victim = Defended(Linear(weights), crops(4), "exact", rounded=False)
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    direction[(x < 0.01) | (x > 0.99)] = 0
+    _, gradient = victim.loop(IDS[:3]).logits_and_vjp(x, cotangent)
+    step = 1e-6
+    # The first call of every loop has the same draws.
+    ahead, behind = (victim.loop(IDS[:3]).logits(x + sign * step * direction) for sign in (1, -1))
+    measured = ((ahead - behind) * cotangent(ahead)).sum(1) / (2 * step)
+    predicted = (gradient * direction).flatten(1).sum(1)
+    torch.testing.assert_close(predicted, measured, rtol=1e-6, atol=1e-8)
+    logits = [
+        Defended(Linear(weights), view, "exact", rounded=False).loop(IDS[:3]).logits(x) for view in crops(4).views
+    ]
+    assert float((torch.stack(logits).softmax(2).amax(2) - 1 / 3).min()) > 0.05  # far from linear
+
+
+def test_identity_a_crop_is_a_rescaled_square_of_the_image(images):
+    crop = Crop(0.5, Undefended())
+    out = crop.purify(images, seeds=range(8)).images
+    found = 0
+    for image, shown in zip(images, out, strict=True):
+        candidates = [
+            interpolate(image[None, :, top : top + 16, left : left + 16], (32, 32), mode="bilinear")[0]
+            for top in range(17)
+            for left in range(17)
+        ]
+        found += any(torch.allclose(shown, candidate, atol=1e-6) for candidate in candidates)
+    assert found == 8
+
+
+def test_identity_whole_share_is_the_image(images):
+    assert torch.equal(Crop(1.0, Undefended()).purify(images, seeds=range(8)).images, images)
+
+
+def test_invariant_every_crop_of_an_image_draws_for_itself(classifier, images):
+    views = Defended(classifier, crops(6), "none", seed=1).purify(images, IDS)
+    different = {view.images[0].numpy().tobytes() for view in views}
+    assert len(different) >= 4
+
+
+def test_invariant_attacks_count_every_view_as_a_sample(classifier, images):
+    asked: list[int] = []
+
+    class Counting:
+        def logits(self, images: Tensor) -> Tensor:
+            asked.append(len(images))
+            return classifier.logits(images)
+
+        def logits_and_vjp(self, images, cotangent):
+            return classifier.logits_and_vjp(images, cotangent)
+
+    for samples, passes in ((1, 5), (12, 15)):
+        asked.clear()
+        defended = DefendedClassifier.of(crops(5), Counting(), "digest", 0)
+        defended.victim("exact", samples).logits(images)
+        assert len(asked) == passes
+
+
+@dataclass(frozen=True)
+class Dropping(Defense):
+    """A wrapped network that drops a third of the pixels by the image's seed before the classifier."""
+
+    name = "dropping"
+    randomised = True
+
+    @property
+    def views(self) -> tuple[Transformation, ...]:
+        return (Undefended(), Undefended())
+
+    def identity(self):
+        return {"defense": self.name}
+
+    def network(self, classifier, seeds: Sequence[int]):
+        class Wrapped:
+            def kept(self, images: Tensor) -> Tensor:
+                assert len(images) == len(seeds)
+                masks = [torch.rand(images.shape[1:], generator=torch.Generator().manual_seed(s)) > 0.3 for s in seeds]
+                return torch.stack(masks).to(images)
+
+            def logits(self, images: Tensor) -> Tensor:
+                return classifier.logits(images * self.kept(images))
+
+            def logits_and_vjp(self, images, cotangent):
+                kept = self.kept(images)
+                logits, product = classifier.logits_and_vjp(images * kept, cotangent)
+                return logits, product * kept
+
+        return Wrapped()
+
+
+def test_invariant_a_wrapped_network_draws_by_the_image_whatever_the_batch(classifier, natural_images):
+    images = quantize(natural_images)  # more than a tile
+    ids = [f"test/{number}" for number in range(len(images))]
+    model = Defended(classifier, Dropping(), "none", seed=3)
+    whole = model.decide(images, ids)
+    assert any(
+        replace(model, seed=seed).decide(images, ids).prediction.tolist() != whole.prediction.tolist()
+        for seed in range(4)
+    )
+    rows = [17, 3, 22]
+    part = model.decide(images[rows], [ids[row] for row in rows])
+    assert part.prediction.tolist() == whole.prediction[rows].tolist()
+    assert predict(classifier, images).shape == whole.prediction.shape
+    logits = model.verdict_logits(images[rows], [ids[row] for row in rows])
+    torch.testing.assert_close(logits, model.verdict_logits(images, ids)[rows], atol=1e-5, rtol=1e-4)
+
+
+def test_agrees_the_gradient_through_a_wrapped_network_with_finite_differences(images):
+    weights = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(5)) / 3
+    x = images[:2].double()
+    victim = Defended(Linear(weights), Dropping(), "exact", rounded=False)
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    _, gradient = victim.loop(IDS[:2]).logits_and_vjp(x, cotangent)
+    ahead, behind = (victim.loop(IDS[:2]).logits(x + sign * 1e-6 * direction) for sign in (1, -1))
+    measured = ((ahead - behind) * cotangent(ahead)).sum(1) / 2e-6
+    torch.testing.assert_close((gradient * direction).flatten(1).sum(1), measured, rtol=1e-6, atol=1e-8)
+
+
+def test_refuses_members_that_are_not_there():
+    with pytest.raises(ConfigError, match="without members"):
+        make_defense("ensemble", {"of": ["jpeg", "none"]}, {})
+    with pytest.raises(ConfigError):
+        make_defense("ensemble", {"of": ["none"]}, {})
+    with pytest.raises(ConfigError):
+        make_defense("crop_ensemble", {"share": 0.0}, {})
