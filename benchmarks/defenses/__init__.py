@@ -1,4 +1,5 @@
 """Speed of defenses beside their original formulations, printed as ratios from one run.
 
 python -m benchmarks.defenses.d3   matching pursuit, patch by patch, by scikit-learn
+python -m benchmarks.defenses.pixel_deflection   deflection pixel by pixel, scikit-image's wavelet denoising
 """

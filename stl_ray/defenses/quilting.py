@@ -18,9 +18,9 @@ from pydantic import Field
 from torch import Tensor
 
 from stl_ray.defenses.base import Transformation
-from stl_ray.defenses.options import DefenseOptions
+from stl_ray.defenses.fitted import FittedOptions
 from stl_ray.defenses.purified import Purified
-from stl_ray.defenses.quilting_library import PatchLibrary
+from stl_ray.defenses.quilting_library import LibraryRecipe, PatchLibrary
 from stl_ray.defenses.quilting_seams import SIDE, Seam, cut, reference
 from stl_ray.defenses.quilting_stitching import STRIDE, cut_out, stitch
 from stl_ray.errors import TensorError
@@ -29,7 +29,7 @@ from stl_ray.images import from_uint8, quantize
 SEAMS: dict[str, Seam] = {"reference": reference, "cut": cut}
 
 
-class QuiltingOptions(DefenseOptions):
+class QuiltingOptions(FittedOptions):
     """The options of quilting."""
 
     neighbours: int = Field(
@@ -43,10 +43,14 @@ class QuiltingOptions(DefenseOptions):
         description="cover the whole image; or leave the last rows and columns black as the published code does",
     )
 
+    patches: int = Field(
+        1_000_000, ge=1, le=2**31 - 1, description="patches of the library, drawn of all training images"
+    )
+
     @property
-    def requires(self) -> frozenset[str]:
-        """See `DefenseOptions.requires`."""
-        return frozenset({"artifact"})
+    def recipe(self) -> LibraryRecipe:
+        """The library."""
+        return LibraryRecipe(patches=self.patches)
 
 
 @dataclass(frozen=True)

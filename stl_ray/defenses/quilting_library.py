@@ -5,13 +5,19 @@ and every partial sum is one below 2^24, which float32 has exactly: scores by ma
 batch, the blocks and the device, and ties go to the lower index.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from stl_ray.defenses.fitted import ArtifactRecipe
 from stl_ray.defenses.quilting_seams import SIDE
 from stl_ray.errors import TensorError
+from stl_ray.store import load_artifact, save_artifact
+from stl_ray.store.artifacts import artifact_digest
 
 VALUES = 3 * SIDE * SIDE
 """Of a patch."""
@@ -26,13 +32,27 @@ QUERIES, BLOCK = 512, 2**15
 """Queries and patches whose scores are computed together, 64 MB."""
 
 
+KIND, VERSION = "quilting_library", 1
+
+
+class LibraryRecipe(ArtifactRecipe):
+    """A library of patches at random places of all training images."""
+
+    kind = KIND
+    patches: int = Field(ge=1, description="how many")
+
+    def load(self, folder: str) -> "PatchLibrary":
+        """See `ArtifactRecipe.load`."""
+        return PatchLibrary.load(folder)
+
+
 @dataclass(frozen=True, eq=False)
 class PatchLibrary:
     """Patches to quilt with.
 
     Args:
         patches: (N, 75) uint8 on the CPU, each (3, 5, 5) in C order, N >= 1.
-        digest: of its artifact.
+        digest: of the patches.
     """
 
     patches: Tensor
@@ -43,6 +63,21 @@ class PatchLibrary:
         shape, kind = tuple(self.patches.shape), self.patches.dtype
         if kind != torch.uint8 or len(shape) != 2 or shape[0] < 1 or shape[1] != VALUES:
             raise TensorError("not a library of patches", expected=f"(N, {VALUES}) torch.uint8", got=f"{shape} {kind}")
+
+    def save(self, folder: str, meta: Mapping[str, Any]) -> str:
+        """Write its artifact with a record; the digest."""
+        return save_artifact(folder, KIND, VERSION, {"patches": self.patches.numpy()}, meta)
+
+    @classmethod
+    def load(cls, folder: str) -> "PatchLibrary":
+        """The library in a folder.
+
+        Raises:
+            ArtifactError: it is missing, unreadable, altered, or of another version.
+        """
+        arrays = load_artifact(folder, KIND, VERSION).arrays
+        # Of the patches alone: the record says too in which shards the images lay.
+        return cls(torch.from_numpy(arrays["patches"]), artifact_digest(KIND, VERSION, arrays, {}))
 
     def on(self, device: torch.device) -> Tensor:
         """The patches on a device, to which they are copied once."""

@@ -10,7 +10,7 @@ from stl_ray.config import ClassifierConfig, Experiment
 from stl_ray.defenses import Defended, Defense, identity_in_run, make_defense
 from stl_ray.evaluation import UNDEFENDED, DefendedClassifier
 from stl_ray.pipeline.classifiers import LoadedClassifier, classifier_config, load_classifier, scored
-from stl_ray.pipeline.inputs import make_defenses
+from stl_ray.pipeline.defenses import make_defenses
 from stl_ray.store import Layout, require_same
 
 
@@ -107,13 +107,3 @@ def load_blocks(experiment: Experiment, names: Sequence[str], device: str) -> di
     """
     classifiers, defenses = scored(experiment), make_defenses(experiment, device)
     return {item.name: load_block(experiment, item.name, names, device, defenses) for item in classifiers}
-
-
-def load_defense(experiment: Experiment, name: str, device: str) -> Defense:
-    """One defense of an experiment.
-
-    Raises:
-        ConfigError: if the experiment has no defense of that name.
-        IncompleteRunError: if what it requires was not made yet.
-    """
-    return make_defenses(experiment, device, names=[name])[name]

@@ -7,8 +7,8 @@ space or a classifier can never be made.
 from collections.abc import Collection, Iterable, Iterator
 
 from stl_ray.attacks import Universal, make_attack
-from stl_ray.config import ClassifierConfig, Experiment, NamedAttack, NamedDefense, space_of
-from stl_ray.defenses import options_of
+from stl_ray.config import ClassifierConfig, Experiment, NamedAttack, NamedDefense, classifier_of, space_of
+from stl_ray.defenses import FittedOptions, options_of
 from stl_ray.pipeline.missing import (
     Missing,
     asked_for,
@@ -62,6 +62,7 @@ def _made_of_training_images(experiment: Experiment, job: str) -> Iterator[str]:
     """In words, what a job makes from training images, or uses of what is made here from them."""
     if job == "fit":
         yield from (_space(space.name) for space in experiment.spaces if space.load is None)
+        yield from (_artifact(item) for item in experiment.defenses if _fitted_here(item))
     if job == "project":
         yield from (
             f"{item.name} retrained for {chosen.name}"
@@ -104,12 +105,14 @@ def _members(chosen: NamedDefense) -> tuple[str, ...]:
 
 
 def _fitted(experiment: Experiment, chosen: NamedDefense) -> Iterator[str]:
-    """The space that a defense projects onto, where it is to be fitted here."""
-    if (
-        "space" in options_of(chosen.defense, chosen.options).requires
-        and (space := space_of(experiment, chosen)).load is None
-    ):
+    """The space that a defense projects onto and the classifier that it looks with, where they are to be made here."""
+    requires = options_of(chosen.defense, chosen.options).requires
+    if "space" in requires and (space := space_of(experiment, chosen)).load is None:
         yield _space(space.name)
+    if _fitted_here(chosen):
+        yield _artifact(chosen)
+    if "classifier" in requires and (classifier := classifier_of(experiment, chosen)).trained:
+        yield _classifier(classifier.name)
 
 
 def _instead(experiment: Experiment, users: Collection[str]) -> str:
@@ -124,7 +127,21 @@ def _instead(experiment: Experiment, users: Collection[str]) -> str:
         for item in experiment.classifiers
         if _classifier(item.name) in users
     ]
+    ways += [
+        f"load it: `load: FOLDER` in the options of {item.name}"
+        for item in experiment.defenses
+        if _artifact(item) in users
+    ]
     return f"or {'; '.join(ways)}" if ways else ""
+
+
+def _fitted_here(chosen: NamedDefense) -> bool:
+    options = options_of(chosen.defense, chosen.options)
+    return isinstance(options, FittedOptions) and options.load is None
+
+
+def _artifact(chosen: NamedDefense) -> str:
+    return f"the defense {chosen.name}, which is fitted to them"
 
 
 def _space(name: str) -> str:

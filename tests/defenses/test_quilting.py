@@ -8,14 +8,17 @@ from stl_ray.defenses.quilting import Quilting, QuiltingOptions
 from stl_ray.defenses.quilting_library import PatchLibrary
 from stl_ray.errors import TensorError
 from stl_ray.images import quantize
-from stl_ray.training.defenses.quilting import assemble_library, draw_patches
+from stl_ray.training.defenses.patches import draw_patches, smallest_keys
 
 
 @pytest.fixture(scope="session")
 def library(natural_images) -> PatchLibrary:
     pixels = (natural_images[8:] * 255).byte().permute(0, 2, 3, 1).numpy()
-    drawn = [draw_patches(image, f"train/{number}", 50, seed=0) for number, image in enumerate(pixels)]
-    patches = torch.from_numpy(assemble_library(drawn, 700))
+    drawn = [
+        draw_patches(image, f"train/{number}", 50, side=5, seed=0, purpose="quilting patch")
+        for number, image in enumerate(pixels)
+    ]
+    patches = torch.from_numpy(smallest_keys(drawn, 700)[1])
     # Patches of one place, shifted, have equal pixels, across which the reference's seam does not paste.
     noise = torch.randint(-9, 10, patches.shape, generator=torch.Generator().manual_seed(0))
     return PatchLibrary((patches + noise).clamp(0, 255).byte(), digest="of these")

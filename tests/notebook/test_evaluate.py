@@ -9,7 +9,7 @@ import stl_ray
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import make_defense
 from stl_ray.errors import ConfigError, GradientError, StlRayError, TensorError
-from stl_ray.models import module_digest
+from stl_ray.models import build_classifier, module_digest
 from stl_ray.space import QuasiNaturalSpace
 from stl_ray.statistics import wilson
 
@@ -60,6 +60,13 @@ def test_certificate_frames_say_what_the_predictions_are(result, labels, images)
         assert (row["correct"], row["accuracy"], row["low"], row["high"]) == (correct, *wilson(correct, len(images)))
     clean = predictions[(predictions.defense == "none") & (predictions.attack == "clean")]
     assert (clean.label.to_numpy() == labels.numpy()).all() and (clean.prediction != clean.label).sum() == 1
+    compared = {(c["defense"], c["attack"]): c["versus_none"] for c in result.scores["cells"]}
+    for row in scores[scores.defense == "jpeg"].to_dict("records"):
+        own = compared["jpeg", row["attack"]]
+        names = ("difference", "difference_low", "difference_high", "p")
+        assert [row[name] for name in names] == [own[name.removeprefix("difference_")] for name in names]
+    assert scores[scores.defense == "none"].difference.isna().all() and "setting" not in scores
+    assert (predictions.prediction_float == predictions.prediction).any()
     steps, verdicts = result.to_pandas("tiers"), result.to_pandas("verdicts")
     assert set(steps.attack) == {"clean", "bpda", "sanity checks"} and set(verdicts.attack) == {"clean", "bpda"}
     with pytest.raises(ConfigError, match="unknown table"):
@@ -120,6 +127,14 @@ def test_identity_spaces_come_as_objects_and_paths(model, images, labels, tmp_pa
         assert found[name, "clean"] == found["object", "clean"]
 
 
+def test_identity_the_classifier_of_a_map_comes_as_an_object(model, images, labels):
+    looking = build_classifier("small_cnn", ["a", "b"], seed=0).eval()
+    options = {"classifier": looking, "deflections": 20}
+    entries = [{"name": "pd", "defense": "pixel_deflection", "options": options}, make_defense("jpeg", {}, {})]
+    found = stl_ray.evaluate(model, images, labels, defenses=entries).predictions
+    assert len(found["pd", "clean"]) == len(images)
+
+
 def test_identity_a_float_off_the_grid_is_warned_of_and_said(model, images, labels):
     with pytest.warns(UserWarning, match="12 of 12 images were not on the 8-bit grid") as caught:
         result = stl_ray.evaluate(model, images / 255 * 0.999, labels)
@@ -137,6 +152,11 @@ def test_identity_a_float_off_the_grid_is_warned_of_and_said(model, images, labe
         ({"defenses": ["stl"]}, "stl: the defense needs a space"),
         ({"defenses": [{"name": "a", "defense": "jpeg", "options": {"space": "x"}}]}, "a.space: unknown option"),
         ({"defenses": [{"name": "a", "defense": "stl", "options": {"space": 3}}]}, "a.space: not a space"),
+        ({"defenses": ["pixel_deflection"]}, "pixel_deflection: the defense needs a classifier"),
+        (
+            {"defenses": [{"name": "a", "defense": "pixel_deflection", "options": {"classifier": "mine"}}]},
+            "a.classifier: not a classifier; expected a stl_ray.models.Classifier in eval mode; got str",
+        ),
         ({"attacks": ["fgsm"]}, "attacks.0: not an entry"),
         ({"attacks": [{"name": "a", "attack": "fgsm", "lnf": 8}]}, r"attacks.0.lnf: unknown key; expected 'linf'\?"),
         ({"attacks": [{"name": "a", "attack": "fgsm"}]}, "one of dissimilarity, l2 and linf is needed"),
@@ -144,6 +164,10 @@ def test_identity_a_float_off_the_grid_is_warned_of_and_said(model, images, labe
         ({"attacks": [{**FGSM, "victim": {"classifier": "other"}}]}, "fgsm.victim: another classifier"),
         ({"attacks": [{**FGSM, "victim": {"defense": "jepg"}}], "defenses": ["jpeg"]}, "jepg: unknown defense"),
         ({"attacks": [{**FGSM, "name": "clean"}]}, "'clean' is taken"),
+        (
+            {"attacks": [FGSM], "tiers": {"attacks": [{"name": "FGSM", "tier": "T5", "attack": "square"}]}},
+            "names that differ",
+        ),
         ({"tiers": {"attacks": [{"name": "t", "tier": "T2", "attack": "pgd"}]}}, "t: T2 transfers from another"),
         ({"tiers": {"substitute": "runs/other"}}, "tiers.substitute: a substitute is another experiment"),
         ({"tiers": {"attack": []}}, r"tiers.attack: unknown key; expected 'attacks'\?"),

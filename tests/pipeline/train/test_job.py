@@ -10,7 +10,8 @@ from stl_ray.errors import ArtifactError, AuditError, ConfigError, StorageError,
 from stl_ray.images import image_schema
 from stl_ray.models import build_classifier
 from stl_ray.pipeline.batches import plan_parts
-from stl_ray.pipeline.inputs import dataset_of, make_defenses
+from stl_ray.pipeline.defenses import make_defenses
+from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.pipeline.project import identity_of
 from stl_ray.pipeline.purify import purify_table
 from stl_ray.pipeline.train import job as train
@@ -175,6 +176,21 @@ def test_identity_a_retraining_begins_as_the_classifier_that_it_names(experiment
     anew = train.plan(planned(epochs=2, learning_rate=0.01))[2]
     assert (anew.start, anew.identity["start"]) == (None, None)
     assert first.identity == second.identity != retrained.identity
+
+
+def test_invariant_a_defense_that_nothing_is_retrained_for_is_not_asked_for(
+    experiment_of, image_tables, finished_run, crops
+):
+    """Its space need not be there."""
+    retrain = {"projection": "on_the_fly", "defenses": ["jpeg"]}
+    experiment = experiment_of(
+        spaces=[{"name": "natural"}],
+        defenses=[{"name": name, "defense": name} for name in ("stl", "jpeg")],
+        classifiers=[{"name": "vanilla", "architecture": "small_cnn", "retrain": retrain}],
+    )
+    for split in ("train", "test"):
+        finished_run(experiment, f"ingest/{split}", *image_tables(crops(4), 4))
+    assert [training.name for training in train.plan(experiment)] == ["vanilla", "vanilla-for-jpeg"]
 
 
 def test_without_test_images_nothing_is_validated(experiment_of, finished_run, image_tables, crops):
