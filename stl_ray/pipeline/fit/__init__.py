@@ -11,6 +11,7 @@ block_workers   actors that hold blocks of those images
 dictionaries    samples -> a dictionary for all images and one for each cluster
 artifacts       what other defenses are fitted with, by the kind of it
 patches         patches of the training images at random places (a run)
+d3              patches -> the dictionary of D3
 quilting        patches -> the library of image quilting
 job             the steps, one after the other
 """

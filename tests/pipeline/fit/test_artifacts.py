@@ -15,7 +15,10 @@ from stl_ray.pipeline.fitted import artifacts_of
 from stl_ray.pipeline.preflight import preflight
 from stl_ray.store import Layout
 
-KINDS = [("quilting", {"patches": 300}, {"neighbours": 4}, {"patches": 200})]
+KINDS = [
+    ("d3", {"atoms": 20, "patch": 6}, {"sparsity": 2, "stride": 6}, {"atoms": 20, "patch": 6, "similarity": 0.6}),
+    ("quilting", {"patches": 300}, {"neighbours": 4}, {"patches": 200}),
+]
 """A defense, options of its recipe, options that are not of it, and another recipe."""
 
 
