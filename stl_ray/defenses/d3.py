@@ -43,11 +43,17 @@ class D3Options(FittedOptions):
     similarity: float = Field(
         0.9, gt=0, le=1, description="largest |cosine| of two atoms: a patch that is nearer to one is passed over"
     )
+    classifier: str | None = Field(
+        None, description="name of a classifier with weights: patches come from where its saliency map is large, as in the "
+        "paper; absent: from everywhere alike"
+    )  # fmt: skip
 
     @property
     def recipe(self) -> DictionaryRecipe:
         """The dictionary."""
-        return DictionaryRecipe(atoms=self.atoms, side=self.patch, similarity=self.similarity)
+        return DictionaryRecipe(
+            atoms=self.atoms, side=self.patch, similarity=self.similarity, classifier=self.classifier
+        )
 
     @model_validator(mode="after")
     def _covers(self) -> Self:

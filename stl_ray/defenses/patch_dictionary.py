@@ -23,6 +23,14 @@ class DictionaryRecipe(ArtifactRecipe):
     atoms: int = Field(ge=1, description="how many")
     side: int = Field(ge=2, description="of an atom, pixels")
     similarity: float = Field(gt=0, le=1, description="largest |cosine| of two atoms")
+    classifier: str | None = Field(
+        None, description="whose saliency says where patches are drawn; None: everywhere alike"
+    )
+
+    @property
+    def looks_with(self) -> str | None:
+        """See `ArtifactRecipe.looks_with`."""
+        return self.classifier
 
     def load(self, folder: str) -> "PatchDictionary":
         """See `ArtifactRecipe.load`."""

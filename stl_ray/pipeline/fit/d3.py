@@ -17,7 +17,8 @@ CANDIDATES = 10
 
 def job(fit: ArtifactFit, recipe: DictionaryRecipe) -> ShardJob:
     """The draw of the candidates."""
-    return patches.shard_job(fit, patches.PatchDraw(CANDIDATES * recipe.atoms, recipe.side, "d3 patch"))
+    draw = patches.PatchDraw(CANDIDATES * recipe.atoms, recipe.side, "d3 patch", recipe.classifier)
+    return patches.shard_job(fit, draw)
 
 
 def assemble(fit: ArtifactFit, recipe: DictionaryRecipe, drawn: Dataset, meta: Mapping[str, Any]) -> None:
