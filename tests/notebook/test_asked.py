@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import stl_ray
 from stl_ray.config import NamedAttack, NamedDefense, TiersConfig
-from stl_ray.defenses import Defense, Purified, make_defense
+from stl_ray.defenses import Purified, Transformation, make_defense
 from stl_ray.errors import ConfigError, TensorError
 from stl_ray.models import Classifier, module_digest
 from stl_ray.notebook.asked import request_of
@@ -22,7 +22,7 @@ SQUARE = {"name": "square", "attack": "square", "linf": 8, "options": {"queries"
 
 
 @dataclass(frozen=True)
-class Noise(Defense):
+class Noise(Transformation):
     """Draws random numbers, or would."""
 
     name = "noise"
