@@ -15,12 +15,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from stl_ray.config import Gradient
 from stl_ray.csc import check_images
 from stl_ray.defenses.base import Linearised, Pullback, Transformation, require_gradient
 from stl_ray.defenses.options import DefenseOptions
 from stl_ray.defenses.purified import Purified
 from stl_ray.defenses.split_bregman import Border, SplitBregman
-from stl_ray.space import Gradient
 
 BLACK = 1e-6
 """Values below it are kept whatever was drawn."""

@@ -8,10 +8,12 @@ import torch
 
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defense, make_defense
+from stl_ray.defenses.patch_dictionary import PatchDictionary
 from stl_ray.defenses.quilting_library import PatchLibrary
 from stl_ray.images import quantize
 from stl_ray.models import build_classifier, seeded
 from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_clusters, hash_ids, thumbnails
+from stl_ray.training.defenses.patch_dictionary import normalised
 
 IDS = [f"train/{index}" for index in range(24)]
 
@@ -49,7 +51,8 @@ def artifacts(natural_images) -> dict[str, object]:
     images = (natural_images * 255).byte()
     corners = [(row, column) for row in range(0, 28, 3) for column in range(0, 28, 3)]
     patches = torch.stack([images[:, :, row : row + 5, column : column + 5] for row, column in corners]).flatten(0, 1)
-    return {"quilting": PatchLibrary(patches.flatten(1))}
+    larger = images.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+    return {"d3": PatchDictionary(normalised(larger), "these"), "quilting": PatchLibrary(patches.flatten(1))}
 
 
 @pytest.fixture(scope="session")

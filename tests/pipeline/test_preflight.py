@@ -144,3 +144,17 @@ def test_refuses_to_look_with_what_is_trained_here_where_others_wait_for_the_ima
         preflight(experiment_of(defenses=[defense], classifiers=[looking, mine]))
     preflight(experiment_of(defenses=[defense], classifiers=[{**looking, "weights": "/w.pt"}, mine]))
     preflight(experiment_of(defenses=[defense], classifiers=[looking]))
+
+
+def test_refuses_to_fit_with_a_classifier_that_is_trained_here(experiment_of):
+    looking = {"name": "looking", "architecture": "small_cnn"}
+    defense = {"name": "d3", "defense": "d3", "options": {"classifier": "looking"}}
+    with pytest.raises(
+        ConfigError, match=r"^d3\.classifier: .* training comes after fitting; expected a classifier with"
+    ):
+        preflight(experiment_of(defenses=[defense], classifiers=[looking]))
+    preflight(experiment_of(defenses=[defense], classifiers=[{**looking, "weights": "/w.pt"}]))
+    loaded = {**defense, "options": {"classifier": "looking", "load": "/elsewhere"}}
+    preflight(experiment_of(defenses=[loaded], classifiers=[looking]))
+    with pytest.raises(ConfigError, match=r"^d3\.classifier: no classifier"):
+        preflight(experiment_of(defenses=[{**defense, "options": {"classifier": "lookin"}}], classifiers=[looking]))
