@@ -5,7 +5,9 @@ purified     what a transformation makes of images, with the record of each solv
 options      the options of a defense, and the resources that it cannot be made without
 decisions    verdicts of a defended model
 compose      `Defended`: a classifier behind a defense, as attacks see it and as it is judged
-registry     the defenses by name, one file each (undefended, jpeg, stl, ensemble of crops)
+registry     the defenses by name, one file each (undefended, jpeg, stl, ensemble of crops, stochastic_activation_pruning)
+activation_pruning         what SAP does to a layer
+local_intrinsic_dimension  LID's estimate, from activations
 
 A defense itself knows nothing of attacks; `deployed` is the pipeline that tables speak of.
 """
