@@ -44,7 +44,8 @@ class _Encoding(Function):
         slope = 255 / 16
         ramps = slope * images.unsqueeze(2) - (_levels(images) - 1)
         rising = (ramps >= 0) & (ramps <= 1)
-        return slope * (cotangents[0] * rising).sum(2)
+        product: Tensor = slope * (cotangents[0] * rising).sum(2)
+        return product
 
 
 def _levels(images: Tensor) -> Tensor:
