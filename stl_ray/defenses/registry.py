@@ -9,6 +9,7 @@ from stl_ray.defenses.ensemble import WHOLE, CropEnsembleOptions, Ensemble, Ense
 from stl_ray.defenses.jpeg import Jpeg, JpegOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.stl import SparseTransformation, StlOptions
+from stl_ray.defenses.stochastic_activation_pruning import PruningOptions, StochasticActivationPruning
 from stl_ray.defenses.undefended import Undefended
 from stl_ray.errors import ConfigError
 from stl_ray.options import named, with_options
@@ -58,6 +59,9 @@ DEFENSES: dict[str, Row] = {
     "stl_cluster": Row(StlOptions, SparseTransformation, _stl_cluster, clusters=True),
     "ensemble": Row(EnsembleOptions, Ensemble, _ensemble),
     "crop_ensemble": Row(CropEnsembleOptions, Ensemble, _crop_ensemble),
+    "sap": Row(
+        PruningOptions, StochasticActivationPruning, lambda options, resources: StochasticActivationPruning(options)
+    ),
 }
 
 
