@@ -5,7 +5,8 @@ purified     what a transformation makes of images, with the record of each solv
 options      the options of a defense, and the resources that it cannot be made without
 decisions    verdicts of a defended model
 compose      `Defended`: a classifier behind a defense, as attacks see it and as it is judged
-registry     the defenses by name, one file each (undefended, jpeg, stl, ensemble of crops, stochastic_activation_pruning)
+registry     the defenses by name, one file each (undefended, jpeg, stl, ensemble of crops, stochastic_activation_pruning,
+             robust_classifier)
 activation_pruning         what SAP does to a layer
 local_intrinsic_dimension  LID's estimate, from activations
 
@@ -27,6 +28,7 @@ from stl_ray.defenses.decisions import NO_VERDICT, Decisions, DefendedModel
 from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.purified import APPLIED, DIVERGED, Purified, record_of
 from stl_ray.defenses.registry import DEFENSES, check_clusters, is_transformation, make_defense, options_of
+from stl_ray.defenses.robust_classifier import RobustClassifier
 from stl_ray.defenses.stl import SparseTransformation
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "Pullback",
     "Purified",
     "Resources",
+    "RobustClassifier",
     "SparseTransformation",
     "Transformation",
     "check_clusters",

@@ -8,6 +8,7 @@ from stl_ray.defenses.base import Defense, Transformation
 from stl_ray.defenses.ensemble import WHOLE, CropEnsembleOptions, Ensemble, EnsembleOptions
 from stl_ray.defenses.jpeg import Jpeg, JpegOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
+from stl_ray.defenses.robust_classifier import RobustClassifier, RobustClassifierOptions
 from stl_ray.defenses.stl import SparseTransformation, StlOptions
 from stl_ray.defenses.stochastic_activation_pruning import PruningOptions, StochasticActivationPruning
 from stl_ray.defenses.undefended import Undefended
@@ -62,6 +63,9 @@ DEFENSES: dict[str, Row] = {
     "sap": Row(
         PruningOptions, StochasticActivationPruning, lambda options, resources: StochasticActivationPruning(options)
     ),
+    "robust_classifier": Row(
+        RobustClassifierOptions, RobustClassifier, lambda options, resources: RobustClassifier(resources["classifier"])
+    ),
 }
 
 
@@ -109,7 +113,7 @@ def make_defense(name: str, options: Mapping[str, object], resources: Resources)
         options: the defense's own options.
         resources: at least what it requires; "space" is the space that it projects onto (`QuasiNaturalSpace`), "solver"
             the method by which it does (a name of `stl_ray.csc.METHODS`, or "auto"); "members" are the transformations that
-            it is made of, by their names.
+            it is made of, by their names; "classifier" is the one that takes the place of the defended one.
 
     Raises:
         ConfigError: if the name or an option is unknown, an option has the wrong type or range, a resource is missing, or

@@ -10,7 +10,10 @@ from stl_ray.config import Experiment, NamedDefense, space_of
 from stl_ray.csc import active_set, choose_method
 from stl_ray.defenses import Defense, DefenseOptions, Transformation, make_defense, options_of
 from stl_ray.errors import ArtifactError, ConfigError, IncompleteRunError
+from stl_ray.models import Classifier
 from stl_ray.options import named
+from stl_ray.pipeline.batches import class_names
+from stl_ray.pipeline.classifiers import load_classifier
 from stl_ray.pipeline.spaces import load_space
 from stl_ray.runtime.session import device_of
 from stl_ray.space import QuasiNaturalSpace
@@ -74,7 +77,7 @@ def make_defenses(
         names: of the defenses that are wanted; None: all.
 
     Raises:
-        IncompleteRunError: if a defense requires an artifact that was not made yet.
+        IncompleteRunError: if a defense requires an artifact or a classifier that was not made yet.
         RunIdentityError: if a space was fitted by other settings.
         InputError, ArtifactError: if a space to load is not there, or an artifact is unreadable.
         ConfigError: if a defense, an option or a space is unknown, or the space does not do for the defense.
@@ -110,6 +113,8 @@ class _Makers:
             return self.experiment.solver.method
         if resource == "members":
             return {name: transformation(self.made(name)) for name in options.members}
+        if resource == "classifier":
+            return self._classifier(options)
         raise AssertionError(f"nothing makes the resource {resource}")
 
     def _space(self, item: NamedDefense) -> QuasiNaturalSpace:
@@ -117,6 +122,11 @@ class _Makers:
         if config.name not in self._spaces:
             self._spaces[config.name] = load_space(self.experiment, config, self.device)
         return self._spaces[config.name]
+
+    def _classifier(self, options: DefenseOptions) -> Classifier:
+        assert options.replacement is not None
+        classes = class_names(dataset_of(self.experiment.root, Layout(self.experiment.root).ingested("test")))
+        return load_classifier(self.experiment, options.replacement, None, classes, self.device).classifier
 
 
 def transformation(defense: Defense) -> Transformation:

@@ -85,6 +85,11 @@ def _made_of_training_images(experiment: Experiment, job: str) -> Iterator[str]:
     for chosen in experiment.defenses:
         if job in ("project", "evaluate") or chosen.name in used:
             yield from _fitted(experiment, chosen)
+        if job == "evaluate" or chosen.name in used:
+            replacement = options_of(chosen.defense, chosen.options).replacement
+            yield from (
+                _classifier(item.name) for item in experiment.classifiers if item.name == replacement and item.trained
+            )
 
 
 def _classifiers(experiment: Experiment, job: str) -> Iterator[tuple[ClassifierConfig, str | None]]:

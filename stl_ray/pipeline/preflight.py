@@ -52,6 +52,9 @@ def preflight(experiment: Experiment, *jobs: str) -> None:
         for member in options.members:
             others = [item.name for item in experiment.defenses if is_transformation(item.defense)]
             require_known(member, others, kind=f"defense of this experiment that transforms images, of {defense.name}")
+        if options.replacement is not None:
+            known = [item.name for item in experiment.classifiers]
+            require_known(options.replacement, known, kind=f"classifier of this experiment, of {defense.name}")
         if "space" in options.requires:
             space = space_of(experiment, defense)
             # Of a folder it is known only when it is read, which is before any work too.

@@ -9,7 +9,7 @@ import torch
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defense, make_defense
 from stl_ray.images import quantize
-from stl_ray.models import seeded
+from stl_ray.models import build_classifier, seeded
 from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_clusters, hash_ids, thumbnails
 
 IDS = [f"train/{index}" for index in range(24)]
@@ -17,6 +17,7 @@ IDS = [f"train/{index}" for index in range(24)]
 OPTIONS: dict[str, dict[str, Any]] = {
     "ensemble": {"of": ["none", "jpeg", "stl"]},
     "crop_ensemble": {"of": ["none", "stl"], "crops": 2, "share": 0.5},
+    "robust_classifier": {"classifier": "robust"},
     "sap": {"passes": 3},
 }
 """Options of defenses that cannot do without, or would take long by their defaults."""
@@ -47,7 +48,8 @@ def space(natural_images) -> QuasiNaturalSpace:
 def resources(space) -> dict[str, object]:
     """One of everything that a defense may require: with a new kind of resource, a line here."""
     members = {"jpeg": make_defense("jpeg", {}, {}), "stl": make_defense("stl", {}, {"space": space, "solver": "auto"})}
-    return {"space": space, "solver": "auto", "members": members}
+    classifier = build_classifier("thermometer_resnet20", ["a", "b", "c"], seed=0).eval()
+    return {"space": space, "solver": "auto", "members": members, "classifier": classifier}
 
 
 @pytest.fixture(scope="session")

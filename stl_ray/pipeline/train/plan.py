@@ -57,7 +57,11 @@ def plan(experiment: Experiment) -> list[Training]:
     first = {item.name: _clean_training(experiment, item) for item in experiment.classifiers if item.trained}
     trainings = list(first.values())
     retrained = [(item, item.retrain) for item in experiment.classifiers if item.retrain is not None]
-    defenses = make_defenses(experiment) if retrained else {}
+    # No others: they may be made of classifiers that are trained now.
+    behind = [
+        chosen.name for chosen in experiment.defenses if any(item.retrained_for(chosen.name) for item, _ in retrained)
+    ]
+    defenses = make_defenses(experiment, names=behind)
     for item, retrain in retrained:
         for name, defense in defenses.items():
             if item.retrained_for(name):
