@@ -6,6 +6,7 @@
     strata/       what routing and strata are worth, and how fast routing is
     resolutions/  a space at other resolutions than its own
     attacks/      every attack beside Foolbox, torchattacks and ART; STL against attackers who know it
+    defenses/     defenses beside their original formulations
     training/     classifier training, and the loader that feeds it
     runner/       the shard runner beside a bare loop and Ray Data
     scale/        the run protocol at the size of ImageNet

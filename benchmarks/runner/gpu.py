@@ -35,7 +35,7 @@ from stl_ray.defenses import Transformation, make_defense
 from stl_ray.evaluation.batches import batch_size
 from stl_ray.images import decode, encode_png, to_tensor, to_uint8
 from stl_ray.pipeline.batches import STORED_PIXELS, plan_parts
-from stl_ray.pipeline.inputs import transformation
+from stl_ray.pipeline.defenses import transformation
 from stl_ray.pipeline.purify import purify_table
 from stl_ray.runtime.concurrency import COMPUTE, SHARDS_IN_HAND, bind, bind_thread
 from stl_ray.runtime.shard_task import ShardOutput, TableTask

@@ -25,6 +25,7 @@ from stl_ray.config.sections import (
     SolverConfig,
     Source,
     Split,
+    classifier_of,
     space_of,
 )
 from stl_ray.config.spaces import AutoencoderConfig, DictionaryConfig, FitConfig, SpaceConfig
@@ -59,6 +60,7 @@ __all__ = [
     "TiersConfig",
     "TrainConfig",
     "bundled",
+    "classifier_of",
     "load_experiment",
     "parsed",
     "read_experiment",

@@ -27,10 +27,13 @@ class Job(NamedTuple):
 
 JOBS = {
     "ingest": Job("files of any kind -> image shards", ("ingest",)),
-    "fit": Job("training shards -> the stratified space: autoencoder, clusters, dictionaries", ("spaces", "solver")),
+    "fit": Job(
+        "training shards -> the stratified spaces, and what other defenses are fitted with",
+        ("spaces", "defenses", "solver"),
+    ),
     "project": Job(
         "image shards -> purified image shards, through every defense",
-        ("ingest", "spaces", "defenses", "solver", "project"),
+        ("ingest", "classifiers", "spaces", "defenses", "solver", "project"),
     ),
     "train": Job(
         "classifiers on clean and on purified shards",

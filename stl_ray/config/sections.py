@@ -247,3 +247,22 @@ def space_of(experiment: Experiment, defense: NamedDefense) -> SpaceConfig:
     if name not in spaces:
         raise ConfigError("no space of this experiment", item=item, expected=nearest(name, spaces), got=name)
     return spaces[str(name)]
+
+
+def classifier_of(experiment: Experiment, defense: NamedDefense) -> ClassifierConfig:
+    """The classifier that a defense looks with or lets answer: that of its option `classifier`, else the only one there is.
+
+    Raises:
+        ConfigError: there is none of that name; or none is named, and there is not exactly one.
+    """
+    classifiers = {item.name: item for item in experiment.classifiers}
+    name = defense.options.get("classifier")
+    if name is None and len(classifiers) == 1:
+        return experiment.classifiers[0]
+    item = f"{defense.name}.classifier"
+    if name is None:
+        expected = f"one of {', '.join(sorted(classifiers))}" if classifiers else "an entry of classifiers"
+        raise ConfigError("it is not said which classifier it takes", item=item, expected=expected)
+    if name not in classifiers:
+        raise ConfigError("no classifier of this experiment", item=item, expected=nearest(name, classifiers), got=name)
+    return classifiers[str(name)]

@@ -2,13 +2,12 @@
 
 base         the kinds of defenses, and what each declares: transformations, ensembles of views, wrapped networks
 purified     what a transformation makes of images, with the record of each solve
+fitted       artifacts that a defense is fitted with, by recipes
 options      the options of a defense, and the resources that it cannot be made without
 decisions    verdicts of a defended model
 compose      `Defended`: a classifier behind a defense, as attacks see it and as it is judged
-registry     the defenses by name, one file each (undefended, jpeg, stl, ensemble of crops, stochastic_activation_pruning,
-             robust_classifier)
-activation_pruning         what SAP does to a layer
-local_intrinsic_dimension  LID's estimate, from activations
+registry     the defenses by name, one file each; `stl_ray.defenses.registry` has the list
+local_intrinsic_dimension    LID's estimate, from a network's activations
 
 A defense itself knows nothing of attacks; `deployed` is the pipeline that tables speak of.
 """
@@ -25,6 +24,7 @@ from stl_ray.defenses.base import (
 )
 from stl_ray.defenses.compose import Defended
 from stl_ray.defenses.decisions import NO_VERDICT, Decisions, DefendedModel
+from stl_ray.defenses.fitted import ArtifactRecipe, FittedOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.purified import APPLIED, DIVERGED, Purified, record_of
 from stl_ray.defenses.registry import DEFENSES, check_clusters, is_transformation, make_defense, options_of
@@ -36,12 +36,14 @@ __all__ = [
     "DEFENSES",
     "DIVERGED",
     "NO_VERDICT",
+    "ArtifactRecipe",
     "Decisions",
     "Defended",
     "DefendedModel",
     "Defense",
     "DefenseOptions",
     "Differentiable",
+    "FittedOptions",
     "Linearised",
     "Pullback",
     "Purified",

@@ -21,8 +21,3 @@ class DefenseOptions(Section):
     def members(self) -> tuple[str, ...]:
         """Names of other defenses of the experiment, transformations, that it is made of (resource "members", by name)."""
         return ()
-
-    @property
-    def replacement(self) -> str | None:
-        """Name of the classifier of the experiment that takes the defended one's place (resource "classifier"); None: none."""
-        return None

@@ -8,10 +8,13 @@ from stl_ray.defenses.base import Defense, Transformation
 from stl_ray.defenses.ensemble import WHOLE, CropEnsembleOptions, Ensemble, EnsembleOptions
 from stl_ray.defenses.jpeg import Jpeg, JpegOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
+from stl_ray.defenses.pixel_deflection import PixelDeflection, PixelDeflectionOptions
+from stl_ray.defenses.quilting import Quilting, QuiltingOptions
 from stl_ray.defenses.robust_classifier import RobustClassifier, RobustClassifierOptions
 from stl_ray.defenses.stl import SparseTransformation, StlOptions
 from stl_ray.defenses.stochastic_activation_pruning import PruningOptions, StochasticActivationPruning
 from stl_ray.defenses.undefended import Undefended
+from stl_ray.defenses.wavelets import WaveletDenoising, WaveletOptions
 from stl_ray.errors import ConfigError
 from stl_ray.options import named, with_options
 from stl_ray.space import QuasiNaturalSpace
@@ -35,6 +38,10 @@ def _stl_cluster(options: StlOptions, resources: Resources) -> Defense:
     return SparseTransformation("stl_cluster", _at(options, resources["space"]), options, resources["solver"])
 
 
+def _pixel_deflection(options: PixelDeflectionOptions, resources: Resources) -> Defense:
+    return PixelDeflection(options, resources["classifier"] if options.map == "rcam" else None)
+
+
 def _at(options: StlOptions, space: QuasiNaturalSpace) -> QuasiNaturalSpace:
     """The space at the lambda of the options."""
     return space if options.lmbda is None else replace(space, lmbda=options.lmbda)
@@ -56,6 +63,9 @@ def _members(options: EnsembleOptions, resources: Resources) -> tuple[Transforma
 DEFENSES: dict[str, Row] = {
     "none": Row(DefenseOptions, Undefended, lambda options, resources: Undefended()),
     "jpeg": Row(JpegOptions, Jpeg, lambda options, resources: Jpeg(options.quality)),
+    "wavelet": Row(WaveletOptions, WaveletDenoising, lambda options, resources: WaveletDenoising(options.sigma)),
+    "pixel_deflection": Row(PixelDeflectionOptions, PixelDeflection, _pixel_deflection),
+    "quilting": Row(QuiltingOptions, Quilting, lambda options, resources: Quilting(resources["artifact"], options)),
     "stl": Row(StlOptions, SparseTransformation, _stl),
     "stl_cluster": Row(StlOptions, SparseTransformation, _stl_cluster, clusters=True),
     "ensemble": Row(EnsembleOptions, Ensemble, _ensemble),
@@ -112,8 +122,9 @@ def make_defense(name: str, options: Mapping[str, object], resources: Resources)
         name: a key of `DEFENSES`.
         options: the defense's own options.
         resources: at least what it requires; "space" is the space that it projects onto (`QuasiNaturalSpace`), "solver"
-            the method by which it does (a name of `stl_ray.csc.METHODS`, or "auto"); "members" are the transformations that
-            it is made of, by their names; "classifier" is the one that takes the place of the defended one.
+            the method by which it does (a name of `stl_ray.csc.METHODS`, or "auto"), "classifier" a network that it looks
+            at images with, whatever stands behind it, or lets answer (`Classifier`, in eval mode), "members" the
+            transformations that it is made of, by their names, "artifact" what it is fitted with, as its recipe loads it.
 
     Raises:
         ConfigError: if the name or an option is unknown, an option has the wrong type or range, a resource is missing, or

@@ -21,19 +21,14 @@ from stl_ray.models import Classifier, Victim, classifier_identity
 class RobustClassifierOptions(DefenseOptions):
     """The options of robust_classifier."""
 
-    classifier: str = Field(
-        description="name of the classifier of the experiment that answers instead, for the same classes"
-    )
+    classifier: str | None = Field(
+        None, description="name of the classifier that answers in the place of the others, with their classes; absent: the only one"
+    )  # fmt: skip
 
     @property
     def requires(self) -> frozenset[str]:
-        """See `DefenseOptions.requires`."""
+        """The classifier."""
         return frozenset({"classifier"})
-
-    @property
-    def replacement(self) -> str:
-        """See `DefenseOptions.replacement`."""
-        return self.classifier
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,20 @@ from stl_ray.attacks import Universal, budget_of, make_attack
 from stl_ray.config import AttackedConfig, NamedAttack, NamedDefense, SolverConfig, TiersConfig, parsed
 from stl_ray.config.base import Section
 from stl_ray.config.spaces import is_authors_file
-from stl_ray.defenses import DEFENSES, Defense, Transformation, make_defense, options_of
+from stl_ray.defenses import DEFENSES, Defense, FittedOptions, Transformation, make_defense, options_of
 from stl_ray.errors import ConfigError
 from stl_ray.evaluation import UNDEFENDED
+from stl_ray.models import Classifier
 from stl_ray.options import require_known
 from stl_ray.space import QuasiNaturalSpace, imported_space
 from stl_ray.store import find_space
 from stl_ray.store.layout import CLEAN
+
+_GIVEN = {
+    "space": "a QuasiNaturalSpace, or the path of one or of an authors' .npy",
+    "classifier": "a stl_ray.models.Classifier in eval mode",
+}
+"""Options by which a defense is given what an experiment has under a name; in words, what each may be."""
 
 
 class Asked(Section):
@@ -123,37 +130,56 @@ def _plain(item: object, key: str) -> dict[str, Any]:
     raise ConfigError("not an entry of the YAML", item=key, expected="a mapping", got=type(item).__name__)
 
 
-def _entry(item: object) -> tuple[dict[str, Any], object]:
-    """The entry of a defense as the YAML would have it; and the defense, or its space, where the caller has given one."""
+def _entry(item: object) -> tuple[dict[str, Any], Defense | Mapping[str, object]]:
+    """The entry of a defense as the YAML would have it; and the defense, or what it is made with, where the caller gives it."""
     if isinstance(item, Defense):
         return {"name": item.name, "defense": item.name}, item
     if isinstance(item, str):
-        return {"name": item, "defense": item}, None
+        return {"name": item, "defense": item}, {}
     values = _plain(item, "defenses")
     if isinstance(values.get("defense"), Defense):
         given = values["defense"]
         return {**values, "defense": given.name}, given
     options = values.get("options")
-    if isinstance(options, Mapping) and "space" in options:
-        return {**values, "options": {name: options[name] for name in options if name != "space"}}, options["space"]
-    return values, None
+    if isinstance(options, Mapping) and (given := {name: options[name] for name in _GIVEN if name in options}):
+        return {**values, "options": {name: options[name] for name in options if name not in given}}, given
+    return values, {}
 
 
-def _made(item: NamedDefense, space: object, others: Mapping[str, Defense], device: str) -> Defense:
-    resources: dict[str, Any] = {"solver": SolverConfig().method}
+def _made(item: NamedDefense, given: Mapping[str, object], others: Mapping[str, Defense], device: str) -> Defense:
     options = options_of(item.defense, item.options)
+    for name in _GIVEN:
+        if name in options.requires and given.get(name) is None:
+            raise ConfigError(
+                f"the defense needs a {name}", item=item.name, expected=f"options: {{'{name}': {_GIVEN[name]}}}"
+            )
+        if name in given and name not in options.requires:
+            raise ConfigError("unknown option", item=f"{item.name}.{name}", expected=f"none, the defense has no {name}")
     for name in options.members:
         known = [other for other, defense in others.items() if isinstance(defense, Transformation)]
         require_known(name, known, kind=f"defense that transforms images, of {item.name}")
-    resources["members"] = {name: others[name] for name in options.members}
+    resources: dict[str, Any] = {
+        "solver": SolverConfig().method,
+        "members": {name: others[name] for name in options.members},
+    }
     if "space" in options.requires:
-        if space is None:
-            expected = "options: {'space': a QuasiNaturalSpace, or the path of one or of an authors' .npy}"
-            raise ConfigError("the defense needs a space", item=item.name, expected=expected)
-        resources["space"] = _space(space, item.name).to(device)
-    elif space is not None:
-        raise ConfigError("unknown option", item=f"{item.name}.space", expected="none, the defense has no space")
+        resources["space"] = _space(given["space"], item.name).to(device)
+    if "classifier" in options.requires:
+        resources["classifier"] = _classifier(given["classifier"], item.name)
+    if isinstance(options, FittedOptions):
+        if options.load is None:
+            expected = "options: {'load': the folder of an artifact that the job `fit` made}"
+            raise ConfigError("the defense is fitted to training images", item=item.name, expected=expected)
+        resources["artifact"] = options.recipe.load(options.load)
     return make_defense(item.defense, item.options, resources)
+
+
+def _classifier(given: object, item: str) -> Classifier:
+    if not isinstance(given, Classifier):
+        raise ConfigError(
+            "not a classifier", item=f"{item}.classifier", expected=_GIVEN["classifier"], got=type(given).__name__
+        )
+    return given
 
 
 def _space(given: object, item: str) -> QuasiNaturalSpace:

@@ -10,7 +10,7 @@ from stl_ray.config import ClassifierConfig, Experiment
 from stl_ray.defenses import Defended, Defense, identity_in_run, make_defense
 from stl_ray.evaluation import UNDEFENDED, DefendedClassifier
 from stl_ray.pipeline.classifiers import LoadedClassifier, classifier_config, load_classifier, scored
-from stl_ray.pipeline.inputs import make_defenses
+from stl_ray.pipeline.defenses import make_defenses
 from stl_ray.store import Layout, require_same
 
 

@@ -7,8 +7,8 @@ space or a classifier can never be made.
 from collections.abc import Collection, Iterable, Iterator
 
 from stl_ray.attacks import Universal, make_attack
-from stl_ray.config import ClassifierConfig, Experiment, NamedAttack, NamedDefense, space_of
-from stl_ray.defenses import options_of
+from stl_ray.config import ClassifierConfig, Experiment, NamedAttack, NamedDefense, classifier_of, space_of
+from stl_ray.defenses import FittedOptions, is_transformation, options_of
 from stl_ray.pipeline.missing import (
     Missing,
     asked_for,
@@ -62,6 +62,7 @@ def _made_of_training_images(experiment: Experiment, job: str) -> Iterator[str]:
     """In words, what a job makes from training images, or uses of what is made here from them."""
     if job == "fit":
         yield from (_space(space.name) for space in experiment.spaces if space.load is None)
+        yield from (_artifact(item) for item in experiment.defenses if _fitted_here(item))
     if job == "project":
         yield from (
             f"{item.name} retrained for {chosen.name}"
@@ -83,13 +84,9 @@ def _made_of_training_images(experiment: Experiment, job: str) -> Iterator[str]:
                 yield f"the attack set {attack.name}, whose one vector is made from them"
     used |= {name for item in experiment.defenses if item.name in used for name in _members(item)}
     for chosen in experiment.defenses:
-        if job in ("project", "evaluate") or chosen.name in used:
+        stored = job == "project" and is_transformation(chosen.defense)
+        if stored or job == "evaluate" or chosen.name in used:
             yield from _fitted(experiment, chosen)
-        if job == "evaluate" or chosen.name in used:
-            replacement = options_of(chosen.defense, chosen.options).replacement
-            yield from (
-                _classifier(item.name) for item in experiment.classifiers if item.name == replacement and item.trained
-            )
 
 
 def _classifiers(experiment: Experiment, job: str) -> Iterator[tuple[ClassifierConfig, str | None]]:
@@ -109,12 +106,14 @@ def _members(chosen: NamedDefense) -> tuple[str, ...]:
 
 
 def _fitted(experiment: Experiment, chosen: NamedDefense) -> Iterator[str]:
-    """The space that a defense projects onto, where it is to be fitted here."""
-    if (
-        "space" in options_of(chosen.defense, chosen.options).requires
-        and (space := space_of(experiment, chosen)).load is None
-    ):
+    """The space that a defense projects onto and the classifier that it looks with, where they are to be made here."""
+    requires = options_of(chosen.defense, chosen.options).requires
+    if "space" in requires and (space := space_of(experiment, chosen)).load is None:
         yield _space(space.name)
+    if _fitted_here(chosen):
+        yield _artifact(chosen)
+    if "classifier" in requires and (classifier := classifier_of(experiment, chosen)).trained:
+        yield _classifier(classifier.name)
 
 
 def _instead(experiment: Experiment, users: Collection[str]) -> str:
@@ -129,7 +128,21 @@ def _instead(experiment: Experiment, users: Collection[str]) -> str:
         for item in experiment.classifiers
         if _classifier(item.name) in users
     ]
+    ways += [
+        f"load it: `load: FOLDER` in the options of {item.name}"
+        for item in experiment.defenses
+        if _artifact(item) in users
+    ]
     return f"or {'; '.join(ways)}" if ways else ""
+
+
+def _fitted_here(chosen: NamedDefense) -> bool:
+    options = options_of(chosen.defense, chosen.options)
+    return isinstance(options, FittedOptions) and options.load is None
+
+
+def _artifact(chosen: NamedDefense) -> str:
+    return f"the defense {chosen.name}, which is fitted to them"
 
 
 def _space(name: str) -> str:

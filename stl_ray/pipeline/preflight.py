@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from stl_ray.attacks import Universal, budget_of, make_attack
-from stl_ray.config import SCRATCH, ClassifierConfig, Experiment, space_of
+from stl_ray.config import SCRATCH, ClassifierConfig, Experiment, NamedDefense, classifier_of, space_of
 from stl_ray.config.classifiers import is_function
 from stl_ray.defenses import check_clusters, is_transformation, options_of
 from stl_ray.errors import ConfigError
@@ -52,15 +52,31 @@ def preflight(experiment: Experiment, *jobs: str) -> None:
         for member in options.members:
             others = [item.name for item in experiment.defenses if is_transformation(item.defense)]
             require_known(member, others, kind=f"defense of this experiment that transforms images, of {defense.name}")
-        if options.replacement is not None:
-            known = [item.name for item in experiment.classifiers]
-            require_known(options.replacement, known, kind=f"classifier of this experiment, of {defense.name}")
         if "space" in options.requires:
             space = space_of(experiment, defense)
             # Of a folder it is known only when it is read, which is before any work too.
             with _in_errors(defense.name):
                 check_clusters(defense.defense, clustered=not space.is_dictionary, space=f"{space.name}, {space.load}")
+        if "classifier" in options.requires:
+            looking = classifier_of(experiment, defense)
+            if is_transformation(defense.defense):
+                _require_trained_before(experiment, defense, looking)
     require_needs(experiment, jobs)
+
+
+def _require_trained_before(experiment: Experiment, defense: NamedDefense, looking: ClassifierConfig) -> None:
+    """Refuse a defense that looks with a classifier trained here, where others wait for the images that it makes."""
+    waiting = [
+        item.name
+        for item in experiment.classifiers
+        if item.retrain is not None and (item.retrain.projection == "stored" or item.retrained_for(defense.name))
+    ]
+    if looking.trained and waiting:
+        raise ConfigError(
+            f"it looks at images with a classifier that is trained here, while {', '.join(waiting)} waits to be retrained on "
+            "what the defenses make: neither can come first", item=f"{defense.name}.classifier",
+            expected="a classifier with weights", got=looking.name,
+        )  # fmt: skip
 
 
 @contextmanager

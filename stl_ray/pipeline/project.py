@@ -10,7 +10,8 @@ import pyarrow as pa
 from stl_ray.config import Experiment
 from stl_ray.defenses import Transformation, identity_in_run, is_transformation
 from stl_ray.pipeline.batches import plan_parts
-from stl_ray.pipeline.inputs import dataset_of, make_defenses, transformation, with_solver
+from stl_ray.pipeline.defenses import make_defenses, transformation
+from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.purify import purify_table
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards

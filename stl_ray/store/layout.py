@@ -2,12 +2,14 @@
 
 experiment.json                 the resolved configuration of the last job that ended well
 ingest/{train,test}/            clean image shards (a run)
+fit/patches-KEY/                patches of the training images, of which libraries are made (a run)
 fit/thumbnails-KEY/             the training images as the autoencoder sees them (a run)
 fit/autoencoder-KEY/            autoencoder artifact, metrics.jsonl, checkpoint
 fit/latents-KEY/                latents of the thumbnails (a run)
 fit/strata-KEY/                 the router, and the cluster of every training image (an artifact)
 fit/samples-KEY/                the images that dictionaries are learned from (a run)
 fit/dictionaries-KEY/NAME/      a dictionary, its learning curve and checkpoint
+artifacts/KIND-KEY/             what a defense was fitted with, such as a library of patches (an artifact)
 spaces/SPACE/                   a space that was fitted (an artifact), and its learning curves, curves.json
 project/DEFENSE-SPLIT/          purified shards (a run)
 train/CLASSIFIER/               model artifact, metrics.jsonl, TensorBoard's event file, checkpoint, best/
@@ -22,7 +24,7 @@ report/                         report.html, report.md, figures/
 jobs/JOB/                       one file for each session of a job: times, versions
 status/JOB.json                 how far a job is, or how its last session ended
 
-KEY is a digest of the settings that the step depends on: spaces that agree on them share the step.
+KEY is a digest of the settings that a step or an artifact depends on: spaces and defenses that agree on them share it.
 """
 
 from dataclasses import dataclass
@@ -67,6 +69,11 @@ class Layout:
     def step(cls, name: str, key: str) -> str:
         """A step of a fit, such as `latents`, by a digest of what it depends on."""
         return f"{cls.fit}/{name}-{key}"
+
+    @classmethod
+    def artifact(cls, kind: str, key: str) -> str:
+        """What defenses are fitted with, by a digest of its recipe."""
+        return f"artifacts/{kind}-{key}"
 
     @classmethod
     def space(cls, name: str) -> str:

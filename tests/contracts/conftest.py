@@ -8,6 +8,7 @@ import torch
 
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defense, make_defense
+from stl_ray.defenses.quilting_library import PatchLibrary
 from stl_ray.images import quantize
 from stl_ray.models import build_classifier, seeded
 from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_clusters, hash_ids, thumbnails
@@ -17,7 +18,6 @@ IDS = [f"train/{index}" for index in range(24)]
 OPTIONS: dict[str, dict[str, Any]] = {
     "ensemble": {"of": ["none", "jpeg", "stl"]},
     "crop_ensemble": {"of": ["none", "stl"], "crops": 2, "share": 0.5},
-    "robust_classifier": {"classifier": "robust"},
     "sap": {"passes": 3},
 }
 """Options of defenses that cannot do without, or would take long by their defaults."""
@@ -45,11 +45,21 @@ def space(natural_images) -> QuasiNaturalSpace:
 
 
 @pytest.fixture(scope="session")
-def resources(space) -> dict[str, object]:
+def artifacts(natural_images) -> dict[str, object]:
+    """What defenses that are fitted are fitted with, by their names in the registry."""
+    images = (natural_images * 255).byte()
+    corners = [(row, column) for row in range(0, 28, 3) for column in range(0, 28, 3)]
+    patches = torch.stack([images[:, :, row : row + 5, column : column + 5] for row, column in corners]).flatten(0, 1)
+    return {"quilting": PatchLibrary(patches.flatten(1), "these")}
+
+
+@pytest.fixture(scope="session")
+def resources(space, artifacts) -> Callable[[str], dict[str, object]]:
     """One of everything that a defense may require: with a new kind of resource, a line here."""
     members = {"jpeg": make_defense("jpeg", {}, {}), "stl": make_defense("stl", {}, {"space": space, "solver": "auto"})}
-    classifier = build_classifier("thermometer_resnet20", ["a", "b", "c"], seed=0).eval()
-    return {"space": space, "solver": "auto", "members": members, "classifier": classifier}
+    classifier = build_classifier("small_cnn", ["a", "b", "c"], seed=1).eval()
+    shared = {"space": space, "solver": "auto", "classifier": classifier, "members": members}
+    return lambda name: {**shared, **({"artifact": artifacts[name]} if name in artifacts else {})}
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +71,7 @@ def options() -> Callable[[str], dict[str, Any]]:
 @pytest.fixture(scope="session")
 def made(resources, options) -> Callable[[str], Defense]:
     """Makes a defense by its name in the registry."""
-    return lambda name: make_defense(name, options(name), resources)
+    return lambda name: make_defense(name, options(name), resources(name))
 
 
 @pytest.fixture(scope="session")

@@ -93,6 +93,6 @@ def test_refuses_to_do_without_what_it_requires(name, resources, options):
     requires = options_of(name, options(name)).requires
     for missing in requires:
         with pytest.raises(ConfigError, match=f"without {missing}") as caught:
-            make_defense(name, options(name), {key: value for key, value in resources.items() if key != missing})
+            make_defense(name, options(name), {key: value for key, value in resources(name).items() if key != missing})
         assert caught.value.item == name
-    assert make_defense(name, options(name), {key: resources[key] for key in requires}).name == name
+    assert make_defense(name, options(name), {key: resources(name)[key] for key in requires}).name == name

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from stl_ray.defenses import Defended, RobustClassifier, make_defense
+from stl_ray.defenses import Defended, RobustClassifier
 from stl_ray.errors import ConfigError
 from stl_ray.evaluation import DefendedClassifier
 from stl_ray.images import quantize
@@ -44,8 +44,3 @@ def test_refuses_other_classes_before_any_work(own, names):
     other = build_classifier("small_cnn", names, seed=0).eval()
     with pytest.raises(ConfigError, match=r"other classes; expected 4 \(cat, dog, frog, ...\); got [34] \("):
         DefendedClassifier.of(RobustClassifier(other), own, "digest", 0)
-
-
-def test_refuses_to_do_without_the_name_of_a_classifier(robust):
-    with pytest.raises(ConfigError, match=r"robust_classifier\.classifier: wrong option; expected Field required"):
-        make_defense("robust_classifier", {}, {"classifier": robust})

@@ -9,7 +9,7 @@ import stl_ray
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import make_defense
 from stl_ray.errors import ConfigError, GradientError, StlRayError, TensorError
-from stl_ray.models import module_digest
+from stl_ray.models import build_classifier, module_digest
 from stl_ray.space import QuasiNaturalSpace
 from stl_ray.statistics import wilson
 
@@ -120,6 +120,14 @@ def test_identity_spaces_come_as_objects_and_paths(model, images, labels, tmp_pa
         assert found[name, "clean"] == found["object", "clean"]
 
 
+def test_identity_the_classifier_of_a_map_comes_as_an_object(model, images, labels):
+    looking = build_classifier("small_cnn", ["a", "b"], seed=0).eval()
+    options = {"classifier": looking, "deflections": 20}
+    entries = [{"name": "pd", "defense": "pixel_deflection", "options": options}, make_defense("jpeg", {}, {})]
+    found = stl_ray.evaluate(model, images, labels, defenses=entries).predictions
+    assert len(found["pd", "clean"]) == len(images)
+
+
 def test_identity_a_float_off_the_grid_is_warned_of_and_said(model, images, labels):
     with pytest.warns(UserWarning, match="12 of 12 images were not on the 8-bit grid") as caught:
         result = stl_ray.evaluate(model, images / 255 * 0.999, labels)
@@ -137,6 +145,11 @@ def test_identity_a_float_off_the_grid_is_warned_of_and_said(model, images, labe
         ({"defenses": ["stl"]}, "stl: the defense needs a space"),
         ({"defenses": [{"name": "a", "defense": "jpeg", "options": {"space": "x"}}]}, "a.space: unknown option"),
         ({"defenses": [{"name": "a", "defense": "stl", "options": {"space": 3}}]}, "a.space: not a space"),
+        ({"defenses": ["pixel_deflection"]}, "pixel_deflection: the defense needs a classifier"),
+        (
+            {"defenses": [{"name": "a", "defense": "pixel_deflection", "options": {"classifier": "mine"}}]},
+            "a.classifier: not a classifier; expected a stl_ray.models.Classifier in eval mode; got str",
+        ),
         ({"attacks": ["fgsm"]}, "attacks.0: not an entry"),
         ({"attacks": [{"name": "a", "attack": "fgsm", "lnf": 8}]}, r"attacks.0.lnf: unknown key; expected 'linf'\?"),
         ({"attacks": [{"name": "a", "attack": "fgsm"}]}, "one of dissimilarity, l2 and linf is needed"),

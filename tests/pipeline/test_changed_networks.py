@@ -103,7 +103,7 @@ def test_refuses_a_classifier_of_other_classes(made):
 
 def test_refuses_a_classifier_that_the_experiment_does_not_have(experiment_of):
     wrong = {**ROBUST, "options": {"classifier": "codet"}}
-    with pytest.raises(ConfigError, match=r"codet: unknown classifier of this experiment, of te; expected 'coded'\?"):
+    with pytest.raises(ConfigError, match=r"te\.classifier: no classifier of this experiment; expected 'coded'\?"):
         preflight(experiment_of(classifiers=CLASSIFIERS, defenses=[wrong]), "evaluate")
 
 

@@ -117,3 +117,30 @@ def test_refuses_classifiers_that_would_share_a_folder(experiment_of):
     with pytest.raises(ConfigError, match=r"^train/mine-for-jpeg: two would have this folder; expected other names of"):
         preflight(_classifiers(experiment_of, RETRAINED, other))
     preflight(_classifiers(experiment_of, {**RETRAINED, "retrain": {"defenses": ["mild"]}}, other))
+
+
+PD = {"name": "pd", "defense": "pixel_deflection"}
+
+
+def test_refuses_a_defense_that_looks_with_a_classifier_which_is_not_known(experiment_of):
+    networks = [{"name": name, "architecture": "small_cnn"} for name in ("wide", "narrow")]
+    preflight(experiment_of(defenses=[PD], classifiers=networks[:1]))
+    preflight(experiment_of(defenses=[{**PD, "options": {"classifier": "wide"}}], classifiers=networks))
+    preflight(experiment_of(defenses=[{**PD, "options": {"map": "none"}}]))
+    for classifiers, options, message in (
+        (networks, {}, "it is not said which classifier it takes; expected one of narrow, wide"),
+        ([], {}, "it is not said which classifier it takes; expected an entry of classifiers"),
+        (networks, {"classifier": "wid"}, r"no classifier of this experiment; expected 'wide'\?"),
+    ):
+        with pytest.raises(ConfigError, match=rf"^pd\.classifier: {message}"):
+            preflight(experiment_of(defenses=[{**PD, "options": options}], classifiers=classifiers))
+
+
+def test_refuses_to_look_with_what_is_trained_here_where_others_wait_for_the_images(experiment_of):
+    looking = {"name": "looking", "architecture": "small_cnn"}
+    mine = {"name": "mine", "architecture": "small_cnn", "retrain": {}}
+    defense = {**PD, "options": {"classifier": "looking"}}
+    with pytest.raises(ConfigError, match=r"^pd\.classifier: .* mine waits to be retrained .*; expected a classifier"):
+        preflight(experiment_of(defenses=[defense], classifiers=[looking, mine]))
+    preflight(experiment_of(defenses=[defense], classifiers=[{**looking, "weights": "/w.pt"}, mine]))
+    preflight(experiment_of(defenses=[defense], classifiers=[looking]))

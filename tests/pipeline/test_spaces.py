@@ -12,8 +12,8 @@ from stl_ray.errors import ArtifactError, ConfigError, IncompleteRunError, Input
 from stl_ray.models import build_classifier, save_classifier, seeded
 from stl_ray.pipeline import project
 from stl_ray.pipeline.defended import load_blocks
+from stl_ray.pipeline.defenses import make_defenses
 from stl_ray.pipeline.evaluate.substitute import substitutes_of
-from stl_ray.pipeline.inputs import make_defenses
 from stl_ray.pipeline.preflight import preflight
 from stl_ray.pipeline.spaces import load_space
 from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_clusters, hash_ids, thumbnails

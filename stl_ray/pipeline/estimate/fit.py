@@ -14,12 +14,13 @@ from stl_ray.pipeline.batches import pixels_of
 from stl_ray.pipeline.estimate.sampling import sample
 from stl_ray.pipeline.estimate.shards import shard_steps
 from stl_ray.pipeline.estimate.steps import StepEstimate
+from stl_ray.pipeline.fit.artifacts import job_of
 from stl_ray.pipeline.fit.dictionaries import dictionary_workers
 from stl_ray.pipeline.fit.job import fits_of
 from stl_ray.pipeline.fit.space_fit import SpaceFit
 from stl_ray.pipeline.fit.thumbnails import shard_job as thumbnail_job
-from stl_ray.pipeline.fit.thumbnails import training_images
-from stl_ray.pipeline.inputs import with_solver
+from stl_ray.pipeline.fitted import artifacts_of
+from stl_ray.pipeline.inputs import training_images, with_solver
 from stl_ray.runtime.concurrency import bind
 from stl_ray.runtime.session import device_of
 from stl_ray.space import encode, fit_clusters, thumbnails
@@ -51,7 +52,7 @@ class _Costs:
 
 
 def fit_steps(experiment: Experiment) -> list[StepEstimate]:
-    """The steps of `fit` for every space, those that spaces share once; needs a Ray that is connected.
+    """The steps of `fit` for every space, those that spaces share once, and for other artifacts; needs a Ray that is connected.
 
     Raises:
         IncompleteRunError: if the training split was not ingested, or the sample cannot be made.
@@ -59,12 +60,15 @@ def fit_steps(experiment: Experiment) -> list[StepEstimate]:
     """
     settled = with_solver(experiment)
     steps = [step for fit in fits_of(settled) for step in _steps_of(fit)]
+    for artifact in artifacts_of(settled):
+        job = job_of(artifact)
+        steps += [] if job is None else shard_steps(job, settled)
     return list({step.name: step for step in steps}.values())
 
 
 def _steps_of(fit: SpaceFit) -> list[StepEstimate]:
     config, experiment = fit.space, fit.experiment
-    dataset, storage = training_images(fit), Storage.open(experiment.root)
+    dataset, storage = training_images(experiment), Storage.open(experiment.root)
     images, costs = dataset.rows, _measured(fit, dataset)
     actors = dictionary_workers(experiment.ray)
 

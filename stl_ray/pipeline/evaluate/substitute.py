@@ -7,7 +7,8 @@ from stl_ray.errors import ConfigError
 from stl_ray.evaluation import DefendedClassifier
 from stl_ray.options import require_known
 from stl_ray.pipeline.defended import Block, load_block
-from stl_ray.pipeline.inputs import make_defenses, recorded, with_solver
+from stl_ray.pipeline.defenses import make_defenses
+from stl_ray.pipeline.inputs import recorded, with_solver
 
 
 def substitutes_of(

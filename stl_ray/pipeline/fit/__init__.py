@@ -1,4 +1,5 @@
-"""FIT: clean training shards -> stratified spaces (spaces/NAME), in steps, each with what it writes below fit/.
+"""FIT: clean training shards -> stratified spaces (spaces/NAME) and what other defenses are fitted with (artifacts/), in
+steps, each with what it writes below fit/.
 
 space_fit       one space to fit, and the folders of its steps
 thumbnails      training images -> 8-bit thumbnails (a run)
@@ -8,6 +9,9 @@ clusters        latents -> the router, and the cluster of every image
 samples         the images that dictionaries are learned from (a run)
 block_workers   actors that hold blocks of those images
 dictionaries    samples -> a dictionary for all images and one for each cluster
+artifacts       what other defenses are fitted with, by the kind of it
+patches         patches of the training images at random places (a run)
+quilting        patches -> the library of image quilting
 job             the steps, one after the other
 """
 

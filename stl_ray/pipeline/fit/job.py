@@ -1,4 +1,5 @@
-"""fit: clean training shards -> the stratified spaces that are not loaded from elsewhere, each with its learning curves.
+"""fit: clean training shards -> the stratified spaces that are not loaded from elsewhere, each with its learning curves, and
+what other defenses are fitted with (`artifacts`).
 
 Thumbnails, autoencoder, latents, clusters, samples, dictionaries: each step keeps its results under fit/, so that a fit
 that was killed resumes with the missing ones, and spaces that agree on a step's settings share it.
@@ -11,8 +12,11 @@ from stl_ray.config import Experiment
 from stl_ray.images import decode
 from stl_ray.pipeline.batches import STORED_PIXELS, rows_at
 from stl_ray.pipeline.fit import autoencoder, clusters, dictionaries, latents, samples, thumbnails
+from stl_ray.pipeline.fit.artifacts import make_artifact
 from stl_ray.pipeline.fit.latents import latent_ids
 from stl_ray.pipeline.fit.space_fit import SpaceFit
+from stl_ray.pipeline.fitted import artifacts_of
+from stl_ray.pipeline.inputs import training_images
 from stl_ray.space.pretrained import load_autoencoder
 from stl_ray.store import Dataset, Layout, Storage
 from stl_ray.store.lease import held
@@ -30,16 +34,18 @@ def run(experiment: Experiment) -> dict[str, Any]:
         TrainingError: if there are too few images for the autoencoder, a cluster or a dictionary.
         TensorError: if the images are too much alike or too flat.
     """
-    fits = fits_of(experiment)
-    if not fits:
+    fits, artifacts = fits_of(experiment), artifacts_of(experiment)
+    if not fits and not artifacts:
         return {"images": 0, "quarantined": 0, "summary": "nothing to fit: every space that is listed is loaded"}
-    dataset = thumbnails.training_images(fits[0])
+    dataset = training_images(experiment)
     for fit in fits:
         autoencoder.pretrained(fit)  # an unusable one is refused before any work
     runs: dict[str, Dataset] = {}
     with held([Storage.open(experiment.root).below(Layout.fit)]):
         for fit in fits:
             runs |= _fit(fit, dataset)
+        for artifact in artifacts:
+            runs |= make_artifact(artifact)
     return {"images": dataset.rows, "quarantined": sum(run.quarantined for run in runs.values())}
 
 

@@ -12,8 +12,7 @@ import pyarrow as pa
 
 from stl_ray.errors import StorageError
 from stl_ray.pipeline.fit.space_fit import SpaceFit
-from stl_ray.pipeline.fit.thumbnails import training_images
-from stl_ray.pipeline.inputs import dataset_of
+from stl_ray.pipeline.inputs import dataset_of, training_images
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.store import Dataset, PlannedShard
@@ -35,7 +34,7 @@ def run(fit: SpaceFit, samples: Sequence[DictionarySample], latents: Dataset, id
         IncompleteRunError: if shards failed.
         RunIdentityError: if there are samples of other images.
     """
-    dataset = training_images(fit)
+    dataset = training_images(fit.experiment)
     chosen = sorted({index for sample in samples for index in (*sample.learn, *sample.holdout)})
     plan: list[PlannedShard] = []
     end, position = 0, 0

@@ -15,12 +15,12 @@ from stl_ray.evaluation.batches import BATCH, by_size
 from stl_ray.images import decode
 from stl_ray.pipeline.batches import STORED_PIXELS, plan_parts
 from stl_ray.pipeline.fit.space_fit import SpaceFit
-from stl_ray.pipeline.inputs import dataset_of
+from stl_ray.pipeline.inputs import dataset_of, training_images
 from stl_ray.runtime.concurrency import COMPUTE, in_threads
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.space import thumbnails
-from stl_ray.store import Dataset, Layout, PlannedShard, QuarantinedRow
+from stl_ray.store import Dataset, PlannedShard, QuarantinedRow
 
 
 def run(fit: SpaceFit) -> Dataset:
@@ -41,20 +41,10 @@ def shard_job(fit: SpaceFit) -> ShardJob:
     Raises:
         IncompleteRunError: if the training split was not ingested.
     """
-    dataset = training_images(fit)
+    dataset = training_images(fit.experiment)
     identity = {"input": dataset.digest, "side": fit.space.autoencoder.side}
     planned = PlannedRun(fit.thumbnails, plan_parts(dataset), identity)
     return ShardJob(fit.label("thumbnails"), [planned], partial(ThumbnailTask, fit), gpu=False)
-
-
-def training_images(fit: SpaceFit) -> Dataset:
-    """The images that spaces are fitted to.
-
-    Raises:
-        IncompleteRunError: if the training split was not ingested.
-    """
-    root = fit.experiment.root
-    return dataset_of(root, Layout(root).ingested("train"))
 
 
 @dataclass
@@ -64,7 +54,7 @@ class ThumbnailTask(TableTask):
     fit: SpaceFit
 
     def __post_init__(self) -> None:
-        self._dataset = training_images(self.fit)
+        self._dataset = training_images(self.fit.experiment)
 
     def table(self, run: str, shard: PlannedShard) -> pa.Table:
         """The images of the shard."""

@@ -19,7 +19,8 @@ from stl_ray.defenses import Differentiable, identity_in_run
 from stl_ray.models import Classifier, logits_of, save_classifier
 from stl_ray.pipeline.classifiers import classifier_config
 from stl_ray.pipeline.defended import load_defense
-from stl_ray.pipeline.inputs import dataset_of, transformation, with_solver
+from stl_ray.pipeline.defenses import transformation
+from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.train.plan import Training, network_of, new_classifier, plan, require_sound, source_of
 from stl_ray.pipeline.train.tensorboard import EVENTS, event_file
 from stl_ray.runtime.concurrency import bind

@@ -13,7 +13,8 @@ from stl_ray.images import decode
 from stl_ray.models import Classifier, build_classifier, check_weights, module_digest, source_digest, weights_digest
 from stl_ray.pipeline.batches import STORED_PIXELS, class_names, rows_at
 from stl_ray.pipeline.classifiers import classifier_config, given, load_classifier, own_classes
-from stl_ray.pipeline.inputs import dataset_of, make_defenses, transformation
+from stl_ray.pipeline.defenses import make_defenses, transformation
+from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.pipeline.project import identity_of as project_identity
 from stl_ray.store import Layout, Run
 from stl_ray.training import audited, require_parts, require_sizes
@@ -57,11 +58,8 @@ def plan(experiment: Experiment) -> list[Training]:
     first = {item.name: _clean_training(experiment, item) for item in experiment.classifiers if item.trained}
     trainings = list(first.values())
     retrained = [(item, item.retrain) for item in experiment.classifiers if item.retrain is not None]
-    # No others: they may be made of classifiers that are trained now.
-    behind = [
-        chosen.name for chosen in experiment.defenses if any(item.retrained_for(chosen.name) for item, _ in retrained)
-    ]
-    defenses = make_defenses(experiment, names=behind)
+    awaited = [d.name for d in experiment.defenses if any(item.retrained_for(d.name) for item, _ in retrained)]
+    defenses = make_defenses(experiment, names=awaited)
     for item, retrain in retrained:
         for name, defense in defenses.items():
             if item.retrained_for(name):

@@ -10,7 +10,8 @@ from stl_ray.errors import ArtifactError, AuditError, ConfigError, StorageError,
 from stl_ray.images import image_schema
 from stl_ray.models import build_classifier
 from stl_ray.pipeline.batches import plan_parts
-from stl_ray.pipeline.inputs import dataset_of, make_defenses
+from stl_ray.pipeline.defenses import make_defenses
+from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.pipeline.project import identity_of
 from stl_ray.pipeline.purify import purify_table
 from stl_ray.pipeline.train import job as train

@@ -1,0 +1,76 @@
+"""What defenses are fitted with: a run over the training shards, and what is made of its rows.
+
+A new kind is one file beside this one and one row.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from stl_ray import __version__
+from stl_ray.defenses import ArtifactRecipe
+from stl_ray.defenses.quilting_library import LibraryRecipe
+from stl_ray.pipeline.fit import quilting
+from stl_ray.pipeline.fitted import ArtifactFit
+from stl_ray.pipeline.inputs import dataset_of, training_images
+from stl_ray.runtime.shard_runner import ShardJob, run_shards
+from stl_ray.store import Dataset, require_same
+
+
+class Kind(NamedTuple):
+    """How a kind of artifact is made.
+
+    Attributes:
+        job: (fit, recipe) -> its run over the training shards.
+        assemble: (fit, recipe, the finished run, record) writes the artifact with that record.
+    """
+
+    job: Callable[[ArtifactFit, Any], ShardJob]
+    assemble: Callable[[ArtifactFit, Any, Dataset, Mapping[str, Any]], None]
+
+
+KINDS: dict[type[ArtifactRecipe], Kind] = {
+    LibraryRecipe: Kind(quilting.job, quilting.assemble),
+}
+
+
+def job_of(fit: ArtifactFit) -> ShardJob | None:
+    """The run that an artifact is made of; None where the artifact is there.
+
+    Raises:
+        IncompleteRunError: the training split was not ingested.
+        RunIdentityError: an artifact is there that was made of other images, or by another version.
+    """
+    meta = _record(fit)
+    if not fit.made:
+        return KINDS[type(fit.recipe)].job(fit, fit.recipe)
+    there = fit.storage.read_json(f"{fit.recipe.kind}.json")["meta"]
+    require_same({key: there.get(key) for key in meta}, meta, fit.storage.root)
+    return None
+
+
+def make_artifact(fit: ArtifactFit) -> dict[str, Dataset]:
+    """Make an artifact unless it is there; its run by its folder.
+
+    Raises:
+        IncompleteRunError: the training split was not ingested, or shards failed.
+        RunIdentityError: one is there that was made of other images, or by another version.
+        QuarantineLimitError: too many images cannot be used.
+        TrainingError: the images do not do.
+    """
+    job = job_of(fit)
+    if job is None:
+        return {}
+    run_shards(job, fit.experiment)
+    return assemble(fit, job)
+
+
+def assemble(fit: ArtifactFit, job: ShardJob) -> dict[str, Dataset]:
+    """Make an artifact of its run, which is finished; the run by its folder."""
+    (planned,) = job.runs
+    run = dataset_of(fit.experiment.root, planned.folder)
+    KINDS[type(fit.recipe)].assemble(fit, fit.recipe, run, _record(fit))
+    return {planned.folder: run}
+
+
+def _record(fit: ArtifactFit) -> dict[str, Any]:
+    return {**fit.settings, "images": training_images(fit.experiment).digest, "stl_ray": __version__}

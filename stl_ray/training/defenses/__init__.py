@@ -1,0 +1,5 @@
+"""DEFENSES: what defenses are fitted from training images, on one machine.
+
+patches           patches of an image at random places, and those of them that are kept
+patch_dictionary  the dictionary of D3
+"""

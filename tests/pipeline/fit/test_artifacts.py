@@ -1,0 +1,113 @@
+"""What defenses are fitted with, from training images to the defense; every shard made here instead of in an actor."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from stl_ray.errors import ConfigError, IncompleteRunError, RunIdentityError
+from stl_ray.images import encode_png, to_tensor
+from stl_ray.pipeline.defenses import make_defenses
+from stl_ray.pipeline.fit.artifacts import assemble, job_of
+from stl_ray.pipeline.fit.job import run as fit
+from stl_ray.pipeline.fitted import artifacts_of
+from stl_ray.pipeline.preflight import preflight
+from stl_ray.store import Layout
+
+KINDS = [("quilting", {"patches": 300}, {"neighbours": 4}, {"patches": 200})]
+"""A defense, options of its recipe, options that are not of it, and another recipe."""
+
+
+@pytest.fixture
+def made(experiment_of, finished_run, image_tables, crops):
+    """Makes an experiment with training images in shards of the given sizes."""
+
+    def make(name: str, *sizes: int, defenses, seed: int = 0, images=None):
+        own = experiment_of(root=name, defenses=defenses, seed=seed)
+        images = [encode_png(image) for image in crops(sum(sizes))] if images is None else images
+        finished_run(own, Layout(own.root).ingested("train"), *image_tables(images, *sizes))
+        return own
+
+    return make
+
+
+def fitted(experiment, run_here):
+    """Makes every artifact; their folders."""
+    for one in artifacts_of(experiment):
+        if (job := job_of(one)) is not None:
+            run_here(job, experiment)
+            assemble(one, job)
+    return [one.folder for one in artifacts_of(experiment)]
+
+
+def bytes_of(experiment) -> list[bytes]:
+    return [one.storage.read(f"{one.recipe.kind}.safetensors") for one in artifacts_of(experiment)]
+
+
+@pytest.mark.parametrize(("defense", "recipe", "use", "other"), KINDS)
+def test_invariant_an_artifact_is_that_of_its_recipe_whatever_the_shards(
+    made, run_here, tmp_path, crops, defense, recipe, use, other
+):
+    rows = [
+        {"name": "one", "defense": defense, "options": recipe},
+        {"name": "two", "defense": defense, "options": {**recipe, **use}},
+        {"name": "three", "defense": defense, "options": other},
+    ]
+    own, spread = made(str(tmp_path / "a"), 6, 4, defenses=rows), made(str(tmp_path / "b"), 1, 2, 7, defenses=rows)
+    shared, apart = fitted(own, run_here)  # the first two share theirs
+    assert fitted(spread, run_here) == [shared, apart]
+    assert bytes_of(own) == bytes_of(spread)
+    assert job_of(artifacts_of(own)[0]) is None and fitted(own, run_here) == [shared, apart]
+    defenses = make_defenses(own)
+    images = to_tensor(crops(3))
+    first, second = (defenses[name].identity() for name in ("one", "two"))
+    assert first != second and first != defenses["three"].identity()
+    assert {name: one.identity() for name, one in make_defenses(spread).items()} == {
+        name: one.identity() for name, one in defenses.items()
+    }
+    loaded = made(
+        str(tmp_path / "c"), 1,
+        defenses=[{"name": "far", "defense": defense, "options": {"load": Layout(own.root).uri(shared)}}],
+    )  # fmt: skip
+    assert artifacts_of(loaded) == []
+    far = make_defenses(loaded)["far"].purify(images, seeds=[0] * 3).images
+    assert torch.equal(far, defenses["one"].purify(images, seeds=[0] * 3).images)
+    seeded = own.model_copy(update={"seed": 1})
+    with pytest.raises(IncompleteRunError, match="stl-ray fit"):
+        make_defenses(seeded)
+
+
+@pytest.mark.parametrize(("defense", "recipe", "use", "other"), KINDS)
+def test_refuses_an_artifact_of_other_images_and_says_what_is_missing(
+    made, run_here, tmp_path, crops, experiment_of, defense, recipe, use, other
+):
+    rows = [{"name": "one", "defense": defense, "options": recipe}]
+    own = made(str(tmp_path / "a"), 6, 4, defenses=rows)
+    with pytest.raises(IncompleteRunError, match="stl-ray fit"):
+        make_defenses(own)
+    fitted(own, run_here)
+    shutil.rmtree(Layout(own.root).uri("ingest/train"))
+    made(own.root, 5, defenses=rows)
+    with pytest.raises(RunIdentityError, match="images"):
+        fitted(own, run_here)
+    alone = experiment_of(defenses=rows, ingest={"test": {"format": "photographs"}})
+    for job in ("fit", "project", "evaluate"):
+        with pytest.raises(ConfigError, match="the defense one") as caught:
+            preflight(alone, job)
+        assert "load: FOLDER" in str(caught.value)
+
+
+def test_identity_an_image_smaller_than_a_patch_is_set_aside(made, run_here, tmp_path, crops):
+    images = [encode_png(image) for image in crops(4)]
+    images[2] = encode_png(np.zeros((4, 9, 3), np.uint8))
+    rows = [{"name": "quilt", "defense": "quilting", "options": {"patches": 50}}]
+    own = made(str(tmp_path / "a"), 4, defenses=rows, images=images)
+    (folder,) = fitted(own, run_here)
+    (one,) = artifacts_of(own)
+    assert len(make_defenses(own)["quilt"].library.patches) == 39  # 13 of each of the other three
+    assert folder == one.folder
+
+
+def test_identity_nothing_to_fit_is_said(experiment_of):
+    assert "nothing to fit" in fit(experiment_of())["summary"]
