@@ -16,7 +16,9 @@ from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.pixel_deflection import PixelDeflection, PixelDeflectionOptions
 from stl_ray.defenses.quilting import Quilting, QuiltingOptions
 from stl_ray.defenses.resize_pad import ResizePad, ResizePadOptions
+from stl_ray.defenses.robust_classifier import RobustClassifier, RobustClassifierOptions
 from stl_ray.defenses.stl import SparseTransformation, StlOptions
+from stl_ray.defenses.stochastic_activation_pruning import PruningOptions, StochasticActivationPruning
 from stl_ray.defenses.tvm import TotalVariation, TvmOptions
 from stl_ray.defenses.undefended import Undefended
 from stl_ray.defenses.wavelets import WaveletDenoising, WaveletOptions
@@ -86,6 +88,12 @@ DEFENSES: dict[str, Row] = {
     "stl_cluster": Row(StlOptions, SparseTransformation, _stl_cluster, clusters=True),
     "ensemble": Row(EnsembleOptions, Ensemble, _ensemble),
     "crop_ensemble": Row(CropEnsembleOptions, Ensemble, _crop_ensemble),
+    "sap": Row(
+        PruningOptions, StochasticActivationPruning, lambda options, resources: StochasticActivationPruning(options)
+    ),
+    "robust_classifier": Row(
+        RobustClassifierOptions, RobustClassifier, lambda options, resources: RobustClassifier(resources["classifier"])
+    ),
 }
 
 
@@ -133,8 +141,8 @@ def make_defense(name: str, options: Mapping[str, object], resources: Resources)
         options: the defense's own options.
         resources: at least what it requires; "space" is the space that it projects onto (`QuasiNaturalSpace`), "solver"
             the method by which it does (a name of `stl_ray.csc.METHODS`, or "auto"), "classifier" a network that it looks
-            at images with (`Classifier`, in eval mode), whatever stands behind it, "members" the transformations that it is
-            made of, by their names, "artifact" what it is fitted with, as its recipe loads it.
+            at images with, whatever stands behind it, or lets answer (`Classifier`, in eval mode), "members" the
+            transformations that it is made of, by their names, "artifact" what it is fitted with, as its recipe loads it.
 
     Raises:
         ConfigError: if the name or an option is unknown, an option has the wrong type or range, a resource is missing, or

@@ -34,7 +34,11 @@ class DefendedClassifier:
             classifier: behind it.
             digest: the classifier's identity, JSON-able.
             seed: the run seed.
+
+        Raises:
+            ConfigError: the defense cannot do with this classifier.
         """
+        defense.network(classifier, ())  # of no images: before any work
         return cls(defense, classifier, {"defense": identity_in_run(defense, seed), "classifier": digest}, seed)
 
     def victim(self, gradient: Gradient, samples: int = 1) -> Defended:

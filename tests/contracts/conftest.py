@@ -20,6 +20,7 @@ IDS = [f"train/{index}" for index in range(24)]
 OPTIONS: dict[str, dict[str, Any]] = {
     "ensemble": {"of": ["none", "jpeg", "stl"]},
     "crop_ensemble": {"of": ["none", "stl"], "crops": 2, "share": 0.5},
+    "sap": {"passes": 3},
 }
 """Options of defenses that cannot do without, or would take long by their defaults."""
 
