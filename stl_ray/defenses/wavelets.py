@@ -27,9 +27,6 @@ from stl_ray.defenses.options import DefenseOptions
 _TO_YCBCR = ((65.481, 128.553, 24.966), (-37.797, -74.203, 112.0), (112.0, -93.786, -18.214))
 _TO_RGB = torch.tensor(_TO_YCBCR, dtype=torch.float64).inverse().tolist()
 
-FLAT = 1e-3
-"""Range of a channel, of 255, below which it is rounding (chroma of a grey image) and stays as it is."""
-
 NO_SIGNAL = 2.0**-52
 """The least variance of a signal: with it a threshold is larger than any coefficient."""
 
@@ -83,10 +80,9 @@ def _denoised(rgb: Tensor, sigma: float) -> Tensor:
     channels = _mixed(rgb, _TO_YCBCR)
     low = channels.amin((2, 3), keepdim=True)
     span = channels.amax((2, 3), keepdim=True) - low
-    flat = span < FLAT
-    span = span.masked_fill(flat, 1)
+    span = span.masked_fill(span == 0, 1)  # of a flat channel, which stays as it is
     scaled = shrunk((channels - low) / span, sigma).clamp(0, 1)
-    return _mixed(torch.where(flat, channels, scaled * span + low), _TO_RGB).clamp(0, 1)
+    return _mixed(scaled * span + low, _TO_RGB).clamp(0, 1)
 
 
 def _mixed(channels: Tensor, weights: Sequence[Sequence[float]]) -> Tensor:
