@@ -1,7 +1,7 @@
 """The library of image quilting: patches of training images, with an index where they are searched approximately.
 
-An artifact of format "quilting_library", version 1. Arrays: `patches` (N, 75) uint8, each (3, 5, 5) in C order; `index`, where there
-is one, as faiss serialises it.
+An artifact of format "quilting_library", version 1. Arrays: `patches` (N, 75) uint8, each (3, 5, 5) in C order; `index`,
+where there is one, as faiss serialises it.
 """
 
 import hashlib
@@ -39,10 +39,7 @@ class LibraryRecipe(ArtifactRecipe):
             return PatchLibrary(library.patches)
         if library.index is None:
             raise ArtifactError(
-                "the library has no index",
-                item=folder,
-                expected="one that was fitted with search: faiss",
-                got="search: exact",
+                "the library has no index", item=folder, expected="one fitted with search: faiss", got="search: exact"
             )
         return library
 

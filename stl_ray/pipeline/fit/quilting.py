@@ -1,4 +1,4 @@
-"""The library of image quilting: patches of the training images, those of the smallest keys, with an index where one is wanted."""
+"""The library of image quilting: patches of the training images, and an index of them where one is wanted."""
 
 from collections.abc import Mapping
 from typing import Any
