@@ -80,6 +80,15 @@ class Head:
     def client(self) -> JobSubmissionClient:
         return JobSubmissionClient(self.address, headers={"Authorization": f"Bearer {self.token}"})
 
+    def succeeded(self, entrypoint: str, **runtime_env: object) -> str:
+        """What a job logs that is submitted by Ray's own client, which has to succeed."""
+        client = self.client()
+        name = client.submit_job(entrypoint=entrypoint, runtime_env=runtime_env)
+        while not client.get_job_status(name).is_terminal():
+            time.sleep(0.5)
+        assert client.get_job_status(name) == "SUCCEEDED", client.get_job_logs(name)
+        return client.get_job_logs(name)
+
     def started(self, *command: str, **environment: str) -> subprocess.Popen:
         """A command of ours, as one who works with this cluster gives it."""
         return subprocess.Popen(

@@ -4,11 +4,12 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from stl_ray.cli.given import given_experiment
+from stl_ray.cli.given import functions_of, given_experiment
 from stl_ray.cli.say import say
 from stl_ray.config import Experiment
 from stl_ray.config.classifiers import IMAGENET, is_published
 from stl_ray.config.help import JOBS
+from stl_ray.errors import IncompleteRunError, StorageError
 from stl_ray.options import require_known
 from stl_ray.runtime.signals import INTERRUPTED
 from stl_ray.text import columns
@@ -94,7 +95,9 @@ def _submit(options: argparse.Namespace) -> int:
         say(f"must be the same shared folder on every node: {', '.join(paths)}")
     wheel = None if options.wheel is None else on_disk(options.wheel)
     client = connect(options.address)
-    job = submit(client, options.job, experiment, say, wheel=wheel, pure=options.pure)
+    job = submit(
+        client, options.job, experiment, say, functions=_sent(options.job, experiment), wheel=wheel, pure=options.pure
+    )
     cancelling = f"stl-ray cancel {job.name} --address {client.get_address()}"
     if not options.follow:
         say(f"the same command follows it; {cancelling}")
@@ -144,6 +147,15 @@ def _doctor(options: argparse.Namespace) -> int:
         say(f"to mend: {problem}")
     say(f"{len(problems)} to mend" if problems else f"all {len(reports)} nodes are fit for {experiment.root}")
     return 1 if problems else 0
+
+
+def _sent(job: str, experiment: Experiment) -> tuple[str, ...]:
+    """The classifiers whose modules go along: those of a substitute experiment, if it can be read from here."""
+    try:
+        return functions_of(experiment, job)
+    except (IncompleteRunError, StorageError) as error:
+        say(f"if classifiers of the substitute are modules, they do not travel: {error}")
+        return experiment.functions
 
 
 def _only_here(experiment: Experiment) -> list[str]:

@@ -1,4 +1,6 @@
-"""The experiment that a command is given, and the folder in which it is given, where the user's own modules may lie."""
+"""The experiment that a command is given, the user's own classifiers that its jobs load, and the folder in which it is given,
+where their modules may lie.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -17,9 +19,25 @@ def given_experiment(config: str, overrides: Sequence[str]) -> Experiment:
 
 
 def with_modules_here(experiment: Experiment) -> Experiment:
-    """The same experiment; if it has classifiers `module:function`, their modules are found in this folder from now on."""
+    """The same experiment; modules of classifiers `module:function`, a substitute's too, are found in this folder from now on."""
     here = str(Path.cwd())
     # In front, as Ray has it in the workers of this process.
-    if experiment.functions and here not in sys.path:
+    if (experiment.functions or experiment.evaluate.tiers.substitute) and here not in sys.path:
         sys.path.insert(0, here)
     return experiment
+
+
+def functions_of(experiment: Experiment, *jobs: str) -> tuple[str, ...]:
+    """The users' own architectures, `module:function`, that jobs load: `evaluate` those of a substitute experiment too.
+
+    Raises:
+        IncompleteRunError: there is no record of the substitute.
+        ArtifactError: it is of another version.
+        StorageError: it cannot be reached.
+    """
+    substitute = experiment.evaluate.tiers.substitute
+    if substitute is None or "evaluate" not in jobs:
+        return experiment.functions
+    from stl_ray.pipeline.inputs import recorded
+
+    return tuple(dict.fromkeys((*experiment.functions, *recorded(substitute).functions)))

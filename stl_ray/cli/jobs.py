@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stl_ray.cli.given import given_experiment
+from stl_ray.cli.given import functions_of, given_experiment
 from stl_ray.cli.say import say
 from stl_ray.cli.tables import duration, size
 from stl_ray.config import Experiment, bundled
@@ -58,7 +58,7 @@ def _estimate(job: str, experiment: Experiment) -> None:
     from stl_ray.runtime.session import ray_session
 
     preflight(experiment, job)
-    with ray_session(experiment.ray, experiment.functions):
+    with ray_session(experiment.ray, functions_of(experiment, job)):
         forecast = estimate(job, experiment)
     heading = ("", "shards", "left", "of", "", "in all", "workers", "time")
     rows = [
@@ -94,7 +94,7 @@ def _quickstart(options: argparse.Namespace) -> int:
     from stl_ray.runtime.session import ray_session
 
     preflight(experiment, *JOBS)
-    with ray_session(experiment.ray, experiment.functions):
+    with ray_session(experiment.ray, functions_of(experiment, *JOBS)):
         for job in JOBS:
             run_job(job, experiment)
     return 0
@@ -117,7 +117,7 @@ def _run_stage(job: str, experiment: Experiment) -> dict[str, Any]:
     from stl_ray.runtime.session import ray_session
 
     stage = importlib.import_module(f"stl_ray.pipeline.{job}")
-    with ray_session(experiment.ray, experiment.functions):
+    with ray_session(experiment.ray, functions_of(experiment, job)):
         counts: dict[str, Any] = stage.run(experiment)
     return counts
 

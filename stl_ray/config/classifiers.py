@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 
 from stl_ray.config.base import Name, Section, absolute
 from stl_ray.config.training import Recipe, Retraining
@@ -84,16 +84,29 @@ class ClassifierConfig(Section):
         return self.retrain is not None and (self.retrain.defenses is None or defense in self.retrain.defenses)
 
     def with_recipes(self, common: Recipe) -> "ClassifierConfig":
-        """The classifier with whole recipes: what it does not say is said by a common one."""
+        """The classifier with whole recipes: what it does not say is said by a common one.
+
+        Raises:
+            ValueError: keys of its own and common ones contradict each other; it names the classifier.
+        """
         recipe = self.recipe if self.recipe is not None else Recipe() if self.trained else None
-        return self.model_copy(update={"recipe": _whole(recipe, common), "retrain": _whole(self.retrain, common)})
+        whole = {
+            "recipe": _whole(recipe, common, f"the recipe of {self.name}"),
+            "retrain": _whole(self.retrain, common, f"retrain of {self.name}"),
+        }
+        return self.model_copy(update=whole)
 
 
-def _whole(recipe: AnyRecipe | None, common: Recipe) -> AnyRecipe | None:
+def _whole(recipe: AnyRecipe | None, common: Recipe, what: str) -> AnyRecipe | None:
     if recipe is None:
         return None
     shared: Collection[str] = common.model_fields_set & Recipe.model_fields.keys()
     given = {name: getattr(common, name) for name in shared} | {
         name: getattr(recipe, name) for name in recipe.model_fields_set
     }
-    return type(recipe)(**given)
+    try:
+        return type(recipe)(**given)
+    except ValidationError as error:
+        # Every value was right by itself.
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{what}, with the keys of train: {said}") from error

@@ -1,7 +1,7 @@
 """Verdicts and probes of every defense -> the part of scores.json that speaks of the tiers."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +11,6 @@ from stl_ray.attacks import budget_of
 from stl_ray.config import TiersConfig
 from stl_ray.evaluation.defended import DefendedClassifier
 from stl_ray.evaluation.sanity import ProbeTable, broken_images, check_all
-from stl_ray.evaluation.scores import Setting
 from stl_ray.evaluation.tiers import cascade_scores, with_further
 from stl_ray.threats import GREY_BOX, KNOWLEDGE, ThreatTier
 
@@ -41,7 +40,7 @@ def tier_scores(
     tiers: TiersConfig,
     *,
     sanity: Literal["quick", "full"],
-    setting: Setting,
+    retrained: Sequence[str],
     seed: int,
     chance: float,
     version: str,
@@ -52,7 +51,7 @@ def tier_scores(
         defenses: by name, in the order of the rows.
         tiers: what was asked for.
         sanity: the level of the checks.
-        setting: which classifiers are behind the defenses.
+        retrained: names of the defenses whose classifier was retrained for them.
         seed: the run seed.
         chance: accuracy of guessing.
         version: of this package.
@@ -92,7 +91,7 @@ def tier_scores(
         rows.append({"defense": name, "gradient": item.defended.strongest, **scores, "flags": flags})
     return {
         "budget": {**budget.model_dump(mode="json"), "store": tiers.budget.store},
-        "setting": setting,
+        "retrained": list(retrained),
         "cascade": tiers.cascade,
         "sanity": sanity,
         "knowledge": {str(tier): line for tier, line in KNOWLEDGE.items()},

@@ -79,15 +79,7 @@ class Request:
 def request_of(
     defenses: Iterable[object], attacks: Iterable[object], tiers: object, sanity: str, seed: int, device: str
 ) -> Request:
-    """The request of a call; its arguments are those of `stl_ray.evaluate`.
-
-    Args:
-        defenses: names, entries as in the YAML, or defenses.
-        attacks: entries as in the YAML.
-        tiers: the section of the YAML, or None.
-        sanity: level of the checks.
-        seed: the run seed.
-        device: that defenses are made for.
+    """The request of a call with these arguments of `stl_ray.evaluate`; defenses are made for a device.
 
     Raises:
         ConfigError: a name, an option or a budget is wrong, or needs what only an experiment has.

@@ -32,26 +32,11 @@ def attack(
 ) -> Adversarial:
     """Craft adversarial images, in this process, as the job `attack` would: the same images to the last bit.
 
-    An image's result depends on the image, its id and the seed, not on the others.
-
-    Args:
-        model: a torch module on [0, 1] images in eval mode, a `stl_ray.models.Classifier`, or any `Victim`. Nothing of it is
-            changed.
-        images: RGB, uint8 or floats in [0, 1]: a tensor or array (N, 3, H, W) or (N, H, W, 3), or an iterable of images of
-            several sizes. Floats that are not on the 8-bit grid are rounded to it, with a warning.
-        labels: N whole numbers, the classes of the images in the order of the model's logits.
-        attacks: entries of `attack.sets` as the YAML has them, such as `{"name": "pgd-8", "attack": "pgd", "linf": 8}`;
-            `victim` may name one of the defenses: `{"defense": "stl", "gradient": "exact"}`.
-        defenses: those that victims name, as for `stl_ray.evaluate`.
-        ids: N different texts, from which random numbers derive; None: the positions, "0", "1", ...
-        seed: the run seed.
-        progress: whether to show a bar on a terminal or in a notebook.
+    An image's result depends on the image, its id and the seed, not on the others. Arguments are those of `stl_ray.evaluate`:
+    at least one of `attacks`, and of `defenses` those that their victims name.
 
     Raises:
-        TensorError: images, labels or ids have another shape, type or range; the model is none, is in training mode, or its
-            answers cannot be used.
-        GradientError: the model, or the defense of a victim, has no gradient that an attack could follow, and one needs it.
-        ConfigError: an attack or a defense is unknown, or has a wrong option or budget.
+        TensorError, GradientError, ConfigError, ArtifactError, DictionaryError: as for `stl_ray.evaluate`.
     """
     session = Session.of(model, images, labels, ids, defenses=defenses, attacks=attacks, seed=seed)
     if not session.asked.attacks:

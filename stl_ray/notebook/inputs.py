@@ -32,13 +32,7 @@ class Images:
 
 
 def stored_images(images: object, labels: object, ids: Iterable[str] | None = None) -> Images:
-    """Labelled images, rounded to 8 bits where they are not on the 8-bit grid.
-
-    Args:
-        images: a tensor or array (N, 3, H, W) or (N, H, W, 3), or an iterable of such images, tensors, arrays or Pillow's, of
-            several sizes; RGB, uint8 or floats in [0, 1].
-        labels: N whole numbers: tensor, array or list.
-        ids: N different texts; None: the positions, "0", "1", ...
+    """Labelled images as `stl_ray.evaluate` takes them, rounded to 8 bits where they are not on the 8-bit grid.
 
     Raises:
         TensorError: images, labels or ids have another shape, type or range; it names the image.

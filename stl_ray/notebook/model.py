@@ -47,7 +47,7 @@ def looked_at(model: object, images: Images, *, gradient: bool) -> Model:
     """The model as a victim, after a look at it with the first images of one size; nothing of it is changed.
 
     Args:
-        model: a torch module on [0, 1] images in eval mode, a `Classifier`, or any `Victim`.
+        model: as `stl_ray.evaluate` takes it.
         images: that it will be asked about.
         gradient: whether its gradient is needed.
 

@@ -41,8 +41,8 @@ def evaluate(
         model: a torch module on [0, 1] images in eval mode, a `stl_ray.models.Classifier`, or any `Victim`. It is behind every
             defense as it is; nothing of it is changed.
         images: RGB, uint8 or floats in [0, 1]: a tensor or array (N, 3, H, W) or (N, H, W, 3), or an iterable of images of
-            several sizes. Floats that are not on the 8-bit grid are rounded to it, with a warning.
-        labels: N whole numbers, the classes of the images in the order of the model's logits.
+            several sizes, tensors, arrays or Pillow's. Floats that are not on the 8-bit grid are rounded to it, with a warning.
+        labels: N whole numbers (tensor, array or list), the classes of the images in the order of the model's logits.
         defenses: names ("jpeg"); entries as the YAML has them (`{"name": "stl", "defense": "stl", "options": {...}}`), where the
             option `space` is a `QuasiNaturalSpace`, or the path of one, of an experiment, or of an authors' .npy; or objects
             (`stl_ray.defenses.Defense`), by themselves or as the `defense` of an entry.

@@ -44,7 +44,7 @@ class Attacked:
             self.defenses,
             self.tiers,
             sanity=session.asked.sanity,
-            setting="vanilla",
+            retrained=(),
             seed=session.asked.seed,
             chance=chance,
             version=stl_ray.__version__,

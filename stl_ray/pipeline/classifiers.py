@@ -47,7 +47,7 @@ def scored(experiment: Experiment) -> list[ClassifierConfig]:
     """
     found = [item for item in experiment.classifiers if item.scored]
     if not found:
-        raise no_classifiers("evaluate", unscored=bool(experiment.classifiers)).error()
+        raise no_classifiers(unscored=bool(experiment.classifiers)).error()
     return found
 
 

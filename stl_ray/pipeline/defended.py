@@ -107,13 +107,3 @@ def load_blocks(experiment: Experiment, names: Sequence[str], device: str) -> di
     """
     classifiers, defenses = scored(experiment), make_defenses(experiment, device)
     return {item.name: load_block(experiment, item.name, names, device, defenses) for item in classifiers}
-
-
-def load_defense(experiment: Experiment, name: str, device: str) -> Defense:
-    """One defense of an experiment.
-
-    Raises:
-        ConfigError: if the experiment has no defense of that name.
-        IncompleteRunError: if what it requires was not made yet.
-    """
-    return make_defenses(experiment, device, names=[name])[name]

@@ -49,12 +49,12 @@ def no_training_images(users: Sequence[str], instead: str) -> Missing:
     return Missing("ingest.train", why, ["ingest:", f"  train: {_SOURCE}"], instead)
 
 
-def no_classifiers(job: str, *, unscored: bool = False) -> Missing:
-    """No classifier is listed, or all have `scored: false`."""
-    if unscored:
-        why = f"`{job}` needs one that is scored, and all have `scored: false`"
-    else:
-        why = f"`{job}` needs a classifier, and none is listed"
+def no_classifiers(job: str | None = None, *, unscored: bool = False) -> Missing:
+    """No classifier is listed, or all have `scored: false`; None: several jobs need one."""
+    wanted, lacking = (
+        ("a classifier that is scored", "all have `scored: false`") if unscored else ("a classifier", "none is listed")
+    )
+    why = f"{wanted} is needed, and {lacking}" if job is None else f"`{job}` needs {wanted}, and {lacking}"
     lines = [
         "classifiers:",
         "  - name: mine",

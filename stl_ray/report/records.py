@@ -126,7 +126,7 @@ class TierScores(Record):
     """Every defense under attacks that know of it."""
 
     budget: TierBudget
-    setting: Literal["vanilla", "retrained"]
+    retrained: tuple[str, ...] = Field(description="defenses whose classifier was retrained for them")
     cascade: bool
     sanity: str
     knowledge: dict[str, str] = Field(description="what each tier knows, in the order of the tiers")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from stl_ray.report.blocks import EMPTY, Block, Cell, Table, Text
-from stl_ray.report.names import SETTINGS, attack_label, defense_label, unique
+from stl_ray.report.names import SETTINGS, UNDEFENDED, attack_label, defense_label, listed, unique
 from stl_ray.report.records import TierRow, TierScores, TierStep
 
 
@@ -22,7 +22,7 @@ def tier_blocks(tiers: TierScores) -> tuple[Block, ...]:
 def worst_case(tiers: TierScores, used: Sequence[str]) -> Table:
     """Rows defenses, columns the tiers as they add up; the last is the headline."""
     return Table(
-        caption=f"Accuracy under everything up to a tier, and the worst case ({SETTINGS[tiers.setting].lower()}, "
+        caption=f"Accuracy under everything up to a tier, and the worst case ({_classifiers(tiers)}, "
         f"{budget_text(tiers)})",
         columns=("Defense", "Clean", *(f"+ {tier}" for tier in used if tier != "T0"), "Worst case", "Flags"),
         rows=tuple(
@@ -74,6 +74,14 @@ def budget_text(tiers: TierScores) -> str:
     kind = {"linf": "L_inf", "l2": "L2", "dissimilarity": "dissimilarity"}[budget.kind]
     space = "" if budget.kind == "linf" or budget.space == "pixel" else f" in {budget.space} space"
     return f"{kind} {size}{space}, stored as {'8-bit images' if budget.store == 'u8' else 'float32'}"
+
+
+def _classifiers(tiers: TierScores) -> str:
+    """What stands behind the defenses, in words."""
+    vanilla = [row.defense for row in tiers.rows if row.defense not in (UNDEFENDED, *tiers.retrained)]
+    if not (vanilla and tiers.retrained):
+        return SETTINGS["retrained" if tiers.retrained else "vanilla"].lower()
+    return f"classifiers retrained for {listed([*map(defense_label, tiers.retrained)])}, vanilla classifier elsewhere"
 
 
 def _findings(tiers: TierScores) -> Iterable[str]:

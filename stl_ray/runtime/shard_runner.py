@@ -15,7 +15,7 @@ from ray.exceptions import RayError
 
 from stl_ray import __version__
 from stl_ray.config import Experiment, RayConfig
-from stl_ray.errors import IncompleteRunError
+from stl_ray.errors import IncompleteRunError, RunIdentityError
 from stl_ray.runtime.concurrency import SHARDS_IN_HAND
 from stl_ray.runtime.job_log import environment
 from stl_ray.runtime.node_labels import placement
@@ -26,6 +26,7 @@ from stl_ray.runtime.shard_actor import ShardActor, ShardSummary
 from stl_ray.runtime.shard_task import ShardTask
 from stl_ray.store import PlannedShard, Run
 from stl_ray.store.lease import Lease, held
+from stl_ray.store.runs import Draft
 
 # So many failures in a row are not bad shards: the storage is gone, or the key to it.
 _FAILURES_IN_A_ROW = 25
@@ -42,9 +43,9 @@ class PlannedRun:
         folder: of the run, relative to the experiment's root (see store.layout).
         plan: all its shards; taken once.
         identity: whatever can change a byte, besides the package version and the device.
-        made: entries of the identity that must be made first, which may take long: for each the function that makes and
-            returns it, from the entry of the run in the folder (None: there is no run). They are made under the lease,
-            once all that is known of the identities was checked.
+        made: entries of the identity that are not known yet, because they must be made first, which may take long, or come
+            of runs before: for each the function that makes and returns it, from the entry of the run in the folder (None:
+            there is no run). They are made under the lease, once all that is known of the identities was checked.
         notes: further facts that planning learned, once all shards were taken (see `store.plan.plan_file`).
     """
 
@@ -81,6 +82,30 @@ class ShardJob:
         return {"kind": "cuda" if self.gpus(config) else "cpu", "threads": config.cpus_per_actor}
 
 
+def drafts_of(jobs: Sequence[ShardJob], experiment: Experiment) -> list[Draft]:
+    """A draft of every run of some jobs, in order, checked against what is in its folder; nothing is written.
+
+    Raises:
+        RunIdentityError: if folders hold runs made otherwise; it names them all.
+    """
+    drafts: list[Draft] = []
+    refused: list[RunIdentityError] = []
+    for job in jobs:
+        identity = {"stl_ray": __version__, "device": job.device(experiment.ray)}
+        for planned in job.runs:
+            run, known = Run.open(experiment.root, planned.folder), {**planned.identity, **identity}
+            try:
+                drafts.append(run.draft(planned.plan, identity=known, made=planned.made, notes=planned.notes))
+            except RunIdentityError as error:
+                refused.append(error)
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        listed = "\n  ".join(map(str, refused))
+        raise RunIdentityError(f"{len(refused)} runs cannot go on:\n  {listed}", item=experiment.root)
+    return drafts
+
+
 def run_shards(job: ShardJob, experiment: Experiment) -> list[dict[str, Any]]:
     """Bring every run to its manifest, continuing where an earlier session stopped.
 
@@ -93,20 +118,14 @@ def run_shards(job: ShardJob, experiment: Experiment) -> list[dict[str, Any]]:
 
     Raises:
         RunBusyError: if another driver is at work on one of the runs.
-        RunIdentityError: if a folder holds a run made otherwise.
+        RunIdentityError: if folders hold runs made otherwise.
         IncompleteRunError: if shards failed; the others are done and kept.
         QuarantineLimitError: if too many images were set aside.
     """
     runs = {planned.folder: Run.open(experiment.root, planned.folder) for planned in job.runs}
     with held([run.storage for run in runs.values()]) as lease:
-        identity = {"stl_ray": __version__, "device": job.device(experiment.ray)}
         # Every run is checked before anything is written for one of them: a refusal leaves all of them as they were.
-        drafts = [
-            runs[planned.folder].draft(
-                planned.plan, identity={**planned.identity, **identity}, made=planned.made, notes=planned.notes
-            )
-            for planned in job.runs
-        ]
+        drafts = drafts_of([job], experiment)
         for planned, draft in zip(job.runs, drafts, strict=True):
             stored = draft.stored or {}
             entries = {name: make(stored.get(name)) for name, make in planned.made.items()}

@@ -103,6 +103,17 @@ def test_refuses_a_wrong_key_by_its_path(path, override, message):
         ),
         (
             [
+                "classifiers=[{name: a, architecture: small_cnn}, {name: b, architecture: small_cnn, retrain: {adversarial: {linf: 8}}}]",
+                "train.mixup=0.2",
+            ],
+            "retrain of b, with the keys of train: mixup and cutmix give images two classes",
+        ),
+        (
+            ["classifiers=[{name: a, architecture: small_cnn, recipe: {adversarial: {linf: 8}}}]", "train.cutmix=1.0"],
+            "the recipe of a, with the keys of train: mixup and cutmix give images two classes",
+        ),
+        (
+            [
                 "classifiers=[{name: a, architecture: small_cnn, retrain: {}}]",
                 "defenses=[{name: jpeg, defense: jpeg}]",
                 "project.splits=[test]",

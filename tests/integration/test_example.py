@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -74,14 +73,8 @@ def test_agrees_with_the_same_as_a_job_of_a_cluster_to_which_the_folder_travels(
     settings = " ".join([*SMALL, f"root={tmp_path}/root"])
     try:
         head.start()
-        client = head.client()
-        name = client.submit_job(
-            entrypoint=" && ".join(f"python jobs/{job}.py experiment.yaml {settings}" for job in JOBS),
-            runtime_env={"working_dir": str(example), "excludes": ["/runs"]},
-        )
-        while not client.get_job_status(name).is_terminal():
-            time.sleep(0.5)
-        assert client.get_job_status(name) == "SUCCEEDED", client.get_job_logs(name)
+        jobs = " && ".join(f"python jobs/{job}.py experiment.yaml {settings}" for job in JOBS)
+        head.succeeded(jobs, working_dir=str(example), excludes=["/runs"])
     finally:
         head.stop()
         shutil.rmtree(head.folder)

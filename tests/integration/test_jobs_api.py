@@ -95,16 +95,10 @@ def test_a_failure_is_told_and_submitted_again_it_goes_on_with_the_native_core_t
 
 
 def test_the_script_of_a_job_runs_by_rays_own_client(head, wheel, config):
-    client, folder = head.client(), Path(config).parent
+    folder = Path(config).parent
     shutil.copytree(REPOSITORY / "jobs", folder / "jobs", ignore=shutil.ignore_patterns("__pycache__"))
-    name = client.submit_job(
-        entrypoint=f"python jobs/project.py {config} ray.address=null",
-        runtime_env={"working_dir": str(folder), "excludes": ["/root"], "py_modules": [wheel]},
-    )
-    while not client.get_job_status(name).is_terminal():
-        time.sleep(0.5)
-    assert client.get_job_status(name) == "SUCCEEDED", client.get_job_logs(name)
-    assert "40 images" in client.get_job_logs(name)
+    job = f"python jobs/project.py {config} ray.address=null"
+    assert "40 images" in head.succeeded(job, working_dir=str(folder), excludes=["/root"], py_modules=[wheel])
 
 
 def test_the_module_of_a_classifier_travels_and_another_one_is_another_job(head, wheel, config, root, tmp_path):

@@ -120,6 +120,22 @@ def test_certificate_other_classifiers_are_architecture_and_weights():
     assert len(digests) == 2
 
 
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("architecture", {"architecture": "other"}),
+        ("mean", {"mean": (0.5, 0.5, 0.25)}),
+        ("std", {"std": (0.5, 0.5, 0.25)}),
+        ("classes", {"class_names": ["ca", "tdog", "frog"]}),  # the same letters
+    ],
+)
+def test_certificate_whatever_can_change_an_answer_is_in_its_identity(part, change):
+    given = {"architecture": "net", "class_names": NAMES, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    backbone = nn.Linear(3, 3)
+    one, other = (classifier_identity(Classifier(backbone, **keys)) for keys in (given, {**given, **change}))
+    assert [key for key in one if one[key] != other[key]] == [part]
+
+
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_roundtrip_kept_and_loaded_by_its_function(kind, package, natural_images, tmp_path):
     package()

@@ -60,6 +60,13 @@ def test_certificate_frames_say_what_the_predictions_are(result, labels, images)
         assert (row["correct"], row["accuracy"], row["low"], row["high"]) == (correct, *wilson(correct, len(images)))
     clean = predictions[(predictions.defense == "none") & (predictions.attack == "clean")]
     assert (clean.label.to_numpy() == labels.numpy()).all() and (clean.prediction != clean.label).sum() == 1
+    compared = {(c["defense"], c["attack"]): c["versus_none"] for c in result.scores["cells"]}
+    for row in scores[scores.defense == "jpeg"].to_dict("records"):
+        own = compared["jpeg", row["attack"]]
+        names = ("difference", "difference_low", "difference_high", "p")
+        assert [row[name] for name in names] == [own[name.removeprefix("difference_")] for name in names]
+    assert scores[scores.defense == "none"].difference.isna().all() and "setting" not in scores
+    assert (predictions.prediction_float == predictions.prediction).any()
     steps, verdicts = result.to_pandas("tiers"), result.to_pandas("verdicts")
     assert set(steps.attack) == {"clean", "bpda", "sanity checks"} and set(verdicts.attack) == {"clean", "bpda"}
     with pytest.raises(ConfigError, match="unknown table"):
@@ -157,6 +164,10 @@ def test_identity_a_float_off_the_grid_is_warned_of_and_said(model, images, labe
         ({"attacks": [{**FGSM, "victim": {"classifier": "other"}}]}, "fgsm.victim: another classifier"),
         ({"attacks": [{**FGSM, "victim": {"defense": "jepg"}}], "defenses": ["jpeg"]}, "jepg: unknown defense"),
         ({"attacks": [{**FGSM, "name": "clean"}]}, "'clean' is taken"),
+        (
+            {"attacks": [FGSM], "tiers": {"attacks": [{"name": "FGSM", "tier": "T5", "attack": "square"}]}},
+            "names that differ",
+        ),
         ({"tiers": {"attacks": [{"name": "t", "tier": "T2", "attack": "pgd"}]}}, "t: T2 transfers from another"),
         ({"tiers": {"substitute": "runs/other"}}, "tiers.substitute: a substitute is another experiment"),
         ({"tiers": {"attack": []}}, r"tiers.attack: unknown key; expected 'attacks'\?"),

@@ -58,6 +58,8 @@ def test_identity_several_sizes_and_what_is_off_the_grid():
         (LEVELS, np.eye(4, dtype=int), None, "labels do not fit"),
         (LEVELS, [0] * 4, ["a", "b", "b", "c"], "ids do not fit.*of which 3 differ"),
         (LEVELS, [0] * 4, ["a"], "ids do not fit"),
+        (LEVELS, [0] * 4, [0, 1, 2, 3], "ids do not fit"),
+        ([np.zeros((0, 5, 3), np.uint8)], [0], None, r"0: not an RGB image.*got \(0, 5, 3\)"),
     ],
 )
 def test_refuses_what_is_no_image_and_no_label(images, labels, ids, said):

@@ -9,6 +9,7 @@ from skimage.data import astronaut
 from stl_ray.config import Experiment
 from stl_ray.errors import QuarantineReason
 from stl_ray.images import encode_png, image_schema
+from stl_ray.runtime.shard_runner import drafts_of
 from stl_ray.store import Dataset, Layout, PlannedShard, QuarantinedRow, Run
 
 
@@ -92,8 +93,8 @@ def run_here():
     """Does what the shard runner does, in this process; by folder, the one id that a run sets aside."""
 
     def run_all(job, experiment: Experiment, **set_aside: str) -> None:
-        for planned in job.runs:
-            Run.open(experiment.root, planned.folder).start(planned.plan, identity=planned.identity, environment={})
+        for planned, draft in zip(job.runs, drafts_of([job], experiment), strict=True):
+            draft.start({name: make(None) for name, make in planned.made.items()}, environment={})
         work = job.make_task()
         for planned in job.runs:
             run = Run.open(experiment.root, planned.folder)

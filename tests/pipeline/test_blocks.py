@@ -1,6 +1,7 @@
 """Several classifiers in one experiment: each has a block of its own; every shard made here instead of in an actor."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,16 @@ import pytest
 import torch
 
 from stl_ray.config import ReportConfig
-from stl_ray.errors import ConfigError, IncompleteRunError
+from stl_ray.errors import ConfigError, IncompleteRunError, RunIdentityError
 from stl_ray.images import to_tensor
 from stl_ray.models import build_classifier, predict, save_classifier
 from stl_ray.pipeline.attack import job as attack
 from stl_ray.pipeline.batches import pixels_of
+from stl_ray.pipeline.defended import load_blocks
 from stl_ray.pipeline.evaluate import job as evaluate
 from stl_ray.pipeline.evaluate.adaptive import Context, plan_checks, plan_tiers
 from stl_ray.report import build_report
+from stl_ray.runtime.shard_runner import drafts_of
 from stl_ray.store import Dataset, Layout, Storage
 from stl_ray.store.shards import table_from_bytes
 
@@ -55,8 +58,7 @@ def made(experiment_of, finished_run, image_tables, crops):
                 {"name": "mild", "defense": "jpeg", "options": {"quality": 95}},
             ],
             attack={"sets": sets},
-            evaluate={"gallery": 3, "tiers": TIERS},
-            **sections,
+            **{"evaluate": {"gallery": 3, "tiers": TIERS}, **sections},
         )
         layout = Layout(own.root)
         if not Storage.open(own.root).exists("ingest"):
@@ -90,6 +92,13 @@ def predicted(experiment, run_here) -> None:
         run_here(plan(experiment), experiment)
 
 
+def refused(experiment) -> set[str]:
+    """The folders that `evaluate` wants removed, before it makes any prediction; it needs no Ray to say so."""
+    with pytest.raises(RunIdentityError) as error:
+        evaluate.run(experiment)
+    return set(re.findall(r"evaluate/first/[^:]*(?=: made with other)", str(error.value)))
+
+
 def all_jobs(experiment, run_here) -> None:
     """Attack and evaluate, as the jobs do."""
     predicted(experiment, run_here)
@@ -98,6 +107,11 @@ def all_jobs(experiment, run_here) -> None:
     cells = evaluate.cells_of(experiment)
     for context in Context.all_of(experiment, "cpu"):
         evaluate._write_block(context, cells)
+
+
+def digest_of(experiment, classifier: str, defense: str | None) -> str:
+    folder = Storage.open(experiment.root).below(Layout(experiment.root).classifier(classifier, defense))
+    return str(folder.read_json("model.json")["digest"])
 
 
 def rows(experiment, folder: str) -> list[dict[str, Any]]:
@@ -178,6 +192,44 @@ def test_certificate_every_block_is_judged_by_its_own_networks(made, run_here):
         ]
 
 
+def test_certificate_behind_a_defense_stands_the_network_that_was_retrained_for_it_and_no_other(made, crops):
+    own, images = made(seed=5), to_tensor(crops(3))
+    blocks = load_blocks(own, ["a", "b"], "cpu")
+    assert list(blocks) == ["first", "second"]
+    for number, (name, kept) in enumerate({"first": ["jpeg", "mild"], "second": ["jpeg"]}.items()):
+        block = blocks[name]
+        assert list(block.defended) == ["none", "jpeg", "mild"]
+        for defense, deployed in block.defended.items():
+            behind = defense if defense in kept else None
+            seeds = [10 * number + [None, *kept].index(setting) for setting in (None, behind)]
+            vanilla, retrained = (build_classifier("small_cnn", ["a", "b"], seed=seed).eval() for seed in seeds)
+            models = block.models(defense)
+            assert torch.equal(models["vanilla"].classifier.logits(images), vanilla.logits(images))
+            assert torch.equal(models["retrained"].classifier.logits(images), retrained.logits(images))
+            assert torch.equal(deployed.classifier.logits(images), retrained.logits(images))
+            assert (deployed.classifier is block.vanilla.classifier) == (behind is None)  # in memory once
+            assert block.retrained(defense) == (behind is not None)
+            expected = {
+                "defense": deployed.defense.identity(),
+                "vanilla": digest_of(own, name, None),
+                "retrained": digest_of(own, name, behind),
+            }
+            assert block.made_of(defense) == expected and deployed.seed == models["vanilla"].seed == 5
+            assert deployed.identity == {"defense": expected["defense"], "classifier": expected["retrained"]}
+
+
+def test_refuses_a_classifier_that_was_retrained_for_the_defense_of_other_settings(made):
+    own = made(TWO[1:2])
+    network = build_classifier("small_cnn", ["a", "b"], seed=1)
+    folder = Layout(own.root).classifier("second", "jpeg")
+    (jpeg, _) = load_blocks(own, ["a", "b"], "cpu")["second"].defended["jpeg"].identity.values()
+    save_classifier(Layout(own.root).uri(folder), network, {"defense": jpeg})
+    load_blocks(own, ["a", "b"], "cpu")
+    save_classifier(Layout(own.root).uri(folder), network, {"defense": {**jpeg, "quality": 1}})
+    with pytest.raises(RunIdentityError, match=f"{folder}: .*quality"):
+        load_blocks(own, ["a", "b"], "cpu")
+
+
 def test_invariant_another_classifier_leaves_the_other_blocks_runs_as_they_are(made, run_here):
     """One more, one less, or one by another name."""
     own = made()
@@ -199,6 +251,30 @@ def test_invariant_another_classifier_leaves_the_other_blocks_runs_as_they_are(m
     assert {run.folder: run.identity for run in attack.plan(made(renamed)).runs if "first" in run.folder} == {
         folder: identity for folder, identity in before.items() if folder.startswith("attack/first")
     }
+
+
+def test_refuses_what_was_made_without_another_attack_before_any_prediction(made, run_here):
+    """All is named at once, and what the attack cannot change is kept."""
+    one, further = [{"name": "first", "architecture": "small_cnn"}], {**SETS[0], "name": "further"}
+    own = made(one, SETS[:1])
+    all_jobs(own, run_here)
+    attacked = {f"evaluate/first/{name}-under-attack" for name in ("none", "jpeg", "mild")}
+    checked = {f"evaluate/first/{name}-under-checks" for name in ("jpeg", "mild")}
+    # A set within the tiers' budget is in the worst case; one beyond it is measured by the checks alone.
+    for item, expected in (
+        (further, attacked | checked),
+        ({**further, "name": "beyond", "dissimilarity": 0.3}, checked),
+    ):
+        more = made(one, [SETS[0], item])
+        run_here(attack.plan(more), more)
+        assert refused(more) == expected
+    assert not any("-on-further" in name for name in Storage.open(own.root).names("evaluate/first"))
+    # Only a defense meets a grey-box attack, and all rows one by queries; the checks have attacks of their own.
+    for tier, expected in (("T1b", attacked - {"evaluate/first/none-under-attack"}), ("T5", attacked)):
+        attacks = [*TIERS["attacks"], {"name": "further", "tier": tier, "attack": "square", "options": {"queries": 2}}]
+        assert refused(made(one, SETS[:1], evaluate={"tiers": {**TIERS, "attacks": attacks}})) == expected
+    drafts = drafts_of([plan(own) for plan in (evaluate.plan, plan_tiers, plan_checks)], own)
+    assert len(drafts) == 3 * 2 + 3 + 2
 
 
 FIVE = ("z", "b", "y", "a", "x")

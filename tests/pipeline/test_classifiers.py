@@ -96,7 +96,7 @@ def test_a_function_is_used_as_it_is(ingested, tmp_path, monkeypatch):
 
 
 def test_refuses_to_score_nothing(ingested):
-    with pytest.raises(ConfigError, match="needs one that is scored, and all have `scored: false`"):
+    with pytest.raises(ConfigError, match="that is scored is needed, and all have `scored: false`"):
         scored(ingested(classifier(scored=False)))
 
 

@@ -97,8 +97,13 @@ def test_refuses_to_train_attack_and_score_without_classifiers(experiment_of, jo
         preflight(unscored, job)
     else:
         assert "all have `scored: false`" in _asked(unscored, job)
-    with pytest.raises(ConfigError, match=r"^classifiers: "):
-        scored(experiment)
+    # Whoever asks without a look at what it needs: no other job is blamed.
+    for lacking, said in (
+        (experiment, "a classifier is needed, and none is listed; add"),
+        (unscored, "that is scored is needed"),
+    ):
+        with pytest.raises(ConfigError, match=f"^classifiers: .*{said}"):
+            scored(lacking)
 
 
 def test_refuses_to_ingest_nothing(experiment_of):

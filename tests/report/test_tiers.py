@@ -41,12 +41,12 @@ def late() -> TierScores:
     return scores(out_of_time=10)
 
 
-def scores(out_of_time: int = 0) -> TierScores:
+def scores(out_of_time: int = 0, retrained: tuple[str, ...] = ("jpeg", "stl")) -> TierScores:
     clean = step("clean", "T0", TOTAL, 900, 900)
     return TierScores.model_validate(
         {
             "budget": {"kind": "dissimilarity", "size": 0.03, "space": "pixel", "store": "u8"},
-            "setting": "retrained",
+            "retrained": retrained,
             "cascade": True,
             "sanity": "quick",
             "knowledge": {"T0": "clean", "T1b": "grey", "T3": "bpda", "T4": "white"},
@@ -83,6 +83,19 @@ def test_identity_the_worst_case_adds_up_and_carries_the_flags(tiers):
     strong = {cells[0].text: cells[-2].strong for cells in first.rows}
     assert strong == {"No defense": False, "JPEG": False, "STL": True}
     assert "dissimilarity 0.03, stored as 8-bit images" in first.caption
+
+
+@pytest.mark.parametrize(
+    ("retrained", "said"),
+    [
+        (("jpeg", "stl"), "(retrained classifiers, dissim"),
+        ((), "(vanilla classifier, dissim"),
+        (("stl",), "(classifiers retrained for STL, vanilla classifier elsewhere, dissim"),
+    ],
+)
+def test_identity_the_caption_says_what_stands_behind_which_defense(retrained, said):
+    first = next(block for block in tier_blocks(scores(retrained=retrained)) if isinstance(block, Table))
+    assert said in first.caption
 
 
 def test_identity_one_table_for_each_tier_with_an_attack(tiers):

@@ -18,7 +18,7 @@ from stl_ray.errors import ArtifactError, IncompleteRunError, InputError
 from stl_ray.evaluation.batches import by_size
 from stl_ray.images import to_tensor
 from stl_ray.pipeline.attack.sets import classifier_of, folder_of
-from stl_ray.pipeline.attack.target import attacked_of
+from stl_ray.pipeline.attack.target import victims_of
 from stl_ray.pipeline.batches import class_names, pixels_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.concurrency import bind
@@ -110,7 +110,7 @@ def make_calibration(
     method = method_of(config)
     if isinstance(method, Universal):
         device = device_of(experiment.ray)
-        attacked = attacked_of(experiment, config, class_names(test), device)
+        (attacked,) = victims_of([config], experiment, class_names(test), device)
         require_planned({"classifier": victim}, {"classifier": attacked.identity}, folder_of(config))
         train = dataset_of(experiment.root, layout.ingested("train"))
         images = drawn(train, method.images, experiment.seed).to(device)

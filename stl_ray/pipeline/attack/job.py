@@ -20,7 +20,7 @@ from stl_ray.pipeline.attack.calibration import (
     needs_calibration,
 )
 from stl_ray.pipeline.attack.sets import all_sets, classifier_of, folder_of
-from stl_ray.pipeline.attack.target import attacked_of
+from stl_ray.pipeline.attack.target import victims_of
 from stl_ray.pipeline.batches import class_names, exact_bytes, pixels_of, plan_parts, stored
 from stl_ray.pipeline.classifiers import load_classifier
 from stl_ray.pipeline.inputs import dataset_of, with_solver
@@ -91,8 +91,9 @@ def plan(experiment: Experiment, calibrations: Mapping[str, Calibration] | None 
     validate_labels(labels, lambda positions: [ids[position] for position in positions], classes)
     victims: dict[str, Any] = {}
     planned = []
-    for config in all_sets(experiment):
-        victim, folder = attacked_of(experiment, config, classes), folder_of(config)
+    sets = all_sets(experiment)
+    for config, victim in zip(sets, victims_of(sets, experiment, classes), strict=True):
+        folder = folder_of(config)
         victims[folder] = victim.identity
         deferred = {}
         if needs_calibration(config):
@@ -147,8 +148,9 @@ class AttackTask(TableTask):
         self._clean = dataset_of(self.experiment.root, layout.ingested("test"))
         classes = class_names(self._clean)
         self._sets = {}
-        for config in all_sets(self.experiment):
-            victim, run = attacked_of(self.experiment, config, classes, self._device), folder_of(config)
+        sets = all_sets(self.experiment)
+        for config, victim in zip(sets, victims_of(sets, self.experiment, classes, self._device), strict=True):
+            run = folder_of(config)
             require_planned({"classifier": self.victims[run]}, {"classifier": victim.identity}, run)
             calibration = self.calibrations.get(run) or calibration_of(self.experiment, config)
             self._sets[run] = (config, victim, calibration)

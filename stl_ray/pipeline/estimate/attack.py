@@ -20,7 +20,7 @@ from stl_ray.pipeline.attack.calibration import (
 )
 from stl_ray.pipeline.attack.job import plan
 from stl_ray.pipeline.attack.sets import all_sets, classifier_of, folder_of
-from stl_ray.pipeline.attack.target import attacked_of
+from stl_ray.pipeline.attack.target import victims_of
 from stl_ray.pipeline.batches import class_names
 from stl_ray.pipeline.estimate.sampling import sample
 from stl_ray.pipeline.estimate.shards import shard_steps
@@ -55,8 +55,8 @@ def attack_steps(experiment: Experiment) -> list[StepEstimate]:
 def _is_left(experiment: Experiment, config: NamedAttack, test: Dataset) -> bool:
     if not needs_calibration(config):
         return False
-    victim = attacked_of(experiment, config, class_names(test)).identity
-    return calibrated(experiment, config, victim, test) is None
+    (attacked,) = victims_of([config], experiment, class_names(test))
+    return calibrated(experiment, config, attacked.identity, test) is None
 
 
 def _measured(experiment: Experiment, config: NamedAttack, test: Dataset) -> tuple[StepEstimate, Calibration]:
@@ -79,10 +79,10 @@ def _measure(experiment: Experiment, config: NamedAttack, test: Dataset, name: s
     if isinstance(method, Universal):
         train = dataset_of(experiment.root, Layout(experiment.root).ingested("train"))
         few = drawn(train, _TRAINED, experiment.seed).to(device)
-        victim = attacked_of(experiment, config, class_names(test), device).victim
+        (attacked,) = victims_of([config], experiment, class_names(test), device)
         once = method.model_copy(update={"epochs": 1})
         start = time.monotonic()
-        vector = once.train(victim, few, budget=budget, seed=experiment.seed)
+        vector = once.train(attacked.victim, few, budget=budget, seed=experiment.seed)
         each, trained = (time.monotonic() - start) / len(few), min(method.images, train.rows)
         seconds, images, size = (
             seconds + each * trained * method.epochs,

@@ -25,7 +25,7 @@ from stl_ray.evaluation.batches import by_size, in_order
 from stl_ray.images import to_tensor
 from stl_ray.pipeline.attack.job import identity_of as attack_identity
 from stl_ray.pipeline.attack.sets import all_sets, folder_of, sets_of
-from stl_ray.pipeline.attack.target import attacked_of
+from stl_ray.pipeline.attack.target import victims_of
 from stl_ray.pipeline.batches import class_names, exact_pixels_of, pixels_of, plan_parts
 from stl_ray.pipeline.classifiers import load_classifier, scored
 from stl_ray.pipeline.defended import Block, load_blocks
@@ -35,7 +35,7 @@ from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.look import device_to_look, look_at
 from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
-from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
+from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, drafts_of, run_shards
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.store import Dataset, Layout, PlannedShard, Run, Storage, require_planned
 from stl_ray.store.layout import CLEAN
@@ -49,16 +49,17 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
     Raises:
         IncompleteRunError: if a job before this one is not done.
+        RunIdentityError: if predictions, verdicts or checks are there that were made otherwise.
         TensorError: as for `look`.
     """
     experiment = with_solver(experiment)
     cells = cells_of(experiment)
+    jobs = [_job(experiment, cells), *filter(None, (plan_tiers(experiment), plan_checks(experiment)))]
+    # What would be refused after hours of predictions is refused before any.
+    drafts_of(jobs, experiment)
     remark = look(experiment)
-    run_shards(_job(experiment, cells), experiment)
-    for planned in (plan_tiers, plan_checks):
-        job = planned(experiment)
-        if job is not None:
-            run_shards(job, experiment)
+    for job in jobs:
+        run_shards(job, experiment)
     images = 0
     lines: list[str] = []
     for context in Context.all_of(experiment, "cpu"):
@@ -133,10 +134,11 @@ def cells_of(experiment: Experiment) -> dict[Cell, PlannedRun]:
     layout = Layout(experiment.root)
     clean = images_of(experiment, "", CLEAN)
     names = class_names(clean)
-    for attack in all_sets(experiment):
+    sets = all_sets(experiment)
+    for attack, victim in zip(sets, victims_of(sets, experiment, names), strict=True):
         # The set on disk must be the one that the tables will name, crafted on the same victim from these images.
-        crafted = attacked_of(experiment, attack, names).identity
-        Run.open(experiment.root, folder_of(attack)).require(attack_identity(experiment, attack, crafted, clean))
+        identity = attack_identity(experiment, attack, victim.identity, clean)
+        Run.open(experiment.root, folder_of(attack)).require(identity)
     cells = {}
     for block in load_blocks(experiment, names, "cpu").values():
         for defense in block.defended:

@@ -18,8 +18,7 @@ from stl_ray.config import Experiment
 from stl_ray.defenses import Differentiable, identity_in_run
 from stl_ray.models import Classifier, logits_of, save_classifier
 from stl_ray.pipeline.classifiers import classifier_config
-from stl_ray.pipeline.defended import load_defense
-from stl_ray.pipeline.defenses import transformation
+from stl_ray.pipeline.defenses import make_defenses, transformation
 from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.train.plan import Training, network_of, new_classifier, plan, require_sound, source_of
 from stl_ray.pipeline.train.tensorboard import EVENTS, event_file
@@ -231,7 +230,7 @@ def input_transform_of(experiment: Experiment, training: Training, device: str) 
     """The defense in front of a classifier that is trained behind it; None for the others."""
     if training.retrained_for is None or not training.behind:
         return None
-    defense = load_defense(experiment, training.retrained_for, device)
+    (defense,) = make_defenses(experiment, device, names=[training.retrained_for]).values()
     require_planned(training.defense or {}, identity_in_run(defense, experiment.seed), training.folder)
     adversarial = training.config.adversarial
     through = adversarial is not None and adversarial.gradient == "exact"

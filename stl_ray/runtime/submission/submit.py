@@ -80,7 +80,14 @@ def environment_of(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str
 
 
 def submit(
-    client: JobSubmissionClient, job: str, experiment: Experiment, say: Say, *, wheel: Path | None, pure: bool
+    client: JobSubmissionClient,
+    job: str,
+    experiment: Experiment,
+    say: Say,
+    *,
+    functions: Sequence[str],
+    wheel: Path | None,
+    pure: bool,
 ) -> Submission:
     """Submit a job, unless it is there already.
 
@@ -89,6 +96,7 @@ def submit(
         job: its name.
         experiment: the resolved configuration; the job joins the Ray that it is given to, whatever `ray.address` says.
         say: is told what happens.
+        functions: the users' own classifiers that it loads, whose modules travel.
         wheel: the package to send; None: the running one.
         pure: send it without the native core as well.
 
@@ -101,7 +109,7 @@ def submit(
         ConfigError: if the module of a classifier cannot.
     """
     experiment = experiment.model_copy(update={"ray": experiment.ray.model_copy(update={"address": None})})
-    modules = travelling(experiment.functions)
+    modules = travelling(functions)
     name = submission_id(job, experiment, modules)
     passed, left_out = environment_of(os.environ)
     with explained(client.get_address()):

@@ -37,7 +37,7 @@ def test_identity_what_the_attacks_take_adds_up():
     scores = TierScores.model_validate(
         {
             "budget": {"kind": "dissimilarity", "size": 0.015, "space": "pixel", "store": "u8"},
-            "setting": "vanilla", "cascade": True, "sanity": "full", "rows": [row], "grey_box": ["T1a", "T1b"],
+            "retrained": [], "cascade": True, "sanity": "full", "rows": [row], "grey_box": ["T1a", "T1b"],
             "knowledge": {str(tier): line for tier, line in KNOWLEDGE.items()},
         },
         strict=False,

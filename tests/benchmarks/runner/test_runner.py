@@ -118,10 +118,10 @@ def test_identity_a_workload_is_a_finished_dataset(load, tmp_path: Path) -> None
 
 
 def test_agrees_the_bare_loop_makes_the_images_that_project_makes(load, tmp_path: Path) -> None:
-    inputs = importlib.import_module("stl_ray.pipeline.inputs")
+    defenses = importlib.import_module("stl_ray.pipeline.defenses")
     workload = load("runner.workload").make_workload(tmp_path / "root", 32, shards=1, shard_size=70, data=None)
     table = workload.clean.read(workload.clean.parts[0])
-    (defense,) = inputs.make_defenses(workload.experiment).values()
+    (defense,) = defenses.make_defenses(workload.experiment).values()
     ours = purify_table(defense, table, seed=0, exclude_self=True, device="cpu").table
     bare = load("runner.bare").purify(table, defense.space)
     assert bare.select(["id", "image"]).to_pylist() == ours.select(["id", "image"]).to_pylist()

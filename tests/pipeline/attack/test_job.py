@@ -12,6 +12,7 @@ from stl_ray.images import quantize, to_tensor, to_uint8
 from stl_ray.metrics import dissimilarity
 from stl_ray.models import build_classifier, predict, save_classifier
 from stl_ray.pipeline.attack import job as attack
+from stl_ray.pipeline.attack import target
 from stl_ray.pipeline.attack.calibration import KIND, VERSION, drawn, make_calibration
 from stl_ray.pipeline.attack.sets import all_sets
 from stl_ray.pipeline.batches import exact_pixels_of, pixels_of
@@ -47,12 +48,12 @@ def made(experiment_of, finished_run, image_tables, natural_images, classifier):
 def calibrated_here(experiment) -> None:
     """Calibrate the first set in this process."""
     (config, *_), layout = all_sets(experiment), Layout(experiment.root)
-    victim = attack.attacked_of(experiment, config, ["a", "b"]).identity
+    (attacked,) = attack.victims_of([config], experiment, ["a", "b"])
     save_artifact(
         layout.uri(layout.calibration("vanilla", config.name)),
         KIND,
         VERSION,
-        *make_calibration(experiment, config, victim),
+        *make_calibration(experiment, config, attacked.identity),
     )
 
 
@@ -147,6 +148,23 @@ def test_identity_names_what_is_attacked_and_attacks_it(made, tmp_path, monkeypa
     assert [row["source_pred"] for row in rows] == after.argmax(dim=1).tolist()
     loss = torch.nn.functional.cross_entropy
     assert bool((loss(after, labels, reduction="none") > loss(before, labels, reduction="none")).all())
+
+
+def test_invariant_a_worker_loads_a_classifier_and_a_defense_once(made, monkeypatch):
+    sets = [
+        {**PLAIN, "name": f"{name}-{number}", "victim": victim}
+        for name, victim in (("alone", {}), ("behind", {"defense": "jpeg", "gradient": "bpda"}))
+        for number in range(2)
+    ]
+    mild = {"name": "mild", "defense": "jpeg", "options": {"quality": 95}}
+    own = made(*sets, defenses=[{"name": "jpeg", "defense": "jpeg"}, mild])
+    read, real = [], target.load_classifier
+    monkeypatch.setattr(target, "load_classifier", lambda *given: read.append(given[1:3]) or real(*given))
+    work = attack.plan(own).make_task()
+    assert read == 2 * [("vanilla", None)]  # the driver, and the worker
+    alone, another, behind, same = (work._sets[f"attack/vanilla/{item['name']}"][1].victim for item in sets)
+    assert alone is another is behind.classifier
+    assert behind.defense is same.defense
 
 
 ODD = """

@@ -25,8 +25,8 @@ def made(experiment_of, tmp_path):
         )
         layout = Layout(own.root)
         for number, item in enumerate(own.classifiers):
-            for behind in (None, *(d.name for d in own.defenses if item.retrained_for(d.name))):
-                network = build_classifier("small_cnn", list(item.classes or NAMES), seed=seed + number)
+            for kind, behind in enumerate((None, *(d.name for d in own.defenses if item.retrained_for(d.name)))):
+                network = build_classifier("small_cnn", list(item.classes or NAMES), seed=seed + number + 100 * kind)
                 save_classifier(layout.uri(layout.classifier(item.name, behind)), network, {})
         Storage.open(own.root).write(Layout.experiment, own.model_dump_json().encode())
         return own

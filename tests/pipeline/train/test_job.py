@@ -178,6 +178,21 @@ def test_identity_a_retraining_begins_as_the_classifier_that_it_names(experiment
     assert first.identity == second.identity != retrained.identity
 
 
+def test_invariant_a_defense_that_nothing_is_retrained_for_is_not_asked_for(
+    experiment_of, image_tables, finished_run, crops
+):
+    """Its space need not be there."""
+    retrain = {"projection": "on_the_fly", "defenses": ["jpeg"]}
+    experiment = experiment_of(
+        spaces=[{"name": "natural"}],
+        defenses=[{"name": name, "defense": name} for name in ("stl", "jpeg")],
+        classifiers=[{"name": "vanilla", "architecture": "small_cnn", "retrain": retrain}],
+    )
+    for split in ("train", "test"):
+        finished_run(experiment, f"ingest/{split}", *image_tables(crops(4), 4))
+    assert [training.name for training in train.plan(experiment)] == ["vanilla", "vanilla-for-jpeg"]
+
+
 def test_without_test_images_nothing_is_validated(experiment_of, finished_run, image_tables, crops):
     experiment = experiment_of(ingest={"train": {"format": "photographs"}})
     finished_run(experiment, "ingest/train", *image_tables(crops(70), 70))

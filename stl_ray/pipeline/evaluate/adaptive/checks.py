@@ -31,12 +31,11 @@ def plan_checks(experiment: Experiment) -> ShardJob | None:
     """The probes of every defense; None where no attack is configured."""
     if not experiment.evaluate.tiers.attacks:
         return None
-    level, layout, runs = experiment.evaluate.sanity, Layout(experiment.root), []
+    layout, runs = Layout(experiment.root), []
     for context in Context.all_of(experiment, "cpu"):
-        block, shards = context.block.name, probe_shards(context)
-        sets = {item.name: dataset_of(experiment.root, folder_of(item)).digest for item in sets_of(experiment, block)}
+        shards = probe_shards(context)
         runs += [
-            PlannedRun(layout.probes(block, name), shards, {**context.identity(name), "sets": sets, "level": level})
+            PlannedRun(layout.probes(context.block.name, name), shards, probes_identity(context, name))
             for name in context.defended
             if name != UNDEFENDED
         ]
@@ -47,6 +46,13 @@ def plan_checks(experiment: Experiment) -> ShardJob | None:
 def probe_shards(context: Context) -> list[PlannedShard]:
     """The images that every defense is checked on."""
     return plan_subset(context.clean, context.checked, CHECKED_TOGETHER[device_of(context.experiment.ray)])
+
+
+def probes_identity(context: Context, name: str) -> dict[str, Any]:
+    """Whatever can change the probes of a defense; the attacks of the tiers are none of it."""
+    root = context.experiment.root
+    sets = {item.name: dataset_of(root, folder_of(item)).digest for item in _measured_sets(context)}
+    return {**context.identity(name), "sets": sets, "level": context.experiment.evaluate.sanity}
 
 
 def subject_in(context: Context, name: str) -> Subject:
@@ -61,6 +67,9 @@ class ChecksTask(AttackedTask):
 
     def _folder(self, classifier: str, defense: str) -> str:
         return self._layout.probes(classifier, defense)
+
+    def _identity(self, context: Context, name: str) -> dict[str, Any]:
+        return probes_identity(context, name)
 
     def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
         """The answers of the pipeline to every probe."""
@@ -98,13 +107,18 @@ class ChecksTask(AttackedTask):
             clean: by id, in the order of the shard.
         """
         sets = []
-        for item in sets_of(self.experiment, context.block.name):
-            if item.budget == "per_image":
-                attacked = dataset_of(self.experiment.root, folder_of(item))
-                rows = rows_in(attacked, shard.source)
-                pixels = dict(zip(rows.column("id").to_pylist(), exact_pixels_of(rows), strict=True))
-                sets.append((item, [pixels.get(name, _like(item, image)) for name, image in clean.items()]))
+        for item in _measured_sets(context):
+            attacked = dataset_of(self.experiment.root, folder_of(item))
+            rows = rows_in(attacked, shard.source)
+            pixels = dict(zip(rows.column("id").to_pylist(), exact_pixels_of(rows), strict=True))
+            sets.append((item, [pixels.get(name, _like(item, image)) for name, image in clean.items()]))
         return sets
+
+
+def _measured_sets(context: Context) -> list[NamedAttack]:
+    """The stored sets whose budget is one of each image, so that it can be measured again."""
+    sets = sets_of(context.experiment, context.block.name)
+    return [item for item in sets if item.budget == "per_image"]
 
 
 def _like(item: NamedAttack, image: Pixels) -> Pixels:

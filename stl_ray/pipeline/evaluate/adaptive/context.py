@@ -74,15 +74,14 @@ class Context:
         return [item for item in sets_of(self.experiment, self.block.name) if counts_within(item, limit)]
 
     def identity(self, name: str) -> dict[str, Any]:
-        """Whatever can change the verdicts on a defense, except the stored sets."""
-        tiers = self.experiment.evaluate.tiers.model_dump(mode="json", exclude={"substitute"})
-        other = None if self.substitute is None else self.substitute.get(name)
+        """Whatever can change what becomes of a defense under an attack, whichever it is."""
+        tiers = self.experiment.evaluate.tiers
         return {
             **self.defended[name].identity,
             "clean": self.clean.digest,
             "seed": self.experiment.seed,
-            "tiers": tiers,
-            "substitute": None if other is None else other.identity,
+            "budget": tiers.budget.model_dump(mode="json"),
+            "samples": tiers.samples,
         }
 
 
@@ -107,11 +106,13 @@ class AttackedTask(TableTask):
             for name in context.defended
         }
         for run, wanted in self.identities.items():
-            context, name = self._runs[run]
-            identity = context.identity(name)
-            require_planned({key: wanted[key] for key in identity}, identity, run)
+            require_planned(wanted, self._identity(*self._runs[run]), run)
 
     def _folder(self, classifier: str, defense: str) -> str:
+        raise NotImplementedError
+
+    def _identity(self, context: Context, name: str) -> dict[str, Any]:
+        """The identity of the run of a defense, as far as it is known before any run."""
         raise NotImplementedError
 
     def table(self, run: str, shard: PlannedShard) -> pa.Table:

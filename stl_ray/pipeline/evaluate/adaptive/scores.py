@@ -36,7 +36,7 @@ def stored_tier_scores(context: Context, chance: float) -> dict[str, Any] | None
         defenses,
         experiment.evaluate.tiers,
         sanity=experiment.evaluate.sanity,
-        setting="retrained" if block.config.retrain else "vanilla",
+        retrained=[name for name in context.defended if block.retrained(name)],
         seed=experiment.seed,
         chance=chance,
         version=__version__,

@@ -22,6 +22,7 @@ from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob
 from stl_ray.runtime.shard_task import ShardOutput
 from stl_ray.store import Layout, PlannedShard
+from stl_ray.threats import ThreatTier
 
 SHARD = {"cpu": 64, "cuda": 256}
 """Images of a shard, by device: many enough for full tiles when most of them are misclassified, and few enough on a
@@ -32,7 +33,7 @@ def plan_tiers(experiment: Experiment) -> ShardJob | None:
     """The verdicts of every defense; None where no attack is configured.
 
     Raises:
-        IncompleteRunError: if the predictions on the stored sets are not there yet.
+        IncompleteRunError: if a stored set is not there yet.
     """
     if not experiment.evaluate.tiers.attacks:
         return None
@@ -40,14 +41,35 @@ def plan_tiers(experiment: Experiment) -> ShardJob | None:
     for context in Context.all_of(experiment, "cpu"):
         block, shards = context.block.name, verdict_shards(context)
         for name in context.defended:
-            earlier = {
-                item.name: dataset_of(experiment.root, layout.predictions(block, name, item.name)).digest
-                for item in context.earlier()
-            }
-            identity = {**context.identity(name), "earlier": earlier}
-            runs.append(PlannedRun(layout.verdicts(block, name), shards, identity))
+            folders = [layout.predictions(block, name, item.name) for item in context.earlier()]
+            earlier = {"earlier": partial(_digests, experiment.root, folders)}
+            runs.append(PlannedRun(layout.verdicts(block, name), shards, verdicts_identity(context, name), earlier))
     identities = {run.folder: run.identity for run in runs}
     return ShardJob("attack the defenses", runs, partial(TiersTask, experiment, identities))
+
+
+def verdicts_identity(context: Context, name: str) -> dict[str, Any]:
+    """Whatever can change the verdicts on a defense, but for the predictions on the stored sets: the attacks that it meets.
+
+    Raises:
+        IncompleteRunError: if a stored set is not there yet.
+    """
+    root, tiers = context.experiment.root, context.experiment.evaluate.tiers
+    met = {attack.name: attack.tier for attack in context.cascade_attacks(name)}
+    other = context.substitute[name] if context.substitute and ThreatTier.TRANSFER in met.values() else None
+    return {
+        **context.identity(name),
+        "sets": [[item.name, dataset_of(root, folder_of(item)).digest] for item in context.earlier()],
+        "attacks": [item.model_dump(mode="json") for item in tiers.attacks if item.name in met],
+        "cascade": tiers.cascade,
+        "seconds": tiers.seconds,
+        "substitute": None if other is None else other.identity,
+    }
+
+
+def _digests(root: str, folders: Sequence[str], stored: Any) -> list[str]:
+    """The digests of finished datasets, whatever those were that a run is stored with."""
+    return [dataset_of(root, folder).digest for folder in folders]
 
 
 def verdict_shards(context: Context) -> list[PlannedShard]:
@@ -84,6 +106,9 @@ class TiersTask(AttackedTask):
 
     def _folder(self, classifier: str, defense: str) -> str:
         return self._layout.verdicts(classifier, defense)
+
+    def _identity(self, context: Context, name: str) -> dict[str, Any]:
+        return verdicts_identity(context, name)
 
     def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
         """Attack the images of one shard by every attack of the tiers."""
