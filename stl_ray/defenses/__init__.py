@@ -6,6 +6,7 @@ fitted       artifacts that a defense is fitted with, by recipes
 options      the options of a defense, and the resources that it cannot be made without
 decisions    verdicts of a defended model
 compose      `Defended`: a classifier behind a defense, as attacks see it and as it is judged
+by_autograd  transformations that torch differentiates
 registry     the defenses by name, one file each; `stl_ray.defenses.registry` has the list
 local_intrinsic_dimension    LID's estimate, from a network's activations
 

@@ -165,7 +165,7 @@ class _Through(Function):
 
 
 def gradient_of_view(view: Transformation, gradient: Gradient) -> Gradient:
-    """How a view is differentiated in a mode of its defense: where others have a stand-in and it has none, by its strongest."""
+    """How a view is differentiated in a mode of its defense: by its strongest gradient in `stand_in`, else in the same mode."""
     return view.gradients[0] if gradient == "stand_in" else gradient
 
 
