@@ -22,13 +22,13 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from stl_ray.config import Gradient
 from stl_ray.defenses.base import Linearised, Pullback, Transformation, require_gradient
 from stl_ray.defenses.fitted import FittedOptions
 from stl_ray.defenses.matching_pursuit import approximated, matching_pursuit, project
 from stl_ray.defenses.patch_dictionary import DictionaryRecipe, PatchDictionary
 from stl_ray.defenses.patch_grid import PatchGrid
 from stl_ray.defenses.purified import Purified
-from stl_ray.space import Gradient
 
 
 class D3Options(FittedOptions):

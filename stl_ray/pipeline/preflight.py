@@ -58,15 +58,16 @@ def preflight(experiment: Experiment, *jobs: str) -> None:
             with _in_errors(defense.name):
                 check_clusters(defense.defense, clustered=not space.is_dictionary, space=f"{space.name}, {space.load}")
         if "classifier" in options.requires:
-            _require_trained_before(experiment, defense)
+            looking = classifier_of(experiment, defense)
+            if is_transformation(defense.defense):
+                _require_trained_before(experiment, defense, looking)
         if isinstance(options, FittedOptions) and options.load is None and options.recipe.looks_with is not None:
             _require_given(experiment, defense)
     require_needs(experiment, jobs)
 
 
-def _require_trained_before(experiment: Experiment, defense: NamedDefense) -> None:
+def _require_trained_before(experiment: Experiment, defense: NamedDefense, looking: ClassifierConfig) -> None:
     """Refuse a defense that looks with a classifier trained here, where others wait for the images that it makes."""
-    looking = classifier_of(experiment, defense)
     waiting = [
         item.name
         for item in experiment.classifiers

@@ -20,6 +20,7 @@ IDS = [f"train/{index}" for index in range(24)]
 OPTIONS: dict[str, dict[str, Any]] = {
     "ensemble": {"of": ["none", "jpeg", "stl"]},
     "crop_ensemble": {"of": ["none", "stl"], "crops": 2, "share": 0.5},
+    "sap": {"passes": 3},
 }
 """Options of defenses that cannot do without, or would take long by their defaults."""
 
@@ -52,10 +53,7 @@ def artifacts(natural_images) -> dict[str, object]:
     corners = [(row, column) for row in range(0, 28, 3) for column in range(0, 28, 3)]
     patches = torch.stack([images[:, :, row : row + 5, column : column + 5] for row, column in corners]).flatten(0, 1)
     larger = images.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
-    return {
-        "d3": PatchDictionary(normalised(larger), "these"),
-        "quilting": PatchLibrary(patches.flatten(1), "these"),
-    }
+    return {"d3": PatchDictionary(normalised(larger), "these"), "quilting": PatchLibrary(patches.flatten(1))}
 
 
 @pytest.fixture(scope="session")

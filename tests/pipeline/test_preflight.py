@@ -128,8 +128,8 @@ def test_refuses_a_defense_that_looks_with_a_classifier_which_is_not_known(exper
     preflight(experiment_of(defenses=[{**PD, "options": {"classifier": "wide"}}], classifiers=networks))
     preflight(experiment_of(defenses=[{**PD, "options": {"map": "none"}}]))
     for classifiers, options, message in (
-        (networks, {}, "it is not said which classifier it looks with; expected one of narrow, wide"),
-        ([], {}, "it is not said which classifier it looks with; expected an entry of classifiers"),
+        (networks, {}, "it is not said which classifier it takes; expected one of narrow, wide"),
+        ([], {}, "it is not said which classifier it takes; expected an entry of classifiers"),
         (networks, {"classifier": "wid"}, r"no classifier of this experiment; expected 'wide'\?"),
     ):
         with pytest.raises(ConfigError, match=rf"^pd\.classifier: {message}"):

@@ -1,6 +1,7 @@
 """What defenses are fitted with, from training images to the defense; every shard made here instead of in an actor."""
 
 import shutil
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -19,7 +20,11 @@ from stl_ray.store import Layout
 KINDS = [
     ("d3", {"atoms": 20, "patch": 6}, {"sparsity": 2, "stride": 6}, {"atoms": 20, "patch": 6, "similarity": 0.6}),
     ("quilting", {"patches": 300}, {"neighbours": 4}, {"patches": 200}),
-]
+    pytest.param(
+        "quilting", {"patches": 300, "search": "faiss"}, {"neighbours": 4}, {"patches": 300},
+        marks=pytest.mark.skipif(find_spec("faiss") is None, reason="pip install faiss-cpu"),
+    ),
+]  # fmt: skip
 """A defense, options of its recipe, options that are not of it, and another recipe."""
 
 
@@ -72,7 +77,7 @@ def test_invariant_an_artifact_is_that_of_its_recipe_whatever_the_shards(
     }
     loaded = made(
         str(tmp_path / "c"), 1,
-        defenses=[{"name": "far", "defense": defense, "options": {"load": Layout(own.root).uri(shared)}}],
+        defenses=[{"name": "far", "defense": defense, "options": {**recipe, "load": Layout(own.root).uri(shared)}}],
     )  # fmt: skip
     assert artifacts_of(loaded) == []
     far = make_defenses(loaded)["far"].purify(images, seeds=[0] * 3).images
