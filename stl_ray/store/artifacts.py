@@ -72,11 +72,11 @@ def load_artifact(folder: str, kind: str, version: int | None) -> Artifact:
         raise ArtifactError(f"no readable {kind} artifact ({error.message})", item=error.item) from error
     if not isinstance(record, dict) or record.get("format") != kind:
         raise ArtifactError("another kind of file", item=where, expected=f"format {kind!r}", got=_format_of(record))
-    version = record.get("version") if version is None else version
-    if record.get("version") != version:
-        raise ArtifactError("another format version", item=where, expected=version, got=record.get("version"))
+    found: Any = record.get("version")
+    if version is not None and found != version:
+        raise ArtifactError("another format version", item=where, expected=version, got=found)
     tensors_sha256 = hashlib.sha256(tensors).hexdigest()
-    digest = _digest(kind, version, tensors_sha256, record.get("meta", {}))
+    digest = _digest(kind, found, tensors_sha256, record.get("meta", {}))
     if tensors_sha256 != record.get("tensors_sha256") or digest != record.get("digest"):
         raise ArtifactError(
             "altered since it was written", item=where, expected=f"digest {record.get('digest')}", got=digest
