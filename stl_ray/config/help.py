@@ -29,7 +29,7 @@ JOBS = {
     "ingest": Job("files of any kind -> image shards", ("ingest",)),
     "fit": Job(
         "training shards -> the stratified spaces, and what other defenses are fitted with",
-        ("spaces", "defenses", "solver"),
+        ("classifiers", "spaces", "defenses", "solver"),
     ),
     "project": Job(
         "image shards -> purified image shards, through every defense",

@@ -214,7 +214,9 @@ def test_refuses_models_of_no_use(broken, images, labels, said):
 
 
 def test_refuses_a_victim_without_the_gradient_before_any_work(model, images, labels):
-    with pytest.raises(GradientError, match="jpeg: no such gradient of the defense; expected one of bpda; got exact"):
+    with pytest.raises(
+        GradientError, match="jpeg: no such gradient of the defense; expected one of bpda, stand_in; got exact"
+    ):
         stl_ray.evaluate(model, images, labels, defenses=["jpeg"], attacks=[{**FGSM, "victim": {"defense": "jpeg"}}])
 
 
