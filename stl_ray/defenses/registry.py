@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from stl_ray.defenses.base import Defense, Transformation
 from stl_ray.defenses.ensemble import WHOLE, CropEnsembleOptions, Ensemble, EnsembleOptions
 from stl_ray.defenses.jpeg import Jpeg, JpegOptions
+from stl_ray.defenses.magnet import MagNet, MagnetOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.pixel_deflection import PixelDeflection, PixelDeflectionOptions
 from stl_ray.defenses.quilting import Quilting, QuiltingOptions
@@ -64,6 +65,7 @@ DEFENSES: dict[str, Row] = {
     "wavelet": Row(WaveletOptions, WaveletDenoising, lambda options, resources: WaveletDenoising(options.sigma)),
     "pixel_deflection": Row(PixelDeflectionOptions, PixelDeflection, _pixel_deflection),
     "quilting": Row(QuiltingOptions, Quilting, lambda options, resources: Quilting(resources["artifact"], options)),
+    "magnet": Row(MagnetOptions, MagNet, lambda options, resources: MagNet(resources["artifact"])),
     "stl": Row(StlOptions, SparseTransformation, _stl),
     "stl_cluster": Row(StlOptions, SparseTransformation, _stl_cluster, clusters=True),
     "ensemble": Row(EnsembleOptions, Ensemble, _ensemble),

@@ -8,6 +8,8 @@ import torch
 
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defense, make_defense
+from stl_ray.defenses.magnet_autoencoder import Autoencoder as MagnetNetwork
+from stl_ray.defenses.magnet_autoencoder import MagnetAutoencoder
 from stl_ray.defenses.quilting_library import PatchLibrary
 from stl_ray.images import quantize
 from stl_ray.models import build_classifier, seeded
@@ -49,7 +51,11 @@ def artifacts(natural_images) -> dict[str, object]:
     images = (natural_images * 255).byte()
     corners = [(row, column) for row in range(0, 28, 3) for column in range(0, 28, 3)]
     patches = torch.stack([images[:, :, row : row + 5, column : column + 5] for row, column in corners]).flatten(0, 1)
-    return {"quilting": PatchLibrary(patches.flatten(1), "these")}
+    network = seeded(lambda: MagnetNetwork(3), 0)
+    return {
+        "magnet": MagnetAutoencoder.of(network.state_dict()),
+        "quilting": PatchLibrary(patches.flatten(1), "these"),
+    }
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from stl_ray import __version__
 from stl_ray.defenses import ArtifactRecipe
+from stl_ray.defenses.magnet_autoencoder import AutoencoderRecipe
 from stl_ray.defenses.quilting_library import LibraryRecipe
-from stl_ray.pipeline.fit import quilting
+from stl_ray.pipeline.fit import magnet, quilting
 from stl_ray.pipeline.fitted import ArtifactFit
 from stl_ray.pipeline.inputs import dataset_of, training_images
 from stl_ray.runtime.shard_runner import ShardJob, run_shards
@@ -29,6 +30,7 @@ class Kind(NamedTuple):
 
 
 KINDS: dict[type[ArtifactRecipe], Kind] = {
+    AutoencoderRecipe: Kind(magnet.job, magnet.assemble),
     LibraryRecipe: Kind(quilting.job, quilting.assemble),
 }
 

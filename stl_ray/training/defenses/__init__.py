@@ -2,4 +2,5 @@
 
 patches           patches of an image at random places, and those of them that are kept
 patch_dictionary  the dictionary of D3
+magnet            the autoencoder of MagNet, epoch by epoch
 """
