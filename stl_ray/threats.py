@@ -27,7 +27,8 @@ KNOWLEDGE: dict[ThreatTier, str] = {
     ThreatTier.TRANSFER: "transfer: crafted through another defense than that of the row, or in front of another "
     "classifier, such as a substitute with another space, another seed and a classifier of its own",
     ThreatTier.BPDA: "adaptive: crafted through the defense, its Jacobian taken for the identity (BPDA)",
-    ThreatTier.WHITE_BOX: "white-box: crafted through the defense with its exact gradient",
+    ThreatTier.WHITE_BOX: "white-box: crafted through the defense with its exact gradient, or where it has none with that of a "
+    "differentiable stand-in, which is only near it",
     ThreatTier.QUERY: "gradient-free: crafted by queries to the deployed pipeline",
     ThreatTier.CHECKS: "whatever the sanity checks tried within the budget: restarts, other losses, steps and clusters",
 }
@@ -37,7 +38,12 @@ GREY_BOX = (ThreatTier.GREY_BOX_VANILLA, ThreatTier.GREY_BOX_DEPLOYED)
 """Tiers whose accuracies do not support a claim of robustness."""
 
 
-_THROUGH = {"bpda": ThreatTier.BPDA, "exact": ThreatTier.WHITE_BOX, "none": ThreatTier.QUERY}
+_THROUGH = {
+    "bpda": ThreatTier.BPDA,
+    "stand_in": ThreatTier.WHITE_BOX,
+    "exact": ThreatTier.WHITE_BOX,
+    "none": ThreatTier.QUERY,
+}
 
 
 def threat_of(

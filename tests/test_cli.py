@@ -10,7 +10,7 @@ import pytest
 
 from stl_ray.cli import main
 from stl_ray.config.help import JOBS
-from stl_ray.store import PlannedShard, Run, Storage
+from stl_ray.store import PlannedShard, Run, Storage, save_artifact
 from stl_ray.store.lease import held
 
 REPOSITORY = Path(__file__).parents[1]
@@ -229,6 +229,20 @@ def test_roundtrip_an_imported_dictionary_is_a_space_that_can_be_described(tmp_p
     assert [path.name for path in (folder / "portrait").iterdir()] == ["filters.png"]
     assert main(["describe", str(folder), "--output", str(tmp_path / "else")]) == 0
     assert (tmp_path / "else" / "filters.png").is_file()
+
+
+def test_identity_what_a_defense_was_fitted_with_is_described(tmp_path, capsys):
+    folder = tmp_path / "artifacts" / "quilting_library-12ab"
+    arrays = {"patches": np.zeros((7, 75), np.uint8)}
+    digest = save_artifact(str(folder), "quilting_library", 1, arrays, {"recipe": {"patches": 9}, "stl_ray": "0.1"})
+    assert main(["describe", str(folder)]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith(f"The quilting_library in {folder}\n")
+    for line in (f"digest   {digest}", "arrays   patches 7 x 75 uint8", 'recipe   {"patches": 9}', "stl_ray  0.1"):
+        assert line in page.split("\n")
+    (folder / "quilting_library.safetensors").write_bytes(b"else")
+    assert main(["describe", str(folder)]) == 1
+    assert "altered since it was written" in capsys.readouterr().err
 
 
 @pytest.mark.s3

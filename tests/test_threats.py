@@ -17,6 +17,7 @@ def test_identity_clean_is_the_only_set_without_an_attacker():
         ({"retrained_for": "jpeg"}, "T1a"),
         ({"defense": "stl", "gradient": "bpda"}, "T3"),
         ({"defense": "stl", "gradient": "exact"}, "T4"),
+        ({"defense": "stl", "gradient": "stand_in"}, "T4"),
         ({"defense": "stl", "gradient": "none"}, "T5"),
         ({"defense": "jpeg", "gradient": "bpda"}, "T2"),
         ({"classifier": "cnn", "defense": "stl", "gradient": "bpda"}, "T3"),

@@ -22,12 +22,13 @@ from benchmarks.common.images import LMBDA, load_images
 from benchmarks.common.pages import command_line, measured_on, publish
 from benchmarks.common.progress import Progress
 from stl_ray.attacks.geometry import projected, rescaled
+from stl_ray.config import Gradient
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defended, make_defense
 from stl_ray.metrics import l2_norm
 from stl_ray.models import Classifier, Victim, build_classifier, load_weights
 from stl_ray.runtime.concurrency import bind
-from stl_ray.space import Gradient, QuasiNaturalSpace
+from stl_ray.space import QuasiNaturalSpace
 
 STEPS = 20
 DISSIMILARITY = 0.015

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from stl_ray.cli.say import say
 from stl_ray.errors import InputError
-from stl_ray.store import Storage, spaces_at
+from stl_ray.store import Storage, artifact_kind, load_artifact, spaces_at
 from stl_ray.uris import joined
 
 if TYPE_CHECKING:
@@ -15,7 +15,8 @@ DESCRIBE = """\
 A page on a space: its digest, its hyper-parameters, how it was made, and how well its autoencoder and dictionaries do
 on held-out images; and pictures of its filters, of the images of every cluster, and of how many clusters it might have
 had. What a space does not have is left out: an imported dictionary has no clusters. Of a root with several spaces it
-says the names. Needs neither torch nor Ray."""
+says the names. Of another artifact, such as what a defense was fitted with (artifacts/KIND-KEY): its digest, its arrays,
+and its record. Needs neither torch nor Ray."""
 
 DESCRIBE_EXAMPLES = """\
 examples:
@@ -45,10 +46,12 @@ In Python: QuasiNaturalSpace.load("spaces/authors"). An experiment takes such a 
 def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `describe` and `import`."""
     portrait = commands.add_parser(
-        "describe", help="a page and pictures of a fitted or imported space", description=DESCRIBE,
+        "describe", help="a page and pictures of a fitted or imported space; the record of another artifact", description=DESCRIBE,
         epilog=DESCRIBE_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    portrait.add_argument("space", metavar="SPACE", help="folder of a space, or an experiment's root")
+    portrait.add_argument(
+        "space", metavar="SPACE", help="folder of a space or of another artifact, or an experiment's root"
+    )
     portrait.add_argument("--output", metavar="FOLDER", help="where the pictures go [SPACE/portrait]")
     portrait.set_defaults(function=_describe)
     imported = commands.add_parser(
@@ -62,8 +65,13 @@ def add_commands(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _describe(options: argparse.Namespace) -> int:
-    from stl_ray.report import indented, portrait_text, portray, read_space
+    from stl_ray.report import indented, portrait_text, portray, portray_artifact, read_space
 
+    kind = artifact_kind(options.space)
+    if kind is not None and kind != "space":
+        artifact = portray_artifact(load_artifact(options.space, kind, None))
+        say(f"The {kind} in {Storage.open(options.space).root}", "", *portrait_text(artifact).split("\n"))
+        return 0
     folder, *more = spaces_at(options.space)
     if more:
         say(f"{options.space} has {1 + len(more)} spaces; describe one of them:", folder, *more)

@@ -36,6 +36,10 @@ class Budgeted(Section):
         return self
 
 
+Gradient = Literal["exact", "stand_in", "bpda", "none"]
+"""Of a defense, as an attack takes it: its Jacobian, that of a differentiable stand-in, the identity, or none at all."""
+
+
 class AttackedConfig(Section):
     """The victim of a set: a classifier, alone or behind a defense."""
 
@@ -46,9 +50,10 @@ class AttackedConfig(Section):
         None, description="name of a defense: the classifier as it was retrained for it; absent: as it is without"
     )
     defense: str | None = Field(None, description="name of the defense in front of it; absent: it is attacked alone")
-    gradient: Literal["exact", "bpda", "none"] = Field(
-        "exact", description="gradient of the defense: exact, the identity in its place (bpda), or none: queries alone"
-    )
+    gradient: Gradient = Field(
+        "exact", description="gradient of the defense: exact, that of its differentiable stand-in (stand_in), the identity in "
+        "its place (bpda), or none: queries alone"
+    )  # fmt: skip
     samples: int = Field(20, ge=1, description="draws of a randomised defense behind every gradient")
 
 
@@ -94,7 +99,7 @@ class TierAttack(Section):
     name: Name = Field(description="name of the attack in tables")
     tier: Literal["T1b", "T2", "T3", "T4", "T5"] = Field(
         description="T1b: crafted on the classifier behind the defense alone; T2: on the substitute; T3: through the defense by "
-        "BPDA; T4: through it with its exact gradient, where it has one; T5: by queries alone"
+        "BPDA; T4: through it with its exact gradient, or else that of its stand-in, where it has one; T5: by queries alone"
     )  # fmt: skip
     attack: str = Field(description="name in the attack registry")
     engine: Literal["native", "foolbox"] = Field(

@@ -250,7 +250,7 @@ def space_of(experiment: Experiment, defense: NamedDefense) -> SpaceConfig:
 
 
 def classifier_of(experiment: Experiment, defense: NamedDefense) -> ClassifierConfig:
-    """The classifier that a defense looks at images with: that of its option `classifier`, else the only one there is.
+    """The classifier that a defense looks with or lets answer: that of its option `classifier`, else the only one there is.
 
     Raises:
         ConfigError: there is none of that name; or none is named, and there is not exactly one.
@@ -262,7 +262,7 @@ def classifier_of(experiment: Experiment, defense: NamedDefense) -> ClassifierCo
     item = f"{defense.name}.classifier"
     if name is None:
         expected = f"one of {', '.join(sorted(classifiers))}" if classifiers else "an entry of classifiers"
-        raise ConfigError("it is not said which classifier it looks with", item=item, expected=expected)
+        raise ConfigError("it is not said which classifier it takes", item=item, expected=expected)
     if name not in classifiers:
         raise ConfigError("no classifier of this experiment", item=item, expected=nearest(name, classifiers), got=name)
     return classifiers[str(name)]

@@ -33,8 +33,8 @@ class AdversarialConfig(Section):
     steps: int = Field(7, ge=1, description="gradient steps of pgd")
     relative_step: float = Field(0.25, gt=0, description="step of pgd over the radius of the ball")
     gradient: Literal["exact", "bpda"] = Field(
-        "exact", description="gradient of an STL projection that stands before the classifier (projection=on_the_fly): "
-        "exact, or the identity (bpda); other defenses always have the identity's"
+        "exact", description="gradient of the defense that stands before the classifier (projection=on_the_fly): exact, or where "
+        "it has none the best that it has; or the identity (bpda)"
     )  # fmt: skip
 
     @property

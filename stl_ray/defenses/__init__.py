@@ -6,7 +6,9 @@ fitted       artifacts that a defense is fitted with, by recipes
 options      the options of a defense, and the resources that it cannot be made without
 decisions    verdicts of a defended model
 compose      `Defended`: a classifier behind a defense, as attacks see it and as it is judged
+by_autograd  transformations that torch differentiates
 registry     the defenses by name, one file each; `stl_ray.defenses.registry` has the list
+local_intrinsic_dimension    LID's estimate, from a network's activations
 
 A defense itself knows nothing of attacks; `deployed` is the pipeline that tables speak of.
 """
@@ -27,6 +29,7 @@ from stl_ray.defenses.fitted import ArtifactRecipe, FittedOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.purified import APPLIED, DIVERGED, Purified, record_of
 from stl_ray.defenses.registry import DEFENSES, check_clusters, is_transformation, make_defense, options_of
+from stl_ray.defenses.robust_classifier import RobustClassifier
 from stl_ray.defenses.stl import SparseTransformation
 
 __all__ = [
@@ -46,6 +49,7 @@ __all__ = [
     "Pullback",
     "Purified",
     "Resources",
+    "RobustClassifier",
     "SparseTransformation",
     "Transformation",
     "check_clusters",

@@ -15,13 +15,13 @@ from typing import Any
 from torch import Tensor
 from torch.autograd import Function
 
+from stl_ray.config import Gradient
 from stl_ray.defenses.purified import Purified
 from stl_ray.errors import GradientError, TensorError
 from stl_ray.images import quantize
 from stl_ray.models import Victim
 from stl_ray.options import nearest
 from stl_ray.seeding import seeds_of
-from stl_ray.space import Gradient
 
 Pullback = Callable[[Tensor], Tensor]
 """v (B, 3, H, W) -> J^T v (B, 3, H, W), J the Jacobian of a transformation at the images it was last given."""
@@ -57,9 +57,14 @@ class Defense(ABC):
 
     @property
     def gradients(self) -> tuple[Gradient, ...]:
-        """The modes that all of its views can be differentiated in, the strongest first."""
-        first, *others = self.views
-        return tuple(mode for mode in first.gradients if all(mode in view.gradients for view in others))
+        """The modes that its views can be differentiated in, the strongest first: exact where all of them have it.
+
+        Where some have a better one than the identity, stand_in is of each view the strongest.
+        """
+        strongest = {view.gradients[0] for view in self.views}
+        if strongest == {"exact"}:
+            return ("exact", "bpda")
+        return ("bpda",) if strongest == {"bpda"} else ("stand_in", "bpda")
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
@@ -118,7 +123,8 @@ class Transformation(Defense):
         Each image's solve may start where its solve in the call before ended.
 
         Args:
-            gradient: "exact", or "bpda": the identity in place of the Jacobian (Athalye et al. 2018).
+            gradient: "exact"; "stand_in": the Jacobian of a differentiable approximation in its place, of which nothing
+                else is taken; or "bpda": the identity there (Athalye et al. 2018).
 
         Raises:
             GradientError: the mode is none of `gradients`.
@@ -156,6 +162,11 @@ class _Through(Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None]:
         return ctx.pullback(cotangents[0]), None, None
+
+
+def gradient_of_view(view: Transformation, gradient: Gradient) -> Gradient:
+    """How a view is differentiated in a mode of its defense: by its strongest gradient in `stand_in`, else in the same mode."""
+    return view.gradients[0] if gradient == "stand_in" else gradient
 
 
 def require_gradient(defense: Defense, gradient: Gradient) -> None:

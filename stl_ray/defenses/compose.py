@@ -3,9 +3,10 @@
 Verdicts (`decide`) are those of the deployed pipeline, classifier(q8(T(q8(x)))), each from a solve of its own; an image
 whose solve diverged has none. Gradients pass both roundings straight through; `gradient` selects the gradient of T:
 
-exact   the Jacobian of T, where the defense has one
-bpda    the identity in place of the Jacobian; T itself is applied (Athalye et al. 2018)
-none    refused: such a victim is for attacks that need no gradient
+exact      the Jacobian of T, where the defense has one
+stand_in   the Jacobian of a differentiable approximation of T, where the defense has one; T itself is applied
+bpda       the identity in place of the Jacobian; T itself is applied (Athalye et al. 2018)
+none       refused: such a victim is for attacks that need no gradient
 
 A randomised defense is attacked by expectation over transformation (same source): logits and products are means over
 `samples` draws, seeded in a loop by the item's id, outside one by the image's pixels. A verdict uses one draw, seeded by
@@ -23,11 +24,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stl_ray.config import Gradient
 from stl_ray.defenses.base import (
     Defense,
     Linearised,
     Pullback,
     deployed_seeds,
+    gradient_of_view,
     require_gradient,
 )
 from stl_ray.defenses.decisions import NO_VERDICT, Decisions
@@ -36,7 +39,6 @@ from stl_ray.errors import GradientError, TensorError
 from stl_ray.images import quantize
 from stl_ray.models import Victim, likeliest, tile_size
 from stl_ray.seeding import seed_of, seeds_of
-from stl_ray.space import Gradient
 from stl_ray.tiling import in_tiles
 
 
@@ -47,7 +49,7 @@ class Defended:
     Args:
         classifier: behind the defense.
         defense: in front of it.
-        gradient: "exact", "bpda" or "none", as above.
+        gradient: "exact", "stand_in", "bpda" or "none", as above.
         through: the defense that gradients go through, where the attacker supposes another one than that of the verdicts
             (another cluster's dictionary, a substitute).
         samples: draws of a randomised defense for every answer.
@@ -189,7 +191,7 @@ class DefendedLoop:
         if not defense.randomised and self._point is not None and torch.equal(self._point[0], images):
             return self._point[1]
         if not self._linearised:
-            self._linearised = [view.linearised(victim.gradient) for view in defense.views]
+            self._linearised = [view.linearised(gradient_of_view(view, victim.gradient)) for view in defense.views]
         views = []
         for linearised, draw in zip(self._linearised, seeds_of_views(defense, seeds), strict=True):
             purified, pullback = linearised(images, draw)

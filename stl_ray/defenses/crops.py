@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from stl_ray.config import Gradient
 from stl_ray.defenses.base import Linearised, Pullback, Transformation
+from stl_ray.defenses.by_autograd import by_autograd
 from stl_ray.defenses.purified import Purified
-from stl_ray.space import Gradient
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,9 @@ class Crop(Transformation):
         behind = self.behind.linearised(gradient)
 
         def linearise(images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Pullback]:
-            with torch.enable_grad():
-                leaf = images.detach().requires_grad_()
-                rescaled = self._rescaled(leaf, seeds)
-            output, pullback = behind(rescaled.detach(), seeds)
-            return output, lambda v: torch.autograd.grad(rescaled, leaf, pullback(v), retain_graph=True)[0]
+            rescaled, rescaled_pullback = by_autograd(lambda x: self._rescaled(x, seeds), images)
+            output, pullback = behind(rescaled, seeds)
+            return output, lambda v: rescaled_pullback(pullback(v))
 
         return linearise
 

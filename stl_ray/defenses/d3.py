@@ -16,31 +16,52 @@ is differentiated.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from stl_ray.config import Gradient
 from stl_ray.defenses.base import Linearised, Pullback, Transformation, require_gradient
+from stl_ray.defenses.fitted import FittedOptions
 from stl_ray.defenses.matching_pursuit import approximated, matching_pursuit, project
-from stl_ray.defenses.options import DefenseOptions
-from stl_ray.defenses.patch_dictionary import PatchDictionary
+from stl_ray.defenses.patch_dictionary import DictionaryRecipe, PatchDictionary
 from stl_ray.defenses.patch_grid import PatchGrid
 from stl_ray.defenses.purified import Purified
-from stl_ray.space import Gradient
 
 
-class D3Options(DefenseOptions):
+class D3Options(FittedOptions):
     """The options of d3."""
 
     sparsity: int = Field(5, ge=1, description="atoms of the dictionary that a patch is made of, at most")
-    stride: int = Field(4, ge=1, description="pixels from one patch to the next; the paper says only that they overlap")
+    stride: int = Field(
+        4, ge=1, description="pixels from one patch to the next, at most a patch's side; the paper says only that they overlap"
+    )  # fmt: skip
+    atoms: int = Field(10_000, ge=1, description="natural patches in the dictionary")
+    patch: int = Field(8, ge=2, description="side of a patch in pixels")
+    similarity: float = Field(
+        0.9, gt=0, le=1, description="largest |cosine| of two atoms: a patch that is nearer to one is passed over"
+    )
+    classifier: str | None = Field(
+        None, description="name of a classifier with weights: patches come from where its saliency map is large, as in the "
+        "paper; absent: from everywhere alike"
+    )  # fmt: skip
 
     @property
-    def requires(self) -> frozenset[str]:
+    def recipe(self) -> DictionaryRecipe:
         """The dictionary."""
-        return frozenset({"artifact"})
+        return DictionaryRecipe(
+            atoms=self.atoms, side=self.patch, similarity=self.similarity, classifier=self.classifier
+        )
+
+    @model_validator(mode="after")
+    def _covers(self) -> Self:
+        if self.load is None and self.stride > self.patch:
+            raise ValueError(
+                f"stride: pixels would lie between patches; expected at most patch, {self.patch}; got {self.stride}"
+            )
+        return self
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,11 @@ class ArtifactRecipe(Section):
     kind: ClassVar[str]
     """What the artifact is, such as "patch_library"; the name of its files and part of its folder's."""
 
+    @property
+    def looks_with(self) -> str | None:
+        """Name of a classifier of the experiment that training images are looked at with; its weights are given."""
+        return None
+
     @abstractmethod
     def load(self, folder: str) -> Any:
         """The artifact in a folder, as the defense takes it.

@@ -1,8 +1,12 @@
-"""JPEG compression. Source: Dziugaite et al. 2016; quality 75 as in Guo et al. 2018."""
+"""JPEG compression. Source: Dziugaite et al. 2016; quality 75 as in Guo et al. 2018.
+
+Its Jacobian is zero almost everywhere: attacks take that of a stand-in (`jpeg_stand_in`), or the identity.
+"""
 
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +15,10 @@ from PIL import Image, features
 from pydantic import Field
 from torch import Tensor
 
-from stl_ray.defenses.base import Transformation
+from stl_ray.config import Gradient
+from stl_ray.defenses.base import Linearised, Pullback, Transformation
+from stl_ray.defenses.by_autograd import by_autograd
+from stl_ray.defenses.jpeg_stand_in import transcoded
 from stl_ray.defenses.options import DefenseOptions
 from stl_ray.defenses.purified import Purified
 from stl_ray.images import decode, to_tensor, to_uint8
@@ -32,7 +39,8 @@ class Jpeg(Transformation):
     """
 
     quality: int
-    name = "jpeg"  # its Jacobian is zero almost everywhere, so that it has no exact gradient to attack with
+    name = "jpeg"
+    gradients = ("stand_in", "bpda")
 
     def identity(self) -> dict[str, Any]:
         """See `Defense.identity`."""
@@ -43,6 +51,17 @@ class Jpeg(Transformation):
         """See `Transformation.purify`."""
         decoded = [self._compress(image) for image in to_uint8(images)]
         return Purified.without_solver(to_tensor(decoded).to(images.device))
+
+    def linearised(self, gradient: Gradient) -> Linearised:
+        """See `Transformation.linearised`."""
+        if gradient != "stand_in":
+            return super().linearised(gradient)
+
+        def linearise(images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Pullback]:
+            _, pullback = by_autograd(partial(transcoded, quality=self.quality), images)
+            return self.purify(images, seeds=seeds).images, pullback
+
+        return linearise
 
     def _compress(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         buffer = io.BytesIO()

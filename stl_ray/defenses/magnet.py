@@ -13,12 +13,9 @@ from pydantic import Field
 from torch import Tensor
 
 from stl_ray.csc import check_images
-from stl_ray.defenses.base import Linearised, Transformation, require_gradient
+from stl_ray.defenses.by_autograd import TransformationByAutograd
 from stl_ray.defenses.fitted import FittedOptions
 from stl_ray.defenses.magnet_autoencoder import AutoencoderRecipe, MagnetAutoencoder
-from stl_ray.defenses.pathwise import pathwise
-from stl_ray.defenses.purified import Purified
-from stl_ray.space import Gradient
 from stl_ray.tiling import in_tiles
 
 TILE = 8
@@ -38,9 +35,7 @@ class MagnetOptions(FittedOptions):
         50_000, ge=2, le=2**20, description="windows that it learns from and is judged by, at most one of each training image; they "
         "are held in memory at 4 bytes a value"
     )  # fmt: skip
-    side: int = Field(
-        32, ge=8, le=512, description="side of a window in pixels; images that are smaller are set aside"
-    )
+    side: int = Field(32, ge=8, le=512, description="side of a window in pixels; images that are smaller are set aside")
 
     @property
     def recipe(self) -> AutoencoderRecipe:
@@ -52,7 +47,7 @@ class MagnetOptions(FittedOptions):
 
 
 @dataclass(frozen=True)
-class MagNet(Transformation):
+class MagNet(TransformationByAutograd):
     """Reconstructs every image.
 
     Args:
@@ -61,24 +56,17 @@ class MagNet(Transformation):
 
     autoencoder: MagnetAutoencoder
     name = "magnet"
-    gradients = ("exact", "bpda")
 
     def identity(self) -> dict[str, Any]:
         """See `Defense.identity`."""
         return {"defense": self.name, "autoencoder": self.autoencoder.digest}
 
-    @torch.no_grad()
-    def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
-        """See `Transformation.purify`."""
-        return Purified.without_solver(self._reconstructed(images))
+    def transformed(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
+        """See `TransformationByAutograd.transformed`; float64 images in float64, for finite differences.
 
-    def linearised(self, gradient: Gradient) -> Linearised:
-        """See `Transformation.linearised`; float64 images are transformed in float64, for finite differences."""
-        require_gradient(self, gradient)
-        through = pathwise(lambda images, seeds: self._reconstructed(images))
-        return through if gradient == "exact" else super().linearised(gradient)
-
-    def _reconstructed(self, images: Tensor) -> Tensor:
+        Raises:
+            TensorError: they have another shape or type, or are not finite.
+        """
         check_images(images, channels=3, side=1)
         network = self.autoencoder.like(images)
         with torch.autocast(images.device.type, enabled=False):

@@ -12,20 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from stl_ray.defenses.base import Linearised, Transformation, require_gradient
+from stl_ray.defenses.by_autograd import TransformationByAutograd
 from stl_ray.defenses.deflection import deflected
 from stl_ray.defenses.options import DefenseOptions
-from stl_ray.defenses.pathwise import pathwise
-from stl_ray.defenses.purified import Purified
 from stl_ray.defenses.robust_cam import CLASSES, robust_cam
 from stl_ray.defenses.wavelets import denoised
 from stl_ray.errors import ConfigError
 from stl_ray.models import Classifier, classifier_identity
-from stl_ray.space import Gradient
 
 
 class PixelDeflectionOptions(DefenseOptions):
@@ -52,7 +48,7 @@ class PixelDeflectionOptions(DefenseOptions):
 
 
 @dataclass(frozen=True)
-class PixelDeflection(Transformation):
+class PixelDeflection(TransformationByAutograd):
     """Deflects pixels of every image by its seed, and denoises it.
 
     Args:
@@ -67,7 +63,6 @@ class PixelDeflection(Transformation):
     classifier: Classifier | None = None
     name = "pixel_deflection"
     randomised = True
-    gradients = ("exact", "bpda")
 
     def __post_init__(self) -> None:
         if self.classifier is not None and not isinstance(self.classifier, Classifier):
@@ -81,22 +76,13 @@ class PixelDeflection(Transformation):
         guide = None if self.classifier is None else {"classes": CLASSES, **classifier_identity(self.classifier)}
         return {"defense": self.name, **self.options.model_dump(exclude={"classifier"}), "map": guide}
 
-    def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
-        """See `Transformation.purify`.
+    def transformed(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
+        """See `TransformationByAutograd.transformed`.
 
         Raises:
             TensorError: the images are no float RGB images of at least 2 x 2.
             ConfigError: there is no map of such a network, or of so small an image.
         """
-        with torch.no_grad():
-            return Purified.without_solver(self._transformed(images, seeds))
-
-    def linearised(self, gradient: Gradient) -> Linearised:
-        """See `Transformation.linearised`."""
-        require_gradient(self, gradient)
-        return pathwise(self._transformed) if gradient == "exact" else super().linearised(gradient)
-
-    def _transformed(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
         maps = None if self.classifier is None else robust_cam(self.classifier, images)
         moved = deflected(images, seeds, self.options.deflections, self.options.window, maps)
         return moved if self.options.sigma == 0 else denoised(moved, self.options.sigma)

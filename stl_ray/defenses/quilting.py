@@ -20,6 +20,7 @@ from torch import Tensor
 from stl_ray.defenses.base import Transformation
 from stl_ray.defenses.fitted import FittedOptions
 from stl_ray.defenses.purified import Purified
+from stl_ray.defenses.quilting_index import faiss
 from stl_ray.defenses.quilting_library import LibraryRecipe, PatchLibrary
 from stl_ray.defenses.quilting_seams import SIDE, Seam, cut, reference
 from stl_ray.defenses.quilting_stitching import STRIDE, cut_out, stitch
@@ -32,6 +33,13 @@ SEAMS: dict[str, Seam] = {"reference": reference, "cut": cut}
 class QuiltingOptions(FittedOptions):
     """The options of quilting."""
 
+    patches: int = Field(
+        1_000_000, ge=1, le=2**31 - 1, description="patches of the library, drawn of all training images"
+    )
+    search: Literal["exact", "faiss"] = Field(
+        "exact",
+        description="for the nearest patches: exact; or approximate as by the published code, by the package faiss",
+    )
     neighbours: int = Field(
         1, ge=1, description="a patch becomes one of so many nearest, at random (Athalye et al. 2018: 10)"
     )
@@ -43,14 +51,10 @@ class QuiltingOptions(FittedOptions):
         description="cover the whole image; or leave the last rows and columns black as the published code does",
     )
 
-    patches: int = Field(
-        1_000_000, ge=1, le=2**31 - 1, description="patches of the library, drawn of all training images"
-    )
-
     @property
     def recipe(self) -> LibraryRecipe:
         """The library."""
-        return LibraryRecipe(patches=self.patches)
+        return LibraryRecipe(patches=self.patches, search=self.search)
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Quilting(Transformation):
         return {
             "defense": self.name,
             "library": self.library.digest,
+            "faiss": None if self.library.index is None else faiss().__version__,
             "neighbours": options.neighbours,
             "seam": options.seam,
             "border": options.border,

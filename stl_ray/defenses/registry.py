@@ -5,13 +5,22 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from stl_ray.defenses.base import Defense, Transformation
+from stl_ray.defenses.bit_depth import BitDepth, BitDepthOptions
+from stl_ray.defenses.d3 import D3, D3Options
 from stl_ray.defenses.ensemble import WHOLE, CropEnsembleOptions, Ensemble, EnsembleOptions
+from stl_ray.defenses.gaussian_filter import GaussianFilter, GaussianFilterOptions
 from stl_ray.defenses.jpeg import Jpeg, JpegOptions
 from stl_ray.defenses.magnet import MagNet, MagnetOptions
+from stl_ray.defenses.mean_filter import MeanFilter, MeanFilterOptions
+from stl_ray.defenses.median_filter import MedianFilter, MedianFilterOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.pixel_deflection import PixelDeflection, PixelDeflectionOptions
 from stl_ray.defenses.quilting import Quilting, QuiltingOptions
+from stl_ray.defenses.resize_pad import ResizePad, ResizePadOptions
+from stl_ray.defenses.robust_classifier import RobustClassifier, RobustClassifierOptions
 from stl_ray.defenses.stl import SparseTransformation, StlOptions
+from stl_ray.defenses.stochastic_activation_pruning import PruningOptions, StochasticActivationPruning
+from stl_ray.defenses.tvm import TotalVariation, TvmOptions
 from stl_ray.defenses.undefended import Undefended
 from stl_ray.defenses.wavelets import WaveletDenoising, WaveletOptions
 from stl_ray.errors import ConfigError
@@ -62,14 +71,31 @@ def _members(options: EnsembleOptions, resources: Resources) -> tuple[Transforma
 DEFENSES: dict[str, Row] = {
     "none": Row(DefenseOptions, Undefended, lambda options, resources: Undefended()),
     "jpeg": Row(JpegOptions, Jpeg, lambda options, resources: Jpeg(options.quality)),
+    "bit_depth": Row(BitDepthOptions, BitDepth, lambda options, resources: BitDepth(options.bits, options.formula)),
+    "median_filter": Row(MedianFilterOptions, MedianFilter, lambda options, resources: MedianFilter(options.size)),
+    "mean_filter": Row(MeanFilterOptions, MeanFilter, lambda options, resources: MeanFilter(options.size)),
+    "gaussian_filter": Row(
+        GaussianFilterOptions, GaussianFilter, lambda options, resources: GaussianFilter(options.sigma)
+    ),
+    "resize_pad": Row(
+        ResizePadOptions, ResizePad, lambda options, resources: ResizePad(options.smallest, options.fill)
+    ),
+    "tvm": Row(TvmOptions, TotalVariation, lambda options, resources: TotalVariation(options)),
     "wavelet": Row(WaveletOptions, WaveletDenoising, lambda options, resources: WaveletDenoising(options.sigma)),
     "pixel_deflection": Row(PixelDeflectionOptions, PixelDeflection, _pixel_deflection),
     "quilting": Row(QuiltingOptions, Quilting, lambda options, resources: Quilting(resources["artifact"], options)),
+    "d3": Row(D3Options, D3, lambda options, resources: D3(resources["artifact"], options.sparsity, options.stride)),
     "magnet": Row(MagnetOptions, MagNet, lambda options, resources: MagNet(resources["artifact"])),
     "stl": Row(StlOptions, SparseTransformation, _stl),
     "stl_cluster": Row(StlOptions, SparseTransformation, _stl_cluster, clusters=True),
     "ensemble": Row(EnsembleOptions, Ensemble, _ensemble),
     "crop_ensemble": Row(CropEnsembleOptions, Ensemble, _crop_ensemble),
+    "sap": Row(
+        PruningOptions, StochasticActivationPruning, lambda options, resources: StochasticActivationPruning(options)
+    ),
+    "robust_classifier": Row(
+        RobustClassifierOptions, RobustClassifier, lambda options, resources: RobustClassifier(resources["classifier"])
+    ),
 }
 
 
@@ -117,8 +143,8 @@ def make_defense(name: str, options: Mapping[str, object], resources: Resources)
         options: the defense's own options.
         resources: at least what it requires; "space" is the space that it projects onto (`QuasiNaturalSpace`), "solver"
             the method by which it does (a name of `stl_ray.csc.METHODS`, or "auto"), "classifier" a network that it looks
-            at images with (`Classifier`, in eval mode), whatever stands behind it, "members" the transformations that it is
-            made of, by their names, "artifact" what it is fitted with, as its recipe loads it.
+            at images with, whatever stands behind it, or lets answer (`Classifier`, in eval mode), "members" the
+            transformations that it is made of, by their names, "artifact" what it is fitted with, as its recipe loads it.
 
     Raises:
         ConfigError: if the name or an option is unknown, an option has the wrong type or range, a resource is missing, or

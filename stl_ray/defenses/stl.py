@@ -8,11 +8,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from stl_ray.config import Gradient
 from stl_ray.csc import SolveStatus
 from stl_ray.defenses.base import Linearised, Pullback, Transformation, require_gradient, require_route
+from stl_ray.defenses.by_autograd import by_autograd
 from stl_ray.defenses.options import DefenseOptions
 from stl_ray.defenses.purified import Purified
-from stl_ray.space import Gradient, QuasiNaturalSpace, SparseTransformationLayer
+from stl_ray.space import QuasiNaturalSpace, SparseTransformationLayer
 
 CG_STEPS = 30
 """Conjugate gradient steps of the exact gradient: the remaining error is that of the support."""
@@ -100,10 +102,7 @@ class SparseTransformation(Transformation):
         def linearise(images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Pullback]:
             if gradient == "bpda":
                 return layer(images), lambda v: v
-            with torch.enable_grad():
-                leaf = images.detach().requires_grad_()
-                projected = layer(leaf)
-            return projected.detach(), lambda v: torch.autograd.grad(projected, leaf, v, retain_graph=True)[0]
+            return by_autograd(layer, images)
 
         return linearise
 

@@ -20,18 +20,12 @@ from pydantic import Field
 from torch import Tensor
 
 from stl_ray.csc import check_images
-from stl_ray.defenses.base import Linearised, Transformation, require_gradient
+from stl_ray.defenses.by_autograd import TransformationByAutograd
 from stl_ray.defenses.options import DefenseOptions
-from stl_ray.defenses.pathwise import pathwise
-from stl_ray.defenses.purified import Purified
-from stl_ray.space import Gradient
 
 # ITU-R BT.601 for RGB in [0, 1], as scikit-image's `rgb2ycbcr` has it, without its offsets, which scaling takes off again.
 _TO_YCBCR = ((65.481, 128.553, 24.966), (-37.797, -74.203, 112.0), (112.0, -93.786, -18.214))
 _TO_RGB = torch.tensor(_TO_YCBCR, dtype=torch.float64).inverse().tolist()
-
-FLAT = 1e-3
-"""Range of a channel, of 255, below which it is rounding (chroma of a grey image) and stays as it is."""
 
 NO_SIGNAL = 2.0**-52
 """The least variance of a signal: with it a threshold is larger than any coefficient."""
@@ -44,7 +38,7 @@ class WaveletOptions(DefenseOptions):
 
 
 @dataclass(frozen=True)
-class WaveletDenoising(Transformation):
+class WaveletDenoising(TransformationByAutograd):
     """Denoises every image.
 
     Args:
@@ -53,22 +47,14 @@ class WaveletDenoising(Transformation):
 
     sigma: float
     name = "wavelet"
-    gradients = ("exact", "bpda")
 
     def identity(self) -> dict[str, Any]:
         """See `Defense.identity`."""
         return {"defense": self.name, "sigma": self.sigma}
 
-    def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
-        """See `Transformation.purify`."""
-        with torch.no_grad():
-            return Purified.without_solver(denoised(images, self.sigma))
-
-    def linearised(self, gradient: Gradient) -> Linearised:
-        """See `Transformation.linearised`."""
-        require_gradient(self, gradient)
-        through = pathwise(lambda images, seeds: denoised(images, self.sigma))
-        return through if gradient == "exact" else super().linearised(gradient)
+    def transformed(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
+        """See `TransformationByAutograd.transformed`."""
+        return denoised(images, self.sigma)
 
 
 def denoised(images: Tensor, sigma: float) -> Tensor:
@@ -94,10 +80,9 @@ def _denoised(rgb: Tensor, sigma: float) -> Tensor:
     channels = _mixed(rgb, _TO_YCBCR)
     low = channels.amin((2, 3), keepdim=True)
     span = channels.amax((2, 3), keepdim=True) - low
-    flat = span < FLAT
-    span = span.masked_fill(flat, 1)
+    span = span.masked_fill(span == 0, 1)  # of a flat channel, which stays as it is
     scaled = shrunk((channels - low) / span, sigma).clamp(0, 1)
-    return _mixed(torch.where(flat, channels, scaled * span + low), _TO_RGB).clamp(0, 1)
+    return _mixed(scaled * span + low, _TO_RGB).clamp(0, 1)
 
 
 def _mixed(channels: Tensor, weights: Sequence[Sequence[float]]) -> Tensor:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stl_ray.config import Gradient
 from stl_ray.defenses import Defense, Linearised, Pullback, Purified, Transformation
 from stl_ray.defenses.base import require_gradient
-from stl_ray.space import Gradient
 
 KINDS = FORWARD, BACKWARD, COLD, WARM, CERTIFIED, PULLBACK = (
     "forward passes", "backward passes", "projections", "warm projections", "certified projections",
@@ -135,8 +135,8 @@ class StubTransformation(Transformation):
         return Purified.without_solver(images)
 
     def linearised(self, gradient: Gradient) -> Linearised:
-        """Count transformations, from a cold start or warm, and products with an exact Jacobian."""
-        if not self.iterative:
+        """Count transformations, from a cold start or warm, and products with a Jacobian."""
+        if not self.iterative and gradient == "bpda":
             return super().linearised(gradient)
         require_gradient(self, gradient)
         started = False
@@ -148,7 +148,7 @@ class StubTransformation(Transformation):
             return images, pullback
 
         def pullback(v: Tensor) -> Tensor:
-            if gradient == "exact":
+            if gradient != "bpda":
                 self._work.add(PULLBACK, len(v))
             return v
 

@@ -2,8 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from stl_ray.config import Gradient
 from stl_ray.defenses import Defended, Defense, identity_in_run
 from stl_ray.models import Victim
 
@@ -33,15 +34,19 @@ class DefendedClassifier:
             classifier: behind it.
             digest: the classifier's identity, JSON-able.
             seed: the run seed.
+
+        Raises:
+            ConfigError: the defense cannot do with this classifier.
         """
+        defense.network(classifier, ())  # of no images: before any work
         return cls(defense, classifier, {"defense": identity_in_run(defense, seed), "classifier": digest}, seed)
 
-    def victim(self, gradient: Literal["exact", "bpda", "none"], samples: int = 1) -> Defended:
+    def victim(self, gradient: Gradient, samples: int = 1) -> Defended:
         """The pair as a victim; only a randomised defense is drawn more than once, and each of its views is a sample."""
         draws = math.ceil(samples / len(self.defense.views)) if self.defense.randomised else 1
         return Defended(self.classifier, self.defense, gradient, samples=draws, seed=self.seed)
 
     @property
-    def strongest(self) -> Literal["exact", "bpda"]:
+    def strongest(self) -> Gradient:
         """The best gradient that the defense has."""
-        return "exact" if "exact" in self.defense.gradients else "bpda"
+        return self.defense.gradients[0]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from stl_ray.attacks import budget_of, make_attack
-from stl_ray.config import Budgeted, NamedAttack, TiersConfig
+from stl_ray.config import Budgeted, Gradient, NamedAttack, TiersConfig
 from stl_ray.evaluation.cascade import CascadeAttack, CascadeSettings
 from stl_ray.evaluation.defended import DefendedClassifier
 from stl_ray.evaluation.sanity import Subject
@@ -17,11 +17,12 @@ QUICK = 64
 CHECKED_TOGETHER = {"cpu": 16, "cuda": 32}
 """Images that are checked as one, by the type of the device: a tile on a CPU, which takes minutes."""
 
-_GRADIENTS: dict[ThreatTier, Literal["exact", "bpda", "none"]] = {
-    ThreatTier.BPDA: "bpda",
-    ThreatTier.WHITE_BOX: "exact",
-    ThreatTier.QUERY: "none",
+_GRADIENTS: dict[ThreatTier, tuple[Gradient, ...]] = {
+    ThreatTier.BPDA: ("bpda",),
+    ThreatTier.WHITE_BOX: ("exact", "stand_in"),
+    ThreatTier.QUERY: ("none",),
 }
+"""Those that an attack of the tier may go by: the first that the defense has."""
 
 
 def cascade_settings_of(tiers: TiersConfig, seed: int) -> CascadeSettings:
@@ -44,8 +45,6 @@ def cascade_attacks_on(
         tier = ThreatTier(item.tier)
         if name == UNDEFENDED and tier not in (ThreatTier.WHITE_BOX, ThreatTier.QUERY):
             continue
-        if tier == ThreatTier.WHITE_BOX and "exact" not in defended.defense.gradients:
-            continue
         if tier == ThreatTier.TRANSFER and substitute is None:
             continue
         if tier == ThreatTier.GREY_BOX_DEPLOYED:
@@ -53,7 +52,10 @@ def cascade_attacks_on(
         elif tier == ThreatTier.TRANSFER and substitute is not None:
             victim = substitute[name].victim(substitute[name].strongest, tiers.samples)
         else:
-            victim = defended.victim(_GRADIENTS[tier], tiers.samples)
+            gradient = next((mode for mode in _GRADIENTS[tier] if mode in (*defended.defense.gradients, "none")), None)
+            if gradient is None:
+                continue
+            victim = defended.victim(gradient, tiers.samples)
         attacks.append(CascadeAttack(item.name, tier, make_attack(item.attack, item.options, item.engine), victim))
     return attacks
 

@@ -15,6 +15,7 @@ classes          the classes that a classifier answers, and which of them a data
 imagenet         ImageNet's 1000 classes, and what a name means among them
 small_cnn        a network that one CPU core can train
 cifar_resnet     the CIFAR ResNets of He et al.
+thermometer      one of them behind a thermometer encoding
 small_images     torchvision's ResNets and VGGs for 32 and 64 pixels
 module_digest    the digest of a network's weights
 initialisation   random weights from a seed

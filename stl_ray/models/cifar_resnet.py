@@ -27,11 +27,11 @@ class _Block(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """The network of depth 6 `blocks` + 2: (B, 3, H, W) -> (B, `classes`)."""
+    """The network of depth 6 `blocks` + 2: (B, `channels`, H, W) -> (B, `classes`)."""
 
-    def __init__(self, blocks: int, classes: int) -> None:
+    def __init__(self, blocks: int, classes: int, channels: int = 3) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.layer1 = _stage(blocks, 16, 16, stride=1)
         self.layer2 = _stage(blocks, 16, 32, stride=2)
@@ -42,7 +42,7 @@ class CifarResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, classes) of normalised images (B, 3, H, W)."""
+        """Logits (B, classes) of normalised images (B, channels, H, W)."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         logits: Tensor = self.linear(x.mean(dim=(2, 3)))

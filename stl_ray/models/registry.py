@@ -1,8 +1,9 @@
 """Classifiers by the reference of their architecture.
 
 `NAME` is a network of ours: at 32 and 64 pixels take `resnet18_small`, `resnet50_small`, `vgg16_bn_small` and their like,
-`cifar_resnet20` or `cifar_resnet56` (as published for CIFAR-10), or `small_cnn` where there is no GPU. `torchvision:NAME`
-and `timm:NAME` are these libraries' (from 96 pixels on); any other `module:function` is a user's own.
+`cifar_resnet20` or `cifar_resnet56` (as published for CIFAR-10), or `small_cnn` where there is no GPU;
+`thermometer_resnet20` is a defense, which encodes what it sees. `torchvision:NAME` and `timm:NAME` are these libraries' (from
+96 pixels on); any other `module:function` is a user's own.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from stl_ray.models.functions import called, function_of
 from stl_ray.models.initialisation import seeded
 from stl_ray.models.small_cnn import small_cnn
 from stl_ray.models.small_images import small_image_builders
+from stl_ray.models.thermometer import thermometer_resnet20
 from stl_ray.options import closest
 from stl_ray.seeding import seed_of
 
@@ -28,6 +30,7 @@ OURS: dict[str, Builder] = {
     "small_cnn": small_cnn,
     "cifar_resnet20": partial(CifarResNet, 3),
     "cifar_resnet56": partial(CifarResNet, 9),
+    "thermometer_resnet20": thermometer_resnet20,
     **small_image_builders(),
 }
 """Networks for small images by name: builders for a number of classes."""
@@ -100,7 +103,7 @@ def _builder(architecture: str) -> Builder:
 
 
 def _normalisation(architecture: str, network: nn.Module) -> tuple[Sequence[float], Sequence[float]]:
-    if is_function(architecture):
+    if is_function(architecture) or architecture == "thermometer_resnet20":  # which sees the values that it encodes
         return (0.0,) * 3, (1.0,) * 3
     if architecture.startswith("timm:"):
         return timm_models.normalisation(network)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from stl_ray.attacks import Universal, make_attack
 from stl_ray.config import ClassifierConfig, Experiment, NamedAttack, NamedDefense, classifier_of, space_of
-from stl_ray.defenses import FittedOptions, options_of
+from stl_ray.defenses import FittedOptions, is_transformation, options_of
 from stl_ray.pipeline.missing import (
     Missing,
     asked_for,
@@ -84,7 +84,8 @@ def _made_of_training_images(experiment: Experiment, job: str) -> Iterator[str]:
                 yield f"the attack set {attack.name}, whose one vector is made from them"
     used |= {name for item in experiment.defenses if item.name in used for name in _members(item)}
     for chosen in experiment.defenses:
-        if job in ("project", "evaluate") or chosen.name in used:
+        stored = job == "project" and is_transformation(chosen.defense)
+        if stored or job == "evaluate" or chosen.name in used:
             yield from _fitted(experiment, chosen)
 
 

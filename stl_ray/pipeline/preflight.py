@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from stl_ray.attacks import Universal, budget_of, make_attack
 from stl_ray.config import SCRATCH, ClassifierConfig, Experiment, NamedDefense, classifier_of, space_of
 from stl_ray.config.classifiers import is_function
-from stl_ray.defenses import check_clusters, is_transformation, options_of
+from stl_ray.defenses import FittedOptions, check_clusters, is_transformation, options_of
 from stl_ray.errors import ConfigError
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.models import check_classifier
@@ -58,13 +58,16 @@ def preflight(experiment: Experiment, *jobs: str) -> None:
             with _in_errors(defense.name):
                 check_clusters(defense.defense, clustered=not space.is_dictionary, space=f"{space.name}, {space.load}")
         if "classifier" in options.requires:
-            _require_trained_before(experiment, defense)
+            looking = classifier_of(experiment, defense)
+            if is_transformation(defense.defense):
+                _require_trained_before(experiment, defense, looking)
+        if isinstance(options, FittedOptions) and options.load is None and options.recipe.looks_with is not None:
+            _require_given(experiment, defense)
     require_needs(experiment, jobs)
 
 
-def _require_trained_before(experiment: Experiment, defense: NamedDefense) -> None:
+def _require_trained_before(experiment: Experiment, defense: NamedDefense, looking: ClassifierConfig) -> None:
     """Refuse a defense that looks with a classifier trained here, where others wait for the images that it makes."""
-    looking = classifier_of(experiment, defense)
     waiting = [
         item.name
         for item in experiment.classifiers
@@ -75,6 +78,16 @@ def _require_trained_before(experiment: Experiment, defense: NamedDefense) -> No
             f"it looks at images with a classifier that is trained here, while {', '.join(waiting)} waits to be retrained on "
             "what the defenses make: neither can come first", item=f"{defense.name}.classifier",
             expected="a classifier with weights", got=looking.name,
+        )  # fmt: skip
+
+
+def _require_given(experiment: Experiment, defense: NamedDefense) -> None:
+    """Refuse to fit a defense with a classifier that is trained here, which comes later."""
+    looking = classifier_of(experiment, defense)
+    if looking.trained:
+        raise ConfigError(
+            "it is fitted with a classifier that is trained here, and training comes after fitting",
+            item=f"{defense.name}.classifier", expected="a classifier with weights", got=looking.name,
         )  # fmt: skip
 
 

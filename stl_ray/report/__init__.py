@@ -25,7 +25,7 @@ No torch and no Ray: a page can be made where neither is installed.
 """
 
 from stl_ray.report.page import ReportPaths, build_report
-from stl_ray.report.portrait import Portrait, portray
+from stl_ray.report.portrait import Portrait, portray, portray_artifact
 from stl_ray.report.space import StoredSpace, read_space
 from stl_ray.report.terminal import indented, portrait_text
 
@@ -37,5 +37,6 @@ __all__ = [
     "indented",
     "portrait_text",
     "portray",
+    "portray_artifact",
     "read_space",
 ]

@@ -8,7 +8,7 @@ SETTINGS = {"vanilla": "Vanilla classifier", "retrained": "Retrained classifiers
 UNDEFENDED = "none"
 STL_DEFENSES = ("stl", "stl_cluster")  # names in the defense registry
 
-_DEFENSES = {UNDEFENDED: "No defense", "jpeg": "JPEG", "stl": "STL", "stl_cluster": "STL (cluster)"}
+_DEFENSES = {UNDEFENDED: "No defense", "jpeg": "JPEG", "tvm": "TVM", "stl": "STL", "stl_cluster": "STL (cluster)"}
 _ATTACKS = ("fgsm", "bim")
 
 

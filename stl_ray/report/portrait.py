@@ -3,6 +3,7 @@
 Tables and figures as blocks, for `stl-ray describe` and, where they are the same, for the report.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from stl_ray.report.blocks import EMPTY, Cell, Figure, Table
 from stl_ray.report.names import dictionary_label
 from stl_ray.report.records import Candidate
 from stl_ray.report.space import VERSION, AutoencoderRecord, DictionaryRecord, StoredSpace
-from stl_ray.store import Storage
+from stl_ray.store import Artifact, Storage
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,18 @@ def portray(space: StoredSpace) -> Portrait:
         tables.append(candidate_table(candidates, chosen))
         figures.append(candidate_figure(candidates, chosen))
     return Portrait(_facts(space), tuple(tables), tuple(figures))
+
+
+def portray_artifact(artifact: Artifact) -> Portrait:
+    """The portrait of what is no space: its digest, the shapes of its arrays and its record."""
+    arrays = [
+        f"{name} {' x '.join(map(str, array.shape))} {array.dtype}" for name, array in sorted(artifact.arrays.items())
+    ]
+    record = {
+        name: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        for name, value in artifact.meta.items()
+    }
+    return Portrait({"digest": artifact.digest, "arrays": ", ".join(arrays), **record}, (), ())
 
 
 def filter_figure(space: StoredSpace) -> tuple[Figure, ...]:

@@ -100,7 +100,7 @@ class TierRow(Record):
     """One defense under the attacks of the tiers."""
 
     defense: str
-    gradient: str = Field(description="the strongest that it has: exact or bpda")
+    gradient: str = Field(description="the strongest that it has: exact, stand_in or bpda")
     images: int
     steps: tuple[TierStep, ...]
     worst: Worst

@@ -54,11 +54,17 @@ def tier_table(tiers: TierScores, tier: str) -> Table:
         caption=f"{tier}: {tiers.knowledge[tier]}",
         columns=("Defense", *map(attack_label, names)),
         rows=tuple(
-            (Cell(defense_label(row.defense)), *(_held(_step(row, name), row) for name in names)) for row in tiers.rows
+            (Cell(defense_label(row.defense), note=_way(row, tier)), *(_held(_step(row, name), row) for name in names))
+            for row in tiers.rows
         ),
         footnote=f"Left right, of the images that the attack was tried on: {tried}. In brackets the accuracy over all images "
         f"once this attack and all before it are counted [95 % Wilson interval].{grey}",
     )
+
+
+def _way(row: TierRow, tier: str) -> str:
+    """In a table of gradients, beside a row that has none of its own."""
+    return "by a stand-in's gradient" if (tier, row.gradient) == ("T4", "stand_in") else ""
 
 
 def budget_text(tiers: TierScores) -> str:

@@ -18,7 +18,7 @@ datasets     reading a finished run through its manifest
 Knows nothing of torch or Ray.
 """
 
-from stl_ray.store.artifacts import Artifact, load_artifact, save_artifact
+from stl_ray.store.artifacts import Artifact, artifact_kind, load_artifact, save_artifact
 from stl_ray.store.audit import runs_below, verify
 from stl_ray.store.datasets import Dataset
 from stl_ray.store.files import FileInfo
@@ -41,6 +41,7 @@ __all__ = [
     "Receipt",
     "Run",
     "Storage",
+    "artifact_kind",
     "find_space",
     "load_artifact",
     "require_planned",

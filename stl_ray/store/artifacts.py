@@ -57,8 +57,8 @@ def artifact_digest(
     return _digest(kind, version, hashlib.sha256(_tensors(arrays)).hexdigest(), meta)
 
 
-def load_artifact(folder: str, kind: str, version: int) -> Artifact:
-    """Read an artifact and check format, version and digest.
+def load_artifact(folder: str, kind: str, version: int | None) -> Artifact:
+    """Read an artifact and check format, version (None: any) and digest.
 
     Raises:
         ArtifactError: if it is missing, unreadable, altered, or of another kind or version.
@@ -72,10 +72,11 @@ def load_artifact(folder: str, kind: str, version: int) -> Artifact:
         raise ArtifactError(f"no readable {kind} artifact ({error.message})", item=error.item) from error
     if not isinstance(record, dict) or record.get("format") != kind:
         raise ArtifactError("another kind of file", item=where, expected=f"format {kind!r}", got=_format_of(record))
-    if record.get("version") != version:
-        raise ArtifactError("another format version", item=where, expected=version, got=record.get("version"))
+    there = record.get("version")
+    if not isinstance(there, int) or version not in (None, there):
+        raise ArtifactError("another format version", item=where, expected=version or "a number", got=there)
     tensors_sha256 = hashlib.sha256(tensors).hexdigest()
-    digest = _digest(kind, version, tensors_sha256, record.get("meta", {}))
+    digest = _digest(kind, there, tensors_sha256, record.get("meta", {}))
     if tensors_sha256 != record.get("tensors_sha256") or digest != record.get("digest"):
         raise ArtifactError(
             "altered since it was written", item=where, expected=f"digest {record.get('digest')}", got=digest
@@ -85,6 +86,17 @@ def load_artifact(folder: str, kind: str, version: int) -> Artifact:
     except SafetensorError as error:
         raise ArtifactError(f"not a safetensors file ({error})", item=f"{kind}.safetensors") from error
     return Artifact(arrays=arrays, meta=record["meta"], digest=digest)
+
+
+def artifact_kind(folder: str) -> str | None:
+    """The kind of the artifact in a folder, the first by name; None where there is none.
+
+    Raises:
+        StorageError: if the storage refuses.
+    """
+    names = Storage.open(folder).names()
+    kinds = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+    return next((kind for kind in kinds if f"{kind}.safetensors" in names), None)
 
 
 def _tensors(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:

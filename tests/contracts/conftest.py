@@ -10,16 +10,19 @@ from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defense, make_defense
 from stl_ray.defenses.magnet_autoencoder import Autoencoder as MagnetNetwork
 from stl_ray.defenses.magnet_autoencoder import MagnetAutoencoder
+from stl_ray.defenses.patch_dictionary import PatchDictionary
 from stl_ray.defenses.quilting_library import PatchLibrary
 from stl_ray.images import quantize
 from stl_ray.models import build_classifier, seeded
 from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_clusters, hash_ids, thumbnails
+from stl_ray.training.defenses.patch_dictionary import normalised
 
 IDS = [f"train/{index}" for index in range(24)]
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "ensemble": {"of": ["none", "jpeg", "stl"]},
     "crop_ensemble": {"of": ["none", "stl"], "crops": 2, "share": 0.5},
+    "sap": {"passes": 3},
 }
 """Options of defenses that cannot do without, or would take long by their defaults."""
 
@@ -51,10 +54,11 @@ def artifacts(natural_images) -> dict[str, object]:
     images = (natural_images * 255).byte()
     corners = [(row, column) for row in range(0, 28, 3) for column in range(0, 28, 3)]
     patches = torch.stack([images[:, :, row : row + 5, column : column + 5] for row, column in corners]).flatten(0, 1)
-    network = seeded(lambda: MagnetNetwork(3), 0)
+    larger = images.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
     return {
-        "magnet": MagnetAutoencoder.of(network.state_dict()),
-        "quilting": PatchLibrary(patches.flatten(1), "these"),
+        "d3": PatchDictionary(normalised(larger), "these"),
+        "magnet": MagnetAutoencoder.of(seeded(lambda: MagnetNetwork(3), 0).state_dict()),
+        "quilting": PatchLibrary(patches.flatten(1)),
     }
 
 

@@ -62,8 +62,8 @@ def test_invariant_seeds_matter_where_the_defense_draws_and_nowhere_else(defense
     once, again = purify(defense, images).images, purify(defense, images).images
     other = defense.purify(images, seeds=[seed + 1 for seed in SEEDS[: len(images)]]).images
     assert torch.equal(once, again)
-    moved = (once != other).flatten(1).any(1)
-    assert bool((moved == defense.randomised).all())
+    moved = (once != other).flatten(1).any(1)  # of few outcomes, two seeds may have the same one
+    assert bool(moved.any()) == defense.randomised
 
 
 @pytest.mark.parametrize("kind", ["black", "white", "flat", "grey", "one pixel"])
@@ -74,7 +74,7 @@ def test_certificate_plain_images_stay_finite(defense, images, kind):
     image = {
         "black": black,
         "white": black + 1,
-        "flat": quantize(black + torch.tensor([0.2, 0.5, 0.9]).view(3, 1, 1)),
+        "flat": quantize(black + torch.tensor([0.25, 0.5, 0.875]).view(3, 1, 1)),
         "grey": quantize(images[:1].mean(1, keepdim=True).expand(1, 3, 32, 32)),
         "one pixel": spot,
     }[kind]
@@ -98,7 +98,7 @@ def test_identity_deployed_is_rounded_before_and_after(defense, images):
     assert torch.equal(seen, quantize(seen))
 
 
-@pytest.mark.parametrize("gradient", ["exact", "bpda"])
+@pytest.mark.parametrize("gradient", ["exact", "stand_in", "bpda"])
 def test_agrees_the_differentiable_transformation_with_the_linearised_one(defense, images, gradient):
     if gradient not in defense.gradients:
         with pytest.raises(GradientError, match=defense.name):

@@ -5,9 +5,10 @@ import pytest
 import torch
 from sklearn.linear_model import orthogonal_mp
 
+from stl_ray.defenses import options_of
 from stl_ray.defenses.d3 import D3
 from stl_ray.defenses.patch_dictionary import PatchDictionary
-from stl_ray.errors import TensorError
+from stl_ray.errors import ConfigError, TensorError
 from stl_ray.images import quantize
 from stl_ray.metrics import psnr
 
@@ -104,6 +105,21 @@ def test_refuses_images_smaller_than_a_patch_and_strides_beyond_one(dictionary):
         purify(D3(dictionary, 4, 4), torch.zeros(1, 3, 7, 12))
     with pytest.raises(TensorError, match="stride"):
         purify(D3(dictionary, 4, 9), torch.zeros(1, 3, 32, 32))
+
+
+def test_refuses_a_stride_beyond_the_patch_before_anything_is_fitted():
+    with pytest.raises(ConfigError, match="stride: pixels would lie between patches; expected at most patch, 6; got 7"):
+        options_of("d3", {"patch": 6, "stride": 7})
+    assert (
+        options_of("d3", {"patch": 6, "stride": 7, "load": "/elsewhere"}).stride == 7
+    )  # whose patches are not known yet
+
+
+def test_roundtrip_a_dictionary_is_what_was_saved(dictionary, tmp_path):
+    digests = [dictionary.save(str(tmp_path / name), {"made": name}) for name in "ab"]
+    one, two = (PatchDictionary.load(str(tmp_path / name)) for name in "ab")
+    assert torch.equal(one.atoms, dictionary.atoms)
+    assert one.digest == two.digest and digests[0] != digests[1]
 
 
 @pytest.mark.parametrize("broken", ["shape", "type", "norm", "mean", "nan"])

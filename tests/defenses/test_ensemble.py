@@ -88,6 +88,23 @@ def test_agrees_the_gradient_with_finite_differences_of_the_mean_softmax(images)
     assert float((torch.stack(logits).softmax(2).amax(2) - 1 / 3).min()) > 0.05  # far from linear
 
 
+def test_identity_by_a_stand_in_every_view_is_differentiated_by_its_strongest_gradient(images):
+    jpeg, flat, few = (make_defense(name, {}, {}) for name in ("jpeg", "mean_filter", "bit_depth"))
+    assert Ensemble("ensemble", (flat, Undefended())).gradients == ("exact", "bpda")
+    assert Ensemble("ensemble", (few, few)).gradients == ("bpda",)
+    assert Ensemble("ensemble", (flat, few)).gradients == ("stand_in", "bpda")
+    mixed = Ensemble("ensemble", (jpeg, flat, few))
+    assert mixed.gradients == ("stand_in", "bpda")
+    weights = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(5)) / 100
+    _, product = Defended(Linear(weights), mixed, "stand_in").logits_and_vjp(images, cotangent)
+    # By hand, with weights so small that the mean softmax is linear: the mean of the views' own products.
+    v = (weights[0] - weights[-1]).expand_as(images)
+    modes = ((jpeg, "stand_in"), (flat, "exact"), (few, "bpda"))
+    parts = [view.linearised(mode)(images, range(8))[1](v) for view, mode in modes]
+    cosine = torch.nn.functional.cosine_similarity(product.flatten(1), sum(parts).flatten(1))
+    assert float(cosine.min()) > 0.99
+
+
 def test_identity_a_crop_is_a_rescaled_square_of_the_image(images):
     crop = Crop(0.5, Undefended())
     out = crop.purify(images, seeds=range(8)).images

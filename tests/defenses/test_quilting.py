@@ -21,7 +21,7 @@ def library(natural_images) -> PatchLibrary:
     patches = torch.from_numpy(smallest_keys(drawn, 700)[1])
     # Patches of one place, shifted, have equal pixels, across which the reference's seam does not paste.
     noise = torch.randint(-9, 10, patches.shape, generator=torch.Generator().manual_seed(0))
-    return PatchLibrary((patches + noise).clamp(0, 255).byte(), digest="of these")
+    return PatchLibrary((patches + noise).clamp(0, 255).byte())
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +120,7 @@ def test_identity_everything_that_changes_a_byte(library):
         quilting(library, **options).identity()
         for options in ({}, {"neighbours": 2}, {"seam": "cut"}, {"border": "reference"})
     ]
-    identities.append(quilting(PatchLibrary(library.patches, "others")).identity())
+    identities.append(quilting(PatchLibrary(library.patches[1:])).identity())
     assert len({str(identity) for identity in identities}) == 5
 
 

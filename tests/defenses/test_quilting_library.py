@@ -2,74 +2,78 @@ import numpy as np
 import pytest
 import torch
 
-from stl_ray.defenses.quilting_library import BLOCK, GROUP, VALUES, PatchLibrary
-from stl_ray.errors import TensorError
+from stl_ray.defenses.quilting_index import SMALLEST, build_index
+from stl_ray.defenses.quilting_library import LibraryRecipe, PatchLibrary
+from stl_ray.defenses.quilting_search import VALUES, nearest_patches
+from stl_ray.errors import ArtifactError, ConfigError, TensorError, TrainingError
 
 
-def drawn(count: int, levels: int, seed: int) -> torch.Tensor:
-    return torch.randint(0, levels, (count, VALUES), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+def drawn(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 256, (count, VALUES), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
 
 
-def library(patches: torch.Tensor) -> PatchLibrary:
-    return PatchLibrary(patches, digest="")
+@pytest.fixture(scope="module")
+def indexed() -> PatchLibrary:
+    pytest.importorskip("faiss", reason="pip install faiss-cpu")
+    patches = drawn(600)
+    return PatchLibrary(patches, build_index(patches.numpy()))
 
 
-def nearest_in_float64(patches: torch.Tensor, queries: torch.Tensor, k: int) -> np.ndarray:
-    references, points = patches.double().numpy(), queries.double().numpy()
-    distances = np.stack([np.square(point - references).sum(1) for point in points])
-    return np.argsort(distances, axis=1, kind="stable")[:, :k]
+def test_roundtrip_a_stored_library(tmp_path):
+    library = PatchLibrary(drawn(7))
+    library.save(str(tmp_path), {"made": "here"})
+    stored = LibraryRecipe(patches=7, search="exact").load(str(tmp_path))
+    assert torch.equal(stored.patches, library.patches) and stored.index is None
+    assert stored.digest == library.digest != PatchLibrary(drawn(8)).digest
+    with pytest.raises(ArtifactError, match="search: faiss"):
+        LibraryRecipe(patches=7, search="faiss").load(str(tmp_path))
 
 
-@pytest.mark.parametrize("k", [1, 3, 10])
-@pytest.mark.parametrize("count", [10, GROUP, 3 * GROUP + 5, BLOCK + 70])
-@pytest.mark.parametrize("levels", [256, 2])
-def test_agrees_with_numpy_in_float64(count, levels, k):
-    patches, queries = drawn(count, levels, seed=1), drawn(12, levels, seed=2).float()
-    patches[-1], patches[0] = queries[0], 255 * (queries[1] > 0)  # the last one counts; a far one
-    found = library(patches).nearest(queries, k)
-    np.testing.assert_array_equal(found.numpy(), nearest_in_float64(patches, queries, k))
+def test_roundtrip_a_stored_index(tmp_path, indexed):
+    indexed.save(str(tmp_path), {})
+    stored, plain = (LibraryRecipe(patches=600, search=search).load(str(tmp_path)) for search in ("faiss", "exact"))
+    queries = drawn(50, seed=1).float()
+    assert stored.digest == indexed.digest != plain.digest == PatchLibrary(indexed.patches).digest
+    assert torch.equal(stored.nearest(queries, 3), indexed.nearest(queries, 3))
+    assert torch.equal(plain.nearest(queries, 3), nearest_patches(indexed.patches, queries, 3))
 
 
-@pytest.mark.parametrize("k", [1, 5])
-def test_invariant_ties_go_to_the_lower_index(k):
-    patches = drawn(2, 256, seed=3).repeat(BLOCK, 1)  # two patches, again and again, over two blocks
-    found = library(patches).nearest(patches[:2].float(), k)
-    assert found.tolist() == [[2 * turn for turn in range(k)], [2 * turn + 1 for turn in range(k)]]
+def test_invariant_an_index_is_the_same_every_time(indexed):
+    np.testing.assert_array_equal(build_index(indexed.patches.numpy()), indexed.index)
 
 
-def test_certificate_of_the_largest_levels():
-    """255 everywhere makes the largest sums; one level less in one value must still tell."""
-    patches = torch.full((500, VALUES), 255, dtype=torch.uint8)
-    patches[:321] = 0
-    patches[400, 7] = 254
-    query = torch.full((1, VALUES), 255.0)
-    assert library(patches).nearest(query, 1).item() == 321
-    query[0, 7] = 254
-    assert library(patches).nearest(query, 2).tolist() == [[400, 321]]
+def test_identity_an_index_finds_a_patch_itself_and_some_of_the_nearest(indexed):
+    queries = indexed.patches.float()
+    found, exact = indexed.nearest(queries, 2), nearest_patches(indexed.patches, queries, 2)
+    assert float((found[:, 0] == torch.arange(600)).float().mean()) > 0.95
+    assert 0.05 < float((found[:, 1] == exact[:, 1]).float().mean()) < 1
 
 
-def test_invariant_alone_and_in_a_batch():
-    searched, queries = library(drawn(3000, 256, seed=4)), drawn(600, 256, seed=5).float()
-    whole = searched.nearest(queries, 4)
-    for row in (0, 511, 512, 599):
-        assert torch.equal(searched.nearest(queries[row : row + 1], 4)[0], whole[row])
-    with torch.autocast("cpu"):
-        assert torch.equal(searched.nearest(queries, 4), whole)
-    assert searched.nearest(queries[:0], 4).shape == (0, 4)
+def test_invariant_an_index_searches_alone_as_in_a_batch(indexed):
+    queries = drawn(300, seed=2).float()
+    whole = indexed.nearest(queries, 3)
+    for row in (0, 7, 255, 299):
+        assert torch.equal(indexed.nearest(queries[row : row + 1], 3)[0], whole[row])
 
 
-@pytest.mark.parametrize("patches", [torch.zeros(3, 74, dtype=torch.uint8), torch.zeros(3, VALUES), drawn(0, 2, 0)])
+def test_certificate_what_an_index_does_not_find_is_searched_exactly(indexed):
+    """5 of 200 lists hold some 15 of 600 patches."""
+    queries = drawn(20, seed=3).float()
+    assert torch.equal(indexed.nearest(queries, 400), nearest_patches(indexed.patches, queries, 400))
+
+
+@pytest.mark.parametrize("patches", [torch.zeros(3, 74, dtype=torch.uint8), torch.zeros(3, VALUES), drawn(0)])
 def test_refuses_what_is_no_library(patches):
     with pytest.raises(TensorError, match=r"\(N, 75\)"):
-        library(patches)
+        PatchLibrary(patches)
 
 
-@pytest.mark.parametrize("k", [0, 4])
-def test_refuses_more_neighbours_than_patches(k):
-    with pytest.raises(TensorError, match="1 to 3"):
-        library(drawn(3, 2, 0)).nearest(torch.zeros(1, VALUES), k)
+def test_refuses_an_index_of_too_few_patches():
+    with pytest.raises(TrainingError, match=f">= {SMALLEST}"):
+        build_index(drawn(SMALLEST - 1).numpy())
 
 
-def test_refuses_queries_of_another_size():
-    with pytest.raises(TensorError, match=r"\(Q, 75\)"):
-        library(drawn(3, 2, 0)).nearest(torch.zeros(1, 74), 1)
+def test_refuses_an_index_without_faiss(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
+    with pytest.raises(ConfigError, match=r"stl-ray\[quilting\]"):
+        build_index(drawn(SMALLEST).numpy())

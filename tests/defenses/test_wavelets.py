@@ -96,10 +96,12 @@ def test_roundtrip_haar(size):
         torch.testing.assert_close(averages.square().sum() + details.square().sum(), channels.square().sum())
 
 
-def test_identity_chroma_of_a_grey_image_stays(natural_images):
+def test_identity_flat_channels_stay(natural_images):
     grey = quantize(natural_images.mean(1, keepdim=True)).expand(-1, 3, -1, -1)
     purified = wavelet().purify(grey, seeds=range(24)).images
     assert float((purified - purified.mean(1, keepdim=True)).abs().max()) < 1e-6
+    flat = torch.full((1, 3, 16, 16), 0.6)
+    torch.testing.assert_close(wavelet().purify(flat, seeds=[0]).images, flat)
 
 
 def test_agrees_the_gradient_with_finite_differences(natural_images):

@@ -16,6 +16,7 @@ SMALL = [
     "small_cnn",
     "cifar_resnet20",
     "cifar_resnet56",
+    "thermometer_resnet20",
     "torchvision:resnet18",
     "torchvision:shufflenet_v2_x0_5",
     "torchvision:mobilenet_v3_small",

@@ -104,10 +104,9 @@ def test_invariant_an_ensemble_runs_through_every_job_whatever_the_shards(made, 
     assert [row["vanilla"] for row in clean.values()] == expected
     assert expected != [0] * 10 and predict(classifier, images).shape == torch.Size([10])
     # T4 is there where all members are differentiable, and not behind JPEG.
-    for name, differentiable in (("half", False), ("crops", True)):
+    for name in ("half", "crops"):  # through each member's strongest gradient
         verdicts = [v for row in found[0][f"evaluate/vanilla/{name}-under-attack"].values() for v in row["verdicts"]]
-        attacks = {v["attack"] for v in verdicts}
-        assert "near" in attacks and ("exact" in attacks) == differentiable
+        assert {"near", "exact"} <= {v["attack"] for v in verdicts}
     run_here(adaptive.plan_checks(own), own)
     _report(own)
 

@@ -128,8 +128,8 @@ def test_refuses_a_defense_that_looks_with_a_classifier_which_is_not_known(exper
     preflight(experiment_of(defenses=[{**PD, "options": {"classifier": "wide"}}], classifiers=networks))
     preflight(experiment_of(defenses=[{**PD, "options": {"map": "none"}}]))
     for classifiers, options, message in (
-        (networks, {}, "it is not said which classifier it looks with; expected one of narrow, wide"),
-        ([], {}, "it is not said which classifier it looks with; expected an entry of classifiers"),
+        (networks, {}, "it is not said which classifier it takes; expected one of narrow, wide"),
+        ([], {}, "it is not said which classifier it takes; expected an entry of classifiers"),
         (networks, {"classifier": "wid"}, r"no classifier of this experiment; expected 'wide'\?"),
     ):
         with pytest.raises(ConfigError, match=rf"^pd\.classifier: {message}"):
@@ -144,3 +144,17 @@ def test_refuses_to_look_with_what_is_trained_here_where_others_wait_for_the_ima
         preflight(experiment_of(defenses=[defense], classifiers=[looking, mine]))
     preflight(experiment_of(defenses=[defense], classifiers=[{**looking, "weights": "/w.pt"}, mine]))
     preflight(experiment_of(defenses=[defense], classifiers=[looking]))
+
+
+def test_refuses_to_fit_with_a_classifier_that_is_trained_here(experiment_of):
+    looking = {"name": "looking", "architecture": "small_cnn"}
+    defense = {"name": "d3", "defense": "d3", "options": {"classifier": "looking"}}
+    with pytest.raises(
+        ConfigError, match=r"^d3\.classifier: .* training comes after fitting; expected a classifier with"
+    ):
+        preflight(experiment_of(defenses=[defense], classifiers=[looking]))
+    preflight(experiment_of(defenses=[defense], classifiers=[{**looking, "weights": "/w.pt"}]))
+    loaded = {**defense, "options": {"classifier": "looking", "load": "/elsewhere"}}
+    preflight(experiment_of(defenses=[loaded], classifiers=[looking]))
+    with pytest.raises(ConfigError, match=r"^d3\.classifier: no classifier"):
+        preflight(experiment_of(defenses=[{**defense, "options": {"classifier": "lookin"}}], classifiers=[looking]))

@@ -1,7 +1,7 @@
 import pytest
 
 from stl_ray.report.blocks import Table, Text
-from stl_ray.report.records import TierScores
+from stl_ray.report.records import TierRow, TierScores
 from stl_ray.report.tiers import budget_text, tier_blocks
 from stl_ray.statistics import wilson
 
@@ -16,7 +16,7 @@ def step(attack: str, tier: str, attacked: int, held: int, correct: int, out_of_
     }  # fmt: skip
 
 
-def row(defense: str, steps: list[dict], raised: tuple[str, ...] | None) -> dict:
+def row(defense: str, steps: list[dict], raised: tuple[str, ...] | None, gradient: str = "exact") -> dict:
     last = steps[-1]
     flags = [
         {"check": f"H{n}", "title": f"title {n}", "state": "raised" if f"H{n}" in (raised or ()) else "passed",
@@ -24,7 +24,7 @@ def row(defense: str, steps: list[dict], raised: tuple[str, ...] | None) -> dict
         for n in (range(1, 16) if raised is not None else ())
     ]  # fmt: skip
     return {
-        "defense": defense, "gradient": "exact", "images": TOTAL, "steps": steps, "flags": flags,
+        "defense": defense, "gradient": gradient, "images": TOTAL, "steps": steps, "flags": flags,
         "complete": not any(one["out_of_time"] for one in steps),
         "worst": {"total": TOTAL, **{name: last[name] for name in ("correct", "accuracy", "low", "high")}},
     }  # fmt: skip
@@ -106,6 +106,14 @@ def test_identity_one_table_for_each_tier_with_an_attack(tiers):
     cells = {cells[0].text: cells[1] for cells in found["T4"].rows}
     assert cells["STL"].text == "20 of 100"
     assert cells["JPEG"].text == "–"  # noqa: RUF001
+
+
+def test_identity_a_white_box_row_by_a_stand_in_s_gradient_says_so(tiers):
+    steps = [step("clean", "T0", TOTAL, 900, 900), step("bpda-pgd", "T3", 900, 200, 200), step("pgd", "T4", 200, 0, 0)]
+    jpeg = TierRow.model_validate(row("jpeg", steps, (), "stand_in"))
+    found = tables(tiers.model_copy(update={"rows": (*tiers.rows, jpeg)}))
+    notes = {tier: [cells[0].note for cells in found[tier].rows] for tier in ("T3", "T4")}
+    assert notes == {"T3": ["", "", "", ""], "T4": ["", "", "", "by a stand-in's gradient"]}
 
 
 def test_identity_a_raised_flag_voids_the_claim_in_words(tiers):

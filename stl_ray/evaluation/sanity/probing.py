@@ -27,6 +27,9 @@ STEP = 2e-5
 """Step of the finite differences over the image's norm: above float32 rounding and the certificate of a solve, and
 small enough that few atoms change."""
 
+OFF_GRID = 0.8 / 255
+"""Width of the noise by which images are taken off the 8-bit grid for finite differences: many steps of theirs."""
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -68,7 +71,7 @@ def probe(
     """
     images, answers = snapped(images, ids), ProbeAnswers(labels)
     _query_clean(subject, images, labels, ids, answers)
-    _differentiate(subject, images, labels, differences, answers)
+    _differentiate(subject, images, labels, ids, differences, answers)
     crafted = attack_all(subject, images, labels, ids, answers)
     _measure_budgets(subject, images, crafted, stored or {}, answers)
     return answers.rows(ids)
@@ -133,28 +136,36 @@ def _measure_budgets(
 
 
 def _differentiate(
-    subject: Subject, images: Tensor, labels: Tensor, differences: Sequence[bool], answers: ProbeAnswers
+    subject: Subject,
+    images: Tensor,
+    labels: Tensor,
+    ids: Sequence[str],
+    differences: Sequence[bool],
+    answers: ProbeAnswers,
 ) -> None:
-    """Gradients of the cross-entropy, and finite differences of the float pipeline with certified solves."""
+    """Gradients of the cross-entropy, and finite differences of the float pipeline with certified solves.
+
+    Every answer is that of a new loop: of a randomised defense, of the same draws.
+    """
     deployed = subject.deployed
 
     def slope(logits: Tensor) -> Tensor:
         return slope_of(cross_entropy, logits, labels)
 
-    _, gradient = deployed.logits_and_vjp(images, slope)
+    _, gradient = deployed.loop(ids).logits_and_vjp(images, slope)
     finite = gradient.flatten(1).isfinite().all(1)
     answers.measures[Measure.ZERO_GRADIENT] = (~gradient.nan_to_num().flatten(1).any(1)).double().tolist()
     answers.measures[Measure.INFINITE_GRADIENT] = (~finite).double().tolist()
-    bpda = replace(deployed, gradient="bpda").logits_and_vjp(images, slope)[1]
+    bpda = replace(deployed, gradient="bpda").loop(ids).logits_and_vjp(images, slope)[1]
     if deployed.gradient == "exact":
         one = torch.ones_like(labels, dtype=gradient.dtype)
         cosine = (rescaled(gradient, one) * rescaled(bpda, one)).flatten(1).sum(1)
         answers.measures[Measure.BPDA_COSINE] = cosine.tolist()
-    answers.measures[Measure.LOSS_RISES] = _rises(subject, images, labels, gradient).double().tolist()
+    answers.measures[Measure.LOSS_RISES] = _rises(subject, images, labels, ids, gradient).double().tolist()
     if deployed.gradient == "exact":
         answers.measures[Measure.DIFFERENCE_ERROR] = [
-            _difference_error(_certified(deployed), image[None], seed) if wanted else float("nan")
-            for seed, (image, wanted) in enumerate(zip(images, differences, strict=True))
+            _difference_error(_certified(deployed), image[None], name, seed) if wanted else float("nan")
+            for seed, (image, name, wanted) in enumerate(zip(images, ids, differences, strict=True))
         ]
 
 
@@ -163,30 +174,36 @@ def _certified(victim: Defended) -> Defended:
     return replace(victim, defense=victim.defense.certified(), rounded=False)
 
 
-def _rises(subject: Subject, images: Tensor, labels: Tensor, gradient: Tensor) -> Tensor:
+def _rises(subject: Subject, images: Tensor, labels: Tensor, ids: Sequence[str], gradient: Tensor) -> Tensor:
     """(B,) bool: whether a hundredth of the budget along the gradient raises the loss of the float pipeline."""
     victim = _certified(subject.deployed)
     radius = subject.budget.radius(images)[:, None, None, None]
     direction = steepest(gradient, torch.ones_like(labels, dtype=gradient.dtype), subject.budget.norm)
-    before, after = (victim.logits(moved) for moved in (images, (images + 0.01 * radius * direction).clamp(0, 1)))
+    further = (images + 0.01 * radius * direction).clamp(0, 1)
+    before, after = (victim.loop(ids).logits(moved) for moved in (images, further))
     # The cross-entropy is convex in the logits: it rises where its slope says so. The loss itself rounds a small rise away,
     # next to log n for small logits and next to zero for confident ones.
     return (slope_of(cross_entropy, before, labels) * (after - before)).sum(1) > 0
 
 
-def _difference_error(victim: Defended, image: Tensor, seed: int) -> float:
+def _difference_error(victim: Defended, image: Tensor, name: str, seed: int) -> float:
     """Median over two directions d of the relative error of (J^T v) d, where v separates the two likeliest classes.
 
     Of one class, v is its logit.
     """
     generator = torch.Generator().manual_seed(seed)
     errors = []
+    # Off the 8-bit grid, where many neighbours are equal: a median has no derivative there.
+    image = (image + (torch.rand(image.shape, generator=generator) - 0.5).to(image) * OFF_GRID).clamp(0, 1)
 
     def slope(logits: Tensor) -> Tensor:
         v, likeliest = torch.zeros_like(logits), logits.topk(min(2, logits.shape[1]), dim=1).indices
         return v.scatter(1, likeliest, torch.tensor([[1.0, -1.0]], device=logits.device)[:, : likeliest.shape[1]])
 
-    _, gradient = victim.logits_and_vjp(image, slope)
+    def logits(image: Tensor) -> Tensor:
+        return victim.loop([name]).logits(image)
+
+    _, gradient = victim.loop([name]).logits_and_vjp(image, slope)
     for _ in range(2):
         # Half along the gradient, because the effect of a random direction is below the solver's tolerance.
         noise = torch.randn(image.shape, generator=generator).to(image)
@@ -194,9 +211,9 @@ def _difference_error(victim: Defended, image: Tensor, seed: int) -> float:
         inside = (image > 0.02) & (image < 0.98)  # away from the kinks of the clip
         direction = direction * inside / l2_norm(direction * inside)
         step = STEP * float(l2_norm(image))
-        ahead = victim.logits((image + step * direction).clamp(0, 1))
-        behind = victim.logits((image - step * direction).clamp(0, 1))
-        middle = slope(victim.logits(image))
+        ahead = logits((image + step * direction).clamp(0, 1))
+        behind = logits((image - step * direction).clamp(0, 1))
+        middle = slope(logits(image))
         measured = ((ahead - behind) * middle).sum().double() / (2 * step)
         predicted = (gradient * direction).sum().double()
         larger = torch.maximum(measured.abs(), predicted.abs())

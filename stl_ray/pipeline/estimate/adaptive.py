@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.config import Experiment
+from stl_ray.defenses.base import gradient_of_view
 from stl_ray.evaluation import UNDEFENDED, VERDICTS_SCHEMA, DefendedClassifier
 from stl_ray.evaluation.batches import by_size
 from stl_ray.evaluation.cost_model import (
@@ -202,7 +203,7 @@ def _seconds(defended: DefendedClassifier, images: Tensor, kinds: Collection[str
     # One view stands for all: most defenses have one, and those of an ensemble differ in where they look.
     (view, *_), (certified, *_) = defense.views, defense.certified().views
     network = defense.network(defended.classifier, seeds)
-    linearise = view.linearised(defended.strongest)
+    linearise = view.linearised(gradient_of_view(view, defended.strongest))
     _, pullback = linearise(images, seeds)
     moved = quantize(images + 0.01 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images))
     calls: dict[str, Callable[[], object]] = {

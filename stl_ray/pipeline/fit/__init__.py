@@ -10,7 +10,11 @@ samples         the images that dictionaries are learned from (a run)
 block_workers   actors that hold blocks of those images
 dictionaries    samples -> a dictionary for all images and one for each cluster
 artifacts       what other defenses are fitted with, by the kind of it
-patches         patches of the training images at random places (a run)
+patches         patches of the training images at random or salient places (a run)
+saliency        a classifier that training images are looked at with
+d3              patches -> the dictionary of D3
+networks        networks of defenses, by Ray Train
+magnet          patches -> the autoencoder of MagNet
 quilting        patches -> the library of image quilting
 job             the steps, one after the other
 """

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 from stl_ray import __version__
 from stl_ray.defenses import ArtifactRecipe
 from stl_ray.defenses.magnet_autoencoder import AutoencoderRecipe
+from stl_ray.defenses.patch_dictionary import DictionaryRecipe
 from stl_ray.defenses.quilting_library import LibraryRecipe
-from stl_ray.pipeline.fit import magnet, quilting
+from stl_ray.pipeline.fit import d3, magnet, quilting
+from stl_ray.pipeline.fit.saliency import looking
 from stl_ray.pipeline.fitted import ArtifactFit
 from stl_ray.pipeline.inputs import dataset_of, training_images
 from stl_ray.runtime.shard_runner import ShardJob, run_shards
@@ -31,6 +33,7 @@ class Kind(NamedTuple):
 
 KINDS: dict[type[ArtifactRecipe], Kind] = {
     AutoencoderRecipe: Kind(magnet.job, magnet.assemble),
+    DictionaryRecipe: Kind(d3.job, d3.assemble),
     LibraryRecipe: Kind(quilting.job, quilting.assemble),
 }
 
@@ -40,7 +43,7 @@ def job_of(fit: ArtifactFit) -> ShardJob | None:
 
     Raises:
         IncompleteRunError: the training split was not ingested.
-        RunIdentityError: an artifact is there that was made of other images, or by another version.
+        RunIdentityError: an artifact is there that was made of other images, with another classifier, or by another version.
     """
     meta = _record(fit)
     if not fit.made:
@@ -55,7 +58,7 @@ def make_artifact(fit: ArtifactFit) -> dict[str, Dataset]:
 
     Raises:
         IncompleteRunError: the training split was not ingested, or shards failed.
-        RunIdentityError: one is there that was made of other images, or by another version.
+        RunIdentityError: one is there that was made otherwise.
         QuarantineLimitError: too many images cannot be used.
         TrainingError: the images do not do.
     """
@@ -75,4 +78,6 @@ def assemble(fit: ArtifactFit, job: ShardJob) -> dict[str, Dataset]:
 
 
 def _record(fit: ArtifactFit) -> dict[str, Any]:
-    return {**fit.settings, "images": training_images(fit.experiment).digest, "stl_ray": __version__}
+    name = fit.recipe.looks_with
+    looks = {} if name is None else {"classifier": looking(fit.experiment, name).identity}
+    return {**fit.settings, "images": training_images(fit.experiment).digest, "stl_ray": __version__, **looks}

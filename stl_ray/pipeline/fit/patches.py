@@ -1,15 +1,20 @@
-"""Patches of the training images at random places, drawn by the shard runner: what libraries of patches are made of."""
+"""Patches of the training images at random or salient places, drawn by the shard runner: what libraries of patches are made of."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from stl_ray.config import Experiment
 from stl_ray.errors import ImageError, QuarantineReason
+from stl_ray.evaluation.batches import BATCH
 from stl_ray.images import decode
 from stl_ray.pipeline.batches import STORED_PIXELS, plan_parts
+from stl_ray.pipeline.fit.saliency import SaliencyMaps, looking
 from stl_ray.pipeline.fitted import ArtifactFit
 from stl_ray.pipeline.inputs import training_images
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob
@@ -34,11 +39,13 @@ class PatchDraw:
         count: of all training images together, at least.
         side: of a patch, pixels.
         purpose: two draws of other purposes differ.
+        classifier: name of the one whose saliency says how probable a place is; None: all are alike.
     """
 
     count: int
     side: int
     purpose: str
+    classifier: str | None = None
 
 
 def shard_job(fit: ArtifactFit, draw: PatchDraw) -> ShardJob:
@@ -47,11 +54,13 @@ def shard_job(fit: ArtifactFit, draw: PatchDraw) -> ShardJob:
     Raises:
         IncompleteRunError: if the training split was not ingested.
     """
-    dataset, seed = training_images(fit.experiment), fit.experiment.seed
-    settings = {"count": draw.count, "side": draw.side, "purpose": draw.purpose, "seed": seed}
-    planned = PlannedRun(fit.step("patches", settings), plan_parts(dataset), {**settings, "input": dataset.digest})
-    each = patches_per_image(draw.count, dataset.rows)
-    return ShardJob(fit.label("patches"), [planned], partial(PatchTask, dataset, draw, each, seed), gpu=False)
+    experiment, dataset = fit.experiment, training_images(fit.experiment)
+    settings = {**asdict(draw), "seed": experiment.seed}
+    looks = None if draw.classifier is None else looking(experiment, draw.classifier).identity
+    identity = {**settings, "input": dataset.digest, "classifier": looks}
+    planned = PlannedRun(fit.step("patches", settings), plan_parts(dataset), identity)
+    task = partial(PatchTask, experiment, dataset, draw, patches_per_image(draw.count, dataset.rows))
+    return ShardJob(fit.label("patches"), [planned], task, gpu=looks is not None)
 
 
 def drawn(patches: Dataset) -> Iterator[Drawn]:
@@ -69,10 +78,14 @@ def drawn(patches: Dataset) -> Iterator[Drawn]:
 class PatchTask(TableTask):
     """Draws patches of the images of a shard; an image smaller than a patch is set aside."""
 
+    experiment: Experiment
     dataset: Dataset
     draw: PatchDraw
     each: int
-    seed: int
+
+    def __post_init__(self) -> None:
+        name = self.draw.classifier
+        self._maps = None if name is None else SaliencyMaps(self.experiment, name)
 
     def table(self, run: str, shard: PlannedShard) -> pa.Table:
         """The images of the shard."""
@@ -80,21 +93,32 @@ class PatchTask(TableTask):
 
     def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
         """Patches of every image, in the order of the images."""
-        side, rows = self.draw.side, []
+        rows: list[dict[str, Any]] = []
         quarantine: list[QuarantinedRow] = []
-        for row in table.select(["id", "image"]).to_pylist():
-            name, encoded = row["id"], row["image"]["bytes"]
-            try:
-                image = decode(encoded, max_pixels=STORED_PIXELS)
-                if min(image.shape[:2]) < side:
-                    height, width = image.shape[:2]
-                    raise ImageError(
-                        "too small for a patch", reason=QuarantineReason.TOO_SMALL, item=name,
-                        expected=f"at least {side} x {side} pixels", got=f"{width} x {height}",
-                    )  # fmt: skip
-            except ImageError as error:
-                quarantine.append(QuarantinedRow(name, error.reason, str(error), encoded))
-                continue
-            keys, patches = draw_patches(image, name, self.each, side=side, seed=self.seed, purpose=self.draw.purpose)
-            rows.append({"id": name, "keys": keys.tolist(), "patches": [patch.tobytes() for patch in patches]})
+        for start in range(0, table.num_rows, BATCH):
+            decoded: dict[str, NDArray[np.uint8]] = {}
+            for row in table.slice(start, BATCH).select(["id", "image"]).to_pylist():
+                try:
+                    decoded[row["id"]] = self._decoded(row["id"], row["image"]["bytes"])
+                except ImageError as error:
+                    quarantine.append(QuarantinedRow(row["id"], error.reason, str(error), row["image"]["bytes"]))
+            maps = [None] * len(decoded) if self._maps is None else self._maps.of(list(decoded.values()))
+            rows += [self._row(name, image, map) for (name, image), map in zip(decoded.items(), maps, strict=True)]
         return ShardOutput(pa.Table.from_pylist(rows, schema=_SCHEMA), quarantine)
+
+    def _decoded(self, name: str, encoded: bytes) -> NDArray[np.uint8]:
+        image = decode(encoded, max_pixels=STORED_PIXELS)
+        height, width = image.shape[:2]
+        if min(height, width) < self.draw.side:
+            raise ImageError(
+                "too small for a patch", reason=QuarantineReason.TOO_SMALL, item=name,
+                expected=f"at least {self.draw.side} x {self.draw.side} pixels", got=f"{width} x {height}",
+            )  # fmt: skip
+        return image
+
+    def _row(self, name: str, image: NDArray[np.uint8], saliency: NDArray[np.float64] | None) -> dict[str, Any]:
+        keys, patches = draw_patches(
+            image, name, self.each, side=self.draw.side, seed=self.experiment.seed, purpose=self.draw.purpose,
+            saliency=saliency,
+        )  # fmt: skip
+        return {"id": name, "keys": keys.tolist(), "patches": [patch.tobytes() for patch in patches]}

@@ -1,10 +1,11 @@
-"""The library of image quilting: patches of the training images, those of the smallest keys."""
+"""The library of image quilting: patches of the training images, and an index of them where one is wanted."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from stl_ray.defenses.quilting_index import build_index, faiss
 from stl_ray.defenses.quilting_library import LibraryRecipe, PatchLibrary
 from stl_ray.defenses.quilting_seams import SIDE
 from stl_ray.pipeline.fit import patches
@@ -15,11 +16,18 @@ from stl_ray.training.defenses.patches import smallest_keys
 
 
 def job(fit: ArtifactFit, recipe: LibraryRecipe) -> ShardJob:
-    """The draw of the patches."""
+    """The draw of the patches.
+
+    Raises:
+        ConfigError: an index is wanted, and faiss is not installed.
+    """
+    if recipe.search == "faiss":
+        faiss()  # here, before anything is drawn
     return patches.shard_job(fit, patches.PatchDraw(recipe.patches, SIDE, "quilting patch"))
 
 
 def assemble(fit: ArtifactFit, recipe: LibraryRecipe, drawn: Dataset, meta: Mapping[str, Any]) -> None:
     """Write the library of the patches that were drawn."""
     _, values = smallest_keys(patches.drawn(drawn), recipe.patches)
-    PatchLibrary(torch.from_numpy(values), "").save(fit.storage.root, meta)
+    index = build_index(values) if recipe.search == "faiss" else None
+    PatchLibrary(torch.from_numpy(values), index).save(fit.storage.root, meta)

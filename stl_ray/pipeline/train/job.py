@@ -233,8 +233,8 @@ def input_transform_of(experiment: Experiment, training: Training, device: str) 
     (defense,) = make_defenses(experiment, device, names=[training.retrained_for]).values()
     require_planned(training.defense or {}, identity_in_run(defense, experiment.seed), training.folder)
     adversarial = training.config.adversarial
-    exact = adversarial is not None and adversarial.gradient == "exact" and "exact" in defense.gradients
-    return transformation(defense).differentiable("exact" if exact else "bpda")
+    through = adversarial is not None and adversarial.gradient == "exact"
+    return transformation(defense).differentiable(defense.gradients[0] if through else "bpda")
 
 
 def _figures(loss: float, accuracy: float, data_wait: float) -> str:

@@ -49,7 +49,8 @@ def choose_atoms(candidates: NDArray[np.uint8], *, side: int, atoms: int, simila
         if count == atoms:
             return chosen.view(atoms, 3, side, side)
     raise TrainingError(
-        "too few patches differ for the dictionary", item=f"{len(candidates)} candidates", expected=f"{atoms} atoms", got=count
+        "too few patches differ for the dictionary: ask for fewer atoms, or a larger similarity",
+        item=f"{len(candidates)} candidates", expected=f"{atoms} atoms", got=count,
     )  # fmt: skip
 
 

@@ -115,7 +115,7 @@ def test_invariant_gradients_through_the_projection_are_measured_alike_at_every_
     for scale in (1.0, 2.0**power):
         answers = ProbeAnswers(labels)
         deployed = Defended(Scaled(victim.classifier, scale), victim.defense)
-        _differentiate(Subject(deployed, Budget(size=0.05), "u8", seed=3), images, labels, [True] * 4, answers)
+        _differentiate(Subject(deployed, Budget(size=0.05), "u8", seed=3), images, labels, IDS, [True] * 4, answers)
         measured.append(answers.measures)
     one, other = measured
     assert one["loss rises"] == other["loss rises"] == [1.0] * 4
@@ -123,6 +123,17 @@ def test_invariant_gradients_through_the_projection_are_measured_alike_at_every_
     torch.testing.assert_close(
         torch.tensor(other["cosine of BPDA to exact"]), torch.tensor(one["cosine of BPDA to exact"]), rtol=0, atol=0.2
     )
+
+
+@pytest.mark.parametrize(("name", "samples"), [("resize_pad", 3), ("median_filter", 1)])
+def test_identity_differences_are_of_the_same_draws_and_off_the_grid(victim, images, name, samples):
+    """Other draws differ by more than a step, and on the 8-bit grid a median has ties, where it has no derivative."""
+    labels = predict(victim, images)
+    answers = ProbeAnswers(labels)
+    deployed = Defended(victim.classifier, make_defense(name, {}, {}), samples=samples)
+    _differentiate(Subject(deployed, Budget(size=0.05), "u8", seed=3), images, labels, IDS, [True] * 4, answers)
+    assert answers.measures["loss rises"] == [1.0] * 4
+    assert torch.tensor(answers.measures["finite difference error"]).median() < 0.01
 
 
 def test_identity_a_sound_pipeline_and_one_whose_gradient_is_masked(victim, images):

@@ -1,13 +1,15 @@
 """What defenses are fitted with, from training images to the defense; every shard made here instead of in an actor."""
 
 import shutil
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
 
-from stl_ray.errors import ConfigError, IncompleteRunError, RunIdentityError
+from stl_ray.errors import ConfigError, IncompleteRunError, RunIdentityError, TrainingError
 from stl_ray.images import encode_png, to_tensor
+from stl_ray.models import build_classifier
 from stl_ray.pipeline.defenses import make_defenses
 from stl_ray.pipeline.fit import networks
 from stl_ray.pipeline.fit.artifacts import assemble, job_of
@@ -17,9 +19,14 @@ from stl_ray.pipeline.preflight import preflight
 from stl_ray.store import Layout
 
 KINDS = [
+    ("d3", {"atoms": 20, "patch": 6}, {"sparsity": 2, "stride": 6}, {"atoms": 20, "patch": 6, "similarity": 0.6}),
     ("magnet", {"epochs": 2, "side": 16, "batch_size": 4}, {}, {"epochs": 2, "side": 16, "batch_size": 4, "windows": 6}),
     ("quilting", {"patches": 300}, {"neighbours": 4}, {"patches": 200}),
-]
+    pytest.param(
+        "quilting", {"patches": 300, "search": "faiss"}, {"neighbours": 4}, {"patches": 300},
+        marks=pytest.mark.skipif(find_spec("faiss") is None, reason="pip install faiss-cpu"),
+    ),
+]  # fmt: skip
 """A defense, options of its recipe, options that are not of it, and another recipe."""
 
 
@@ -39,8 +46,8 @@ def training_here(monkeypatch):
 def made(experiment_of, finished_run, image_tables, crops):
     """Makes an experiment with training images in shards of the given sizes."""
 
-    def make(name: str, *sizes: int, defenses, seed: int = 0, images=None):
-        own = experiment_of(root=name, defenses=defenses, seed=seed)
+    def make(name: str, *sizes: int, defenses, seed: int = 0, images=None, **more):
+        own = experiment_of(root=name, defenses=defenses, seed=seed, **more)
         images = [encode_png(image) for image in crops(sum(sizes))] if images is None else images
         finished_run(own, Layout(own.root).ingested("train"), *image_tables(images, *sizes))
         return own
@@ -84,7 +91,7 @@ def test_invariant_an_artifact_is_that_of_its_recipe_whatever_the_shards(
     }
     loaded = made(
         str(tmp_path / "c"), 1,
-        defenses=[{"name": "far", "defense": defense, "options": {"load": Layout(own.root).uri(shared)}}],
+        defenses=[{"name": "far", "defense": defense, "options": {**recipe, "load": Layout(own.root).uri(shared)}}],
     )  # fmt: skip
     assert artifacts_of(loaded) == []
     far = make_defenses(loaded)["far"].purify(images, seeds=[0] * 3).images
@@ -123,6 +130,40 @@ def test_identity_an_image_smaller_than_a_patch_is_set_aside(made, run_here, tmp
     (one,) = artifacts_of(own)
     assert len(make_defenses(own)["quilt"].library.patches) == 39  # 13 of each of the other three
     assert folder == one.folder
+
+
+def test_invariant_a_dictionary_is_of_the_patches_where_its_classifier_looks(made, run_here, tmp_path):
+    def weights(seed: int) -> None:
+        network = build_classifier("small_cnn", ["a", "b"], seed=seed)
+        torch.save(network.backbone.state_dict(), tmp_path / "weights.pth")
+
+    weights(1)
+    options = {"atoms": 20, "patch": 6}
+    rows = [
+        {"name": "everywhere", "defense": "d3", "options": options},
+        {"name": "salient", "defense": "d3", "options": {**options, "classifier": "looking"}},
+    ]
+    classifiers = [{"name": "looking", "architecture": "small_cnn", "weights": str(tmp_path / "weights.pth")}]
+    own, spread = (
+        made(str(tmp_path / name), *sizes, defenses=rows, classifiers=classifiers)
+        for name, sizes in (("a", (6, 4)), ("b", (1, 2, 7)))
+    )
+    everywhere, salient = fitted(own, run_here)
+    assert everywhere != salient and fitted(spread, run_here) == [everywhere, salient]
+    assert bytes_of(own) == bytes_of(spread)
+    assert len(set(bytes_of(own))) == 2
+    weights(2)
+    with pytest.raises(RunIdentityError, match="classifier"):
+        fitted(own, run_here)
+
+
+def test_refuses_a_dictionary_of_more_atoms_than_patches_that_differ(made, run_here, tmp_path):
+    options = {"atoms": 20, "patch": 6, "similarity": 0.01}
+    own = made(str(tmp_path / "a"), 4, defenses=[{"name": "one", "defense": "d3", "options": options}])
+    with pytest.raises(TrainingError, match="fewer atoms, or a larger similarity; expected 20 atoms"):
+        fitted(own, run_here)
+    with pytest.raises(IncompleteRunError):
+        make_defenses(own)
 
 
 def test_identity_nothing_to_fit_is_said(experiment_of):

@@ -35,7 +35,10 @@ def test_agrees_a_step_of_the_training_with_the_same_one_by_hand(windows):
 
 
 def test_identity_noise_is_gaussian_and_clipped(windows):
-    grey, white = torch.full((24, 3, 32, 32), 128, dtype=torch.uint8), torch.full((2, 3, 32, 32), 255, dtype=torch.uint8)
+    grey, white = (
+        torch.full((24, 3, 32, 32), 128, dtype=torch.uint8),
+        torch.full((2, 3, 32, 32), 255, dtype=torch.uint8),
+    )
     noise = with_noise(grey, 0.1, seed=0) - 128 / 255
     assert abs(float(noise.mean())) < 2e-3 and float(noise.std()) == pytest.approx(0.1, rel=0.02)  # of 74k draws
     assert float(with_noise(white, 0.1, seed=0).max()) == 1

@@ -1,0 +1,44 @@
+"""The median of every pixel's neighbourhood. Source: Xu et al. 2018, Feature Squeezing, section III-B.
+
+The authors' code is `scipy.ndimage.median_filter` of each channel, with mirrored borders; of an even number of values it takes
+the upper of the two in the middle, which is a value of the image.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+from torch import Tensor
+
+from stl_ray.defenses.by_autograd import TransformationByAutograd
+from stl_ray.defenses.options import DefenseOptions
+from stl_ray.defenses.windows import windows
+
+
+class MedianFilterOptions(DefenseOptions):
+    """The options of median_filter."""
+
+    size: int = Field(
+        2, ge=2, le=15, description="side of the window in pixels; the authors have 2 for CIFAR-10 and ImageNet"
+    )
+
+
+@dataclass(frozen=True)
+class MedianFilter(TransformationByAutograd):
+    """A median filter of each channel.
+
+    Args:
+        size: side of the window.
+    """
+
+    size: int
+    name = "median_filter"
+
+    def identity(self) -> dict[str, Any]:
+        """See `Defense.identity`."""
+        return {"defense": self.name, "size": self.size}
+
+    def transformed(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
+        """See `TransformationByAutograd.transformed`; the derivative is that of the value taken, of equal ones the first."""
+        return windows(images, self.size).sort(dim=-1, stable=True).values[..., self.size**2 // 2]
