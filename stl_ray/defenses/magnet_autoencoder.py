@@ -49,13 +49,13 @@ class Autoencoder(nn.Module):
         self.encoder = nn.Conv2d(3, width, 3, padding=1)
         self.decoder = nn.Conv2d(width, width, 3, padding=1)
         self.output = nn.Conv2d(width, 3, 3, padding=1)
-        for layer in self.children():
+        for layer in (self.encoder, self.decoder, self.output):
             nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.get_parameter("bias"))
 
     def forward(self, images: Tensor) -> Tensor:
         """The images, reconstructed."""
-        for layer in self.children():
+        for layer in (self.encoder, self.decoder, self.output):
             images = layer(images).sigmoid()
         return images
 
