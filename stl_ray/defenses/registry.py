@@ -10,6 +10,7 @@ from stl_ray.defenses.d3 import D3, D3Options
 from stl_ray.defenses.ensemble import WHOLE, CropEnsembleOptions, Ensemble, EnsembleOptions
 from stl_ray.defenses.gaussian_filter import GaussianFilter, GaussianFilterOptions
 from stl_ray.defenses.jpeg import Jpeg, JpegOptions
+from stl_ray.defenses.magnet import MagNet, MagnetOptions
 from stl_ray.defenses.mean_filter import MeanFilter, MeanFilterOptions
 from stl_ray.defenses.median_filter import MedianFilter, MedianFilterOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
@@ -84,6 +85,7 @@ DEFENSES: dict[str, Row] = {
     "pixel_deflection": Row(PixelDeflectionOptions, PixelDeflection, _pixel_deflection),
     "quilting": Row(QuiltingOptions, Quilting, lambda options, resources: Quilting(resources["artifact"], options)),
     "d3": Row(D3Options, D3, lambda options, resources: D3(resources["artifact"], options.sparsity, options.stride)),
+    "magnet": Row(MagnetOptions, MagNet, lambda options, resources: MagNet(resources["artifact"])),
     "stl": Row(StlOptions, SparseTransformation, _stl),
     "stl_cluster": Row(StlOptions, SparseTransformation, _stl_cluster, clusters=True),
     "ensemble": Row(EnsembleOptions, Ensemble, _ensemble),

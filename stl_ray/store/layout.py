@@ -3,6 +3,7 @@
 experiment.json                 the resolved configuration of the last job that ended well
 ingest/{train,test}/            clean image shards (a run)
 fit/patches-KEY/                patches of the training images, of which libraries are made (a run)
+fit/training-KEY/               metrics.jsonl and checkpoint of a network that a defense is fitted with
 fit/thumbnails-KEY/             the training images as the autoencoder sees them (a run)
 fit/autoencoder-KEY/            autoencoder artifact, metrics.jsonl, checkpoint
 fit/latents-KEY/                latents of the thumbnails (a run)

@@ -8,6 +8,8 @@ import torch
 
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defense, make_defense
+from stl_ray.defenses.magnet_autoencoder import Autoencoder as MagnetNetwork
+from stl_ray.defenses.magnet_autoencoder import MagnetAutoencoder
 from stl_ray.defenses.patch_dictionary import PatchDictionary
 from stl_ray.defenses.quilting_library import PatchLibrary
 from stl_ray.images import quantize
@@ -53,7 +55,11 @@ def artifacts(natural_images) -> dict[str, object]:
     corners = [(row, column) for row in range(0, 28, 3) for column in range(0, 28, 3)]
     patches = torch.stack([images[:, :, row : row + 5, column : column + 5] for row, column in corners]).flatten(0, 1)
     larger = images.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
-    return {"d3": PatchDictionary(normalised(larger), "these"), "quilting": PatchLibrary(patches.flatten(1))}
+    return {
+        "d3": PatchDictionary(normalised(larger), "these"),
+        "magnet": MagnetAutoencoder.of(seeded(lambda: MagnetNetwork(3), 0).state_dict()),
+        "quilting": PatchLibrary(patches.flatten(1)),
+    }
 
 
 @pytest.fixture(scope="session")

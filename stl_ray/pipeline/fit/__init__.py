@@ -13,6 +13,8 @@ artifacts       what other defenses are fitted with, by the kind of it
 patches         patches of the training images at random or salient places (a run)
 saliency        a classifier that training images are looked at with
 d3              patches -> the dictionary of D3
+networks        networks of defenses, by Ray Train
+magnet          patches -> the autoencoder of MagNet
 quilting        patches -> the library of image quilting
 job             the steps, one after the other
 """

@@ -11,6 +11,7 @@ from stl_ray.errors import ConfigError, IncompleteRunError, RunIdentityError, Tr
 from stl_ray.images import encode_png, to_tensor
 from stl_ray.models import build_classifier
 from stl_ray.pipeline.defenses import make_defenses
+from stl_ray.pipeline.fit import networks
 from stl_ray.pipeline.fit.artifacts import assemble, job_of
 from stl_ray.pipeline.fit.job import run as fit
 from stl_ray.pipeline.fitted import artifacts_of
@@ -19,6 +20,7 @@ from stl_ray.store import Layout
 
 KINDS = [
     ("d3", {"atoms": 20, "patch": 6}, {"sparsity": 2, "stride": 6}, {"atoms": 20, "patch": 6, "similarity": 0.6}),
+    ("magnet", {"epochs": 2, "side": 16, "batch_size": 4}, {}, {"epochs": 2, "side": 16, "batch_size": 4, "windows": 6}),
     ("quilting", {"patches": 300}, {"neighbours": 4}, {"patches": 200}),
     pytest.param(
         "quilting", {"patches": 300, "search": "faiss"}, {"neighbours": 4}, {"patches": 300},
@@ -26,6 +28,18 @@ KINDS = [
     ),
 ]  # fmt: skip
 """A defense, options of its recipe, options that are not of it, and another recipe."""
+
+
+@pytest.fixture(autouse=True)
+def training_here(monkeypatch):
+    """Trains networks in this process: `tests/integration/test_fit_networks.py` has the same of Ray Train."""
+
+    def trained(fit, training, epochs, identity):
+        made = list(training(torch.device("cpu"), None))
+        assert len(made) == epochs
+        return made[-1].state()
+
+    monkeypatch.setattr(networks, "trained", trained)
 
 
 @pytest.fixture
@@ -71,7 +85,7 @@ def test_invariant_an_artifact_is_that_of_its_recipe_whatever_the_shards(
     defenses = make_defenses(own)
     images = to_tensor(crops(3))
     first, second = (defenses[name].identity() for name in ("one", "two"))
-    assert first != second and first != defenses["three"].identity()
+    assert (first == second) == (not use) and first != defenses["three"].identity()
     assert {name: one.identity() for name, one in make_defenses(spread).items()} == {
         name: one.identity() for name, one in defenses.items()
     }
