@@ -18,9 +18,15 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def _group(item: pytest.Item) -> str:
-    """Tests of one group run in one process: those that need the one Ray or S3 server, and otherwise those of a file."""
-    shared = item.get_closest_marker("ray") or item.get_closest_marker("s3")
-    return "ray" if shared else item.nodeid.partition("::")[0]
+    """Tests of one group run in one process: those that need the tiny experiment, and otherwise those of a file."""
+    return "tiny" if "tiny" in item.fixturenames else item.nodeid.partition("::")[0]
+
+
+def _order(item: pytest.Item) -> int:
+    """The longest first, so that no process is left with them in the end: what needs the tiny experiment, or servers."""
+    if _group(item) == "tiny":
+        return 0
+    return 1 if item.get_closest_marker("ray") or item.get_closest_marker("s3") else 2
 
 
 def _groups_file(run: str) -> Path:
@@ -30,8 +36,8 @@ def _groups_file(run: str) -> Path:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the group of Ray, by far the longest, first."""
-    items.sort(key=lambda item: _group(item) != "ray")
+    """Give the tests their order, and tell the scheduler their groups."""
+    items.sort(key=_order)
     if hasattr(config, "workerinput"):
         path = _groups_file(config.workerinput["testrunuid"])
         path.write_text(json.dumps({item.nodeid: _group(item) for item in items}))

@@ -75,7 +75,7 @@ def test_every_shipped_recipe_takes_a_step(path):
         assert all(tensor.isfinite().all() for tensor in trained_weights(epoch.state()).values())
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.ray
 def test_imagenet_at_224_through_ingest_and_one_training_step(local_ray, tmp_path):
     config = str(next(path for path in CONFIGS if path.stem == "imagenet"))

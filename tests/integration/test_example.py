@@ -40,16 +40,15 @@ def example(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def commanded(example) -> Path:
-    """The root after the commands of the README, given in the example's folder; `stl-ray` has no folder of its own to look in."""
+    """The root after the README's commands on one Ray, in the example's folder; `stl-ray` has no folder of its own to look in."""
     others = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONPATH"))}
     program = Path(sys.executable).with_name("stl-ray")
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as ray:
-        for job in (*JOBS, "report"):
-            done = subprocess.run(
-                [program, job, "experiment.yaml", *SMALL], cwd=example, capture_output=True, text=True,
-                env={**others, "RAY_TMPDIR": ray},
-            )  # fmt: skip
-            assert done.returncode == 0, done.stdout + done.stderr
+        done = subprocess.run(
+            [program, "quickstart", "experiment.yaml", *SMALL], cwd=example, capture_output=True, text=True,
+            env={**others, "RAY_TMPDIR": ray},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
     return example / "runs" / "your-classifier"
 
 
@@ -70,7 +69,8 @@ def test_the_commands_score_the_network_alone_and_behind_both_defenses(commanded
 
 def test_agrees_with_the_same_as_a_job_of_a_cluster_to_which_the_folder_travels(commanded, example, tmp_path):
     head = Head(Path(tempfile.mkdtemp(prefix="h", dir="/tmp")), bare=False)
-    settings = " ".join([*SMALL, f"root={tmp_path}/root"])
+    # Its attacks on the defenses would be those of `commanded`, made by workers that load the module as these do.
+    settings = " ".join([*SMALL, f"root={tmp_path}/root", "evaluate.tiers.attacks=[]"])
     try:
         head.start()
         jobs = " && ".join(f"python jobs/{job}.py experiment.yaml {settings}" for job in JOBS)
@@ -78,7 +78,7 @@ def test_agrees_with_the_same_as_a_job_of_a_cluster_to_which_the_folder_travels(
     finally:
         head.stop()
         shutil.rmtree(head.folder)
-    assert _scores(tmp_path / "root") == _scores(commanded)
+    assert _scores(tmp_path / "root")["cells"] == _scores(commanded)["cells"]
     for attack in ("fgsm", "pgd", "pgd-through-stl"):
         folder = Layout("").attacked("mine", attack)
         ours, theirs = (Dataset.open(str(root / folder)) for root in (commanded, tmp_path / "root"))

@@ -165,7 +165,7 @@ def test_refuses_workers_that_die_before_they_are_ready(local_ray, write_config,
     with pytest.raises(
         IncompleteRunError, match=r"stage: the actors cannot work .*a worker died 4 times before it was"
     ):
-        run_shards(job, _experiment(write_config, tmp_path))
+        run_shards(job, load_experiment(write_config(tmp_path, ray={"actors": 1})))
 
 
 @pytest.mark.faults

@@ -102,7 +102,8 @@ def installed(tmp_path_factory) -> Path:
     return _installed(wheel, folder / "installed")
 
 
-@pytest.mark.ray  # in the process of the next test, which uses the same wheel
+@pytest.mark.usefixtures("tiny")  # in the process of the next test, which uses the same wheel
+@pytest.mark.ray
 @pytest.mark.faults
 def test_invariant_with_a_compiler_the_wheel_holds_the_native_core(installed):
     found = _solve(installed)

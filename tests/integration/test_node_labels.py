@@ -30,17 +30,35 @@ def nodes():
     cluster.shutdown()
 
 
-@pytest.fixture
-def stl_ray(nodes, tmp_path):
-    """Runs `stl-ray` on the cluster; exit code and what it said."""
+DRIVER = """
+import contextlib, io, json, sys
+from stl_ray.cli import main
+from stl_ray.config import RayConfig
+from stl_ray.runtime.session import ray_session
 
-    def run(*arguments: str) -> tuple[int, str]:
-        command = [sys.executable, "-m", "stl_ray.cli", *arguments]
-        environment = {**os.environ, "RAY_ADDRESS": nodes["address"]}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
-        return done.returncode, done.stdout + done.stderr
+with ray_session(RayConfig()):
+    for arguments in sys.stdin:
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            code = main(json.loads(arguments))
+        print(json.dumps([code, said.getvalue()]), flush=True)
+"""
 
-    return run
+
+@pytest.fixture(scope="module")
+def stl_ray(nodes):
+    """Runs `stl-ray` in a process that has joined the cluster; exit code and what it said."""
+    command, environment = [sys.executable, "-c", DRIVER], {**os.environ, "RAY_ADDRESS": nodes["address"]}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as driver:
+
+        def run(*arguments: str) -> tuple[int, str]:
+            print(json.dumps(arguments), file=driver.stdin, flush=True)
+            code, said = json.loads(driver.stdout.readline())
+            return code, said
+
+        yield run
+        driver.stdin.close()
 
 
 def attempted_on(root: Path) -> set[str]:
@@ -93,15 +111,17 @@ def test_refuses_more_actors_than_matching_nodes_hold(stl_ray, write_config, tmp
     assert f"ray.actors: the cluster cannot hold that many workers; expected {expected}; got " in said
 
 
-def test_refuses_labels_that_no_node_has(stl_ray, write_config, tmp_path):
+def test_refuses_labels_that_no_node_has_as_it_joins(nodes, write_config, tmp_path):
     fallback = [{"label_selector": {"cpu": "avx512", "x": "1"}}]
     ray = {"label_selector": {"cpu": "amx"}, "fallback_strategy": fallback}
-    code, said = stl_ray("ingest", write_config(tmp_path, ingest=INGEST, ray=ray))
-    assert code == 2, said
+    command = [sys.executable, "-m", "stl_ray.cli", "ingest", write_config(tmp_path, ingest=INGEST, ray=ray)]
+    environment = {**os.environ, "RAY_ADDRESS": nodes["address"]}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 2, done.stderr
     assert (
         "ray.label_selector: no node of the cluster has such labels; expected labels of its nodes: cpu=avx2, cpu=avx512, "
         "ray.io/market-type=spot; got cpu=amx, else cpu=avx512 and x=1\n"
-    ) in said
+    ) in done.stderr
     assert not (tmp_path / "root" / "ingest").exists()
 
 
