@@ -6,6 +6,7 @@ jobs       the seven jobs, and `quickstart`, which is all of them
 cluster    submit, cancel, doctor
 roots      verify, status, sweep
 spaces     describe, import
+defenses   the defenses, and the options of one
 given      the experiment that they are given, and where its modules are found
 say        what they print, line by line
 tables     sizes and times as text

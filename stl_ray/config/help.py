@@ -66,6 +66,11 @@ def explain_keys(job: str) -> str:
     return "\n".join(lines)
 
 
+def explain_options(section: type[BaseModel]) -> str:
+    """Every option of a method: name, type, default, meaning; one a paragraph."""
+    return "\n".join(line for name, field in section.model_fields.items() for line in _lines(name, field))
+
+
 def _lines(path: str, field: FieldInfo) -> Iterator[str]:
     section = section_in(field.annotation)
     if section is None or field.description:

@@ -107,11 +107,10 @@ class NamedDefense(Section):
     """One defense under a name."""
 
     name: Name = Field(description="name of the defense in paths and tables")
-    defense: str = Field(description="name in the defense registry, such as jpeg, stl or stl_cluster")
+    defense: str = Field(description="one of `stl-ray defenses`, such as jpeg, stl or stl_cluster")
     options: dict[str, OptionValue | list[str]] = Field(
-        {}, description="the defense's own options: quality of jpeg; space, lmbda, accuracy and normalization of stl and "
-        "stl_cluster"
-    )  # fmt: skip
+        {}, description="the defense's own options, which `stl-ray defenses NAME` explains"
+    )
 
 
 class EvaluateConfig(Section):
