@@ -51,6 +51,11 @@ class Defense(ABC):
         """The transformations whose images the network sees; of several, the verdict is that of the mean softmax."""
 
     @property
+    def repeats(self) -> int:
+        """How often each draw is among the views, as samples of one expectation: 1 where no two views are alike."""
+        return 1
+
+    @property
     def randomised(self) -> bool:
         """Whether it draws random numbers, every image's from the seed given for it."""
         return any(view.randomised for view in self.views)

@@ -76,5 +76,7 @@ class Crop(Transformation):
                 int(torch.randint(room + 1, (), generator=generator)) for room in (height - tall, width - wide)
             )
             crops.append(image[:, top : top + tall, left : left + wide])
-        # The weights of a pixel sum to one but for rounding.
-        return interpolate(torch.stack(crops), (height, width), mode="bilinear").clamp(0, 1)
+        # In float64 the weights of a pixel sum to one closely enough that white stays white: a clamp would cut the gradient
+        # of white and black off.
+        rescaled = interpolate(torch.stack(crops).double(), (height, width), mode="bilinear")
+        return rescaled.to(images.dtype)

@@ -29,6 +29,7 @@ from stl_ray.defenses.matching_pursuit import approximated, matching_pursuit, pr
 from stl_ray.defenses.patch_dictionary import DictionaryRecipe, PatchDictionary
 from stl_ray.defenses.patch_grid import PatchGrid
 from stl_ray.defenses.purified import Purified
+from stl_ray.errors import ConfigError
 
 
 class D3Options(FittedOptions):
@@ -72,6 +73,9 @@ class D3(Transformation):
         dictionary: of natural patches.
         sparsity: atoms of a patch, 1 or more.
         stride: between patches, 1 to the patch's side.
+
+    Raises:
+        ConfigError: the stride is out of range.
     """
 
     dictionary: PatchDictionary
@@ -79,6 +83,11 @@ class D3(Transformation):
     stride: int
     name = "d3"
     gradients = ("exact", "bpda")
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.stride <= self.dictionary.side:
+            expected = f"1 to {self.dictionary.side}, the side of the dictionary's patches"
+            raise ConfigError("stride out of range", item=f"{self.name}.stride", expected=expected, got=self.stride)
 
     def identity(self) -> dict[str, Any]:
         """See `Defense.identity`."""

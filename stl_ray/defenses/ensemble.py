@@ -74,6 +74,16 @@ class Ensemble(Defense):
             return self.of
         return tuple(Crop(self.share, member) for member in self.of for _ in range(self.crops))
 
+    @property
+    def repeats(self) -> int:
+        """See `Defense.repeats`: the crops of a member."""
+        return max(1, self.crops)
+
+    @property
+    def iterative(self) -> bool:  # type: ignore[override]  # of the members
+        """See `Defense.iterative`."""
+        return any(member.iterative for member in self.of)
+
     def identity(self) -> dict[str, Any]:
         """See `Defense.identity`."""
         cropped = {"crops": self.crops, "share": self.share} if self.crops else {}

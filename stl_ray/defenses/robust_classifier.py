@@ -57,12 +57,18 @@ class RobustClassifier(Defense):
         Raises:
             ConfigError: the two have other classes, or the same in another order.
         """
-        if isinstance(classifier, Classifier) and classifier.class_names != self.classifier.class_names:
+        if isinstance(classifier, Classifier) and not _alike(classifier.class_names, self.classifier.class_names):
             raise ConfigError(
                 "a classifier cannot stand in the place of one with other classes", item=self.name,
                 expected=_shown(classifier.class_names), got=_shown(self.classifier.class_names),
             )  # fmt: skip
         return self.classifier
+
+
+def _alike(names: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether classes are the same, in the same order; numbers, which stand for those that have no names, are as good as names."""
+    numbers = tuple(map(str, range(len(names))))
+    return len(names) == len(others) and (numbers in (tuple(names), tuple(others)) or tuple(names) == tuple(others))
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -56,6 +56,11 @@ class StochasticActivationPruning(Defense):
         return (Undefended(),) * self.options.passes
 
     @property
+    def repeats(self) -> int:
+        """See `Defense.repeats`: the passes."""
+        return self.options.passes
+
+    @property
     def randomised(self) -> bool:
         """See `Defense.randomised`; here the network draws."""
         return True

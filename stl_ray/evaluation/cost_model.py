@@ -104,6 +104,11 @@ class StubDefense(Defense):
         """As of the given defense."""
         return self._defense.randomised
 
+    @property
+    def repeats(self) -> int:
+        """As of the given defense."""
+        return self._defense.repeats
+
     def identity(self) -> dict[str, Any]:
         """Identity of the given defense."""
         return self._defense.identity()

@@ -42,8 +42,8 @@ class DefendedClassifier:
         return cls(defense, classifier, {"defense": identity_in_run(defense, seed), "classifier": digest}, seed)
 
     def victim(self, gradient: Gradient, samples: int = 1) -> Defended:
-        """The pair as a victim; only a randomised defense is drawn more than once, and each of its views is a sample."""
-        draws = math.ceil(samples / len(self.defense.views)) if self.defense.randomised else 1
+        """The pair as a victim; only a randomised defense is drawn more than once, and views that are alike are samples."""
+        draws = math.ceil(samples / self.defense.repeats) if self.defense.randomised else 1
         return Defended(self.classifier, self.defense, gradient, samples=draws, seed=self.seed)
 
     @property

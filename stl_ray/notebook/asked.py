@@ -171,6 +171,8 @@ def _classifier(given: object, item: str) -> Classifier:
         raise ConfigError(
             "not a classifier", item=f"{item}.classifier", expected=_GIVEN["classifier"], got=type(given).__name__
         )
+    if given.training:
+        raise ConfigError("a classifier in training mode", item=f"{item}.classifier", expected="eval() of it first")
     return given
 
 

@@ -3,7 +3,7 @@ what the jobs that are to be run need.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from stl_ray.attacks import Universal, budget_of, make_attack
@@ -60,19 +60,27 @@ def preflight(experiment: Experiment, *jobs: str) -> None:
         if "classifier" in options.requires:
             looking = classifier_of(experiment, defense)
             if is_transformation(defense.defense):
-                _require_trained_before(experiment, defense, looking)
+                _require_trained_before(experiment, defense, looking, jobs)
         if isinstance(options, FittedOptions) and options.load is None and options.recipe.looks_with is not None:
             _require_given(experiment, defense)
     require_needs(experiment, jobs)
 
 
-def _require_trained_before(experiment: Experiment, defense: NamedDefense, looking: ClassifierConfig) -> None:
+def _require_trained_before(
+    experiment: Experiment, defense: NamedDefense, looking: ClassifierConfig, jobs: Collection[str]
+) -> None:
     """Refuse a defense that looks with a classifier trained here, where others wait for the images that it makes."""
     waiting = [
         item.name
         for item in experiment.classifiers
         if item.retrain is not None and (item.retrain.projection == "stored" or item.retrained_for(defense.name))
     ]
+    if looking.trained and {"project", "train"} <= set(jobs):
+        raise ConfigError(
+            "it looks at images with a classifier that is trained here, and `project` comes before `train`",
+            item=f"{defense.name}.classifier", expected="a classifier with weights, or the jobs one by one, train first",
+            got=looking.name,
+        )  # fmt: skip
     if looking.trained and waiting:
         raise ConfigError(
             f"it looks at images with a classifier that is trained here, while {', '.join(waiting)} waits to be retrained on "

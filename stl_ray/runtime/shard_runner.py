@@ -41,7 +41,7 @@ class PlannedRun:
 
     Args:
         folder: of the run, relative to the experiment's root (see store.layout).
-        plan: all its shards; taken once.
+        plan: all its shards; taken once, or of jobs that are drafted before they run (`drafts_of`) twice.
         identity: whatever can change a byte, besides the package version and the device.
         made: entries of the identity that are not known yet, because they must be made first, which may take long, or come
             of runs before: for each the function that makes and returns it, from the entry of the run in the folder (None:

@@ -134,3 +134,19 @@ def test_invariant_exclude_changes_nothing_but_the_route(defense, natural_images
     same = excluded.cluster == plain.cluster
     assert torch.equal(excluded.images[same], plain.images[same])
     assert bool(same.all()) == (defense.routes == 0)
+
+
+@pytest.mark.parametrize("gradient", ["exact", "stand_in", "bpda"])
+def test_certificate_white_and_black_pixels_do_not_cut_the_gradient_off(defense, images, gradient):
+    """A clamp that meets its bounds has no derivative there, and every white or black region would be masked."""
+    if gradient not in defense.gradients:
+        return
+    for level in (0.0, 1.0):
+        plain = torch.full_like(images[:1], level)
+        plain[..., 8:24, 8:24] = 0.4
+        plain[..., 12:20, 12:20] = 0.6
+        _, pullback = defense.linearised(gradient)(plain, SEEDS[:1])
+        product = pullback(torch.ones_like(plain))
+        outside = torch.ones(32, 32, dtype=torch.bool)
+        outside[4:28, 4:28] = False
+        assert float(product[..., outside].abs().max()) > 0

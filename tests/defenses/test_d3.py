@@ -103,8 +103,8 @@ def test_identity_names_the_dictionary_and_what_is_done_with_it(dictionary):
 def test_refuses_images_smaller_than_a_patch_and_strides_beyond_one(dictionary):
     with pytest.raises(TensorError, match=r"sides of at least 8.*7 x 12"):
         purify(D3(dictionary, 4, 4), torch.zeros(1, 3, 7, 12))
-    with pytest.raises(TensorError, match="stride"):
-        purify(D3(dictionary, 4, 9), torch.zeros(1, 3, 32, 32))
+    with pytest.raises(ConfigError, match="stride out of range; expected 1 to 8"):
+        D3(dictionary, 4, 9)
 
 
 def test_refuses_a_stride_beyond_the_patch_before_anything_is_fitted():

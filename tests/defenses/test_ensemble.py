@@ -129,7 +129,17 @@ def test_invariant_every_crop_of_an_image_draws_for_itself(classifier, images):
     assert len(different) >= 4
 
 
-def test_invariant_attacks_count_every_view_as_a_sample(classifier, images):
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 1.0])
+@pytest.mark.parametrize("side", [9, 32, 33])
+def test_invariant_white_stays_white_and_keeps_its_gradient(share, side):
+    for level in (0.0, 1.0):
+        image = torch.full((1, 3, side, side), level)
+        seen, pullback = Crop(share, Undefended()).linearised("exact")(image, [5])
+        assert torch.equal(seen, image)
+        assert float(pullback(torch.ones_like(image)).sum()) == pytest.approx(image.numel(), rel=1e-5)
+
+
+def test_invariant_attacks_count_crops_as_samples(classifier, images):
     asked: list[int] = []
 
     class Counting:
@@ -140,10 +150,12 @@ def test_invariant_attacks_count_every_view_as_a_sample(classifier, images):
         def logits_and_vjp(self, images, cotangent):
             return classifier.logits_and_vjp(images, cotangent)
 
-    for samples, passes in ((1, 5), (12, 15)):
+    jpeg = make_defense("jpeg", {}, {})
+    both = Ensemble("ensemble", (Crop(0.5, Undefended()), jpeg))  # of which none is a sample of the other
+    for ensemble, samples, passes in ((crops(5), 1, 5), (crops(5), 12, 15), (both, 3, 6)):
         asked.clear()
-        defended = DefendedClassifier.of(crops(5), Counting(), "digest", 0)
-        defended.victim("exact", samples).logits(images)
+        defended = DefendedClassifier.of(ensemble, Counting(), "digest", 0)
+        defended.victim(defended.strongest, samples).logits(images)
         assert len(asked) == passes
 
 

@@ -44,3 +44,12 @@ def test_refuses_other_classes_before_any_work(own, names):
     other = build_classifier("small_cnn", names, seed=0).eval()
     with pytest.raises(ConfigError, match=r"other classes; expected 4 \(cat, dog, frog, ...\); got [34] \("):
         DefendedClassifier.of(RobustClassifier(other), own, "digest", 0)
+
+
+def test_identity_classes_without_names_are_told_apart_by_their_number_alone(own):
+    """As of a bare module in a notebook."""
+    numbered = build_classifier("small_cnn", ["0", "1", "2", "3"], seed=0).eval()
+    for one, other in ((numbered, own), (own, numbered)):
+        assert DefendedClassifier.of(RobustClassifier(one), other, "digest", 0).defense.classifier is one
+    with pytest.raises(ConfigError, match="other classes"):
+        DefendedClassifier.of(RobustClassifier(build_classifier("small_cnn", ["0", "1"], seed=0).eval()), own, "", 0)

@@ -1,5 +1,6 @@
 import pytest
 
+from stl_ray.config.help import JOBS
 from stl_ray.errors import ConfigError
 from stl_ray.pipeline.preflight import preflight
 
@@ -144,6 +145,9 @@ def test_refuses_to_look_with_what_is_trained_here_where_others_wait_for_the_ima
         preflight(experiment_of(defenses=[defense], classifiers=[looking, mine]))
     preflight(experiment_of(defenses=[defense], classifiers=[{**looking, "weights": "/w.pt"}, mine]))
     preflight(experiment_of(defenses=[defense], classifiers=[looking]))
+    preflight(experiment_of(defenses=[defense], classifiers=[looking]), "project")
+    with pytest.raises(ConfigError, match=r"^pd\.classifier: .* `project` comes before `train`"):
+        preflight(experiment_of(defenses=[defense], classifiers=[looking]), *JOBS)
 
 
 def test_refuses_to_fit_with_a_classifier_that_is_trained_here(experiment_of):

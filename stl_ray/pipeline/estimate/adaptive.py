@@ -200,21 +200,23 @@ def _costs(
 def _seconds(defended: DefendedClassifier, images: Tensor, kinds: Collection[str]) -> dict[str, float]:
     """Seconds of a call of each kind on a batch of images."""
     defense, seeds = defended.defense, range(len(images))
-    # One view stands for all: most defenses have one, and those of an ensemble differ in where they look.
-    (view, *_), (certified, *_) = defense.views, defense.certified().views
+    # Views that are alike cost the same.
+    views, certified = (item.views[:: defense.repeats] for item in (defense, defense.certified()))
     network = defense.network(defended.classifier, seeds)
-    linearise = view.linearised(gradient_of_view(view, defended.strongest))
-    _, pullback = linearise(images, seeds)
+    linearised = [view.linearised(gradient_of_view(view, defended.strongest)) for view in views]
+    pullbacks = [linearise(images, seeds)[1] for linearise in linearised]
     moved = quantize(images + 0.01 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images))
     calls: dict[str, Callable[[], object]] = {
         FORWARD: lambda: network.logits(images),
         BACKWARD: lambda: network.logits_and_vjp(images, torch.ones_like),
-        COLD: lambda: view.purify(images, seeds=seeds),
-        WARM: lambda: linearise(moved, seeds),
-        PULLBACK: lambda: pullback(images),
-        CERTIFIED: lambda: certified.purify(images, seeds=seeds),
+        COLD: lambda: [view.purify(images, seeds=seeds) for view in views],
+        WARM: lambda: [linearise(moved, seeds) for linearise in linearised],
+        PULLBACK: lambda: [pullback(images) for pullback in pullbacks],
+        CERTIFIED: lambda: [view.purify(images, seeds=seeds) for view in certified],
     }
     seconds = {kind: _timed(call, images) for kind, call in calls.items() if kind in kinds}
+    for kind in seconds.keys() - {FORWARD, BACKWARD}:
+        seconds[kind] /= len(views)
     if BACKWARD in seconds:
         # Every product begins with a forward pass, which is counted too.
         seconds[BACKWARD] = max(seconds[BACKWARD] - seconds[FORWARD], 0.0)

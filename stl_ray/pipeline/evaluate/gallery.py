@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from stl_ray.config import Experiment
-from stl_ray.defenses import record_of
+from stl_ray.defenses import Transformation, record_of
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.images import decode, encode_png, to_tensor, to_uint8
 from stl_ray.pipeline.batches import STORED_PIXELS, rows_by_id
@@ -49,7 +49,7 @@ def write_gallery(
         attacked: the adversarial sets by name.
         predictions: the tables of (none, set) and (defense, set).
     """
-    *_, defense_name = (name for name, item in block.defended.items() if len(item.defense.views) == 1)
+    *_, defense_name = (name for name, item in block.defended.items() if isinstance(item.defense, Transformation))
     model = block.models(defense_name)["retrained"]
     before = {name: _column(predictions[UNDEFENDED, name], "vanilla") for name in attacked}
     after = {name: _column(predictions[defense_name, name], "retrained") for name in attacked}

@@ -12,11 +12,10 @@ from stl_ray.defenses.magnet_autoencoder import AutoencoderRecipe
 from stl_ray.defenses.patch_dictionary import DictionaryRecipe
 from stl_ray.defenses.quilting_library import LibraryRecipe
 from stl_ray.pipeline.fit import d3, magnet, quilting
-from stl_ray.pipeline.fit.saliency import looking
 from stl_ray.pipeline.fitted import ArtifactFit
-from stl_ray.pipeline.inputs import dataset_of, training_images
+from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.shard_runner import ShardJob, run_shards
-from stl_ray.store import Dataset, require_same
+from stl_ray.store import Dataset
 
 
 class Kind(NamedTuple):
@@ -43,13 +42,11 @@ def job_of(fit: ArtifactFit) -> ShardJob | None:
 
     Raises:
         IncompleteRunError: the training split was not ingested.
-        RunIdentityError: an artifact is there that was made of other images, with another classifier, or by another version.
+        RunIdentityError: an artifact is there that was made of other images, or with another classifier.
     """
-    meta = _record(fit)
     if not fit.made:
         return KINDS[type(fit.recipe)].job(fit, fit.recipe)
-    there = fit.storage.read_json(f"{fit.recipe.kind}.json")["meta"]
-    require_same({key: there.get(key) for key in meta}, meta, fit.storage.root)
+    fit.require()
     return None
 
 
@@ -73,11 +70,5 @@ def assemble(fit: ArtifactFit, job: ShardJob) -> dict[str, Dataset]:
     """Make an artifact of its run, which is finished; the run by its folder."""
     (planned,) = job.runs
     run = dataset_of(fit.experiment.root, planned.folder)
-    KINDS[type(fit.recipe)].assemble(fit, fit.recipe, run, _record(fit))
+    KINDS[type(fit.recipe)].assemble(fit, fit.recipe, run, {**fit.record, "stl_ray": __version__})
     return {planned.folder: run}
-
-
-def _record(fit: ArtifactFit) -> dict[str, Any]:
-    name = fit.recipe.looks_with
-    looks = {} if name is None else {"classifier": looking(fit.experiment, name).identity}
-    return {**fit.settings, "images": training_images(fit.experiment).digest, "stl_ray": __version__, **looks}

@@ -14,12 +14,12 @@ from stl_ray.errors import ImageError, QuarantineReason
 from stl_ray.evaluation.batches import BATCH
 from stl_ray.images import decode
 from stl_ray.pipeline.batches import STORED_PIXELS, plan_parts
-from stl_ray.pipeline.fit.saliency import SaliencyMaps, looking
-from stl_ray.pipeline.fitted import ArtifactFit
+from stl_ray.pipeline.fit.saliency import SaliencyMaps
+from stl_ray.pipeline.fitted import ArtifactFit, looking
 from stl_ray.pipeline.inputs import training_images
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
-from stl_ray.store import Dataset, PlannedShard, QuarantinedRow
+from stl_ray.store import Dataset, PlannedShard, QuarantinedRow, require_planned
 from stl_ray.training.defenses.patches import Drawn, draw_patches, patches_per_image
 
 _SCHEMA = pa.schema(
@@ -59,7 +59,7 @@ def shard_job(fit: ArtifactFit, draw: PatchDraw) -> ShardJob:
     looks = None if draw.classifier is None else looking(experiment, draw.classifier).identity
     identity = {**settings, "input": dataset.digest, "classifier": looks}
     planned = PlannedRun(fit.step("patches", settings), plan_parts(dataset), identity)
-    task = partial(PatchTask, experiment, dataset, draw, patches_per_image(draw.count, dataset.rows))
+    task = partial(PatchTask, experiment, dataset, draw, patches_per_image(draw.count, dataset.rows), looks)
     return ShardJob(fit.label("patches"), [planned], task, gpu=looks is not None)
 
 
@@ -76,16 +76,27 @@ def drawn(patches: Dataset) -> Iterator[Drawn]:
 
 @dataclass
 class PatchTask(TableTask):
-    """Draws patches of the images of a shard; an image smaller than a patch is set aside."""
+    """Draws patches of the images of a shard; an image smaller than a patch is set aside.
+
+    Args:
+        experiment: as the driver has it.
+        dataset: the training images.
+        draw: what is drawn.
+        each: patches of an image.
+        looks: identity of the classifier that images are looked at with; the one that is loaded here must have the same.
+    """
 
     experiment: Experiment
     dataset: Dataset
     draw: PatchDraw
     each: int
+    looks: Any
 
     def __post_init__(self) -> None:
         name = self.draw.classifier
         self._maps = None if name is None else SaliencyMaps(self.experiment, name)
+        if self._maps is not None:
+            require_planned({"classifier": self.looks}, {"classifier": self._maps.identity}, "patches")
 
     def table(self, run: str, shard: PlannedShard) -> pa.Table:
         """The images of the shard."""

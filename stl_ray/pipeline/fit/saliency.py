@@ -7,22 +7,10 @@ from numpy.typing import NDArray
 
 from stl_ray.config import Experiment
 from stl_ray.evaluation.batches import by_size
-from stl_ray.pipeline.batches import class_names
-from stl_ray.pipeline.classifiers import LoadedClassifier, load_classifier
-from stl_ray.pipeline.inputs import training_images
+from stl_ray.pipeline.fitted import looking
 from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
 from stl_ray.training.defenses.saliency import saliency_maps
-
-
-def looking(experiment: Experiment, name: str, device: str = "cpu") -> LoadedClassifier:
-    """The classifier of that name.
-
-    Raises:
-        IncompleteRunError: the training split was not ingested.
-        ArtifactError, StorageError: its weights are unreadable, or do not fit.
-    """
-    return load_classifier(experiment, name, None, class_names(training_images(experiment)), device)
 
 
 class SaliencyMaps:
@@ -31,11 +19,15 @@ class SaliencyMaps:
     Args:
         experiment: of the classifier, with Ray resources.
         name: of the classifier.
+
+    Attributes:
+        identity: of the classifier.
     """
 
     def __init__(self, experiment: Experiment, name: str) -> None:
         self._device = device_of(experiment.ray)
-        self._classifier = looking(experiment, name, self._device).classifier
+        loaded = looking(experiment, name, self._device)
+        self._classifier, self.identity = loaded.classifier, loaded.identity
 
     def of(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float64]]:
         """The (H, W) map of every (H, W, 3) image."""

@@ -112,8 +112,9 @@ def test_refuses_an_artifact_of_other_images_and_says_what_is_missing(
     fitted(own, run_here)
     shutil.rmtree(Layout(own.root).uri("ingest/train"))
     made(own.root, 5, defenses=rows)
-    with pytest.raises(RunIdentityError, match="images"):
-        fitted(own, run_here)
+    for use_it in (lambda: fitted(own, run_here), lambda: make_defenses(own)):
+        with pytest.raises(RunIdentityError, match="images"):
+            use_it()
     alone = experiment_of(defenses=rows, ingest={"test": {"format": "photographs"}})
     for job in ("fit", "project", "evaluate"):
         with pytest.raises(ConfigError, match="the defense one") as caught:
