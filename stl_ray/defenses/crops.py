@@ -16,6 +16,7 @@ from stl_ray.config import Gradient
 from stl_ray.defenses.base import Linearised, Pullback, Transformation
 from stl_ray.defenses.by_autograd import by_autograd
 from stl_ray.defenses.purified import Purified
+from stl_ray.seeding import seed_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Crop(Transformation):
 
     def purify(self, images: Tensor, *, seeds: Sequence[int], exclude: Sequence[str] | None = None) -> Purified:
         """See `Transformation.purify`."""
-        return self.behind.purify(self._rescaled(images, seeds), seeds=seeds, exclude=exclude)
+        return self.behind.purify(self._rescaled(images, seeds), seeds=_seeds_behind(seeds), exclude=exclude)
 
     def linearised(self, gradient: Gradient) -> Linearised:
         """See `Transformation.linearised`; crop and rescaling are differentiated exactly in every mode."""
@@ -56,7 +57,7 @@ class Crop(Transformation):
 
         def linearise(images: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Pullback]:
             rescaled, rescaled_pullback = by_autograd(lambda x: self._rescaled(x, seeds), images)
-            output, pullback = behind(rescaled, seeds)
+            output, pullback = behind(rescaled, _seeds_behind(seeds))
             return output, lambda v: rescaled_pullback(pullback(v))
 
         return linearise
@@ -80,3 +81,8 @@ class Crop(Transformation):
         # of white and black off.
         rescaled = interpolate(torch.stack(crops).double(), (height, width), mode="bilinear")
         return rescaled.to(images.dtype)
+
+
+def _seeds_behind(seeds: Sequence[int]) -> list[int]:
+    """The seeds of what is behind crops with these seeds: two uses never share a stream."""
+    return [seed_of(seed, "", "behind the crop") for seed in seeds]

@@ -19,10 +19,16 @@ _LUMA = (
 _CHROMA = ((17, 18, 24, 47), (18, 21, 26, 66), (24, 26, 56, 99), (47, 66, 99, 99))  # 99 in what is left of the 8 x 8
 
 
+SLOPE = 0.01
+"""Least derivative of the rounding: the cubic alone has none at whole numbers, where every coefficient of a flat region is,
+and of an image that was a JPEG before."""
+
+
 def cubic_rounding(x: Tensor) -> Tensor:
-    """round(x) + (x - round(x))^3, Shin and Song's: near round(x), with a derivative that is zero only at whole numbers."""
+    """round(x) + d^3 + `SLOPE` d with d = x - round(x): Shin and Song's, but for the slope, which keeps its derivative from zero."""
     nearest = x.detach().round()
-    return nearest + (x - nearest) ** 3
+    rest = x - nearest
+    return nearest + rest**3 + SLOPE * rest
 
 
 def transcoded(images: Tensor, quality: int, rounded: Callable[[Tensor], Tensor] = cubic_rounding) -> Tensor:

@@ -65,6 +65,9 @@ class PixelDeflection(TransformationByAutograd):
     randomised = True
 
     def __post_init__(self) -> None:
+        if (self.options.map == "rcam") != (self.classifier is not None):
+            expected = "a classifier where the map is rcam, and none where there is no map"
+            raise ConfigError("the map and its classifier do not go together", item=self.name, expected=expected)
         if self.classifier is not None and not isinstance(self.classifier, Classifier):
             raise ConfigError(
                 "a class activation map needs a network's layers", item=self.name,

@@ -103,7 +103,8 @@ class PatchLibrary:
             return nearest_patches(self.on(queries.device), queries, k)
         found = self._index.nearest(queries, k)
         short = (found < 0).any(1)
-        found[short] = nearest_patches(self.on(queries.device), queries[short], k)
+        if bool(short.any()):
+            found[short] = nearest_patches(self.on(queries.device), queries[short], k)
         return found
 
     @cached_property

@@ -96,7 +96,8 @@ class _Watch(TorchFunctionMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func is F.linear:
-            inputs, weight = args[:2]
+            given = dict(zip(("input", "weight"), args, strict=False)) | dict(kwargs or {})
+            inputs, weight = given["input"], given["weight"]
             if inputs.dim() == 2 and len(weight) == self.classes and self._features is not None:
                 self.heads.append((self._features, inputs, weight.detach()))
         elif isinstance(result, Tensor) and result.dim() == 4 and result.shape[-2:].numel() > 1:

@@ -22,6 +22,7 @@ from torch import Tensor
 from stl_ray.csc import check_images
 from stl_ray.defenses.by_autograd import TransformationByAutograd
 from stl_ray.defenses.options import DefenseOptions
+from stl_ray.images.clipping import clipped
 
 # ITU-R BT.601 for RGB in [0, 1], as scikit-image's `rgb2ycbcr` has it, without its offsets, which scaling takes off again.
 _TO_YCBCR = ((65.481, 128.553, 24.966), (-37.797, -74.203, 112.0), (112.0, -93.786, -18.214))
@@ -81,8 +82,8 @@ def _denoised(rgb: Tensor, sigma: float) -> Tensor:
     low = channels.amin((2, 3), keepdim=True)
     span = channels.amax((2, 3), keepdim=True) - low
     span = span.masked_fill(span == 0, 1)  # of a flat channel, which stays as it is
-    scaled = shrunk((channels - low) / span, sigma).clamp(0, 1)
-    return _mixed(scaled * span + low, _TO_RGB).clamp(0, 1)
+    scaled = clipped(shrunk((channels - low) / span, sigma))
+    return clipped(_mixed(scaled * span + low, _TO_RGB))
 
 
 def _mixed(channels: Tensor, weights: Sequence[Sequence[float]]) -> Tensor:

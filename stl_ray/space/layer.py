@@ -9,13 +9,11 @@ from torch.autograd.function import once_differentiable
 
 from stl_ray.csc import Accuracy, Codes, SolveStatus, check_method, projection_vjp, tolerances
 from stl_ray.errors import GradientError, TensorError
+from stl_ray.images.clipping import clipped
 from stl_ray.options import require_known
 from stl_ray.space.space import Normalization, QuasiNaturalSpace, check_normalization, divided
 
 Gradient = Literal["exact", "bpda", "none"]
-
-CLIP_SLACK = 1e-6
-"""How far outside [0, 1] a reconstructed pixel may lie and still pass the gradient: rounding of black and white."""
 
 
 class SparseTransformationLayer(nn.Module):
@@ -103,7 +101,7 @@ class SparseTransformationLayer(nn.Module):
             inputs = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
             if self.gradient == "exact":
                 space.check(inputs)
-                output: Tensor = _Clip.apply(divided(_Reconstruction.apply(inputs, space, self), self.normalization))
+                output = clipped(divided(_Reconstruction.apply(inputs, space, self), self.normalization))
             else:
                 output = self._projected(space, inputs.detach())
                 if self.gradient == "bpda":
@@ -165,20 +163,6 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
         return cotangents[0], None
-
-
-class _Clip(torch.autograd.Function):
-    """The clip to [0, 1]; a pixel on its boundary up to rounding, as black and white are, passes the gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, raw: Tensor) -> Tensor:
-        ctx.save_for_backward((raw < -CLIP_SLACK) | (raw > 1 + CLIP_SLACK))
-        return raw.clamp(0, 1)
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> Tensor:
-        (outside,) = ctx.saved_tensors
-        return cotangents[0].masked_fill(outside, 0)
 
 
 class _Reconstruction(torch.autograd.Function):

@@ -13,8 +13,8 @@ from torch._dynamo.testing import CompileCounter
 from stl_ray.csc import Accuracy, Descent, Dictionary, SolveStatus, Splitting, operator_of, reconstruct, split_bands
 from stl_ray.csc.certificate import duality_gap
 from stl_ray.errors import TensorError
+from stl_ray.images.clipping import CLIP_SLACK
 from stl_ray.space import QuasiNaturalSpace, SparseTransformationLayer
-from stl_ray.space.layer import CLIP_SLACK
 
 TIGHT = Accuracy(Splitting(20, 1e-9, 1e-10, 50_000), Descent(1e-6, 1e-6, 5000))
 
