@@ -32,7 +32,7 @@ def require_head(address: str, key: str) -> None:
         ClusterError: nobody answers there, or what answers is no Ray.
         ray.exceptions.AuthenticationError: its Ray asks for a token, or another one.
     """
-    host, port = _parted(address, key)
+    host, port = host_and_port(address, key)
     try:
         answer = _answer(host, port)
     except OSError as error:
@@ -47,7 +47,16 @@ def require_head(address: str, key: str) -> None:
         raise another from error
 
 
-def _parted(address: str, key: str) -> tuple[str, int]:
+def host_and_port(address: str, key: str) -> tuple[str, int]:
+    """The parts of an address.
+
+    Args:
+        address: host and port.
+        key: the configuration's key or the variable that it is from.
+
+    Raises:
+        ConfigError: it is no host and port.
+    """
     scheme = address.partition("://")[0] if "://" in address else ""
     if scheme == "ray":
         raise ConfigError("Ray Client does not carry trainings", item=key, expected=_EXPECTED, got=address)

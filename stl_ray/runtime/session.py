@@ -16,6 +16,7 @@ from ray.data import DataContext
 from stl_ray.config import RayConfig
 from stl_ray.errors import ConfigError
 from stl_ray.runtime.node_labels import described, nodes_matching, require_matching_node
+from stl_ray.runtime.ray_address import host_and_port
 from stl_ray.runtime.ray_start import start_ray
 from stl_ray.runtime.signals import keep_handlers
 
@@ -34,10 +35,12 @@ def ray_session(config: RayConfig, functions: Sequence[str] = ()) -> Iterator[No
 
     Raises:
         ClusterError: if Ray does not start, or no cluster answers.
-        ConfigError: if no node has the labels that it asks for, or a module cannot be sent.
+        ConfigError: if the address is none, no node has the labels that it asks for, or a module cannot be sent.
     """
     _leave_out_warnings()
     if ray.is_initialized():
+        if config.address not in (None, "local", "auto"):
+            host_and_port(config.address, "ray.address")  # refused whoever is connected already
         require_matching_node(config)
         _prepare_ray_data()
         yield
