@@ -234,18 +234,8 @@ def space_of(experiment: Experiment, defense: NamedDefense) -> SpaceConfig:
     Raises:
         ConfigError: there is none of that name; or none is named, and there is not exactly one.
     """
-    spaces = {space.name: space for space in experiment.spaces}
-    name = defense.options.get("space")
-    if name is None and len(spaces) == 1:
-        return experiment.spaces[0]
-    item = f"{defense.name}.space"
-    if name is None:
-        fitted_or_loaded = "`spaces: [{name: natural}]`, fitted here from training images, or with `load: FILE.npy`"
-        expected = f"one of {', '.join(sorted(spaces))}" if spaces else fitted_or_loaded
-        raise ConfigError("it is not said which space it projects onto", item=item, expected=expected)
-    if name not in spaces:
-        raise ConfigError("no space of this experiment", item=item, expected=nearest(name, spaces), got=name)
-    return spaces[str(name)]
+    without = "`spaces: [{name: natural}]`, fitted here from training images, or with `load: FILE.npy`"
+    return _chosen(defense, "space", experiment.spaces, "it is not said which space it projects onto", without)
 
 
 def classifier_of(experiment: Experiment, defense: NamedDefense) -> ClassifierConfig:
@@ -254,14 +244,29 @@ def classifier_of(experiment: Experiment, defense: NamedDefense) -> ClassifierCo
     Raises:
         ConfigError: there is none of that name; or none is named, and there is not exactly one.
     """
-    classifiers = {item.name: item for item in experiment.classifiers}
-    name = defense.options.get("classifier")
-    if name is None and len(classifiers) == 1:
-        return experiment.classifiers[0]
-    item = f"{defense.name}.classifier"
+    unsaid = "it is not said which classifier it takes"
+    return _chosen(defense, "classifier", experiment.classifiers, unsaid, "an entry of classifiers")
+
+
+Choice = TypeVar("Choice", SpaceConfig, ClassifierConfig)
+
+
+def _chosen(defense: NamedDefense, kind: str, items: tuple[Choice, ...], unsaid: str, without: str) -> Choice:
+    """The item that an option of that name names; where it is absent, the only one.
+
+    Args:
+        defense: whose option it is.
+        kind: of the items, and the option's name.
+        items: of the experiment.
+        unsaid: the message where none is named and there is not exactly one.
+        without: what is expected where there are no items.
+    """
+    named = {item.name: item for item in items}
+    name, key = defense.options.get(kind), f"{defense.name}.{kind}"
+    if name is None and len(items) == 1:
+        return items[0]
     if name is None:
-        expected = f"one of {', '.join(sorted(classifiers))}" if classifiers else "an entry of classifiers"
-        raise ConfigError("it is not said which classifier it takes", item=item, expected=expected)
-    if name not in classifiers:
-        raise ConfigError("no classifier of this experiment", item=item, expected=nearest(name, classifiers), got=name)
-    return classifiers[str(name)]
+        raise ConfigError(unsaid, item=key, expected=f"one of {', '.join(sorted(named))}" if named else without)
+    if name not in named:
+        raise ConfigError(f"no {kind} of this experiment", item=key, expected=nearest(name, named), got=name)
+    return named[str(name)]
