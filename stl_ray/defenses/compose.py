@@ -90,7 +90,10 @@ class Defended:
         seeds = seeds_of_views(self.defense, deployed_seeds(self.seed, ids))
         record = record_of(views)
         prediction = likeliest(mean_softmax([self._answer(*view) for view in zip(views, seeds, strict=True)]))
-        return Decisions(prediction.masked_fill(record.diverged, NO_VERDICT), record.status, tuple(views))
+        score = torch.zeros(len(images))
+        return Decisions(
+            prediction.masked_fill(record.diverged, NO_VERDICT), record.status, tuple(views), score > 1, score
+        )
 
     def verdict_logits(self, images: Tensor, ids: Sequence[str]) -> Tensor:
         """Logits (B, n) of which a verdict takes the largest, for the whole batch at once."""

@@ -20,6 +20,8 @@ class Decisions:
     prediction: Tensor  # (B,) int64 class, or NO_VERDICT
     status: list[str]  # how the defense ended
     views: tuple[Purified, ...]  # what the classifier was shown, before rounding
+    rejected: Tensor  # (B,) bool, whether a detector refused the image; no: there is none
+    score: Tensor  # (B,) float32, the detector's score: above 1 the image is refused; 0: there is none
 
 
 @runtime_checkable

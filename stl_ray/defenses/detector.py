@@ -1,0 +1,65 @@
+"""Detectors: they accept or refuse an image, beside what the classifier says of it.
+
+The verdict on a refused image is no class. An attacked image that is refused is a failed attack; a clean one that is
+refused is a loss.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from stl_ray.defenses.base import Defense
+from stl_ray.models import Victim
+
+Calibration = Mapping[str, np.ndarray]
+"""What a detector learned from a classifier's answers on training images, such as its thresholds, by name."""
+
+
+class Detector(ABC):
+    """Accepts or refuses every image, on its own."""
+
+    @abstractmethod
+    def scores(self, images: Tensor, seen: Tensor) -> Tensor:
+        """Scores (B,) float32, not negative; an image whose score is above 1 is refused.
+
+        Args:
+            images: (B, 3, H, W) float32 in [0, 1], as they came in.
+            seen: (B, 3, H, W), what the classifier sees of them behind the defense.
+        """
+
+    @abstractmethod
+    def scores_and_vjp(
+        self, images: Tensor, seen: Tensor, cotangent: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores s (B,), and the products of their Jacobians with v = cotangent(s) (B,): for `images` and for `seen`."""
+
+
+class Detecting(Defense):
+    """A defense of one view that also refuses images."""
+
+    @abstractmethod
+    def calibrate(
+        self, classifier: Victim, images: Tensor, labels: Tensor, ids: Sequence[str], seed: int
+    ) -> Calibration:
+        """What the detector learns from training images, the same in whatever order they come.
+
+        Args:
+            classifier: that is defended.
+            images: (N, 3, H, W) float32 in [0, 1].
+            labels: (N,) int64.
+            ids: of the images.
+            seed: the run seed.
+
+        Raises:
+            TrainingError: the images do not do.
+        """
+
+    @abstractmethod
+    def detector(self, classifier: Victim, calibration: Calibration) -> Detector:
+        """The detector in front of that classifier.
+
+        Raises:
+            ArtifactError: the calibration is of another defense.
+        """
