@@ -4,6 +4,7 @@ base         the kinds of defenses, and what each declares: transformations, ens
 purified     what a transformation makes of images, with the record of each solve
 fitted       artifacts that a defense is fitted with, by recipes
 options      the options of a defense, and the resources that it cannot be made without
+detector     what accepts or refuses images, and how it is calibrated
 decisions    verdicts of a defended model
 compose      `Defended`: a classifier behind a defense, as attacks see it and as it is judged
 by_autograd  transformations that torch differentiates
@@ -25,6 +26,7 @@ from stl_ray.defenses.base import (
 )
 from stl_ray.defenses.compose import Defended
 from stl_ray.defenses.decisions import NO_VERDICT, Decisions, DefendedModel
+from stl_ray.defenses.detector import Calibration, Detecting, Detector
 from stl_ray.defenses.fitted import ArtifactRecipe, FittedOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.purified import APPLIED, DIVERGED, Purified, record_of
@@ -38,11 +40,14 @@ __all__ = [
     "DIVERGED",
     "NO_VERDICT",
     "ArtifactRecipe",
+    "Calibration",
     "Decisions",
     "Defended",
     "DefendedModel",
     "Defense",
     "DefenseOptions",
+    "Detecting",
+    "Detector",
     "Differentiable",
     "FittedOptions",
     "Linearised",

@@ -87,9 +87,10 @@ def run_cascade(
         seen: callback (attack, positions of the attacked images, result).
     """
     images = snapped(images, ids)
-    clean = deployed.decide(images, ids).prediction
+    clean = deployed.decide(images, ids)
     verdicts: list[list[dict[str, Any]]] = [
-        [_verdict("clean", ThreatTier.CLEAN, prediction, CLEAN_STATUS)] for prediction in clean.tolist()
+        [_verdict("clean", ThreatTier.CLEAN, prediction, rejected, CLEAN_STATUS)]
+        for prediction, rejected in zip(clean.prediction.tolist(), clean.rejected.tolist(), strict=True)
     ]
     for position, stored in enumerate(earlier or []):
         verdicts[position] += stored
@@ -101,7 +102,7 @@ def run_cascade(
             positions = targets[begin : begin + batch]
             if settings.seconds is not None and time.monotonic() - start > settings.seconds:
                 for position in positions:
-                    verdicts[position].append(_verdict(item.name, item.tier, -1, OUT_OF_TIME))
+                    verdicts[position].append(_verdict(item.name, item.tier, -1, False, OUT_OF_TIME))
                 continue
             batch_ids = [ids[position] for position in positions]
             result = item.attack(
@@ -115,7 +116,8 @@ def run_cascade(
             )
             if seen is not None:
                 seen(item, positions, result)
-            predictions = deployed.decide(result.images, batch_ids).prediction.tolist()
+            decided = deployed.decide(result.images, batch_ids)
+            predictions, rejected = decided.prediction.tolist(), decided.rejected.tolist()
             usage = budget_usage(result.images, images[positions], settings.budget).tolist()
             for row, position in enumerate(positions):
                 verdicts[position].append(
@@ -123,6 +125,7 @@ def run_cascade(
                         item.name,
                         item.tier,
                         predictions[row],
+                        rejected[row],
                         str(result.status[row]),
                         float(result.dissimilarity[row]),
                         float(result.linf[row]),
@@ -160,6 +163,7 @@ def _verdict(
     attack: str,
     tier: ThreatTier,
     prediction: int,
+    rejected: bool,
     status: str,
     dissimilarity: float = 0.0,
     linf: float = 0.0,
@@ -170,6 +174,7 @@ def _verdict(
         "attack": attack,
         "tier": str(tier),
         "prediction": prediction,
+        "rejected": rejected,
         "status": status,
         "dissimilarity": dissimilarity,
         "linf": linf,

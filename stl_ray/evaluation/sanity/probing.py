@@ -10,7 +10,7 @@ from torch import Tensor
 from stl_ray.attacks import AttackStatus, Budget
 from stl_ray.attacks.geometry import rescaled, steepest
 from stl_ray.attacks.losses import cross_entropy, slope_of
-from stl_ray.defenses import NO_VERDICT, Defended
+from stl_ray.defenses import NO_VERDICT, Defended, Detecting
 from stl_ray.evaluation.budget_usage import budget_usage
 from stl_ray.evaluation.sanity.attacks import Crafted, Subject, attack_all
 from stl_ray.evaluation.sanity.checks import OVER_ALLOWED, UNDER_ALLOWED
@@ -80,16 +80,21 @@ def probe(
 def _query_clean(subject: Subject, images: Tensor, labels: Tensor, ids: Sequence[str], answers: ProbeAnswers) -> None:
     """Clean images: repeated passes, a batch of one, and the logits."""
     deployed = subject.deployed
-    clean = deployed.decide(images, ids).prediction
-    answers.answers[Probe.CLEAN] = clean.tolist()
+    decided = deployed.decide(images, ids)
+    clean = decided.prediction
+    answers.decide(Probe.CLEAN, decided)
     for number in range(5):
         again = replace(deployed, seed=seed_of(deployed.seed, "pass", str(number)))
-        answers.answers[f"{Probe.PASS}{number}"] = again.decide(images, ids).prediction.tolist()
+        answers.decide(f"{Probe.PASS}{number}", again.decide(images, ids))
     together = deployed.verdict_logits(images, ids)
     check_classes(labels, together.shape[1])
     alone = torch.cat([deployed.verdict_logits(image[None], [name]) for image, name in zip(images, ids, strict=True)])
     # What the defense has nothing to show of has logits, of black, and no verdict.
     answers.answers[Probe.ALONE] = torch.where(clean == NO_VERDICT, NO_VERDICT, alone.argmax(1)).tolist()
+    if isinstance(deployed.defense, Detecting):
+        answers.rejected[Probe.ALONE] = [
+            bool(deployed.decide(image[None], [name]).rejected) for image, name in zip(images, ids, strict=True)
+        ]
     # One class has no spread; its logit is as good a scale.
     both = torch.cat([together, alone], 1)
     spread = both.amax(1) - both.amin(1) if together.shape[1] > 1 else both.abs().amax(1)

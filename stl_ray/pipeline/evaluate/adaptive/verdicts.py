@@ -132,12 +132,11 @@ def _earlier(context: Context, name: str, shard: PlannedShard) -> dict[str, list
     for item in context.earlier():
         predictions = dataset_of(root, Layout(root).predictions(block, name, item.name))
         measured = rows_if_any(dataset_of(root, folder_of(item)), shard.source, _MEASURED)
-        for image, row in rows_if_any(predictions, shard.source, ["retrained"]).items():
-            verdict = stored_verdict(
-                item, block, name, row["retrained"], measured[image], retrained=context.block.retrained(name)
-            )
+        for image, row in rows_if_any(predictions, shard.source, _DECIDED).items():
+            verdict = stored_verdict(item, block, name, row, measured[image], retrained=context.block.retrained(name))
             verdicts.setdefault(image, []).append(verdict)
     return verdicts
 
 
+_DECIDED = ("retrained", "retrained_rejected")
 _MEASURED = ("status", "dissimilarity", "linf", "queries")
