@@ -5,7 +5,10 @@ purified     what a transformation makes of images, with the record of each solv
 fitted       artifacts that a defense is fitted with, by recipes
 options      the options of a defense, and the resources that it cannot be made without
 decisions    verdicts of a defended model
+detector     a defense that also refuses images, and its detector
 compose      `Defended`: a classifier behind a defense, as attacks see it and as it is judged
+views        the views of some images: their logits together, and the derivative
+joint        a classifier and its detector as one victim
 by_autograd  transformations that torch differentiates
 registry     the defenses by name, one file each; `stl_ray.defenses.registry` has the list
 local_intrinsic_dimension    LID's estimate, from a network's activations
@@ -25,6 +28,7 @@ from stl_ray.defenses.base import (
 )
 from stl_ray.defenses.compose import Defended
 from stl_ray.defenses.decisions import NO_VERDICT, Decisions, DefendedModel
+from stl_ray.defenses.detector import Calibration, Detecting, Detector
 from stl_ray.defenses.fitted import ArtifactRecipe, FittedOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.purified import APPLIED, DIVERGED, Purified, record_of
@@ -38,11 +42,14 @@ __all__ = [
     "DIVERGED",
     "NO_VERDICT",
     "ArtifactRecipe",
+    "Calibration",
     "Decisions",
     "Defended",
     "DefendedModel",
     "Defense",
     "DefenseOptions",
+    "Detecting",
+    "Detector",
     "Differentiable",
     "FittedOptions",
     "Linearised",

@@ -199,6 +199,12 @@ class WatchedVictim:
         """See `Victim`."""
         return self.victim.logits_and_vjp(images, cotangent)
 
+    def against(self, labels: Tensor) -> "WatchedVictim":
+        """See `Refusing`."""
+        watched = WatchedVictim(self.victim.against(labels), self.labels)
+        watched.misclassified = self.misclassified
+        return watched
+
     def loop(self, items: Sequence[str | int]) -> Victim:
         """See `Looping`."""
         return _WatchedLoop(self, self.victim.loop(items), [str(item) for item in items])
