@@ -4,9 +4,11 @@ base         the kinds of defenses, and what each declares: transformations, ens
 purified     what a transformation makes of images, with the record of each solve
 fitted       artifacts that a defense is fitted with, by recipes
 options      the options of a defense, and the resources that it cannot be made without
-detector     what accepts or refuses images, and how it is calibrated
 decisions    verdicts of a defended model
+detector     a defense that also refuses images, its detector, and how that is calibrated
 compose      `Defended`: a classifier behind a defense, as attacks see it and as it is judged
+views        the views of some images: their logits together, and the derivative
+joint        a classifier and its detector as one victim
 by_autograd  transformations that torch differentiates
 registry     the defenses by name, one file each; `stl_ray.defenses.registry` has the list
 local_intrinsic_dimension    LID's estimate, from a network's activations

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from stl_ray.defenses.base import Defense
@@ -18,11 +19,11 @@ Calibration = Mapping[str, np.ndarray]
 
 
 class Detector(ABC):
-    """Accepts or refuses every image, on its own."""
+    """Accepts or refuses every image, on its own; tiles of one size give the same bits in any batch."""
 
     @abstractmethod
     def scores(self, images: Tensor, seen: Tensor) -> Tensor:
-        """Scores (B,) float32, not negative; an image whose score is above 1 is refused.
+        """Scores (B,) float32, finite and not negative, without a graph; an image whose score is above 1 is refused.
 
         Args:
             images: (B, 3, H, W) float32 in [0, 1], as they came in.
@@ -33,7 +34,35 @@ class Detector(ABC):
     def scores_and_vjp(
         self, images: Tensor, seen: Tensor, cotangent: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores s (B,), and the products of their Jacobians with v = cotangent(s) (B,): for `images` and for `seen`."""
+        """Scores s (B,), and the products of their Jacobians with v = cotangent(s) (B,): for `images` and for `seen`.
+
+        Scores are given to `cotangent` cut off from their graph, and nothing of the pass is in its way: within it the
+        network may be asked.
+        """
+
+
+class DetectorByAutograd(Detector):
+    """A detector that torch differentiates: one function is all of it."""
+
+    @abstractmethod
+    def differentiable(self, images: Tensor, seen: Tensor) -> Tensor:
+        """The scores (B,), made of operations that torch differentiates; as `Detector.scores`."""
+
+    def scores(self, images: Tensor, seen: Tensor) -> Tensor:
+        """See `Detector.scores`."""
+        with torch.no_grad():
+            return self.differentiable(images, seen)
+
+    def scores_and_vjp(
+        self, images: Tensor, seen: Tensor, cotangent: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Detector.scores_and_vjp`."""
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            leaves = [tensor.detach().clone().requires_grad_() for tensor in (images, seen)]
+            scores = self.differentiable(*leaves)
+        answer = scores.detach()
+        products = torch.autograd.grad(scores, leaves, cotangent(answer), allow_unused=True, materialize_grads=True)
+        return answer, *products
 
 
 class Detecting(Defense):

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from stl_ray.attacks import Attack, AttackResult, Budget
-from stl_ray.defenses import DefendedModel
+from stl_ray.defenses import NO_VERDICT, DefendedModel
 from stl_ray.evaluation.budget_usage import budget_usage
 from stl_ray.evaluation.defended import DefendedClassifier
 from stl_ray.evaluation.tiers import OUT_OF_TIME, survivors
@@ -89,8 +89,8 @@ def run_cascade(
     images = snapped(images, ids)
     clean = deployed.decide(images, ids)
     verdicts: list[list[dict[str, Any]]] = [
-        [_verdict("clean", ThreatTier.CLEAN, prediction, rejected, CLEAN_STATUS)]
-        for prediction, rejected in zip(clean.prediction.tolist(), clean.rejected.tolist(), strict=True)
+        [_verdict("clean", ThreatTier.CLEAN, CLEAN_STATUS, *said)]
+        for said in zip(clean.prediction.tolist(), clean.rejected.tolist(), strict=True)
     ]
     for position, stored in enumerate(earlier or []):
         verdicts[position] += stored
@@ -102,7 +102,7 @@ def run_cascade(
             positions = targets[begin : begin + batch]
             if settings.seconds is not None and time.monotonic() - start > settings.seconds:
                 for position in positions:
-                    verdicts[position].append(_verdict(item.name, item.tier, -1, False, OUT_OF_TIME))
+                    verdicts[position].append(_verdict(item.name, item.tier, OUT_OF_TIME))
                 continue
             batch_ids = [ids[position] for position in positions]
             result = item.attack(
@@ -124,9 +124,9 @@ def run_cascade(
                     _verdict(
                         item.name,
                         item.tier,
+                        str(result.status[row]),
                         predictions[row],
                         rejected[row],
-                        str(result.status[row]),
                         float(result.dissimilarity[row]),
                         float(result.linf[row]),
                         int(result.queries[row]),
@@ -162,9 +162,9 @@ def verdict_rows(
 def _verdict(
     attack: str,
     tier: ThreatTier,
-    prediction: int,
-    rejected: bool,
     status: str,
+    prediction: int = NO_VERDICT,
+    rejected: bool = False,
     dissimilarity: float = 0.0,
     linf: float = 0.0,
     queries: int = 0,

@@ -40,7 +40,8 @@ def judged(
             continue
         decided = model.decide(images, ids, views=views)
         columns |= {name: decided.prediction, f"{name}_rejected": decided.rejected, f"{name}_score": decided.score}
-        columns[f"{name}_float"] = replace(model, rounded=False).decide(images, ids, views=unrounded).prediction
+        unjudged = replace(model, rounded=False, detector=None)
+        columns[f"{name}_float"] = unjudged.decide(images, ids, views=unrounded).prediction
     columns |= {"psnr": psnr(quantize(purified.images), clean), "cluster": purified.cluster}
     # Each leaves the device in one piece: image by image, every transfer would wait for other work there.
     figures = {name: values.tolist() for name, values in columns.items()}

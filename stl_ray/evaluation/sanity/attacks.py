@@ -12,7 +12,7 @@ from stl_ray.attacks.losses import margin
 from stl_ray.defenses import Decisions, Defended, record_of
 from stl_ray.evaluation.rightness import right
 from stl_ray.evaluation.sanity.table import Measure, Probe, ProbeAnswers
-from stl_ray.models import Victim, in_loop, predict
+from stl_ray.models import Victim, against, in_loop, predict
 from stl_ray.seeding import seed_of
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -142,7 +142,7 @@ def sweep_sizes(budget: Budget, store: Store) -> list[float]:
 
 def _margins(victim: Victim, images: Tensor, labels: Tensor, ids: Sequence[str]) -> list[float]:
     """Largest other logit minus the true logit, from cold solves; 0 for one class."""
-    margins: list[float] = margin(in_loop(victim, ids).logits(images), labels).tolist()
+    margins: list[float] = margin(in_loop(against(victim, labels), ids).logits(images), labels).tolist()
     return margins
 
 
@@ -201,6 +201,12 @@ class WatchedVictim:
     def logits_and_vjp(self, images: Tensor, cotangent: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """See `Victim`."""
         return self.victim.logits_and_vjp(images, cotangent)
+
+    def against(self, labels: Tensor) -> "WatchedVictim":
+        """See `Refusing`."""
+        watched = WatchedVictim(self.victim.against(labels), self.labels)
+        watched.misclassified = self.misclassified
+        return watched
 
     def loop(self, items: Sequence[str | int]) -> Victim:
         """See `Looping`."""

@@ -152,7 +152,7 @@ def _differentiate(
 
     Every answer is that of a new loop: of a randomised defense, of the same draws.
     """
-    deployed = subject.deployed
+    deployed = subject.deployed.against(labels)
 
     def slope(logits: Tensor) -> Tensor:
         return slope_of(cross_entropy, logits, labels)
@@ -169,7 +169,9 @@ def _differentiate(
     answers.measures[Measure.LOSS_RISES] = _rises(subject, images, labels, ids, gradient).double().tolist()
     if deployed.gradient == "exact":
         answers.measures[Measure.DIFFERENCE_ERROR] = [
-            _difference_error(_certified(deployed), image[None], name, seed) if wanted else float("nan")
+            _difference_error(_certified(deployed.against(labels[seed : seed + 1])), image[None], name, seed)
+            if wanted
+            else float("nan")
             for seed, (image, name, wanted) in enumerate(zip(images, ids, differences, strict=True))
         ]
 
@@ -181,7 +183,7 @@ def _certified(victim: Defended) -> Defended:
 
 def _rises(subject: Subject, images: Tensor, labels: Tensor, ids: Sequence[str], gradient: Tensor) -> Tensor:
     """(B,) bool: whether a hundredth of the budget along the gradient raises the loss of the float pipeline."""
-    victim = _certified(subject.deployed)
+    victim = _certified(subject.deployed.against(labels))
     radius = subject.budget.radius(images)[:, None, None, None]
     direction = steepest(gradient, torch.ones_like(labels, dtype=gradient.dtype), subject.budget.norm)
     further = (images + 0.01 * radius * direction).clamp(0, 1)
