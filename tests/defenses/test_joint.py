@@ -118,7 +118,9 @@ def test_agrees_with_finite_differences(images, defense):
     weights = torch.randn(3, *x.shape[1:], generator=torch.Generator().manual_seed(5))
     detector = Differences(1.0)
     middle = detector.scores(x, x).median().item()
-    victim = Defended(Linear(weights), defense, "exact", rounded=False, detector=Differences(0.9 * middle)).against(labels)
+    victim = Defended(Linear(weights), defense, "exact", rounded=False, detector=Differences(0.9 * middle)).against(
+        labels
+    )
     assert 0 < int((victim.detector.scores(x, defense.purify(x, seeds=range(4)).images) > 1).sum())
     v = torch.randn(4, 3, generator=torch.Generator().manual_seed(1)).double()
     logits, product = victim.logits_and_vjp(x, lambda logits: v)
@@ -214,7 +216,7 @@ def test_identity_every_attack_succeeds_only_with_images_that_the_detector_accep
     else:
         attack = make_attack(name, {k: v for k, v in QUICK.items() if k in ATTACKS[name].model_fields})
     norms = {"l2": Budget(kind="l2", size=1.5), "linf": Budget(kind="linf", size=8 / 255)}
-    for budget in (norms[norm] for norm in norms if norm in (getattr(attack, "norm", norm), ) and norm in attack.norms):
+    for budget in (norms[norm] for norm in norms if norm in (getattr(attack, "norm", norm),) and norm in attack.norms):
         if isinstance(attack, Universal):
             attack = attack.with_vector(attack.train(victim, images, budget=budget, seed=7))
         result = attack(victim, images, labels, budget=budget, ids=IDS, seed=7)

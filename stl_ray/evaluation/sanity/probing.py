@@ -10,7 +10,7 @@ from torch import Tensor
 from stl_ray.attacks import AttackStatus, Budget
 from stl_ray.attacks.geometry import rescaled, steepest
 from stl_ray.attacks.losses import cross_entropy, slope_of
-from stl_ray.defenses import NO_VERDICT, Defended, Detecting
+from stl_ray.defenses import NO_VERDICT, Defended
 from stl_ray.evaluation.budget_usage import budget_usage
 from stl_ray.evaluation.sanity.attacks import Crafted, Subject, attack_all
 from stl_ray.evaluation.sanity.checks import OVER_ALLOWED, UNDER_ALLOWED
@@ -91,7 +91,7 @@ def _query_clean(subject: Subject, images: Tensor, labels: Tensor, ids: Sequence
     alone = torch.cat([deployed.verdict_logits(image[None], [name]) for image, name in zip(images, ids, strict=True)])
     # What the defense has nothing to show of has logits, of black, and no verdict.
     answers.answers[Probe.ALONE] = torch.where(clean == NO_VERDICT, NO_VERDICT, alone.argmax(1)).tolist()
-    if isinstance(deployed.defense, Detecting):
+    if deployed.detector is not None:
         answers.rejected[Probe.ALONE] = [
             bool(deployed.decide(image[None], [name]).rejected) for image, name in zip(images, ids, strict=True)
         ]
