@@ -99,6 +99,23 @@ def auroc(clean: ArrayLike, attacked: ArrayLike) -> Interval:
     return Interval(area, _bound(area, m, n, 0.0), _bound(area, m, n, 1.0))
 
 
+def roc_points(clean: ArrayLike, attacked: ArrayLike, most: int = 200) -> list[tuple[float, float]]:
+    """The ROC curve of a score as corners (share of clean images above a threshold, share of attacked ones), from (0, 0) to (1, 1).
+
+    Args:
+        clean: scores (m,), m >= 1.
+        attacked: scores (n,), n >= 1.
+        most: corners, of which some are left out where there are more.
+    """
+    first, second = (np.sort(np.asarray(scores, np.float64)) for scores in (clean, attacked))
+    levels = np.unique(np.concatenate([first, second]))[::-1]
+    shares = [1 - np.searchsorted(scores, levels, side="right") / len(scores) for scores in (first, second)]
+    # Above the largest level there is none; at or above the smallest, all.
+    points = np.concatenate([np.stack(shares, 1), [[1.0, 1.0]]])
+    kept = np.unique(np.linspace(0, len(points) - 1, min(most, len(points))).round().astype(int))
+    return [(float(x), float(y)) for x, y in points[kept]]
+
+
 def _bound(area: float, m: int, n: int, end: float) -> float:
     """The area between the estimate and an end of [0, 1] that lies z standard deviations, its own, from the estimate."""
     near, far = area, end

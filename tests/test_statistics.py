@@ -2,9 +2,9 @@ from math import comb
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
-from stl_ray.statistics import auroc, mcnemar, paired_difference, wilson
+from stl_ray.statistics import auroc, mcnemar, paired_difference, roc_points, wilson
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,19 @@ def test_agrees_auroc_interval_with_a_bootstrap(apart):
     low, high = np.quantile(areas, [0.025, 0.975])
     # Of 2000 draws a quantile is uncertain by a twentieth of the width; Hanley and McNeil's model is not the normal one.
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.15 * (high - low))
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_agrees_roc_points_with_scikit_learn(rounded):
+    clean, attacked = drawn(40, 60, 0.7, rounded=rounded)
+    false, true, _ = roc_curve([0] * 40 + [1] * 60, np.concatenate([clean, attacked]), drop_intermediate=False)
+    points = roc_points(clean, attacked)
+    np.testing.assert_allclose(points, np.stack([false, true], 1), atol=1e-12)
+    area = np.trapezoid([y for _, y in points], [x for x, _ in points])
+    assert area == pytest.approx(auroc(clean, attacked).estimate)
+    few = roc_points(clean, attacked, most=10)
+    assert len(few) == 10 and set(few) <= set(points)
+    assert (few[0], few[-1]) == ((0, 0), (1, 1))
 
 
 def test_identity_auroc_of_separated_scores_has_a_width():

@@ -16,7 +16,7 @@ from stl_ray.config import AttackedConfig
 from stl_ray.errors import InputError
 from stl_ray.evaluation.predictions import Cell, aligned
 from stl_ray.evaluation.rightness import right
-from stl_ray.statistics import Interval, auroc, mcnemar, paired_difference, wilson
+from stl_ray.statistics import Interval, auroc, mcnemar, paired_difference, roc_points, wilson
 from stl_ray.store.layout import CLEAN
 from stl_ray.threats import threat_of
 
@@ -64,11 +64,13 @@ class Detection:
         accepted: of the others, those whose class is right; None: there is no other.
         auroc: area under the ROC curve of its score, which tells the set's images from the clean ones, and its 95 % interval;
             None: of the clean images.
+        roc: that curve (`statistics.roc_points`).
     """
 
     refused: Share
     accepted: Share | None
     auroc: Interval | None
+    roc: list[tuple[float, float]] | None
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,13 @@ def _detection(
     if refused is None:
         raise AssertionError("aligned tables have rows")
     scores = clean[f"{setting}_score"], table[f"{setting}_score"]
-    return Detection(refused, Share.of(found[~rejected]), None if attack == CLEAN else auroc(*scores))
+    attacked = attack != CLEAN
+    return Detection(
+        refused,
+        Share.of(found[~rejected]),
+        auroc(*scores) if attacked else None,
+        roc_points(*scores) if attacked else None,
+    )
 
 
 def _compare(held: np.ndarray, other: np.ndarray) -> Comparison:

@@ -13,6 +13,7 @@ from stl_ray.options import named
 from stl_ray.report import blocks, charts
 from stl_ray.report.accuracy import accuracy_table, difference_table
 from stl_ray.report.attacks import attack_blocks
+from stl_ray.report.detection import detection_table
 from stl_ray.report.page import fragment
 from stl_ray.report.records import Scores
 from stl_ray.report.terminal import blocks_text
@@ -83,6 +84,7 @@ class Evaluation:
             *(blocks.Text(remark, kind="caveat") for remark in self.remarks),
             accuracy_table(record, _SETTING),
             *([difference_table(record, _SETTING)] if any(cell.versus_none for cell in record.cells) else []),
+            *filter(None, [detection_table(record, _SETTING)]),
             *(attack_blocks(record.attacks) if record.attacks else ()),
             *(tier_blocks(record.tiers) if record.tiers else ()),
             *(blocks.Text(sentence, kind="caveat") for sentence in threat_sentences(record)),

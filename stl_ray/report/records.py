@@ -48,6 +48,9 @@ class Detection(Record):
         description="of the images that it accepted, those whose class is right; none: it refused all"
     )
     auroc: Area | None = Field(description="of its score, attacked against clean; none of the clean images")
+    roc: tuple[tuple[float, float], ...] | None = Field(
+        description="that curve: shares of clean and of attacked images above a threshold"
+    )
 
 
 class ScoreCell(Record):

@@ -242,7 +242,7 @@ def test_identity_figures_of_a_detector_by_hand(detected):
             **dict(zip(("share", "low", "high"), wilson(count, total), strict=True)),
         }
 
-    assert clean == {"refused": share(1, 6), "accepted": share(5, 5), "auroc": None}
+    assert clean == {"refused": share(1, 6), "accepted": share(5, 5), "auroc": None, "roc": None}
     assert (attacked["refused"], attacked["accepted"]) == (share(2, 6), share(2, 4))
     area = roc_auc_score([0] * 6 + [1] * 6, [0.1, 0.2, 0.3, 0.4, 0.5, 1.5, 0.05, 0.2, 2.0, 3.0, 0.6, 0.9])
     assert attacked["auroc"]["estimate"] == pytest.approx(area)

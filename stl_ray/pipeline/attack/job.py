@@ -102,10 +102,10 @@ def plan(
         folder = folder_of(config)
         victims[folder] = victim.identity
         deferred: dict[str, Callable[[Any], Any]] = {}
+        if victim.detector is not None:
+            deferred["detector"] = victim.detector.make  # before a vector that is learned through it
         if needs_calibration(config):
             deferred["calibration"] = partial(calibrate, experiment, config, victim.identity, dataset)
-        if victim.detector is not None:
-            deferred["detector"] = victim.detector.make
         identity = _identity(experiment, config, victim.identity, dataset)
         planned.append(PlannedRun(folder, plan_parts(dataset), identity, deferred))
     return ShardJob("attack", planned, partial(AttackTask, experiment, victims, calibrations or {}, detectors or {}))
