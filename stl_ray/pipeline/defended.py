@@ -71,15 +71,13 @@ class Block:
         if not self.detects(defense):
             return {}
         deployed = self.defended[defense]
-        retrained_for = defense if defense in self.behind else None
-        fits = {"vanilla": self.behind.get(defense, deployed), "retrained": deployed}
-        return {
-            setting: DetectorFit(
-                experiment, self.name, retrained_for if setting == "retrained" else None, defense, one.identity
-            )
-            for setting, one in fits.items()
-            if setting == "vanilla" or retrained_for is not None
-        }
+
+        def fit(one: DefendedClassifier, retrained_for: str | None) -> DetectorFit:
+            return DetectorFit(experiment, self.name, retrained_for, defense, one.identity)
+
+        if defense not in self.behind:
+            return {"vanilla": fit(deployed, None)}
+        return {"vanilla": fit(self.behind[defense], None), "retrained": fit(deployed, defense)}
 
     def with_detectors(self, experiment: Experiment, stand_ins: Mapping[str, Calibration]) -> "Block":
         """The block with every detector that is calibrated.
