@@ -138,9 +138,7 @@ class Defended:
             return torch.zeros(len(images), device=images.device)
         (view,) = views
         size = tile_size(images.shape[-2], images.shape[-1], images.device)
-        (scores,) = in_tiles(
-            lambda *tile: (detector.scores(*tile),), self.rounding(images), self.seen(view), size=size
-        )
+        (scores,) = in_tiles(lambda *tile: (detector.scores(*tile),), self.rounding(images), self.seen(view), size=size)
         if lost := (~scores.isfinite()).nonzero()[:, 0].tolist():
             of = f"{len(lost)} of {len(scores)} images"
             raise TensorError(f"the detector's scores are not finite for {of}", item=f"the first at index {lost[0]}")

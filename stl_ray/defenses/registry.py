@@ -10,6 +10,7 @@ from stl_ray.defenses.d3 import D3, D3Options
 from stl_ray.defenses.ensemble import WHOLE, CropEnsembleOptions, Ensemble, EnsembleOptions
 from stl_ray.defenses.gaussian_filter import GaussianFilter, GaussianFilterOptions
 from stl_ray.defenses.jpeg import Jpeg, JpegOptions
+from stl_ray.defenses.lid import LidOptions, LocalIntrinsicDimension
 from stl_ray.defenses.magnet import MagNet, MagnetOptions
 from stl_ray.defenses.mean_filter import MeanFilter, MeanFilterOptions
 from stl_ray.defenses.median_filter import MedianFilter, MedianFilterOptions
@@ -93,6 +94,7 @@ DEFENSES: dict[str, Row] = {
     "sap": Row(
         PruningOptions, StochasticActivationPruning, lambda options, resources: StochasticActivationPruning(options)
     ),
+    "lid": Row(LidOptions, LocalIntrinsicDimension, lambda options, resources: LocalIntrinsicDimension(options)),
     "robust_classifier": Row(
         RobustClassifierOptions, RobustClassifier, lambda options, resources: RobustClassifier(resources["classifier"])
     ),

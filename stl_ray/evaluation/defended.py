@@ -46,9 +46,7 @@ class DefendedClassifier:
     def victim(self, gradient: Gradient, samples: int = 1) -> Defended:
         """The pair as a victim; only a randomised defense is drawn more than once, and views that are alike are samples."""
         draws = math.ceil(samples / self.defense.repeats) if self.defense.randomised else 1
-        return Defended(
-            self.classifier, self.defense, gradient, samples=draws, seed=self.seed, detector=self.detector
-        )
+        return Defended(self.classifier, self.defense, gradient, samples=draws, seed=self.seed, detector=self.detector)
 
     @property
     def strongest(self) -> Gradient:
