@@ -11,6 +11,7 @@ from stl_ray.defenses.detector import Detecting
 from stl_ray.defenses.ensemble import WHOLE, CropEnsembleOptions, Ensemble, EnsembleOptions, require_member
 from stl_ray.defenses.gaussian_filter import GaussianFilter, GaussianFilterOptions
 from stl_ray.defenses.jpeg import Jpeg, JpegOptions
+from stl_ray.defenses.lid import LidOptions, LocalIntrinsicDimension
 from stl_ray.defenses.magnet import MagNet, MagnetOptions, RefusingMagNet
 from stl_ray.defenses.mean_filter import MeanFilter, MeanFilterOptions
 from stl_ray.defenses.median_filter import MedianFilter, MedianFilterOptions
@@ -93,7 +94,7 @@ DEFENSES: dict[str, Row] = {
     "pixel_deflection": Row(PixelDeflectionOptions, PixelDeflection, _pixel_deflection),
     "quilting": Row(QuiltingOptions, Quilting, lambda options, resources: Quilting(resources["artifact"], options)),
     "d3": Row(D3Options, D3, lambda options, resources: D3(resources["artifact"], options.sparsity, options.stride)),
-    "magnet": Row(MagnetOptions, MagNet, _magnet),
+    "magnet": Row(MagnetOptions, RefusingMagNet, _magnet),
     "stl": Row(StlOptions, SparseTransformation, _stl),
     "stl_cluster": Row(StlOptions, SparseTransformation, _stl_cluster, clusters=True),
     "ensemble": Row(EnsembleOptions, Ensemble, _ensemble),
@@ -101,6 +102,7 @@ DEFENSES: dict[str, Row] = {
     "sap": Row(
         PruningOptions, StochasticActivationPruning, lambda options, resources: StochasticActivationPruning(options)
     ),
+    "lid": Row(LidOptions, LocalIntrinsicDimension, lambda options, resources: LocalIntrinsicDimension(options)),
     "robust_classifier": Row(
         RobustClassifierOptions, RobustClassifier, lambda options, resources: RobustClassifier(resources["classifier"])
     ),

@@ -23,6 +23,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ensemble": {"of": ["none", "jpeg", "stl"]},
     "crop_ensemble": {"of": ["none", "stl"], "crops": 2, "share": 0.5},
     "sap": {"passes": 3},
+    "lid": {"minibatch": 8, "neighbours": 4},
 }
 """Options of defenses that cannot do without, or would take long by their defaults."""
 
