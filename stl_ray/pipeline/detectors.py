@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import ray
 import torch
+from ray.exceptions import RayTaskError
 from torch import Tensor
 
 from stl_ray.config import Experiment
 from stl_ray.defenses import Calibration, Detecting
-from stl_ray.errors import ArtifactError, IncompleteRunError, InputError, TrainingError
+from stl_ray.errors import ArtifactError, IncompleteRunError, InputError, StlRayError, TrainingError
 from stl_ray.evaluation import DefendedClassifier
 from stl_ray.images import decode, to_tensor
 from stl_ray.pipeline.batches import STORED_PIXELS, class_names, rows_by_id
@@ -69,11 +70,12 @@ class DetectorFit:
         Raises:
             IncompleteRunError: the training split was not ingested.
         """
+        wanted = self.made_of
         try:
             artifact = load_artifact(Layout(self.experiment.root).uri(self.folder), KIND, VERSION)
         except ArtifactError:
             return None
-        return artifact if artifact.meta["made_of"] == self.made_of else None
+        return artifact if artifact.meta["made_of"] == wanted else None
 
     def required(self) -> Artifact:
         """The calibration.
@@ -105,7 +107,10 @@ class DetectorFit:
             calibrate
         )
         with JobProgress(f"calibrate {self.folder}", 1, unit="detectors") as progress:
-            arrays, images = ray.get(task.remote(self, None))
+            try:
+                arrays, images = ray.get(task.remote(self, None))
+            except RayTaskError as error:
+                raise (error.cause if isinstance(error.cause, StlRayError) else error) from None
             progress.advance(1)
         meta = {"made_of": self.made_of, "images": images}
         digest = artifact_digest(KIND, VERSION, arrays, meta)

@@ -103,7 +103,8 @@ def attack_all(
         return {"random_start": False, "steps": steps, **options}
 
     crafted[Probe.WHITE_BOX] = white = run(Probe.WHITE_BOX, "pgd", watched, iterated())
-    held = right(white.decided.prediction.cpu(), labels.cpu(), white.decided.rejected.cpu(), attacked=True)
+    said = (one.cpu().numpy() for one in (white.decided.prediction, labels, white.decided.rejected))
+    held = right(*said, attacked=True)
     answers.measures[Measure.SILENT_SUCCESS] = [
         float(item in watched.misclassified and kept) for item, kept in zip(items, held.tolist(), strict=True)
     ]
@@ -162,7 +163,7 @@ def _other_clusters(
     for offset in range(1, clusters if subject.level == "full" else min(2, clusters)):
         for cluster in range(clusters):
             rows = ((predicted + offset) % clusters == cluster).nonzero()[:, 0].tolist()
-            held = right(predictions, labels.cpu(), rejected, attacked=True)
+            held = right(predictions, labels.cpu().numpy(), rejected, attacked=True)
             rows = [row for row in rows if held[row]]
             if not rows:
                 continue
