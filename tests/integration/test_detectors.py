@@ -116,17 +116,3 @@ def test_invariant_detectors_are_calibrated_once_and_judge_with_every_classifier
     capsys.readouterr()
     assert main(["evaluate", config, "defenses.0.options.jsd_drop_rate=0.3"]) == 1
     assert "jsd_drop_rate" in capsys.readouterr().err
-
-
-def test_refuses_a_detector_without_training_images(write_config, tmp_path, capsys):
-    options = {"load": str(tmp_path), "refuse": True}
-    images = {"test": {"format": "photographs", "limit": 4}}
-    config = write_config(
-        tmp_path, spaces=[], ingest=images, project={"splits": ["test"]},
-        classifiers=[{"name": "given", "architecture": "small_cnn", "weights": str(tmp_path / "w")}],
-        defenses=[{"name": "reformer", "defense": "magnet", "options": options}],
-    )  # fmt: skip
-    assert main(["evaluate", config]) == 2
-    error = capsys.readouterr().err
-    assert "the detector of reformer, which is calibrated on them" in error and "ingest:" in error
-    assert "`refuse: false` in the options of reformer" in error
