@@ -121,7 +121,7 @@ def test_agrees_with_finite_differences(images, defense):
     victim = Defended(Linear(weights), defense, "exact", rounded=False, detector=Differences(0.9 * middle)).against(
         labels
     )
-    assert 0 < int((victim.detector.scores(x, defense.purify(x, seeds=range(4)).images) > 1).sum())
+    assert int((victim.detector.scores(x, defense.purify(x, seeds=range(4)).images) > 1).sum()) > 0
     v = torch.randn(4, 3, generator=torch.Generator().manual_seed(1)).double()
     logits, product = victim.logits_and_vjp(x, lambda logits: v)
     torch.testing.assert_close(logits, victim.logits(x))
