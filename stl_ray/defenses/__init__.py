@@ -5,7 +5,7 @@ purified     what a transformation makes of images, with the record of each solv
 fitted       artifacts that a defense is fitted with, by recipes
 options      the options of a defense, and the resources that it cannot be made without
 decisions    verdicts of a defended model
-detector     a defense that also refuses images, and its detector
+detector     a defense that also refuses images, its detector, and how that is calibrated
 compose      `Defended`: a classifier behind a defense, as attacks see it and as it is judged
 views        the views of some images: their logits together, and the derivative
 joint        a classifier and its detector as one victim

@@ -13,9 +13,14 @@ from torch import Tensor
 
 from stl_ray.defenses.base import Defense
 from stl_ray.models import Victim
+from stl_ray.seeding import seed_of
 
 Calibration = Mapping[str, np.ndarray]
 """What a detector learned from a classifier's answers on training images, such as its thresholds, by name."""
+
+
+CALIBRATED_ON = 1000
+"""Training images, at most, where the defense says nothing else."""
 
 
 class Detector(ABC):
@@ -67,6 +72,10 @@ class DetectorByAutograd(Detector):
 
 class Detecting(Defense):
     """A defense of one view that also refuses images."""
+
+    def chosen(self, ids: Sequence[str], seed: int) -> list[str]:
+        """The training images that it is calibrated on, of all these ids, in an order that the seed gives them."""
+        return sorted(ids, key=lambda name: seed_of(seed, name, "calibration of a detector"))[:CALIBRATED_ON]
 
     @abstractmethod
     def calibrate(

@@ -34,6 +34,19 @@ class AutoencoderRecipe(ArtifactRecipe):
         """See `ArtifactRecipe.load`."""
         return MagnetAutoencoder.load(folder)
 
+    def windows_of(self, images: int) -> int:
+        """How many windows of so many images there are."""
+        return min(self.windows, images)
+
+
+WINDOW = "magnet window"
+"""The purpose of the windows' draw: those of the smallest keys are taken."""
+
+
+def held_out(windows: int) -> int:
+    """How many of the windows, those of the smallest keys, the autoencoder does not learn from: a tenth, as in the paper."""
+    return max(1, round(windows * 0.1))
+
 
 class Autoencoder(nn.Module):
     """Images (B, 3, H, W) of any size -> images (B, 3, H, W) in (0, 1).

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 from stl_ray.defenses.base import Defense, Transformation
 from stl_ray.defenses.bit_depth import BitDepth, BitDepthOptions
 from stl_ray.defenses.d3 import D3, D3Options
-from stl_ray.defenses.ensemble import WHOLE, CropEnsembleOptions, Ensemble, EnsembleOptions
+from stl_ray.defenses.detector import Detecting
+from stl_ray.defenses.ensemble import WHOLE, CropEnsembleOptions, Ensemble, EnsembleOptions, require_member
 from stl_ray.defenses.gaussian_filter import GaussianFilter, GaussianFilterOptions
 from stl_ray.defenses.jpeg import Jpeg, JpegOptions
 from stl_ray.defenses.lid import LidOptions, LocalIntrinsicDimension
-from stl_ray.defenses.magnet import MagNet, MagnetOptions
+from stl_ray.defenses.magnet import MagNet, MagnetOptions, RefusingMagNet
 from stl_ray.defenses.mean_filter import MeanFilter, MeanFilterOptions
 from stl_ray.defenses.median_filter import MedianFilter, MedianFilterOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
@@ -51,6 +52,11 @@ def _pixel_deflection(options: PixelDeflectionOptions, resources: Resources) -> 
     return PixelDeflection(options, resources["classifier"] if options.map == "rcam" else None)
 
 
+def _magnet(options: MagnetOptions, resources: Resources) -> Defense:
+    autoencoder = resources["artifact"]
+    return RefusingMagNet(autoencoder, options) if options.refuse else MagNet(autoencoder)
+
+
 def _at(options: StlOptions, space: QuasiNaturalSpace) -> QuasiNaturalSpace:
     """The space at the lambda of the options."""
     return space if options.lmbda is None else replace(space, lmbda=options.lmbda)
@@ -66,6 +72,8 @@ def _crop_ensemble(options: CropEnsembleOptions, resources: Resources) -> Defens
 
 def _members(options: EnsembleOptions, resources: Resources) -> tuple[Transformation, ...]:
     made = {WHOLE: Undefended(), **resources.get("members", {})}
+    for name in options.of:
+        require_member(name, detects=isinstance(made[name], Detecting))
     return tuple(made[name] for name in options.of)
 
 
@@ -86,7 +94,7 @@ DEFENSES: dict[str, Row] = {
     "pixel_deflection": Row(PixelDeflectionOptions, PixelDeflection, _pixel_deflection),
     "quilting": Row(QuiltingOptions, Quilting, lambda options, resources: Quilting(resources["artifact"], options)),
     "d3": Row(D3Options, D3, lambda options, resources: D3(resources["artifact"], options.sparsity, options.stride)),
-    "magnet": Row(MagnetOptions, MagNet, lambda options, resources: MagNet(resources["artifact"])),
+    "magnet": Row(MagnetOptions, RefusingMagNet, _magnet),
     "stl": Row(StlOptions, SparseTransformation, _stl),
     "stl_cluster": Row(StlOptions, SparseTransformation, _stl_cluster, clusters=True),
     "ensemble": Row(EnsembleOptions, Ensemble, _ensemble),

@@ -86,17 +86,19 @@ def test_certificate_scores_and_gradients_of_plain_images_are_finite(model, imag
     assert logits.isfinite().all() and product.isfinite().all()
 
 
-def test_agrees_the_gradient_with_finite_differences(detector, images):
+def test_agrees_the_gradient_with_finite_differences(defense, detector, images):
     """In float32, along the gradient itself, of each argument; most images, as some have a kink within the step."""
     x = images * 0.9 + 0.05
+    seen = defense.views[0].purify(x, seeds=[0] * 8).images
     v = torch.linspace(0.5, 1.5, 8)
-    scores, *products = detector.scores_and_vjp(x, x, lambda scores: v)
-    torch.testing.assert_close(scores, detector.scores(x, x))
+    scores, *products = detector.scores_and_vjp(x, seen, lambda scores: v)
+    torch.testing.assert_close(scores, detector.scores(x, seen))
     assert any(product.any() for product in products)
     for product in filter(torch.any, products):
         direction = product / product.flatten(1).norm(dim=1)[:, None, None, None].clamp_min(1e-30)
-        moved = [x + sign * 0.01 * direction for sign in (1, -1)]
-        ends = [detector.scores(*((y, x) if product is products[0] else (x, y))) for y in moved]
+        first = product is products[0]
+        moved = [(x if first else seen) + sign * 0.01 * direction for sign in (1, -1)]
+        ends = [detector.scores(*((y, seen) if first else (x, y))) for y in moved]
         measured, predicted = v * (ends[0] - ends[1]) / 0.02, (product * direction).flatten(1).sum(1)
         assert ((measured / predicted - 1).abs() < 0.1).float().mean() >= 0.5
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stl_ray.defenses.magnet_autoencoder import AutoencoderRecipe
+from stl_ray.defenses.magnet_autoencoder import WINDOW, AutoencoderRecipe
 from stl_ray.pipeline.fit import networks, patches
 from stl_ray.pipeline.fitted import ArtifactFit
 from stl_ray.pipeline.inputs import training_images
@@ -19,8 +19,8 @@ from stl_ray.training.defenses.patches import smallest_keys
 
 def job(fit: ArtifactFit, recipe: AutoencoderRecipe) -> ShardJob:
     """The draw of the windows, one of each image: of one that is not larger, all of it."""
-    count = min(recipe.windows, training_images(fit.experiment).rows)
-    return patches.shard_job(fit, patches.PatchDraw(count, recipe.side, "magnet window"))
+    count = recipe.windows_of(training_images(fit.experiment).rows)
+    return patches.shard_job(fit, patches.PatchDraw(count, recipe.side, WINDOW))
 
 
 def assemble(fit: ArtifactFit, recipe: AutoencoderRecipe, drawn: Dataset, meta: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stl_ray.defenses.magnet_autoencoder import Autoencoder, AutoencoderRecipe, MagnetAutoencoder
+from stl_ray.defenses.magnet_autoencoder import Autoencoder, AutoencoderRecipe, MagnetAutoencoder, held_out
 from stl_ray.errors import TrainingError
 from stl_ray.images import from_uint8
 from stl_ray.models import seeded
@@ -29,9 +29,6 @@ ITEM = "magnet"
 
 LEARNING_RATE = 1e-3
 """Of Adam, in the paper as in Keras."""
-
-HELD_OUT = 0.1
-"""Share of the windows."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +79,8 @@ def train_magnet(
     Raises:
         TrainingError: there are too few windows, the state is another network's, or training diverged.
     """
-    count = max(1, round(len(windows) * HELD_OUT))
-    held_out, clean = windows[:count], windows[count:]
+    count = held_out(len(windows))
+    kept, clean = windows[:count], windows[count:]
     if not len(clean):
         raise TrainingError("too few images to train on", item=ITEM, expected="2 or more", got=len(windows))
     noisy = with_noise(clean, recipe.noise, seed=seed)
@@ -100,7 +97,7 @@ def train_magnet(
             torch.autograd.backward(loss)
             optimizer.step()
             total += float(loss.detach()) * len(batch)
-        validation = _validation_loss(network, torch.split(held_out, recipe.batch_size), device)
+        validation = _validation_loss(network, torch.split(kept, recipe.batch_size), device)
         if not validation < float("inf"):
             raise TrainingError("the autoencoder diverged", item=f"{ITEM}, epoch {epoch}", got=f"loss {validation}")
         seconds = time.perf_counter() - started
