@@ -44,6 +44,11 @@ class LidOptions(DefenseOptions):
     neighbours: int = Field(20, ge=2, description="nearest neighbours of an estimate")
     minibatch: int = Field(100, ge=2, description="training images among which they are sought")
 
+    @property
+    def detects(self) -> bool:
+        """See `DefenseOptions.detects`."""
+        return True
+
 
 @dataclass(frozen=True)
 class LocalIntrinsicDimension(Detecting):
