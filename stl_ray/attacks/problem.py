@@ -26,7 +26,7 @@ class Problem:
         labels: (B,) int64, the true classes.
         radius: (B,) float32, radius of every image's ball in [0, 1] pixels.
         seeds: (B,) int64, seeds of the images' random streams.
-        correct: (B,) bool, whether the victim is right on the clean image.
+        correct: (B,) bool, whether the victim is right on the clean image, or refuses it.
         budget: the largest allowed perturbation.
         store: how results are stored.
         ids: ids of the images; empty in a tile, which may end in copies.

@@ -11,7 +11,9 @@ views        the views of some images: their logits together, and the derivative
 joint        a classifier and its detector as one victim
 by_autograd  transformations that torch differentiates
 registry     the defenses by name, one file each; `stl_ray.defenses.registry` has the list
-local_intrinsic_dimension    LID's estimate, from a network's activations
+activations  the activations of a network, layer by layer
+local_intrinsic_dimension    LID's estimate, from these
+lid_calibration              what LID's detector learns from
 
 A defense itself knows nothing of attacks; `deployed` is the pipeline that tables speak of.
 """

@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-LAYERS = frozenset(
-    ["conv2d", "linear", "batch_norm", "instance_norm", "group_norm", "layer_norm"]
-    + ["relu", "relu6", "hardtanh", "leaky_relu", "elu", "gelu", "silu", "hardswish", "sigmoid", "tanh"]
-    + ["max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"]
-)
+LAYERS = frozenset((
+    "conv2d", "linear", "batch_norm", "instance_norm", "group_norm", "layer_norm",
+    "relu", "relu6", "hardtanh", "leaky_relu", "elu", "gelu", "silu", "hardswish", "sigmoid", "tanh",
+    "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d",
+))  # fmt: skip
 """Names of the functions; with an underscore behind, those that work in place."""
 
 

@@ -66,8 +66,10 @@ class DetectorByAutograd(Detector):
             leaves = [tensor.detach().clone().requires_grad_() for tensor in (images, seen)]
             scores = self.differentiable(*leaves)
         answer = scores.detach()
-        products = torch.autograd.grad(scores, leaves, cotangent(answer), allow_unused=True, materialize_grads=True)
-        return answer, *products
+        for_images, for_seen = torch.autograd.grad(
+            scores, leaves, cotangent(answer), allow_unused=True, materialize_grads=True
+        )
+        return answer, for_images, for_seen
 
 
 class Detecting(Defense):

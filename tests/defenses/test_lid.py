@@ -165,7 +165,7 @@ class Bare:
 
 
 def test_refuses_networks_that_cannot_be_read_and_calibrations_of_others(classifier, images, calibration):
-    with pytest.raises(ConfigError, match="activations cannot be read.*got Bare"):
+    with pytest.raises(ConfigError, match=r"activations cannot be read.*got Bare"):
         DefendedClassifier.of(LID, Bare(classifier), "digest", 0)
     silent = Classifier(nn.Flatten(), architecture="x", class_names=[str(c) for c in range(768)]).eval()
     with pytest.raises(ConfigError, match="no layers that can be read"):
