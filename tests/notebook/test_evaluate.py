@@ -268,7 +268,7 @@ def test_refuses_a_detector_without_training_images(model, images, labels, magne
         with pytest.raises(TensorError, match="not training images"):
             stl_ray.evaluate(model, images, labels, defenses=[magnet], training=training)
     with pytest.raises(TensorError, match="one size"):
-        sizes = ([images[0], *(image[:6] for image in images)] * 4, np.zeros(52, int))
+        sizes = ([*images, *(image[:6] for image in images)] * 4, np.zeros(96, int))
         stl_ray.evaluate(model, images, labels, defenses=[magnet], training=sizes)
     alone = {**magnet, "options": {**magnet["options"], "refuse": False}}
     result = stl_ray.evaluate(model, images, labels, defenses=[alone], progress=False)
