@@ -42,8 +42,7 @@ def plan_tiers(experiment: Experiment) -> ShardJob | None:
         block, shards = context.block.name, verdict_shards(context)
         for name in context.defended:
             folders = [layout.predictions(block, name, item.name) for item in context.earlier()]
-            earlier = {"earlier": partial(_digests, experiment.root, folders)}
-            made = {**context.detector(name), **earlier}
+            made = {**context.detector(name), "earlier": partial(_digests, experiment.root, folders)}
             runs.append(PlannedRun(layout.verdicts(block, name), shards, verdicts_identity(context, name), made))
     identities = {run.folder: run.identity for run in runs}
     return ShardJob("attack the defenses", runs, partial(TiersTask, experiment, identities))
