@@ -7,6 +7,8 @@ options      the options of a defense, and the resources that it cannot be made 
 decisions    verdicts of a defended model
 compose      `Defended`: a classifier behind a defense, as attacks see it and as it is judged
 by_autograd  transformations that torch differentiates
+own          a user's own, `module:function`; own_options: its options, from the signature
+look         a look at defenses before any work
 registry     the defenses by name, one file each; `stl_ray.defenses.registry` has the list
 local_intrinsic_dimension    LID's estimate, from a network's activations
 
@@ -28,7 +30,7 @@ from stl_ray.defenses.decisions import NO_VERDICT, Decisions, DefendedModel
 from stl_ray.defenses.fitted import ArtifactRecipe, FittedOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.purified import APPLIED, DIVERGED, Purified, record_of
-from stl_ray.defenses.registry import DEFENSES, check_clusters, is_transformation, make_defense, options_of
+from stl_ray.defenses.registry import DEFENSES, check_clusters, is_transformation, make_defense, options_of, row_of
 from stl_ray.defenses.robust_classifier import RobustClassifier
 from stl_ray.defenses.stl import SparseTransformation
 
@@ -60,4 +62,5 @@ __all__ = [
     "make_defense",
     "options_of",
     "record_of",
+    "row_of",
 ]
