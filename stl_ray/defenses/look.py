@@ -54,12 +54,14 @@ def look(defense: Defense, classifiers: Mapping[str, Victim], images: Tensor, *,
 
 @contextmanager
 def _named(item: str) -> Iterator[None]:
-    """Put what is looked at in front of an error's own item."""
+    """Put what is looked at in front of an error's own item; whatever else is raised becomes an error about it."""
     try:
         yield
     except StlRayError as error:
         where = item if error.item is None else f"{item}: {error.item}"
         raise type(error)(error.message, item=where, expected=error.expected, got=error.got) from error
+    except Exception as error:
+        raise TensorError(f"fails on an image ({said(error)})", item=item) from error
 
 
 def _require_sound(defense: OwnTransformation, few: Tensor) -> None:
@@ -161,13 +163,13 @@ def _require_derivative(defense: OwnTransformation, images: Tensor, seeds: list[
         predicted = float((gradient * direction).sum().double())
         return abs(measured - predicted) / (max(abs(measured), abs(predicted)) or 1.0)
 
-    error = min(error_along(drawn(images)) for _ in range(2))
-    if not error <= ERROR:
+    away = min(error_along(drawn(images)) for _ in range(2))
+    if not away <= ERROR:
         raise GradientError(
             "the gradient that it calls exact is not its derivative", item=defense.name,
-            expected=f"within {ERROR:.0%} of finite differences", got=f"{error:.0%} away",
+            expected=f"within {ERROR:.0%} of finite differences", got=f"{away:.0%} away",
         )  # fmt: skip
 
 
 def _unit(images: Tensor) -> Tensor:
-    return images / images.norm()
+    return images / float(images.norm())

@@ -288,7 +288,7 @@ def test_refuses_what_is_no_defense(reference, expected):
 
 @pytest.mark.usefixtures("module")
 def test_refuses_one_that_wants_an_option_by_its_name():
-    with pytest.raises(ConfigError, match="owned:Halved.strength: unknown option; expected none, it has no options"):
+    with pytest.raises(ConfigError, match=r"owned:Halved.strength: unknown option; expected none, it has no options"):
         made("owned:Halved", strength=1.0)
 
 
