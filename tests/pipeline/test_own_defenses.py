@@ -5,7 +5,6 @@ import sys
 import pytest
 import torch
 
-from stl_ray.defenses import NO_VERDICT
 from stl_ray.errors import ConfigError, GradientError, QuarantineReason, TensorError
 from stl_ray.images import encode_png, quantize, to_uint8
 from stl_ray.models import build_classifier, save_classifier
@@ -99,9 +98,8 @@ def test_it_goes_through_every_job_as_any_other(made, run_here):
     layout = Layout(own.root)
     assert len(rows(own, layout.projected("dark", "test"))) == 10
     for defense in ("dark", "both"):
-        predicted = rows(own, layout.predictions("vanilla", defense, "set"))
-        assert len(predicted) == 10 and NO_VERDICT not in {row["prediction"] for row in predicted.values()}
-    assert {row["attack"] for row in rows(own, layout.verdicts("vanilla", "dark")).values()} >= {"exact"}
+        assert len(rows(own, layout.predictions("vanilla", defense, "set"))) == 10
+    assert len(rows(own, layout.verdicts("vanilla", "dark"))) == 3
 
 
 def test_a_bad_image_is_set_aside_and_the_others_go_on(made):
@@ -134,7 +132,8 @@ def test_refuses_what_gives_wrong_figures_before_any_shard(made, name, kind):
     for job in (project.run, train.run):
         with pytest.raises(kind, match=f"dark: ownjobs:{name}: "):
             job(own)
-    own = made({"name": "dark", "defense": f"ownjobs:{name}"}, root=f"{own.root}-2")
+    sets = [{"name": "set", "attack": "fgsm", "linf": 8, "victim": {"defense": "dark", "gradient": "bpda"}}]
+    own = made({"name": "dark", "defense": f"ownjobs:{name}"}, root=f"{own.root}-2", attack={"sets": sets})
     with pytest.raises(kind, match=f"dark: ownjobs:{name}: "):
         attack.run(own)
     for folder in (Layout(own.root).projected("dark", "train"), Layout(own.root).attacked("vanilla", "set")):
