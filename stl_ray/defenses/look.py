@@ -20,7 +20,7 @@ from stl_ray.images import quantize
 from stl_ray.models import Victim
 from stl_ray.text import said
 
-ERROR = 0.05
+LARGEST_ERROR = 0.05
 """Largest relative error of a gradient that is declared exact against finite differences, in the better of two directions."""
 
 STEP = 2e-5
@@ -164,10 +164,10 @@ def _require_derivative(defense: OwnTransformation, images: Tensor, seeds: list[
         return abs(measured - predicted) / (max(abs(measured), abs(predicted)) or 1.0)
 
     away = min(error_along(drawn(images)) for _ in range(2))
-    if not away <= ERROR:
+    if not away <= LARGEST_ERROR:
         raise GradientError(
             "the gradient that it calls exact is not its derivative", item=defense.name,
-            expected=f"within {ERROR:.0%} of finite differences", got=f"{away:.0%} away",
+            expected=f"within {LARGEST_ERROR:.0%} of finite differences", got=f"{away:.0%} away",
         )  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def _transformation(reference: str, made: object) -> Transformation:
             "robust_classifier, for several views ensemble)", got=type(made).__name__,
         )  # fmt: skip
     if isinstance(made, nn.Module):
-        require_weights(made.eval().requires_grad_(False), reference)
+        require_weights(made.eval(), reference)
     return _Function(reference, made, _declared(reference, made, "exact"), _declared(reference, made, "randomised"))
 
 
@@ -195,10 +195,8 @@ def _like(made: object, images: Tensor, name: str) -> Tensor:
     Raises:
         TensorError: it has not.
     """
-    if isinstance(made, Tensor):
-        is_like = (made.shape, made.dtype, made.device) == (images.shape, images.dtype, images.device)
-        if is_like:
-            return made
+    if isinstance(made, Tensor) and _described(made) == _described(images):
+        return made
     got = _described(made) if isinstance(made, Tensor) else type(made).__name__
     raise TensorError("it makes no images of images", item=name, expected=_described(images), got=got)
 

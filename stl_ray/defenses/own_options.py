@@ -33,7 +33,9 @@ def own_options(reference: str) -> type[DefenseOptions]:
             raise ConfigError("it takes what cannot be given by name", item=reference, expected=expected, got=parameter)
         if name.startswith("_") or hasattr(DefenseOptions, name):
             raise ConfigError("an option cannot be called so", item=f"{reference}.{name}", expected="another name")
-        kind = OptionValue if parameter.annotation is parameter.empty else parameter.annotation
+        kind = parameter.annotation
+        if kind is parameter.empty:
+            kind = OptionValue | None if parameter.default is None else OptionValue
         fields[name] = (kind, ... if parameter.default is parameter.empty else parameter.default)
     try:
         return create_model(reference.replace(":", "."), __base__=DefenseOptions, **fields)

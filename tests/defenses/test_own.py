@@ -23,7 +23,7 @@ def smoothed(size: int = 3, strength: float = 0.5):
     transform.exact = True
     return transform
 
-def rounded(bits=3):
+def rounded(bits=3, how=None):
     return lambda images: (images * 2**bits).round() / 2**bits
 
 class Blur(nn.Module):
@@ -205,6 +205,14 @@ def test_refuses_options_that_it_does_not_have(options, item, expected):
     with pytest.raises(ConfigError) as caught:
         made("owned:smoothed", **options)
     assert caught.value.item == item and expected in str(caught.value)
+
+
+@pytest.mark.usefixtures("module")
+@pytest.mark.parametrize("count", [1, 16, 17])
+def test_invariant_a_function_that_works_in_place_leaves_the_images_alone(natural_images, count):
+    images = quantize(natural_images[:count])
+    out = purified(made("owned:in_place"), images).images
+    assert torch.equal(images, quantize(natural_images[:count])) and torch.equal(out, images / 2)
 
 
 def test_certificate_its_identity_is_of_source_options_and_weights(module):
