@@ -83,7 +83,7 @@ class _Function(TransformationByAutograd):
 
     def __init__(self, name: str, function: Callable[..., object], exact: bool, randomised: bool) -> None:
         self.name, self.randomised = name, randomised
-        self.gradients: tuple[Gradient, ...] = ("exact", "bpda") if exact else ("bpda",)
+        self.gradients = ("exact", "bpda") if exact else ("bpda",)
         self._function = function
 
     def identity(self) -> dict[str, Any]:
