@@ -26,7 +26,8 @@ from stl_ray.training.defenses.magnet import train_magnet
 from stl_ray.training.defenses.patch_dictionary import BLOCK, choose_atoms, largest_cosine
 
 _BATCHES = 4
-_PATCHES = 4096  # that an index is timed with: what it learns from does not grow with the library
+_ATOMS = 4096
+_INDEXED = 10_240  # patches: with fewer, faiss warns
 
 
 def artifact_steps(fit: ArtifactFit) -> list[StepEstimate]:
@@ -72,7 +73,7 @@ def _selection(fit: ArtifactFit, recipe: DictionaryRecipe) -> list[StepEstimate]
     """D3's, at most: as if every candidate were compared with all atoms, and the last one were needed."""
     block = _noise(BLOCK, recipe.side)
     apart = _seconds(lambda: choose_atoms(block, side=recipe.side, atoms=1, similarity=1.0))
-    atoms = torch.rand(min(recipe.atoms, _PATCHES), 3 * recipe.side**2)
+    atoms = torch.rand(min(recipe.atoms, _ATOMS), 3 * recipe.side**2)
     compared = _seconds(lambda: largest_cosine(atoms[:BLOCK], atoms)) * recipe.atoms / len(atoms)
     candidates = CANDIDATES * recipe.atoms
     cost = (apart + compared) * candidates / BLOCK
@@ -85,12 +86,12 @@ def _library(fit: ArtifactFit, recipe: LibraryRecipe) -> list[StepEstimate]:
     count, size = recipe.patches, 3.0 * SIDE**2 * recipe.patches
     if recipe.search != "faiss":
         return [StepEstimate(fit.folder, "patches", count, count, size, 0.0, 1)]
-    few = _noise(_PATCHES, SIDE)
+    few = _noise(_INDEXED, SIDE)
     start = time.perf_counter()
     index = build_index(few)
-    cost = (time.perf_counter() - start) * max(count / _PATCHES, 1)
+    cost = (time.perf_counter() - start) * max(count / _INDEXED, 1)
     return [
-        StepEstimate(fit.folder, "patches", count, count, size + index.nbytes * count / _PATCHES, cost, 1, at_most=True)
+        StepEstimate(fit.folder, "patches", count, count, size + index.nbytes * count / _INDEXED, cost, 1, at_most=True)
     ]
 
 
