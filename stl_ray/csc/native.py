@@ -9,6 +9,8 @@ try:
 except ImportError:  # installed without a compiler
     core = None  # type: ignore[assignment]
 
+__all__ = ["CAP", "INSTRUCTION_SETS", "available", "core", "instruction_sets"]
+
 INSTRUCTION_SETS = ("avx512bf16", "avx512", "avx2", "baseline")
 """Instruction sets that the native core can be built for, the fastest first; every processor has "baseline"."""
 
