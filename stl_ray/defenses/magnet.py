@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stl_ray.csc import check_images
 from stl_ray.defenses.by_autograd import TransformationByAutograd
-from stl_ray.defenses.fitted import FittedOptions
+from stl_ray.defenses.fitted_network import NetworkOptions
 from stl_ray.defenses.magnet_autoencoder import AutoencoderRecipe, MagnetAutoencoder
 from stl_ray.tiling import in_tiles
 
@@ -22,7 +22,7 @@ TILE = 8
 """Images that pass the network together."""
 
 
-class MagnetOptions(FittedOptions):
+class MagnetOptions(NetworkOptions):
     """The options of magnet."""
 
     width: int = Field(3, ge=1, le=1024, description="channels of the autoencoder's hidden layers")
@@ -31,11 +31,6 @@ class MagnetOptions(FittedOptions):
     )
     epochs: int = Field(400, ge=1, description="of its training, by Adam")
     batch_size: int = Field(256, ge=1, description="windows of a step, at most")
-    windows: int = Field(
-        50_000, ge=2, le=2**20, description="windows that it learns from and is judged by, at most one of each training image; they "
-        "are held in memory at 4 bytes a value"
-    )  # fmt: skip
-    side: int = Field(32, ge=8, le=512, description="side of a window in pixels; images that are smaller are set aside")
 
     @property
     def recipe(self) -> AutoencoderRecipe:

@@ -11,6 +11,7 @@ from stl_ray.csc.learning import learn_dictionary
 from stl_ray.csc.learning.online import BLOCKS_AT_ONCE
 from stl_ray.evaluation.batches import by_size
 from stl_ray.pipeline.batches import pixels_of
+from stl_ray.pipeline.estimate.networks import training_steps
 from stl_ray.pipeline.estimate.sampling import sample
 from stl_ray.pipeline.estimate.shards import shard_steps
 from stl_ray.pipeline.estimate.steps import StepEstimate
@@ -63,6 +64,7 @@ def fit_steps(experiment: Experiment) -> list[StepEstimate]:
     for artifact in artifacts_of(settled):
         job = job_of(artifact)
         steps += [] if job is None else shard_steps(job, settled)
+        steps += training_steps(artifact)
     return list({step.name: step for step in steps}.values())
 
 
