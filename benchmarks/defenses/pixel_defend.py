@@ -6,6 +6,7 @@ python -m benchmarks.defenses.pixel_defend
 import argparse
 import statistics
 import time
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from stl_ray.defenses.greedy_decoding import decoded
 from stl_ray.defenses.logistic_mixture import Mixtures, bounds_of, scaled
 from stl_ray.defenses.pixel_cnn import PixelCnn
 from stl_ray.defenses.pixel_defend import TILE, PixelDefendOptions
+from stl_ray.models import seeded
 
 
 def main() -> None:
@@ -30,7 +32,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3, help="of which the median counts")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    network = PixelCnn(options.width, options.layers, options.mixtures).requires_grad_(False)
+    build = partial(PixelCnn, options.width, options.layers, options.mixtures)
+    network = seeded(build, 0).requires_grad_(False)
     print("| size | CPU ms an image | of one image alone | by the whole network | times as fast | same levels |")
     print("|---|---|---|---|---|---|")
     for size in options.sizes:
@@ -49,7 +52,8 @@ def uncached(network: PixelCnn, levels: Tensor, reach: int, rows: int) -> Tensor
     chosen, steps = levels.clone(), torch.arange(-reach, reach + 1)
     for row in range(rows):
         for column in range(levels.shape[3]):
-            mixtures, values = Mixtures.of(network(chosen)[:, row, column]), []
+            mixtures = Mixtures.of(network(chosen)[:, row, column])
+            values: list[Tensor] = []
             for channel in range(3):
                 candidates = (levels[:, channel, row, column, None] + steps).clamp(0, 255)
                 likely = mixtures.log_probabilities(bounds_of(candidates), channel, values)

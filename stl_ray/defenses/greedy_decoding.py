@@ -102,7 +102,7 @@ class _Left:
     def __init__(self, network: PixelCnn) -> None:
         self._first = _matrix(network.left.weight)
         self._layers = [_matrix(layer.left.weight) for layer in network.layers]
-        self._output, self._output_bias = _matrix(network.output.weight), network.output.bias
+        self._output, self._output_bias = _matrix(network.output.weight), network.output.get_parameter("bias")
 
     def begin(self, across: list[Tensor]) -> None:
         """Begin a row.

@@ -54,7 +54,7 @@ class Mixtures(NamedTuple):
     @classmethod
     def of(cls, numbers: Tensor) -> "Mixtures":
         """The mixtures that (..., 10 K) numbers stand for."""
-        parts = numbers.unflatten(-1, (PER_COMPONENT, -1))
+        parts = numbers.reshape(*numbers.shape[:-1], PER_COMPONENT, -1)
         return cls(
             parts[..., 0, :].log_softmax(-1),
             parts[..., MEANS, :],

@@ -3,10 +3,11 @@
 Two stacks of gated convolutions, as in the gated PixelCNN: one sees the rows above, the other what lies to the left in the
 pixel's own row, and the first at every layer. A layer is x + a * sigmoid(b), a and b of one convolution. What it says
 of a pixel is a mixture of logistics (`logistic_mixture`). Source: van den Oord et al. 2016, Salimans et al. 2017;
-much smaller than the latter, whose network has 53 million weights, and of one resolution.
+much smaller than the network of the latter, and of one resolution.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -57,9 +58,9 @@ class PixelCnn(nn.Module):
         super().__init__()
         self.above = nn.Conv2d(4, width, (2, 3))
         self.left = nn.Conv2d(4, width, (1, 2))
-        self.layers = nn.ModuleList(GatedLayer(width) for _ in range(layers))
+        self.layers: Any = nn.ModuleList(GatedLayer(width) for _ in range(layers))
         self.output = nn.Conv2d(width, PER_COMPONENT * mixtures, 1)
-        nn.init.constant_(self.output.bias.view(PER_COMPONENT, -1)[SCALES], FIRST_LOG_SCALE)
+        nn.init.constant_(self.output.get_parameter("bias").view(PER_COMPONENT, -1)[SCALES], FIRST_LOG_SCALE)
 
     def forward(self, levels: Tensor) -> Tensor:
         """The numbers of every pixel's mixture."""

@@ -106,7 +106,9 @@ def train_network(
             optimizer.step()
             total += float(of_batch.detach()) * len(batch)
         with torch.no_grad():
-            judged = [len(part) * float(loss(part.to(device), None)) for part in held_out.split(recipe.batch_size)]
+            judged = [
+                len(part) * float(loss(part.to(device), None)) for part in torch.split(held_out, recipe.batch_size)
+            ]
         validation = sum(judged) / len(held_out)
         if not validation < float("inf"):
             raise TrainingError("the network diverged", item=f"{recipe.kind}, epoch {epoch}", got=f"loss {validation}")
