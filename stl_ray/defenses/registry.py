@@ -19,6 +19,7 @@ from stl_ray.defenses.median_filter import MedianFilter, MedianFilterOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.own import OwnTransformation, own_defense
 from stl_ray.defenses.own_options import own_options
+from stl_ray.defenses.pixel_defend import PixelDefend, PixelDefendOptions
 from stl_ray.defenses.pixel_deflection import PixelDeflection, PixelDeflectionOptions
 from stl_ray.defenses.quilting import Quilting, QuiltingOptions
 from stl_ray.defenses.resize_pad import ResizePad, ResizePadOptions
@@ -98,6 +99,11 @@ DEFENSES: dict[str, Row] = {
     "quilting": Row(QuiltingOptions, Quilting, lambda options, resources: Quilting(resources["artifact"], options)),
     "d3": Row(D3Options, D3, lambda options, resources: D3(resources["artifact"], options.sparsity, options.stride)),
     "magnet": Row(MagnetOptions, RefusingMagNet, _magnet),
+    "pixel_defend": Row(
+        PixelDefendOptions,
+        PixelDefend,
+        lambda options, resources: PixelDefend(resources["artifact"], options.eps_defend),
+    ),
     "stl": Row(StlOptions, SparseTransformation, _stl),
     "stl_cluster": Row(StlOptions, SparseTransformation, _stl_cluster, clusters=True),
     "ensemble": Row(EnsembleOptions, Ensemble, _ensemble),

@@ -11,6 +11,7 @@ from stl_ray.defenses import Defense, make_defense
 from stl_ray.defenses.magnet_autoencoder import Autoencoder as MagnetNetwork
 from stl_ray.defenses.magnet_autoencoder import MagnetAutoencoder
 from stl_ray.defenses.patch_dictionary import PatchDictionary
+from stl_ray.defenses.pixel_cnn import FittedPixelCnn, PixelCnn
 from stl_ray.defenses.quilting_library import PatchLibrary
 from stl_ray.images import quantize
 from stl_ray.models import build_classifier, seeded
@@ -22,6 +23,7 @@ IDS = [f"train/{index}" for index in range(24)]
 OPTIONS: dict[str, dict[str, Any]] = {
     "ensemble": {"of": ["none", "jpeg", "stl"]},
     "crop_ensemble": {"of": ["none", "stl"], "crops": 2, "share": 0.5},
+    "pixel_defend": {"eps_defend": 3},
     "sap": {"passes": 3},
     "lid": {"minibatch": 8, "neighbours": 4},
 }
@@ -59,6 +61,7 @@ def artifacts(natural_images) -> dict[str, object]:
     return {
         "d3": PatchDictionary(normalised(larger), "these"),
         "magnet": MagnetAutoencoder.of(seeded(lambda: MagnetNetwork(3), 0).state_dict()),
+        "pixel_defend": FittedPixelCnn.of(seeded(lambda: PixelCnn(4, 1, 1), 0).state_dict()),
         "quilting": PatchLibrary(patches.flatten(1)),
     }
 

@@ -158,8 +158,8 @@ def test_a_dry_run_of_fit_counts_what_other_defenses_are_made_of(ingested, write
     defenses = [{"name": name, "defense": name, "options": own} for name, own in options.items()]
     found = estimate("fit", load_experiment(write_config(tmp_path, defenses=defenses, spaces=[])))
     made = {step.unit: step for step in found.steps if step.shards is None}
-    assert {unit: step.left for unit, step in made.items()} == {"epochs": 3, "candidates": 200, "patches": 300}
-    assert made["epochs"].seconds > 0 and made["candidates"].seconds > 0 and made["candidates"].at_most
+    assert {unit: step.left for unit, step in made.items()} == {"windows": 120, "candidates": 200, "patches": 300}
+    assert made["windows"].seconds > 0 and made["candidates"].seconds > 0 and made["candidates"].at_most
     assert made["patches"].bytes == 300 * 75
     assert len(found.steps) == 6 and not (tmp_path / "root" / "artifacts").exists()
 

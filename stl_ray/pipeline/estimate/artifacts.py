@@ -8,24 +8,19 @@ import numpy as np
 import torch
 
 from stl_ray.defenses import ArtifactRecipe
-from stl_ray.defenses.magnet_autoencoder import AutoencoderRecipe
+from stl_ray.defenses.fitted_network import NetworkRecipe
 from stl_ray.defenses.patch_dictionary import DictionaryRecipe
 from stl_ray.defenses.quilting_index import build_index
 from stl_ray.defenses.quilting_library import LibraryRecipe
 from stl_ray.defenses.quilting_seams import SIDE
-from stl_ray.pipeline.estimate.sampling import sample
+from stl_ray.pipeline.estimate.networks import training_steps
 from stl_ray.pipeline.estimate.shards import shard_steps
 from stl_ray.pipeline.estimate.steps import StepEstimate
 from stl_ray.pipeline.fit.artifacts import job_of
 from stl_ray.pipeline.fit.d3 import CANDIDATES
 from stl_ray.pipeline.fitted import ArtifactFit
-from stl_ray.pipeline.inputs import training_images
-from stl_ray.runtime.concurrency import bind
-from stl_ray.runtime.session import device_of
-from stl_ray.training.defenses.magnet import train_magnet
 from stl_ray.training.defenses.patch_dictionary import BLOCK, choose_atoms, largest_cosine
 
-_BATCHES = 4
 _ATOMS = 4096
 _INDEXED = 10_240  # patches: with fewer, faiss warns
 
@@ -40,33 +35,10 @@ def artifact_steps(fit: ArtifactFit) -> list[StepEstimate]:
     job = job_of(fit)
     if job is None:
         return []
-    made = _MADE.get(type(fit.recipe))
-    return [*shard_steps(job, fit.experiment), *([] if made is None else made(fit, fit.recipe))]
-
-
-def _training(fit: ArtifactFit, recipe: AutoencoderRecipe) -> list[StepEstimate]:
-    """MagNet's, all of it: epochs that were made before a stop are not told apart."""
-    resources = fit.experiment.ray
-    windows = min(recipe.windows, training_images(fit.experiment).rows)
-    seconds, weights = sample(
-        _epoch, fit, recipe, resources=resources, cpus=resources.cpus_per_actor, gpus=resources.gpus_per_actor,
-        item=fit.folder,
-    )  # fmt: skip
-    # The artifact, and a checkpoint with Adam's two moments.
-    cost, size = seconds * windows * recipe.epochs, 4.0 * weights
-    return [StepEstimate(fit.folder, "epochs", recipe.epochs, recipe.epochs, size, cost, 1)]
-
-
-def _epoch(fit: ArtifactFit, recipe: AutoencoderRecipe) -> tuple[float, int]:
-    """Seconds of a window in an epoch, and bytes of the weights."""
-    bind(fit.experiment.ray.cpus_per_actor)
-    windows = _noise(_BATCHES * recipe.batch_size, recipe.side)
-    once = recipe.model_copy(update={"epochs": 1})
-    (epoch,) = train_magnet(
-        torch.from_numpy(windows).view(-1, 3, recipe.side, recipe.side), once, seed=0,
-        device=device_of(fit.experiment.ray),
-    )  # fmt: skip
-    return 1 / epoch.images_per_second, sum(tensor.nbytes for tensor in epoch.state().values()) // 3
+    drawn = shard_steps(job, fit.experiment)
+    if isinstance(fit.recipe, NetworkRecipe):
+        return [*drawn, *training_steps(fit)]
+    return [*drawn, *_MADE[type(fit.recipe)](fit, fit.recipe)]
 
 
 def _selection(fit: ArtifactFit, recipe: DictionaryRecipe) -> list[StepEstimate]:
@@ -107,7 +79,6 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 _MADE: dict[type[ArtifactRecipe], Callable[[ArtifactFit, Any], list[StepEstimate]]] = {
-    AutoencoderRecipe: _training,
     DictionaryRecipe: _selection,
     LibraryRecipe: _library,
 }
