@@ -7,6 +7,7 @@ import torch
 import stl_ray
 from stl_ray.defenses.magnet_autoencoder import Autoencoder, MagnetAutoencoder
 from stl_ray.errors import IncompleteRunError, InputError
+from stl_ray.evaluation.cost_model import DETECTED, DIFFERENTIATED
 from stl_ray.images import quantize, to_uint8
 from stl_ray.models import build_classifier, load, save_classifier, seeded
 from stl_ray.pipeline.attack import job as attack
@@ -14,6 +15,7 @@ from stl_ray.pipeline.attack.target import victims_of
 from stl_ray.pipeline.batches import exact_pixels_of, pixels_of
 from stl_ray.pipeline.defended import load_blocks
 from stl_ray.pipeline.detectors import KIND, VERSION, calibrate, images_for
+from stl_ray.pipeline.estimate.adaptive import _seconds, counted
 from stl_ray.pipeline.evaluate import adaptive
 from stl_ray.pipeline.evaluate import job as evaluate
 from stl_ray.pipeline.inputs import dataset_of
@@ -97,6 +99,26 @@ def test_agrees_with_the_notebook_to_the_last_score(experiment, calibrated, run_
     assert {row["id"]: row["verdicts"][0]["rejected"] for row in verdicts} == {
         row["id"]: refused[row["id"]] for row in verdicts
     }
+
+
+def test_identity_an_estimate_counts_the_detector_and_times_it(experiment, calibrated):
+    calibrated("vanilla", "retrained")
+    (context,) = adaptive.Context.all_of(experiment, "cpu")
+    for part in ("verdicts", "probes"):
+        counts = counted(context, "reformer", part, 16).own.images
+        assert counts[DETECTED] > 0 and counts[DIFFERENTIATED] > 0
+    # Undefended, there is none.
+    assert not counted(context, "none", "verdicts", 16).own.images[DETECTED]
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    seconds = _seconds(context.defended["reformer"], images, {DETECTED, DIFFERENTIATED})
+    assert seconds.keys() == {DETECTED, DIFFERENTIATED}
+    # Before the calibration, with one to few images in its place.
+    (block,) = load_blocks(experiment.model_copy(update={"seed": 9}), ["a", "b"], "cpu").values()
+    other = experiment.model_copy(update={"seed": 9})
+    fits = block.detectors(other, "reformer").values()
+    stand_ins = {fit.folder: calibrate(fit, 2)[0] for fit in fits}
+    (context,) = adaptive.Context.all_of(other, "cpu", stand_ins)
+    context.block.require_detectors()
 
 
 def test_identity_a_set_on_the_defense_succeeds_only_where_it_is_accepted(experiment, calibrated, run_here):

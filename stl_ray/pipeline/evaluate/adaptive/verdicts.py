@@ -1,6 +1,6 @@
 """The attacks of the tiers on every defense. Every verdict is stored, their images are not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -42,7 +42,10 @@ def plan_tiers(experiment: Experiment) -> ShardJob | None:
         block, shards = context.block.name, verdict_shards(context)
         for name in context.defended:
             folders = [layout.predictions(block, name, item.name) for item in context.earlier()]
-            made = {**context.detector(name), "earlier": partial(_digests, experiment.root, folders)}
+            made: dict[str, Callable[[Any], Any]] = {
+                **context.detector(name),
+                "earlier": partial(_digests, experiment.root, folders),
+            }
             runs.append(PlannedRun(layout.verdicts(block, name), shards, verdicts_identity(context, name), made))
     identities = {run.folder: run.identity for run in runs}
     return ShardJob("attack the defenses", runs, partial(TiersTask, experiment, identities))
