@@ -68,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
         data="with cifar10/, imagenet10/, weights/ and reference/ (../shared/data)",
         needs_data=True,
     )
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=f"to run: {', '.join(PARTS)} [none]")
+    parser.add_argument(
+        "parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=f"to run: {', '.join(PARTS)} [none]"
+    )
     parser.add_argument("--root", type=Path, required=True, help="folder of the experiments")
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), metavar="ROW", help="of the parts [all]")
     parser.add_argument("--images", type=int, help="of a row at most")

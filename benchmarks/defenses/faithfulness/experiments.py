@@ -1,8 +1,8 @@
 """A table's experiments, for the package's own jobs: one to fit what a row needs, one to score it.
 
-    ROOT/fit-IMAGES-NAME        training images, and the space or the artifact of a row that is made of them
-    ROOT/PART-IMAGES            test images, attack sets, predictions; rows with as many images share it
-    ROOT/scores/PART/ROW.json   the scores of a row that is done
+ROOT/fit-IMAGES-NAME        training images, and the space or the artifact of a row that is made of them
+ROOT/PART-IMAGES            test images, attack sets, predictions; rows with as many images share it
+ROOT/scores/PART/ROW.json   the scores of a row that is done
 """
 
 from collections.abc import Mapping
@@ -87,7 +87,10 @@ def scored_experiment(key: str, part: Part, name: str, images: int, root: Path, 
         "spaces": [_space(part, item, root, data) for item in names if ROWS[item].on_space],
         "defenses": [_defense(item, _loaded(part, item, root, data)) for item in names],
         "attack": {"sets": [dict(item) for item in part.attacks]},
-        "evaluate": {"gallery": 0, "tiers": {"budget": {"linf": LINF}, "attacks": [dict(item) for item in part.tiers], "cascade": False}},
+        "evaluate": {
+            "gallery": 0,
+            "tiers": {"budget": {"linf": LINF}, "attacks": [dict(item) for item in part.tiers], "cascade": False},
+        },
         "ray": RAY,
     }
     return Experiment.model_validate(values, strict=False)
