@@ -33,7 +33,9 @@ TIERS: Sequence[Mapping[str, Any]] = (
 )
 
 ON_IMAGES = tuple(name for name in ROWS if name not in ("sap", "thermometer"))
-"""Rows that do not replace the network."""
+"""Rows for every network."""
+
+ON_CIFAR = (*ON_IMAGES, "thermometer")
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,30 @@ _RESNET20, _RESNET56 = (_cifar(f"resnet{depth}", f"cifar10_resnet{depth}") for d
 
 _TEN = {"name": "mobilenet", "architecture": "benchmarks.defenses.faithfulness.networks:ten_classes"}
 
-_SLOW = {"crop-ens": 100, "sap": 20}
+_SLOW = {"tvm-quilting": 200, "crops": 200, "d3-10k-5": 200, "crop-ens": 40}
 
 PARTS = {
     "cifar10-resnet20": Part(
-        "CIFAR-10 at 32 px, vanilla ResNet-20", "5", 1000, "cifar10", _RESNET20, "cifar10", slow=_SLOW, space=_SPACE
+        "CIFAR-10 at 32 px, vanilla ResNet-20",
+        "5",
+        1000,
+        "cifar10",
+        _RESNET20,
+        "cifar10",
+        rows=ON_CIFAR,
+        slow=_SLOW,
+        space=_SPACE,
     ),
     "cifar10-resnet56": Part(
-        "CIFAR-10 at 32 px, vanilla ResNet-56", "5", 1000, "cifar10", _RESNET56, "cifar10", slow=_SLOW, space=_SPACE
+        "CIFAR-10 at 32 px, vanilla ResNet-56",
+        "5",
+        500,
+        "cifar10",
+        _RESNET56,
+        "cifar10",
+        rows=ON_CIFAR,
+        slow={**_SLOW, "quilting": 200},
+        space=_SPACE,
     ),
     "bpda": Part(
         "CIFAR-10 at 32 px, vanilla ResNet-20, attacks that know of the defense",
