@@ -55,7 +55,8 @@ ROWS = {
     "crops": Row("crop_ensemble"),
     "d3-10k-5": Row("d3"),
     "crop-ens": Row("crop_ensemble", {"of": ["none", "tvm", "quilting"]}, paper="Crop-Ens"),
-    "magnet": Row("magnet", paper="MagNet"),
+    # Published: 400 epochs.
+    "magnet": Row("magnet", {"epochs": 120}, paper="MagNet"),
     # As Athalye et al. 2018 attacked it, which is what Table 4's figure is of.
     "sap": Row("sap", {"where": "convolution", "draws": 2.0, "passes": 1}, paper="SAP"),
     "thermometer": Row("robust_classifier", {"classifier": "thermometer"}, paper="TE"),
