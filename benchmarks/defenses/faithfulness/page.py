@@ -29,6 +29,7 @@ def report(found: Mapping[str, Mapping[str, Done]]) -> str:
         f"{machine(('torch', 'torchvision', 'numpy', 'faiss-cpu'))}. Rows were made at {', '.join(commits) or 'no commit'}, "
         "each an experiment by the package's own jobs on a local Ray with one actor of one CPU.",
         *READING,
+        _options(found),
     ]
     for key, rows in found.items():
         part, scores = PARTS[key], {name: done.scores for name, done in rows.items()}
@@ -39,6 +40,22 @@ def report(found: Mapping[str, Mapping[str, Done]]) -> str:
             blocks.append(f"Not run: {', '.join(missing)}.")
         blocks += FINDINGS.get(key, ())
     return "\n\n".join(blocks) + "\n"
+
+
+def _options(found: Mapping[str, Mapping[str, Done]]) -> str:
+    """What differs from the defaults of docs/defenses.md, row by row."""
+    done = {name for rows in found.values() for name in rows}
+    lines = [
+        f"- {name}: {row.defense}{''.join(f', {key} {_value(value)}' for key, value in row.options.items())}"
+        for name, row in ROWS.items()
+        if name in done and row.options
+    ]
+    said = "Rows have the defaults of [docs/defenses.md](../../docs/defenses.md), which are the published parameters, but for:"
+    return "\n".join([said, "", *lines]) if lines else "Rows have the defaults of docs/defenses.md."
+
+
+def _value(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _commands(found: Mapping[str, Mapping[str, Done]]) -> str:
