@@ -35,10 +35,7 @@ TIERS: Sequence[Mapping[str, Any]] = (
     {"name": "exact-pgd", "tier": "T4", "attack": "pgd", "options": {"steps": 50}},
 )
 
-ON_IMAGES = tuple(name for name in ROWS if name not in ("sap", "thermometer"))
-"""Rows for every network."""
-
-ON_CIFAR = (*ON_IMAGES, "thermometer")
+_ON_CIFAR = tuple(name for name in ROWS if name != "sap")
 
 _ON_PHOTOGRAPHS = (
     "jpeg", "median-filter", "resize-pad", "wavelet", "tvm", "pd-ens", "stl", "stl-cluster", "quilting", "crops", "d3-10k-5",
@@ -70,7 +67,7 @@ class Part:
     folder: str
     classifier: Mapping[str, Any]
     fit: str
-    rows: Sequence[str] = ON_IMAGES
+    rows: Sequence[str]
     slow: Mapping[str, int] = field(default_factory=dict)
     size: int | None = None
     space: Mapping[str, Any] = field(default_factory=dict)
@@ -119,7 +116,7 @@ PARTS = {
         "cifar10",
         _RESNET20,
         "cifar10",
-        rows=ON_CIFAR,
+        rows=_ON_CIFAR,
         slow=_SLOW,
         space=_SPACE,
     ),
@@ -130,7 +127,7 @@ PARTS = {
         "cifar10",
         _RESNET56,
         "cifar10",
-        rows=ON_CIFAR,
+        rows=_ON_CIFAR,
         slow={**_SLOW, "quilting": 200},
         space=_SPACE,
     ),

@@ -57,6 +57,10 @@ ROWS = {
     "crop-ens": Row("crop_ensemble", {"of": ["none", "tvm", "quilting"]}, paper="Crop-Ens"),
     # Published: 400 epochs.
     "magnet": Row("magnet", {"epochs": 120}, paper="MagNet"),
+    # What the published parameters cost at 32 px: variants that are no published ones.
+    "tvm-renormalised": Row("tvm", {"border": "renormalised"}),
+    "tvm-tighter": Row("tvm", {"border": "renormalised", "weight": 0.003, "tolerance": 1e-3}),
+    "pd-ens-4": Row("pixel_deflection", {"deflections": 4}),
     # As Athalye et al. 2018 attacked it, which is what Table 4's figure is of.
     "sap": Row("sap", {"where": "convolution", "draws": 2.0, "passes": 1}, paper="SAP"),
     "thermometer": Row("robust_classifier", {"classifier": "thermometer"}, paper="TE"),

@@ -80,7 +80,7 @@ def test_identity_the_page_has_what_is_done():
     assert "| stl, ours | 0.600 (-0.200) | 0.500 (+0.300, 50 %)" in page
     assert "| TVM, the paper's | 0.817 (-0.049) | 0.340 (+0.059, 10 %)" in page
     assert "| jpeg, ours" not in page
-    assert "over 3 rows" in page and "Not run: bit-depth" in page
+    assert "over 3 rows" in page and "Not run: median-filter" in page
 
 
 def _scores(defense: str, counts: dict[str, tuple[int, ...]]) -> Scores:
