@@ -1,6 +1,6 @@
 """What is done as Markdown: a section for each part, with what was looked at."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from benchmarks.common.pages import machine, table
 from benchmarks.defenses.faithfulness.adaptive import adaptive_section
@@ -34,6 +34,7 @@ def report(found: Mapping[str, Mapping[str, Done]]) -> str:
     for key, rows in found.items():
         part, scores = PARTS[key], {name: done.scores for name, done in rows.items()}
         blocks.append(f"## {part.title}")
+        blocks += _fitted(part, rows)
         blocks += adaptive_section(scores) if part.paper is None else _section(part, scores)
         missing = [name for name in part.rows if name not in rows]
         if missing:
@@ -60,7 +61,25 @@ def _value(value: object) -> str:
 
 def _commands(found: Mapping[str, Mapping[str, Done]]) -> str:
     lines = [f"{COMMAND} {key} --root runs/faithfulness" for key in found]
-    return "\n".join(f"    {line}" for line in [*lines, f"{COMMAND} --root runs/faithfulness --output defenses.md"])
+    return "\n".join(
+        f"    {line}"
+        for line in [*lines, f"{COMMAND} --root runs/faithfulness --output benchmarks/results/defenses.md"]
+    )
+
+
+def _fitted(part: Part, rows: Collection[str]) -> Iterator[str]:
+    """What STL projects onto."""
+    if not any(ROWS[name].on_space for name in rows):
+        return
+    if "load" in part.space:
+        yield "STL has the authors' dictionary for 224 pixels (64 filters of 8 x 8, lambda 0.2)."
+        return
+    autoencoder, dictionary = part.space["autoencoder"], part.space["dictionary"]
+    yield (
+        f"What rows are fitted with comes of all training images of {part.folder}, at this size. STL's space has 4 clusters; its "
+        f"autoencoder was trained for {autoencoder['epochs']} epochs, and each of its dictionaries (64 filters of 8 x 8, lambda "
+        f"{dictionary['lmbda']:g}) learned from {dictionary['images']} images."
+    )
 
 
 def _section(part: Part, done: Mapping[str, Scores]) -> Iterator[str]:

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from scipy.stats import spearmanr
 
 from benchmarks.defenses.faithfulness.paper import COLUMNS, NO_DEFENSE
+from benchmarks.defenses.faithfulness.parts import ATTACKS
 from benchmarks.defenses.faithfulness.rows import ROWS
 from stl_ray.report.accuracy import cells_of
 from stl_ray.report.names import UNDEFENDED
 from stl_ray.report.paper import PaperTable
 from stl_ray.report.records import ScoreCell, Scores
+from stl_ray.store.layout import CLEAN
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,10 @@ def correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
 
 
 def _columns(cells: Mapping[tuple[str, str], ScoreCell], row: str) -> list[tuple[int, ScoreCell]]:
-    """The cells of a row, with the numbers of the paper's columns; attack sets are in their order, some may be left out."""
+    """The cells of a row, with the numbers of the paper's columns, whose order is that of the attack sets."""
     attacks = {attack: cell for (defense, attack), cell in cells.items() if defense == row}
-    order = ("clean", "fgsm-0.08", "fgsm-0.04", "bim-0.03", "deepfool-0.03", "cw-0.03")
-    return [(order.index(attack), cell) for attack, cell in attacks.items() if attack in order]
+    order = (CLEAN, *(item["name"] for item in ATTACKS))
+    return [(order.index(attack), cell) for attack, cell in attacks.items()]
 
 
 def _figure(accuracy: float, bare: Mapping[str, float], column: str) -> Figure:
