@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from stl_ray.defenses import ArtifactRecipe
 from stl_ray.defenses.fitted_network import NetworkRecipe
@@ -67,7 +68,7 @@ def _library(fit: ArtifactFit, recipe: LibraryRecipe) -> list[StepEstimate]:
     ]
 
 
-def _noise(count: int, side: int) -> Any:
+def _noise(count: int, side: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (count, 3 * side**2), dtype=np.uint8)
 
 
