@@ -74,8 +74,10 @@ class Mixtures(NamedTuple):
         for number, value in enumerate(before):
             means = torch.addcmul(means, self.coefficients[..., first + number, :], value.unsqueeze(-1))
         means, inverse = means.unsqueeze(-2), self.inverse_scales[..., channel, None, :]
-        a, b = ((bound.unsqueeze(-1) - means) * inverse for bound in bounds)
-        components = (-torch.expm1(a - b)).log() - F.softplus(-b) - F.softplus(a)
+        lower, upper = (bound.unsqueeze(-1) for bound in bounds)
+        a, b = (lower - means) * inverse, (upper - means) * inverse
+        # By the width of the interval: of a mean that is far away, a - b would be rounded to 0.
+        components = (-torch.expm1((lower - upper) * inverse)).log() - F.softplus(-b) - F.softplus(a)
         return (components + self.log_weights.unsqueeze(-2)).logsumexp(-1)
 
 

@@ -35,7 +35,9 @@ class PixelDefendOptions(NetworkOptions):
 
     eps_defend: int = Field(16, ge=1, le=255, description="how far a value may be changed, in levels of 255")
     width: int = Field(32, ge=1, le=1024, description="channels of the network; time grows with their square")
-    layers: int = Field(6, ge=1, le=100, description="of the network; it sees so many rows and columns, and two more")
+    layers: int = Field(
+        6, ge=1, le=100, description="of the network; it sees about so many rows and columns around a pixel"
+    )
     mixtures: int = Field(5, ge=1, le=100, description="logistics that the distribution of a value is a mixture of")
     epochs: int = Field(2, ge=1, description="of its training, by Adam at a falling rate")
     batch_size: int = Field(16, ge=1, description="windows of a step, at most")
