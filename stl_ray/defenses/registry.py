@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from stl_ray.defenses.base import Defense, Transformation
 from stl_ray.defenses.bit_depth import BitDepth, BitDepthOptions
 from stl_ray.defenses.d3 import D3, D3Options
+from stl_ray.defenses.diffusion import Diffusion, DiffusionOptions
 from stl_ray.defenses.ensemble import WHOLE, CropEnsembleOptions, Ensemble, EnsembleOptions
 from stl_ray.defenses.gaussian_filter import GaussianFilter, GaussianFilterOptions
 from stl_ray.defenses.jpeg import Jpeg, JpegOptions
@@ -50,6 +51,10 @@ def _pixel_deflection(options: PixelDeflectionOptions, resources: Resources) -> 
     return PixelDeflection(options, resources["classifier"] if options.map == "rcam" else None)
 
 
+def _diffusion(options: DiffusionOptions, resources: Resources) -> Defense:
+    return Diffusion(resources["artifact"], options.start, options.steps or options.start, options.eta)
+
+
 def _at(options: StlOptions, space: QuasiNaturalSpace) -> QuasiNaturalSpace:
     """The space at the lambda of the options."""
     return space if options.lmbda is None else replace(space, lmbda=options.lmbda)
@@ -86,6 +91,7 @@ DEFENSES: dict[str, Row] = {
     "quilting": Row(QuiltingOptions, Quilting, lambda options, resources: Quilting(resources["artifact"], options)),
     "d3": Row(D3Options, D3, lambda options, resources: D3(resources["artifact"], options.sparsity, options.stride)),
     "magnet": Row(MagnetOptions, MagNet, lambda options, resources: MagNet(resources["artifact"])),
+    "diffusion": Row(DiffusionOptions, Diffusion, _diffusion),
     "stl": Row(StlOptions, SparseTransformation, _stl),
     "stl_cluster": Row(StlOptions, SparseTransformation, _stl_cluster, clusters=True),
     "ensemble": Row(EnsembleOptions, Ensemble, _ensemble),

@@ -15,6 +15,7 @@ saliency        a classifier that training images are looked at with
 d3              patches -> the dictionary of D3
 networks        networks of defenses, by Ray Train
 magnet          patches -> the autoencoder of MagNet
+diffusion       patches -> the denoiser of purification by diffusion
 quilting        patches -> the library of image quilting
 job             the steps, one after the other
 """

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from stl_ray import __version__
 from stl_ray.defenses import ArtifactRecipe
+from stl_ray.defenses.diffusion_denoiser import DenoiserRecipe
 from stl_ray.defenses.magnet_autoencoder import AutoencoderRecipe
 from stl_ray.defenses.patch_dictionary import DictionaryRecipe
 from stl_ray.defenses.quilting_library import LibraryRecipe
-from stl_ray.pipeline.fit import d3, magnet, quilting
+from stl_ray.pipeline.fit import d3, diffusion, magnet, quilting
 from stl_ray.pipeline.fitted import ArtifactFit
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.shard_runner import ShardJob, run_shards
@@ -32,6 +33,7 @@ class Kind(NamedTuple):
 
 KINDS: dict[type[ArtifactRecipe], Kind] = {
     AutoencoderRecipe: Kind(magnet.job, magnet.assemble),
+    DenoiserRecipe: Kind(diffusion.job, diffusion.assemble),
     DictionaryRecipe: Kind(d3.job, d3.assemble),
     LibraryRecipe: Kind(quilting.job, quilting.assemble),
 }
