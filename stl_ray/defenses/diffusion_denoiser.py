@@ -115,9 +115,9 @@ class DiffusionDenoiser:
 
 def _check_levels(alpha_bars: Tensor) -> None:
     """Refuse what is no falling sequence between 1 and 0."""
-    if alpha_bars.dtype == torch.float64 and alpha_bars.dim() == 1 and len(alpha_bars):
-        if bool((torch.cat([torch.ones(1), alpha_bars, torch.zeros(1)]).diff() < 0).all()):
-            return
+    known = alpha_bars.dtype == torch.float64 and alpha_bars.dim() == 1 and len(alpha_bars) > 0
+    if known and bool((torch.cat([torch.ones(1), alpha_bars, torch.zeros(1)]).diff() < 0).all()):
+        return
     expected = "(levels >= 1,) torch.float64, falling between 1 and 0"
     raise ArtifactError("no levels of noise", expected=expected, got=f"{tuple(alpha_bars.shape)} {alpha_bars.dtype}")
 

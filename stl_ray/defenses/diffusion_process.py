@@ -17,6 +17,7 @@ level 0, has none in either.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ def alpha_bars(levels: int) -> Tensor:
 def strided(start: int, steps: int) -> list[tuple[int, int]]:
     """(level, lower level) of every reverse step, from `start` to 0 in steps as equal as they can be, `steps` <= `start`."""
     levels = [number * start // steps for number in range(steps, -1, -1)]
-    return list(zip(levels, levels[1:], strict=False))
+    return list(pairwise(levels))
 
 
 def noised(clean: Tensor, noise: Tensor, alpha_bar: float) -> Tensor:
@@ -42,7 +43,7 @@ def noised(clean: Tensor, noise: Tensor, alpha_bar: float) -> Tensor:
 
 
 def fresh_share(alpha_bar: float, lower: float, eta: float) -> float:
-    """sigma of a step from a_t to a_s."""
+    """The standard deviation of the fresh noise of a step from a_t to a_s, sigma."""
     return eta * math.sqrt((1 - lower) / (1 - alpha_bar) * (1 - alpha_bar / lower))
 
 

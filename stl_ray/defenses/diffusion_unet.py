@@ -6,6 +6,7 @@ three scales of one block each, and without attention, which a scale of 8 x 8 pi
 """
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -58,9 +59,7 @@ class UNet(nn.Module):
         )
         self.shrink = nn.ModuleList(nn.Conv2d(scale, scale, 3, stride=2, padding=1) for scale in channels[:-1])
         self.middle = Block(channels[-1], channels[-1], embedding)
-        self.grow = nn.ModuleList(
-            nn.Conv2d(below, above, 3, padding=1) for above, below in zip(channels, channels[1:], strict=False)
-        )
+        self.grow = nn.ModuleList(nn.Conv2d(below, above, 3, padding=1) for above, below in pairwise(channels))
         self.decode = nn.ModuleList(Block(2 * scale, scale, embedding) for scale in channels)
         self.norm = nn.GroupNorm(GROUPS, width)
         self.last = nn.Conv2d(width, 3, 3, padding=1)

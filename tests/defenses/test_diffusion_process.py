@@ -1,5 +1,6 @@
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def test_agrees_the_schedule_with_its_product_and_its_closed_form():
 def test_identity_steps_lead_from_the_start_to_zero(start, steps):
     chain = strided(start, steps)
     assert len(chain) == steps and chain[0][0] == start and chain[-1][1] == 0
-    assert all(before[1] == after[0] for before, after in zip(chain, chain[1:], strict=False))
+    assert all(before[1] == after[0] for before, after in pairwise(chain))
     lengths = [level - lower for level, lower in chain]
     assert 1 <= min(lengths) <= max(lengths) <= min(lengths) + 1
 

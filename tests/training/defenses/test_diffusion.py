@@ -37,11 +37,14 @@ def test_agrees_a_step_of_the_training_with_the_same_one_by_hand(windows):
     torch.autograd.backward(loss)
     assert epoch.train_loss == pytest.approx(float(loss.detach()), rel=1e-4)
     norm = torch.stack([weight.grad.norm() for weight in network.parameters()]).norm()
-    clip, rate, decay = min(1.0, 1 / float(norm)), 0.02 / WARMUP, 2 / 11
-    average = denoiser_of(epoch.state(), recipe).weights
+    assert norm > 1
+    clip, rate, decay = 1 / norm, 0.02 / WARMUP, 2 / 11
+    state = epoch.state()
+    average = denoiser_of(state, recipe).weights
     for name, weight in network.named_parameters():
         gradient = weight.grad * clip
         moved = before[name] - rate * gradient / (gradient.abs() + 1e-8)  # Adam's first step
+        torch.testing.assert_close(state[f"optimizer.exp_avg.{name}"], 0.1 * gradient, rtol=1e-3, atol=1e-6)
         # Where the gradient is rounding alone, its sign is too.
         sure = gradient.abs() > 1e-6
         expected = decay * before[name] + (1 - decay) * moved
