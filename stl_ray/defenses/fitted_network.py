@@ -97,7 +97,6 @@ class FittedNetwork(ABC, Generic[Network]):
 class NetworkRecipe(ArtifactRecipe):
     """A network that was trained on windows of the training images."""
 
-    artifact: ClassVar[type[FittedNetwork[Any]]]
     epochs: int = Field(ge=1, description="passes over the windows")
     batch_size: int = Field(ge=1, description="windows of a step, at most")
     windows: int = Field(ge=2, description="how many, at most one of each image")
@@ -111,10 +110,6 @@ class NetworkRecipe(ArtifactRecipe):
     def windows_of(self, images: int) -> int:
         """How many windows of so many images there are, unless images are set aside."""
         return min(self.windows, images)
-
-    def load(self, folder: str) -> Any:
-        """See `ArtifactRecipe.load`."""
-        return self.artifact.load(folder)
 
 
 class NetworkOptions(FittedOptions):

@@ -53,6 +53,10 @@ class MagnetAutoencoder(FittedNetwork[Autoencoder]):
 class AutoencoderRecipe(NetworkRecipe):
     """An autoencoder that was trained on windows of the training images."""
 
-    kind, artifact = KIND, MagnetAutoencoder
+    kind = KIND
     width: int = Field(ge=1, description="channels of the hidden layers")
     noise: float = Field(ge=0, description="standard deviation of the noise that it learns to remove")
+
+    def load(self, folder: str) -> MagnetAutoencoder:
+        """See `ArtifactRecipe.load`."""
+        return MagnetAutoencoder.load(folder)

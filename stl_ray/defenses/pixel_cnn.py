@@ -97,7 +97,11 @@ class FittedPixelCnn(FittedNetwork[PixelCnn]):
 class PixelCnnRecipe(NetworkRecipe):
     """A network that was trained on windows of the training images."""
 
-    kind, artifact = KIND, FittedPixelCnn
+    kind = KIND
     width: int = Field(ge=1, description="channels of each stack")
     layers: int = Field(ge=1, description="of both stacks")
     mixtures: int = Field(ge=1, description="logistics in the mixture of a value")
+
+    def load(self, folder: str) -> FittedPixelCnn:
+        """See `ArtifactRecipe.load`."""
+        return FittedPixelCnn.load(folder)

@@ -9,6 +9,7 @@ from stl_ray.defenses.base import Defense, Transformation
 from stl_ray.defenses.bit_depth import BitDepth, BitDepthOptions
 from stl_ray.defenses.d3 import D3, D3Options
 from stl_ray.defenses.detector import Detecting
+from stl_ray.defenses.diffusion import Diffusion, DiffusionOptions
 from stl_ray.defenses.ensemble import WHOLE, CropEnsembleOptions, Ensemble, EnsembleOptions, require_member
 from stl_ray.defenses.gaussian_filter import GaussianFilter, GaussianFilterOptions
 from stl_ray.defenses.jpeg import Jpeg, JpegOptions
@@ -61,6 +62,10 @@ def _magnet(options: MagnetOptions, resources: Resources) -> Defense:
     return RefusingMagNet(autoencoder, options) if options.refuse else MagNet(autoencoder)
 
 
+def _diffusion(options: DiffusionOptions, resources: Resources) -> Defense:
+    return Diffusion(resources["artifact"], options.start, options.steps or options.start, options.eta)
+
+
 def _at(options: StlOptions, space: QuasiNaturalSpace) -> QuasiNaturalSpace:
     """The space at the lambda of the options."""
     return space if options.lmbda is None else replace(space, lmbda=options.lmbda)
@@ -104,6 +109,7 @@ DEFENSES: dict[str, Row] = {
         PixelDefend,
         lambda options, resources: PixelDefend(resources["artifact"], options.eps_defend),
     ),
+    "diffusion": Row(DiffusionOptions, Diffusion, _diffusion),
     "stl": Row(StlOptions, SparseTransformation, _stl),
     "stl_cluster": Row(StlOptions, SparseTransformation, _stl_cluster, clusters=True),
     "ensemble": Row(EnsembleOptions, Ensemble, _ensemble),

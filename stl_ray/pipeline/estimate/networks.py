@@ -42,7 +42,8 @@ def _measured(fit: ArtifactFit, recipe: NetworkRecipe) -> tuple[float, float]:
     bind(fit.experiment.ray.cpus_per_actor)
     drawn = torch.randint(256, (max(2, _BATCHES * recipe.batch_size), 3, recipe.side, recipe.side), dtype=torch.uint8)
     twice = recipe.model_copy(update={"epochs": 2})
-    epochs = windows.TRAININGS[type(recipe)](drawn, twice, seed=0, device=torch.device(device_of(fit.experiment.ray)))
+    device = torch.device(device_of(fit.experiment.ray))
+    epochs = windows.TRAININGS[type(recipe)].train(drawn, twice, seed=0, device=device)
     next(epochs)  # the first use loads and compiles
     start = time.monotonic()
     state = next(epochs).state()

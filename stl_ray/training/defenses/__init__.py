@@ -6,4 +6,5 @@ saliency          where an image decides what a classifier says of it
 networks          networks, epoch by epoch
 magnet            the autoencoder of MagNet
 pixel_cnn         the network of PixelDefend
+diffusion         the denoiser of purification by diffusion
 """
