@@ -20,7 +20,7 @@ from stl_ray.evaluation.attacks import ATTACK_COLUMNS, attack_summaries
 from stl_ray.evaluation.cascade import CascadeAttack, CascadeSettings, run_cascade, verdict_rows
 from stl_ray.evaluation.defended import DefendedClassifier
 from stl_ray.evaluation.judging import judged
-from stl_ray.evaluation.predictions import PREDICTIONS_SCHEMA
+from stl_ray.evaluation.predictions import PREDICTIONS_SCHEMA, TABLES_VERSION
 from stl_ray.evaluation.rightness import right
 from stl_ray.evaluation.scores import UNDEFENDED, Comparison, Score, Setting, score
 from stl_ray.evaluation.tier_scores import tier_scores
@@ -29,6 +29,7 @@ from stl_ray.evaluation.tiers import VERDICTS_SCHEMA, cascade_scores, fixed_ids,
 __all__ = [
     "ATTACK_COLUMNS",
     "PREDICTIONS_SCHEMA",
+    "TABLES_VERSION",
     "UNDEFENDED",
     "VERDICTS_SCHEMA",
     "CascadeAttack",

@@ -8,6 +8,9 @@ import pyarrow as pa
 from stl_ray.defenses import NO_VERDICT
 from stl_ray.errors import InputError
 
+TABLES_VERSION = 2
+"""Of the tables of predictions, verdicts and probes; in the identity of their runs. 2: they say what was refused."""
+
 PREDICTIONS_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),

@@ -85,7 +85,7 @@ class DetectorFit:
         """
         artifact = self.stored()
         if artifact is None:
-            raise IncompleteRunError("the detector is not calibrated; run `stl-ray evaluate`", item=self.folder)
+            raise IncompleteRunError("the detector is not calibrated, or to something else", item=self.folder)
         return artifact
 
     def make(self, stored: str | None) -> str:

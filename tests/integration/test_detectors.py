@@ -41,13 +41,8 @@ def config(images_in_root, write_config, tmp_path) -> str:
                 {"name": "aware", "attack": "fgsm", "dissimilarity": 0.08, "victim": {"defense": "reformer"}},
             ]
         },
-        evaluate={
-            "gallery": 2,
-            "tiers": {
-                "images": 4, "attacks": [{"name": "exact", "tier": "T4", "attack": "pgd", "options": {"steps": 2}}]
-            },
-        },
-    )  # fmt: skip
+        evaluate={"gallery": 2, "tiers": {"attacks": []}},
+    )
     layout, experiment = Layout(str(images_in_root)), load_experiment(path)
     train = Dataset.open(layout.uri(layout.ingested("train")))
     table = pa.concat_tables(train.tables())
@@ -106,7 +101,6 @@ def test_invariant_detectors_are_calibrated_once_and_judge_with_every_classifier
     assert [row["vanilla_score"] for row in rows] != [row["retrained_score"] for row in rows]
     for folder, counts in (("vanilla/reformer", 12), ("vanilla-for-reformer/reformer", 12), ("vanilla/lid", 120)):
         assert json.loads((root / "detectors" / folder / "detector.json").read_text())["meta"]["images"] == counts
-    assert [row["defense"] for row in scores["tiers"]["rows"]] == ["none", "reformer", "lid"]
 
     assert main(["report", config]) == 0
     page = (root / "report/report.md").read_text()

@@ -129,7 +129,7 @@ def identity_of(experiment: Experiment, attack: NamedAttack, victim: Attacked, d
         dataset: the clean images.
 
     Raises:
-        IncompleteRunError: if the set or its victim's detector needs a calibration that was not made.
+        IncompleteRunError: if the set needs a calibration that was not made.
     """
     identity, digest = (
         _identity(experiment, attack, victim.identity, dataset),
@@ -138,7 +138,9 @@ def identity_of(experiment: Experiment, attack: NamedAttack, victim: Attacked, d
     if digest is not None:
         identity["calibration"] = digest
     if victim.detector is not None:
-        identity["detector"] = victim.detector.required().digest
+        # Where it is not there, the set was made with another one, which is said beside what else differs.
+        detector = victim.detector.stored()
+        identity["detector"] = None if detector is None else detector.digest
     return identity
 
 

@@ -18,6 +18,7 @@ from stl_ray.errors import AuditError
 from stl_ray.evaluation import (
     ATTACK_COLUMNS,
     PREDICTIONS_SCHEMA,
+    TABLES_VERSION,
     attack_summaries,
     judged,
     score,
@@ -165,7 +166,12 @@ def cells_of(experiment: Experiment) -> dict[Cell, PlannedRun]:
             }
             for attack_set in attack_sets(experiment):
                 dataset = images_of(experiment, block.name, attack_set)
-                identity = {**block.made_of(defense), "input": dataset.digest, "clean": clean.digest}
+                identity = {
+                    **block.made_of(defense),
+                    "input": dataset.digest,
+                    "clean": clean.digest,
+                    "tables": TABLES_VERSION,
+                }
                 folder = layout.predictions(block.name, defense, attack_set)
                 cells[block.name, defense, attack_set] = PlannedRun(
                     folder, _plan_pairs(dataset, clean), identity, detectors

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from stl_ray.config import Experiment, NamedAttack
 from stl_ray.defenses import Calibration
-from stl_ray.evaluation import CascadeAttack, DefendedClassifier
+from stl_ray.evaluation import TABLES_VERSION, CascadeAttack, DefendedClassifier
 from stl_ray.evaluation.tier_attacks import cascade_attacks_on, checked_images, counts_within, threats_in_order
 from stl_ray.pipeline.attack.sets import sets_of
 from stl_ray.pipeline.batches import class_names
@@ -95,6 +95,7 @@ class Context:
             "seed": self.experiment.seed,
             "budget": tiers.budget.model_dump(mode="json"),
             "samples": tiers.samples,
+            "tables": TABLES_VERSION,
         }
 
 
