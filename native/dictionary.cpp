@@ -6,46 +6,11 @@
 #include <limits>
 #include <stdexcept>
 
+#include "instruction_sets.hpp"
+
 namespace stl_ray {
 
-extern const Kernels kernels_baseline[2];
-#ifdef STL_RAY_HAS_AVX2
-extern const Kernels kernels_avx2[2];
-#endif
-#ifdef STL_RAY_HAS_AVX512
-extern const Kernels kernels_avx512[2];
-#endif
-#ifdef STL_RAY_HAS_AVX512BF16
-extern const Kernels kernels_avx512bf16[2];
-#endif
-
 namespace {
-
-struct Build {
-    const char* name;
-    const Kernels* kernels;  // for any filters, and for those of 8 x 8 x 3
-    bool runs;               // on this processor
-};
-
-const std::vector<Build>& builds() {
-    static const std::vector<Build> all = {
-#ifdef STL_RAY_HAS_AVX512BF16
-        {"avx512bf16", kernels_avx512bf16,
-         __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") &&
-             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")},
-#endif
-#ifdef STL_RAY_HAS_AVX512
-        {"avx512", kernels_avx512,
-         __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")},
-#endif
-#ifdef STL_RAY_HAS_AVX2
-        {"avx2", kernels_avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
-#endif
-        {"baseline", kernels_baseline, true},
-    };
-    return all;
-}
 
 int rounded(int n, int to) { return (n + to - 1) / to * to; }
 
@@ -57,21 +22,10 @@ std::uint16_t bfloat16(float value) {
 
 }  // namespace
 
-std::vector<std::string> instruction_sets() {
-    std::vector<std::string> names;
-    for (const Build& build : builds())
-        if (build.runs) names.push_back(build.name);
-    return names;
-}
-
 Dictionary::Dictionary(const float* filters, int count, int channels, int side, const std::string& instruction_set)
-    : instruction_set_(instruction_set.empty() ? instruction_sets().front() : instruction_set) {
+    : instruction_set_(build_for(instruction_set).name) {
     if (count < 1 || channels < 1 || side < 1) throw std::invalid_argument("a dictionary without filters");
-    const auto build = std::find_if(builds().begin(), builds().end(),
-                                    [&](const Build& b) { return b.runs && instruction_set_ == b.name; });
-    if (build == builds().end())
-        throw std::invalid_argument("this build on this processor has no instruction set " + instruction_set_);
-    kernels_ = &build->kernels[side == 8 && channels == 3];
+    kernels_ = &build_for(instruction_set_).kernels[side == 8 && channels == 3];
 
     const int run = side * channels, padded = rounded(run, kernels_->vector / 2), lanes = rounded(count, kernels_->block);
     const int pairs = (run + 1) / 2;

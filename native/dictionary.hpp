@@ -10,9 +10,6 @@
 
 namespace stl_ray {
 
-// The sets that this build has and this processor runs, the fastest first: of avx512bf16, avx512, avx2, baseline.
-std::vector<std::string> instruction_sets();
-
 // Vectors that begin a cache line.
 template <class T>
 struct Aligned {

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <random>
 #include <stdexcept>
 #include <tuple>
@@ -15,7 +16,9 @@
 
 #include "active_set.hpp"
 #include "batch.hpp"
+#include "instruction_sets.hpp"
 #include "span.hpp"
+#include "split_bregman.hpp"
 #include "statistics.hpp"
 
 using namespace stl_ray;
@@ -229,6 +232,38 @@ void run(const Problem& p) {
     }
 }
 
+// Every instruction set restores the problem's image to the same bits, and all of it stays within its range.
+void check_bregman(const Problem& p, std::mt19937_64& random) {
+    const auto among = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
+    BregmanSettings settings{.lambda = std::exp2(among(-2, 8)),
+                             .isotropic = among(0, 1) != 0,
+                             .sweeps = among(1, 12),
+                             .tolerance = std::exp2(among(-12, -2)),
+                             .max_iterations = among(1, 20),
+                             .scale = {},
+                             .share = {}};
+    for (int n = 0; n < 5; ++n) {
+        const double mu = settings.lambda / 2, divisor = mu + settings.lambda * std::max(n, 1);
+        settings.scale[0][n] = 0.25f;
+        settings.scale[1][n] = float(settings.lambda / divisor);
+        settings.share[1][n] = float(mu / divisor);
+    }
+    const int height = among(1, p.height), width = among(1, p.width);
+    const std::size_t pixels = std::size_t(p.channels) * height * width;
+    const auto kept = std::make_unique<bool[]>(pixels);
+    for (std::size_t n = 0; n < pixels; ++n) kept[n] = among(0, 1) != 0;
+    std::vector<float> image(p.s.begin(), p.s.begin() + std::ptrdiff_t(pixels)), first, restored(pixels);
+    for (const std::string& set : instruction_sets()) {
+        const BregmanSolver solver(p.channels, height, width, settings, set);
+        solver.solve(image.data(), kept.get(), restored.data());
+        if (first.empty()) first = restored;
+        expect(!std::memcmp(first.data(), restored.data(), pixels * sizeof(float)), p, "the same bits by every set", 0);
+    }
+    const float largest = std::abs(*std::max_element(image.begin(), image.end(), [](float a, float b) { return std::abs(a) < std::abs(b); }));
+    if (largest > 1e3f) return;  // may overflow
+    for (const float value : first) expect(std::abs(value) <= 2 * largest + 1e-6f, p, "total variation minimised", value);
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -240,6 +275,7 @@ int main(int count, char** arguments) {
         const Problem problem = random_problem(random);
         run(problem);
         check_statistics(problem, random);
+        check_bregman(problem, random);
         ++problems;
     } while (std::chrono::steady_clock::now() < end && failures == 0);
     std::printf("%d problems on", problems);

@@ -14,7 +14,9 @@
 
 #include "active_set.hpp"
 #include "batch.hpp"
+#include "instruction_sets.hpp"
 #include "span.hpp"
+#include "split_bregman.hpp"
 #include "statistics.hpp"
 
 namespace nb = nanobind;
@@ -24,6 +26,8 @@ namespace {
 
 using Filters = nb::ndarray<const float, nb::ndim<4>, nb::c_contig, nb::device::cpu>;  // (K, C, S, S)
 using Images = nb::ndarray<const float, nb::ndim<4>, nb::c_contig, nb::device::cpu>;   // (B, C, H, W)
+using Masks = nb::ndarray<const bool, nb::ndim<4>, nb::c_contig, nb::device::cpu>;     // (B, C, H, W)
+using Weights = nb::ndarray<const float, nb::shape<2, 5>, nb::c_contig, nb::device::cpu>;
 template <class T>
 using Column = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
@@ -138,6 +142,34 @@ nb::tuple code_statistics(const Atoms& atoms, const Images& highpass, int filter
                           array(std::move(cross), {k, highpass.shape(1), s, s}));
 }
 
+nb::object split_bregman(const Images& images, const Masks& kept, double lambda, bool isotropic, int sweeps,
+                         double tolerance, int max_iterations, const Weights& scale, const Weights& share,
+                         int threads, const std::string& instruction_set) {
+    const std::size_t batch = images.shape(0), size = images.size() / std::max<std::size_t>(batch, 1);
+    for (std::size_t axis = 0; axis < 4; ++axis)
+        if (kept.shape(axis) != images.shape(axis)) throw std::invalid_argument("a mask of another shape than the images");
+    stl_ray::BregmanSettings settings{.lambda = lambda,
+                                      .isotropic = isotropic,
+                                      .sweeps = sweeps,
+                                      .tolerance = tolerance,
+                                      .max_iterations = max_iterations,
+                                      .scale = {},
+                                      .share = {}};
+    std::copy_n(scale.data(), scale.size(), settings.scale[0]);
+    std::copy_n(share.data(), share.size(), settings.share[0]);
+    if (sweeps < 1 || max_iterations < 1 || threads < 1) throw std::invalid_argument("fewer than one");
+    const stl_ray::BregmanSolver solver(int(images.shape(1)), int(images.shape(2)), int(images.shape(3)), settings,
+                                        instruction_set);
+    std::vector<float> restored(images.size());
+    {
+        nb::gil_scoped_release release;
+        stl_ray::for_each_image(int(batch), threads, [&](int b) {
+            solver.solve(images.data() + b * size, kept.data() + b * size, restored.data() + b * size);
+        });
+    }
+    return array(std::move(restored), {batch, images.shape(1), images.shape(2), images.shape(3)});
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -158,4 +190,7 @@ NB_MODULE(_native, m) {
           "steps"_a, "tolerance"_a = 0.0f, "threads"_a = 1);
     m.def("code_statistics", &code_statistics, "atoms"_a.noconvert(), "highpass"_a.noconvert(), nb::kw_only(),
           "filters"_a, "side"_a);
+    m.def("split_bregman", &split_bregman, "images"_a.noconvert(), "kept"_a.noconvert(), nb::kw_only(), "lmbda"_a,
+          "isotropic"_a, "sweeps"_a, "tolerance"_a, "max_iterations"_a, "scale"_a.noconvert(),
+          "share"_a.noconvert(), "threads"_a = 1, "instruction_set"_a = "");
 }

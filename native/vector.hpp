@@ -25,6 +25,15 @@ inline void store_half(float* p, Half v) { *reinterpret_cast<UnalignedHalf*>(p) 
 inline Vec absolute(Vec v) { return reinterpret_cast<Vec>(reinterpret_cast<Lanes>(v) & 0x7fffffff); }
 inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
 
+inline Vec root(Vec v) {
+#if __has_builtin(__builtin_elementwise_sqrt)
+    return __builtin_elementwise_sqrt(v);
+#else
+    for (int lane = 0; lane < V; ++lane) v[lane] = __builtin_sqrtf(v[lane]);
+    return v;
+#endif
+}
+
 // Lane i of the result is lane i ^ DISTANCE.
 template <int DISTANCE, int... I>
 inline Vec swapped(Vec v, std::integer_sequence<int, I...>) {

@@ -12,12 +12,10 @@ import time
 from benchmarks.common.command import command_parser
 from benchmarks.common.pages import command_line, publish
 from benchmarks.common.progress import Progress
-from benchmarks.defenses import tvm
+from benchmarks.defenses import every, tvm
 from benchmarks.defenses.page import report
+from stl_ray.defenses import DEFENSES
 from stl_ray.runtime.concurrency import bind
-
-DEFENSES = {"tvm": tvm.compare}
-"""Comparisons by the defense's name."""
 
 _EXAMPLES = """
 examples:
@@ -25,7 +23,7 @@ examples:
       a look with what is installed: crops of scikit-image's photographs at 32 pixels
   python -m benchmarks.defenses --defenses tvm --sizes 224
   python -m benchmarks.defenses --output benchmarks/results/defenses-speed.md
-      the whole of it, some minutes
+      the whole of it, ten minutes
 """
 
 
@@ -37,10 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
         options.data, options.sizes, options.rounds = None, options.sizes or [32], 1
         options.images = options.images or 4
     bind(1)
-    progress, start, comparisons = Progress(), time.monotonic(), []
-    for name in options.defenses or DEFENSES:
-        progress.tell(name, now=True)
-        comparisons.append(DEFENSES[name](options.sizes or [32, 224], options.rounds, options.data, options.images))
+    progress, start = Progress(), time.monotonic()
+    names, sizes = options.defenses or list(DEFENSES), options.sizes or [32, 224]
+    given_to_all = sizes, options.rounds, options.data, options.images
+    comparisons = [every.compare(names, *given_to_all, small=options.quick, tell=progress.tell)]
+    if "tvm" in names:
+        progress.tell("tvm in detail", now=True)
+        comparisons.append(tvm.compare(*given_to_all))
     publish(report(comparisons, command_line("benchmarks.defenses", given), time.monotonic() - start), options.output)
     return 0
 
@@ -56,10 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="4 crops of photographs at 32 pixels, unless said, one round"
     )
-    parser.add_argument("--defenses", nargs="+", choices=DEFENSES, metavar="NAME", help=f"default {' '.join(DEFENSES)}")
+    parser.add_argument("--defenses", nargs="+", choices=DEFENSES, metavar="NAME", help="default all")
     parser.add_argument("--sizes", type=int, nargs="+", metavar="PIXELS", help="default 32 224")
     parser.add_argument("--images", type=int, metavar="N", help="in a batch; by default fewer of larger ones")
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="of turns (7)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of turns (3)")
     return parser
 
 

@@ -7,11 +7,14 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from sklearn.linear_model import orthogonal_mp
+from torch import Tensor
 
 from benchmarks.common.images import default_data, load_images
+from benchmarks.defenses.page import IMAGENET
 from stl_ray.defenses.d3 import D3
 from stl_ray.defenses.patch_dictionary import PatchDictionary
 from stl_ray.defenses.patch_grid import PatchGrid
@@ -20,9 +23,6 @@ from stl_ray.training.defenses.patch_dictionary import choose_atoms
 from stl_ray.training.defenses.patches import draw_patches, smallest_keys
 
 SIDE, STRIDE, SIMILARITY = 8, 4, 0.9
-
-IMAGENET = 1_281_167
-"""Training images."""
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5, help="of which the median counts")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    dictionary = _dictionary(options.atoms)
+    dictionary = patch_dictionary(options.atoms, default_data())
     print(
         "| size | CPU ms an image | images/s per core | scikit-learn, CPU ms | times as fast | ImageNet, core hours |"
     )
@@ -54,17 +54,24 @@ def main() -> None:
 def _turn(defense: D3, size: int, count: int) -> tuple[float, float]:
     """Milliseconds of an image by the defense, and by scikit-learn as it follows from `count` patches; both float32."""
     images = load_images(size, max(2, 2048 // size), default_data()).pixels
-    patches = PatchGrid(size, size, SIDE, defense.stride).patches(images)
-    details = (patches - patches.mean((3, 4), keepdim=True)).flatten(2)
-    asked = details[0, torch.linspace(0, details.shape[1] - 1, count).long()].T.numpy()
-    columns = defense.dictionary.atoms.flatten(1).T.numpy()
+    original, share = by_scikit_learn(defense, images[:1], count)
     ours = _milliseconds(lambda: defense.purify(images, seeds=range(len(images))))
-    theirs = _milliseconds(lambda: orthogonal_mp(columns, asked, n_nonzero_coefs=defense.sparsity))
-    return ours / len(images), theirs / count * details.shape[1]
+    return ours / len(images), _milliseconds(original) / share
 
 
-def _dictionary(atoms: int) -> PatchDictionary:
-    images = to_uint8(load_images(128, 200, default_data()).pixels[::2])
+def by_scikit_learn(defense: D3, image: Tensor, count: int) -> tuple[Callable[[], object], float]:
+    """The pursuit of `count` patches of an image (1, 3, H, W), one by one, and which share of the image they are."""
+    height, width = image.shape[2:]
+    patches = PatchGrid(height, width, defense.dictionary.side, defense.stride).patches(image)
+    details = (patches - patches.mean((3, 4), keepdim=True)).flatten(2)[0]
+    asked = details[torch.linspace(0, len(details) - 1, count).long()].T.numpy()
+    columns = defense.dictionary.atoms.flatten(1).T.numpy()
+    return lambda: orthogonal_mp(columns, asked, n_nonzero_coefs=defense.sparsity), count / len(details)
+
+
+def patch_dictionary(atoms: int, data: Path | None) -> PatchDictionary:
+    """Patches of 100 images of 128 pixels."""
+    images = to_uint8(load_images(128, 200, data).pixels[::2])
     per_image = 10 * atoms // len(images)
     drawn = (
         draw_patches(image, str(number), per_image, side=SIDE, seed=0, purpose="benchmark")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-TURN_SECONDS = 0.2
+TURN_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -14,14 +14,14 @@ class Contestant:
 
     Attributes:
         name: as the page shows it.
-        images: that one call takes care of.
+        images: that one call takes care of; of a part of an image, its share.
         run: the call.
         quality: of what comes out, in words.
         original: name of the one that it is compared with.
     """
 
     name: str
-    images: int
+    images: float
     run: Callable[[], object]
     quality: str
     original: str | None = None

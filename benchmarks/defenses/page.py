@@ -38,9 +38,9 @@ def report(comparisons: Sequence[Comparison], command: str, seconds: float) -> s
     ]
     for comparison in comparisons:
         blocks += [f"## {comparison.title}", f"{comparison.text} {comparison.source}."]
-        blocks.append(
-            table(_HEADER, (row for size, timings in comparison.timings.items() for row in _rows(size, timings)))
-        )
+        rows = [row for size, timings in comparison.timings.items() for row in _rows(size, timings)]
+        said = [column for column in range(len(_HEADER)) if any(row[column] for row in rows)]
+        blocks.append(table([_HEADER[c] for c in said], ([row[c] for c in said] for row in rows)))
     return "\n\n".join(blocks) + "\n"
 
 

@@ -7,8 +7,11 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.common.images import default_data, load_images
@@ -31,20 +34,25 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     faiss().omp_set_num_threads(1)
-    training = to_uint8(load_images(32, options.training, default_data()).pixels)
     for count in options.patches:
-        each = patches_per_image(count, len(training))
-        drawn = (
-            draw_patches(image, f"{number}", each, side=SIDE, seed=0, purpose="benchmark")
-            for number, image in enumerate(training)
-        )
-        _, patches = smallest_keys(drawn, count)
+        patches = library_patches(count, options.training, default_data())
         exact, approximate = (PatchLibrary(torch.from_numpy(patches), index) for index in (None, build_index(patches)))
         for size in (32, 224):
             images = load_images(size, options.images, default_data()).pixels
             _searches(exact, approximate, images, options.turns)
             for library, search in ((exact, "exact"), (approximate, "faiss")):
                 _transformations(library, search, images)
+
+
+def library_patches(count: int, training: int, data: Path | None) -> NDArray[np.uint8]:
+    """Patches (count, 75) of so many training images of 32 pixels."""
+    images = to_uint8(load_images(32, training, data).pixels)
+    each = patches_per_image(count, len(images))
+    drawn = (
+        draw_patches(image, f"{number}", each, side=SIDE, seed=0, purpose="benchmark")
+        for number, image in enumerate(images)
+    )
+    return smallest_keys(drawn, count)[1]
 
 
 def _searches(exact: PatchLibrary, approximate: PatchLibrary, images: Tensor, turns: int) -> None:

@@ -15,7 +15,7 @@ from benchmarks.defenses.page import Comparison
 from stl_ray.defenses.split_bregman import SplitBregman
 from stl_ray.defenses.tvm import TotalVariation, TvmOptions
 
-IMAGES = {32: 256, 224: 16}
+IMAGES = {32: 128, 224: 8}
 """Images of a batch."""
 
 WEIGHT = 0.03
@@ -45,7 +45,7 @@ def compare(sizes: list[int], rounds: int, data: Path | None, images: int | None
     """
     timings, source = {}, ""
     for size in sizes:
-        count = images or IMAGES.get(size, max(8, 256 * 32 * 32 // size**2))
+        count = images or IMAGES.get(size, max(8, 128 * 32 * 32 // size**2))
         loaded = load_images(size, 2 * count, data)
         timings[size] = take_turns(_contestants(loaded.pixels[::2].contiguous()), rounds)
         source += f"{'; ' if source else ''}{size} px: {count} images, {loaded.source}"
@@ -55,9 +55,9 @@ def compare(sizes: list[int], rounds: int, data: Path | None, images: int | None
 def _contestants(pixels: Tensor) -> list[Contestant]:
     count, seeds = len(pixels), range(len(pixels))
     defense = TotalVariation(TvmOptions())
-    sweeps = _sweeps(defense, pixels, seeds)
+    sweeps = sweeps_of(defense, pixels, seeds)
     arrays = list(pixels.permute(0, 2, 3, 1).contiguous().numpy())
-    distance = _distance(_peer(arrays), _peer(arrays, eps=_LIMIT, max_num_iter=2000))
+    distance = _distance(by_scikit_image(arrays), by_scikit_image(arrays, eps=_LIMIT, max_num_iter=2000))
     nothing_missing = torch.ones_like(pixels, dtype=torch.bool)
     method, ours = _as_near(pixels, nothing_missing, distance)
     linearised = defense.linearised("exact")
@@ -67,7 +67,7 @@ def _contestants(pixels: Tensor) -> list[Contestant]:
 
     peer, longer = "scikit-image", "scikit-image, as many sweeps"
     return [
-        Contestant(peer, count, lambda: _peer(arrays), f"{distance:.1e}"),
+        Contestant(peer, count, lambda: by_scikit_image(arrays), f"{distance:.1e}"),
         Contestant(
             "the solver of tvm, nothing missing",
             count,
@@ -75,14 +75,14 @@ def _contestants(pixels: Tensor) -> list[Contestant]:
             f"{ours:.1e}",
             peer,
         ),
-        Contestant(longer, count, lambda: _peer(arrays, eps=0, max_num_iter=sweeps), f"{sweeps} sweeps"),
+        Contestant(longer, count, lambda: by_scikit_image(arrays, eps=0, max_num_iter=sweeps), f"{sweeps} sweeps"),
         Contestant("tvm", count, lambda: defense.purify(pixels, seeds=seeds), f"{sweeps} sweeps", longer),
         Contestant("tvm and its gradient", count, product, f"{sweeps} sweeps, and back", longer),
     ]
 
 
-def _peer(arrays: list[np.ndarray], **arguments: float) -> Tensor:
-    """The images (B, 3, H, W) by scikit-image, one after the other."""
+def by_scikit_image(arrays: list[np.ndarray], **arguments: float) -> Tensor:
+    """Images (H, W, 3) by scikit-image, one after the other, as (B, 3, H, W)."""
     results = [denoise_tv_bregman(image, weight=1 / WEIGHT, channel_axis=-1, **arguments) for image in arrays]
     return torch.from_numpy(np.stack(results)).permute(0, 3, 1, 2)
 
@@ -103,7 +103,7 @@ def _distance(found: Tensor, limit: Tensor) -> float:
     return float((found - limit).square().mean().sqrt())
 
 
-def _sweeps(defense: TotalVariation, pixels: Tensor, seeds: Sequence[int]) -> int:
+def sweeps_of(defense: TotalVariation, pixels: Tensor, seeds: Sequence[int]) -> int:
     """Sweeps of the defense, on average: an image goes on while one iteration more changes what comes out."""
     final = defense.purify(pixels, seeds=seeds).images
     iterations = 1.0

@@ -9,6 +9,7 @@ bands        the Tikhonov split and its adjoint
 codes        what a solve returns, its status, the accuracy tiers
 admm         the solver in torch, on any device and in any precision
 active_set   the solver for CPUs, in the native core
+native       the native core: whether it was built, and its instruction sets
 fused        the solver for GPUs, in Triton
 certificate  objective and duality gap in float64
 certified    the exact tier of methods in single precision

@@ -75,3 +75,23 @@ def code_statistics(
         sum_p z_k(p) z_l(p + lag), (K, K, 2 S - 1, 2 S - 1) with the lag (0, 0) in the middle, and
         sum_p z_k(p) s_c(p + a), (K, C, S, S).
     """
+
+def split_bregman(
+    images: NDArray[np.float32],
+    kept: NDArray[np.bool_],
+    *,
+    lmbda: float,
+    isotropic: bool,
+    sweeps: int,
+    tolerance: float,
+    max_iterations: int,
+    scale: NDArray[np.float32],
+    share: NDArray[np.float32],
+    threads: int = 1,
+    instruction_set: str = "",
+) -> NDArray[np.float32]:
+    """Images (B, C, H, W) with less total variation, from the pixels that are kept, (B, C, H, W).
+
+    `scale` and `share` are `stl_ray.defenses.split_bregman.SplitBregman.weights` of missing and of kept pixels with 0 to 4
+    neighbours, (2, 5). The same bits come out for every instruction set.
+    """

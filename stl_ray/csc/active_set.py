@@ -4,7 +4,6 @@ The fastest method on a CPU. A few of a thousand coefficients are not zero, and 
 solved wholly by one thread, so no bit depends on its batch mates or on the number of threads.
 """
 
-import os
 from dataclasses import replace
 from functools import lru_cache
 
@@ -12,47 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stl_ray.csc import native
 from stl_ray.csc.certified import certify, finish
 from stl_ray.csc.codes import Accuracy, Codes, Descent
 from stl_ray.csc.dictionary import Dictionary
 from stl_ray.errors import TensorError
-from stl_ray.options import require_known
-
-try:
-    from stl_ray.csc import _native
-except ImportError:  # installed without a compiler
-    _native = None  # type: ignore[assignment]
-
-INSTRUCTION_SETS = ("avx512bf16", "avx512", "avx2", "baseline")
-"""Instruction sets that the native core can be built for, the fastest first; every processor has "baseline"."""
-
-CAP = "STL_RAY_MAX_CPU_ISA"
-"""The environment variable that names the fastest of INSTRUCTION_SETS that the native core may use; unset allows all."""
 
 TIGHTENING = 0.1
 """Factor on both tolerances after a solve that missed the duality gap asked for."""
 
 TIGHTEST = 1e-5
 """Violation, as a share of lambda, below which single precision gains nothing more."""
-
-
-def available() -> bool:
-    """Whether the native core was built."""
-    return _native is not None
-
-
-def instruction_sets() -> list[str]:
-    """Instruction sets that the native core may use here, the fastest first; none where it is missing.
-
-    The processor has them, and STL_RAY_MAX_CPU_ISA allows them.
-
-    Raises:
-        ConfigError: STL_RAY_MAX_CPU_ISA names none of INSTRUCTION_SETS.
-    """
-    cap = os.environ.get(CAP) or INSTRUCTION_SETS[0]
-    require_known(cap, INSTRUCTION_SETS, kind=f"instruction set in {CAP}")
-    allowed = INSTRUCTION_SETS[INSTRUCTION_SETS.index(cap) :]
-    return [name for name in _native.instruction_sets() if name in allowed] if available() else []
 
 
 def solve(
@@ -66,17 +35,17 @@ def solve(
         lmbda: the l1 weight.
         accuracy: when to stop.
         start: (B, K, H, W), strided or sparse.
-        instruction_set: one of `instruction_sets()`; "" is the fastest. Each rounds in its own way.
+        instruction_set: one of `native.instruction_sets()`; "" is the fastest. Each rounds in its own way.
 
     Raises:
         TensorError: the native core or the instruction set is missing, or the signal is not float32 on a CPU.
-        ConfigError: as `instruction_sets`.
+        ConfigError: as `native.instruction_sets`.
     """
-    if not available():
+    if not native.available():
         raise TensorError("the native core is not built", expected='method "admm"', got="active_set")
-    allowed = instruction_sets()
+    allowed = native.instruction_sets()
     if instruction_set and instruction_set not in allowed:
-        problem = f"an instruction set that the processor lacks or {CAP} forbids"
+        problem = f"an instruction set that the processor lacks or {native.CAP} forbids"
         raise TensorError(problem, expected=", ".join(allowed), got=instruction_set)
     if s.dtype != torch.float32 or s.device.type != "cpu":
         raise TensorError("a signal of another kind", expected="float32 on a CPU", got=f"{s.dtype} on {s.device}")
@@ -98,8 +67,8 @@ def descend(
         start: (B, K, H, W), strided or sparse.
         instruction_set: of the native core, "" for the best.
     """
-    offsets, filters, rows, columns, values, synthesis, status, iterations = _native.solve(
-        _core(dictionary, instruction_set or instruction_sets()[0]),
+    offsets, filters, rows, columns, values, synthesis, status, iterations = native.core.solve(
+        _core(dictionary, instruction_set or native.instruction_sets()[0]),
         s.detach().contiguous().numpy(),
         lmbda=lmbda,
         violation=descent.violation,
@@ -130,8 +99,8 @@ def off_the_span(
         That part, and the relative residual ||A^T (v - P v)|| / ||A^T v|| of every image, (B,).
     """
     ones = torch.ones(support.shape[1])
-    orthogonal, residual = _native.off_the_span(
-        _core(dictionary, instruction_sets()[0]),
+    orthogonal, residual = native.core.off_the_span(
+        _core(dictionary, native.instruction_sets()[0]),
         v.detach().contiguous().numpy(),
         _columns(support, ones, len(v)),
         steps=steps,
@@ -148,7 +117,7 @@ def correlations(coefficients: Tensor, highpass: Tensor, side: int) -> tuple[Ten
         sum_p z_k(p) z_l(p + lag), (K, K, 2 S - 1, 2 S - 1) with the lag (0, 0) in the middle, and
         sum_p z_k(p) s_c(p + a), (K, C, S, S).
     """
-    gram, cross = _native.code_statistics(
+    gram, cross = native.core.code_statistics(
         _atoms(coefficients), highpass.detach().contiguous().numpy(), filters=coefficients.shape[1], side=side
     )
     return torch.from_numpy(gram), torch.from_numpy(cross)
@@ -181,23 +150,23 @@ def _certified(
     return finish(replace(codes, iterations=spent), s, dictionary, lmbda, accuracy)
 
 
-def _columns(support: Tensor, values: Tensor, images: int) -> "_native.Columns":
+def _columns(support: Tensor, values: Tensor, images: int) -> "native.core.Columns":
     """Coefficients of a batch as the core takes them: offsets (B + 1,), and filters, rows, columns, values (nnz,)."""
     offsets = torch.searchsorted(support[0].contiguous(), torch.arange(images + 1))
     filters, rows, columns = (part.numpy() for part in support[1:].int().contiguous())
     return offsets.numpy(), filters, rows, columns, values.contiguous().numpy()
 
 
-def _atoms(coefficients: Tensor) -> "_native.Columns":
+def _atoms(coefficients: Tensor) -> "native.core.Columns":
     sparse = coefficients if coefficients.is_sparse else coefficients.to_sparse()
     return _columns(sparse.indices(), sparse.values(), len(sparse))
 
 
-def _core(dictionary: Dictionary, instruction_set: str) -> "_native.Dictionary":
+def _core(dictionary: Dictionary, instruction_set: str) -> "native.core.Dictionary":
     dictionary.require_unchanged()
     return _packed(dictionary, instruction_set)
 
 
 @lru_cache(maxsize=64)
-def _packed(dictionary: Dictionary, instruction_set: str) -> "_native.Dictionary":
-    return _native.Dictionary(dictionary.filters.detach().cpu().contiguous().numpy(), instruction_set)
+def _packed(dictionary: Dictionary, instruction_set: str) -> "native.core.Dictionary":
+    return native.core.Dictionary(dictionary.filters.detach().cpu().contiguous().numpy(), instruction_set)

@@ -12,7 +12,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from stl_ray.csc import active_set, admm, fused
+from stl_ray.csc import active_set, admm, fused, native
 from stl_ray.csc.codes import ACCURACIES, Accuracy, Codes
 from stl_ray.csc.dictionary import Dictionary
 from stl_ray.errors import TensorError
@@ -22,7 +22,7 @@ METHODS: dict[str, Callable[[Tensor, Dictionary, float, Accuracy, Tensor | None]
     "active_set": active_set.solve,
     "admm": admm.solve,
     "fused": fused.solve,
-    **{f"active_set/{name}": partial(active_set.solve, instruction_set=name) for name in active_set.INSTRUCTION_SETS},
+    **{f"active_set/{name}": partial(active_set.solve, instruction_set=name) for name in native.INSTRUCTION_SETS},
 }
 """The methods by name. Each solves every image on its own, to the accuracy asked for, or refuses what it cannot take.
 `active_set/avx2` and the like give the same bytes on processors of several kinds."""
@@ -70,7 +70,7 @@ def choose_method(dtype: torch.dtype, device: torch.device) -> str:
     if dtype != torch.float32:
         return "admm"
     if device.type == "cpu":
-        if active_set.available():
+        if native.available():
             return "active_set"
         _warn_of_missing_core()
     elif device.type == "cuda" and fused.available():

@@ -12,7 +12,7 @@ the residual v - P v. A step costs two passes over the active atoms (S x S x C p
 import torch
 from torch import Tensor
 
-from stl_ray.csc import active_set
+from stl_ray.csc import active_set, native
 from stl_ray.csc.bands import low_band_adjoint
 from stl_ray.csc.dictionary import Dictionary
 from stl_ray.csc.tiles import tile_size
@@ -34,9 +34,9 @@ def projection_vjp(
     Returns:
         J^T v, (B, C, H, W), and the relative residual reached ||A^T (v - P v)|| / ||A^T v||, A the active atoms, (B,).
     """
-    native = cotangent.dtype == torch.float32 and cotangent.device.type == "cpu" and active_set.available()
+    in_core = cotangent.dtype == torch.float32 and cotangent.device.type == "cpu" and native.available()
     # The native core runs the same iteration, several times as fast.
-    function = active_set.off_the_span if native else _off_the_span
+    function = active_set.off_the_span if in_core else _off_the_span
     orthogonal, residual = function(cotangent, support, dictionary, steps, tolerance)
     return cotangent - orthogonal + low_band_adjoint(orthogonal), residual
 

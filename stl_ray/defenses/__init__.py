@@ -10,6 +10,8 @@ compose      `Defended`: a classifier behind a defense, as attacks see it and as
 views        the views of some images: their logits together, and the derivative
 joint        a classifier and its detector as one victim
 by_autograd  transformations that torch differentiates
+own          a user's own, `module:function`; own_options: its options, from the signature
+look         a look at defenses before any work
 registry     the defenses by name, one file each; `stl_ray.defenses.registry` has the list
 activations  the activations of a network, layer by layer
 local_intrinsic_dimension    LID's estimate, from these
@@ -34,7 +36,7 @@ from stl_ray.defenses.detector import Calibration, Detecting, Detector
 from stl_ray.defenses.fitted import ArtifactRecipe, FittedOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.purified import APPLIED, DIVERGED, Purified, record_of
-from stl_ray.defenses.registry import DEFENSES, check_clusters, is_transformation, make_defense, options_of
+from stl_ray.defenses.registry import DEFENSES, check_clusters, is_transformation, make_defense, options_of, row_of
 from stl_ray.defenses.robust_classifier import RobustClassifier
 from stl_ray.defenses.stl import SparseTransformation
 
@@ -69,4 +71,5 @@ __all__ = [
     "make_defense",
     "options_of",
     "record_of",
+    "row_of",
 ]

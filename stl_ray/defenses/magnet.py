@@ -16,8 +16,8 @@ from stl_ray.csc import check_images
 from stl_ray.defenses.base import deployed
 from stl_ray.defenses.by_autograd import TransformationByAutograd
 from stl_ray.defenses.detector import Calibration, Detecting
-from stl_ray.defenses.fitted import FittedOptions
-from stl_ray.defenses.magnet_autoencoder import WINDOW, AutoencoderRecipe, MagnetAutoencoder, held_out
+from stl_ray.defenses.fitted_network import NetworkOptions, held_out_count
+from stl_ray.defenses.magnet_autoencoder import AutoencoderRecipe, MagnetAutoencoder
 from stl_ray.defenses.magnet_detectors import MagnetDetector, statistics, thresholds
 from stl_ray.errors import ArtifactError
 from stl_ray.models import Victim, tile_size
@@ -28,7 +28,7 @@ TILE = 8
 """Images that pass the network together."""
 
 
-class MagnetOptions(FittedOptions):
+class MagnetOptions(NetworkOptions):
     """The options of magnet."""
 
     width: int = Field(3, ge=1, le=1024, description="channels of the autoencoder's hidden layers")
@@ -37,11 +37,6 @@ class MagnetOptions(FittedOptions):
     )
     epochs: int = Field(400, ge=1, description="of its training, by Adam")
     batch_size: int = Field(256, ge=1, description="windows of a step, at most")
-    windows: int = Field(
-        50_000, ge=2, le=2**20, description="windows that it learns from and is judged by, at most one of each training image; they "
-        "are held in memory at 4 bytes a value"
-    )  # fmt: skip
-    side: int = Field(32, ge=8, le=512, description="side of a window in pixels; images that are smaller are set aside")
 
     refuse: bool = Field(
         True, description="whether the detectors refuse images; they are calibrated on training images, with every classifier"
@@ -124,8 +119,9 @@ class RefusingMagNet(MagNet, Detecting):
 
         An autoencoder from elsewhere may have learned from them.
         """
-        most = min(self.options.validation, held_out(self.options.recipe.windows_of(len(ids))))
-        return sorted(ids, key=lambda name: seed_of(seed, name, f"{WINDOW} 0"))[:most]
+        recipe = self.options.recipe
+        most = min(self.options.validation, held_out_count(recipe.windows_of(len(ids))))
+        return sorted(ids, key=lambda name: seed_of(seed, name, f"{recipe.purpose} 0"))[:most]
 
     def calibrate(
         self, classifier: Victim, images: Tensor, labels: Tensor, ids: Sequence[str], seed: int

@@ -22,7 +22,8 @@ What published code (Guo et al. 2018, after scikit-image) does otherwise than th
 Sweeps are red-black here and row by row there: the same rate and the same limit, other values on the way.
 
 Every step is one correctly rounded operation of each element, and sums are taken in one order: an image comes out the
-same to the last bit alone and in any batch, with any number of threads, on any instruction set.
+same to the last bit alone and in any batch, with any number of threads, on any instruction set. So it does from the native
+core (native/split_bregman.hpp), which solves float32 images on a CPU; torch does what else there is, and all gradients.
 """
 
 import math
@@ -33,6 +34,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from stl_ray.csc import native
 from stl_ray.defenses.checkerboard import ABOVE, BELOW, LEFT, RIGHT, Checkerboard, Field
 
 Border = Literal["reference", "renormalised"]
@@ -79,6 +81,8 @@ class SplitBregman:
         Returns:
             (B, C, H, W), of the type of the images; a little outside their range, maybe.
         """
+        if native.available() and images.dtype == torch.float32 and images.device.type == "cpu":
+            return self._natively(images, kept)
         return torch.cat([solve.result for solve in self._tiles(images, kept, record=False)])
 
     def linearised(self, images: Tensor, kept: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -94,6 +98,35 @@ class SplitBregman:
             return torch.cat([solve.pullback(part) for solve, part in zip(solves, parts, strict=True)])
 
         return torch.cat([solve.result for solve in solves]), pullback
+
+    def _natively(self, images: Tensor, kept: Tensor) -> Tensor:
+        scale, share = self.weights(torch.tensor([[False], [True]]), torch.arange(5.0))
+        restored = native.core.split_bregman(
+            images.detach().contiguous().numpy(),
+            kept.contiguous().numpy(),
+            lmbda=self.lmbda,
+            isotropic=self.isotropic,
+            sweeps=self.sweeps,
+            tolerance=self.tolerance,
+            max_iterations=self.max_iterations,
+            scale=scale.numpy(),
+            share=share.numpy(),
+            threads=torch.get_num_threads(),
+            instruction_set=native.instruction_sets()[0],
+        )
+        return torch.from_numpy(restored)
+
+    def weights(self, kept: Tensor, neighbours: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and share of pixels in the update u = scale (sum of the neighbours + D'(d - b)) + share f.
+
+        Args:
+            kept: bool.
+            neighbours: how many, float, of a shape that broadcasts with that of `kept`.
+        """
+        mu, neighbours = 1 / self.weight, neighbours.clamp(min=1)
+        divisor = mu + self.lmbda * neighbours
+        alone = neighbours if self.border == "renormalised" else torch.full_like(neighbours, 4)
+        return torch.where(kept, self.lmbda / divisor, 1 / alone), torch.where(kept, mu / divisor, 0)
 
     def _tiles(self, images: Tensor, kept: Tensor, *, record: bool) -> "Iterator[_Solve]":
         size = len(images) if images.is_cuda else max(1, TILE // images[0].numel())
@@ -111,11 +144,8 @@ class _Solve:
         self.method, self.channels, self.record = method, images.shape[1], record
         self.board = board = Checkerboard(*images.shape[2:])
         self.inside = board.inside(images)
-        # u = scale (sum of the neighbours + D'(d - b)) + share f
-        mask, mu, neighbours = kept.flatten(0, 1), 1 / method.weight, _neighbours(images)
-        alone = neighbours if method.border == "renormalised" else torch.full_like(neighbours, 4)
-        self.scale = board.split(torch.where(mask, method.lmbda / (mu + method.lmbda * neighbours), 1 / alone))
-        self.share = board.split(torch.where(mask, mu / (mu + method.lmbda * neighbours), 0))
+        mask = kept.flatten(0, 1)
+        self.scale, self.share = (board.split(part) for part in method.weights(mask, _neighbours(images)))
         self.iterations = torch.zeros(len(images), dtype=torch.long, device=images.device)
         self.history: list[tuple[Tensor, Tensor]] = []  # by iteration: the images that went on, and their t
         self.result = torch.empty_like(images)
@@ -255,16 +285,17 @@ def _multiplier_adjoint(t: Tensor, method: SplitBregman, v: Tensor) -> Tensor:
 
 
 def _length(t: Pair) -> Tensor:
-    return t[0].square().add_(t[1].square()).sqrt_()
+    """By way of float64: torch's own root of a float32 is not always the nearest one."""
+    return t[0].square().add_(t[1].square()).double().sqrt_().to(t[0].dtype)
 
 
 def _neighbours(images: Tensor) -> Tensor:
-    """(1, H, W): how many neighbours every pixel has; at least 1."""
+    """(1, H, W): how many neighbours every pixel has."""
     count = images.new_zeros(1, *images.shape[2:])
     for axis, extent in ((1, images.shape[2]), (2, images.shape[3])):
         count.narrow(axis, 1, extent - 1).add_(1)
         count.narrow(axis, 0, extent - 1).add_(1)
-    return count.clamp_(min=1)
+    return count
 
 
 def _sum_rows(values: Tensor) -> Tensor:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stl_ray.defenses.look import look
 from stl_ray.evaluation import DefendedClassifier
 from stl_ray.evaluation.batches import Pixels, by_size
-from stl_ray.models import Victim
+from stl_ray.models import LOOKED_AT, Victim
 from stl_ray.notebook.asked import Asked, request_of
 from stl_ray.notebook.detectors import training_images, with_detector
 from stl_ray.notebook.inputs import Images, stored_images
@@ -53,6 +54,9 @@ class Session:
         calibrating = None if training is None else training_images(training)
         request = request_of(defenses, attacks, tiers, sanity, seed, device_of(model, stored))
         seen = looked_at(model, stored, gradient=request.needs_gradient)
+        _, few = next(by_size(stored.pixels[:LOOKED_AT], seen.device))
+        for name, defense in request.defenses.items():
+            look(defense, {seen.name: seen.victim}, few, item=name)
         defended = {
             name: with_detector(name, DefendedClassifier.of(defense, seen.victim, seen.identity, seed), calibrating)
             for name, defense in request.defenses.items()

@@ -4,7 +4,7 @@ import torch
 from pydantic import ValidationError
 
 from stl_ray.config import Experiment
-from stl_ray.csc import active_set, choose_method
+from stl_ray.csc import choose_method, native
 from stl_ray.errors import ArtifactError, IncompleteRunError
 from stl_ray.runtime.session import device_of
 from stl_ray.store import Dataset, Layout, Storage
@@ -58,8 +58,8 @@ def with_solver(experiment: Experiment) -> Experiment:
         method = "fused"  # the nodes that have the GPUs refuse it by name where they lack Triton
     elif method == "auto":
         method = choose_method(torch.float32, torch.device(device))
-    if method == "active_set" and active_set.available():
-        method = f"active_set/{active_set.instruction_sets()[0]}"
+    if method == "active_set" and native.available():
+        method = f"active_set/{native.instruction_sets()[0]}"
     if method == experiment.solver.method:
         return experiment
     return experiment.model_copy(update={"solver": experiment.solver.model_copy(update={"method": method})})

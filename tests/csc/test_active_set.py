@@ -9,11 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stl_ray.csc import ACCURACIES, Codes, Dictionary, SolveStatus, active_set, operator_of, solve_cbpdn, split_bands
+from stl_ray.csc import (
+    ACCURACIES,
+    Codes,
+    Dictionary,
+    SolveStatus,
+    active_set,
+    native,
+    operator_of,
+    solve_cbpdn,
+    split_bands,
+)
 from stl_ray.csc.codes import Descent
 from stl_ray.errors import TensorError
 
-pytestmark = pytest.mark.skipif(not active_set.available(), reason="the native core is not built")
+pytestmark = pytest.mark.skipif(not native.available(), reason="the native core is not built")
 
 EXACT = Descent(1e-5, 1e-5, 5000)
 
@@ -25,7 +35,7 @@ def random_problem(filters: int, channels: int, side: int, size: tuple[int, int]
     return torch.randn((2, channels, *size), generator=generator) / 3, Dictionary(unit, 0.3)
 
 
-@pytest.mark.parametrize("name", active_set.instruction_sets())
+@pytest.mark.parametrize("name", native.instruction_sets())
 def test_instruction_sets_and_admm_agree_to_a_grey_level(
     natural_images: Tensor, dictionary: Dictionary, name: str
 ) -> None:
@@ -36,7 +46,7 @@ def test_instruction_sets_and_admm_agree_to_a_grey_level(
     assert ((levels[0] - levels[1]).abs() <= 1).float().mean() >= 0.999
 
 
-@pytest.mark.parametrize("name", active_set.instruction_sets())
+@pytest.mark.parametrize("name", native.instruction_sets())
 @pytest.mark.parametrize(
     ("filters", "channels", "side", "size"),
     [(1, 1, 3, (3, 3)), (7, 3, 5, (9, 6)), (130, 3, 8, (8, 19)), (65, 1, 16, (17, 16)), (20, 4, 1, (5, 7))],

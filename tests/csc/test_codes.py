@@ -73,7 +73,7 @@ def test_refuses_a_start_that_does_not_fit(highpass: Tensor, dictionary: Diction
 def test_invariant_auto_is_the_fastest_that_can_run() -> None:
     assert choose_method(torch.float64, CPU) == "admm"
     assert choose_method(torch.float64, torch.device("cuda")) == "admm"
-    assert choose_method(torch.float32, CPU) == ("active_set" if cbpdn.active_set.available() else "admm")
+    assert choose_method(torch.float32, CPU) == ("active_set" if cbpdn.native.available() else "admm")
     assert choose_method(torch.float32, CPU) in METHODS
 
 
@@ -88,7 +88,7 @@ def test_invariant_auto_on_a_gpu_needs_triton(
 def test_invariant_one_warning_without_the_native_core(
     monkeypatch: pytest.MonkeyPatch, highpass: Tensor, dictionary: Dictionary
 ) -> None:
-    monkeypatch.setattr(cbpdn.active_set, "available", lambda: False)
+    monkeypatch.setattr(cbpdn.native, "available", lambda: False)
     cbpdn._warn_of_missing_core.cache_clear()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -103,7 +103,7 @@ def test_invariant_one_warning_without_the_native_core(
 def test_invariant_no_warning_where_it_is_not_missed(
     monkeypatch: pytest.MonkeyPatch, highpass: Tensor, dictionary: Dictionary
 ) -> None:
-    monkeypatch.setattr(cbpdn.active_set, "available", lambda: False)
+    monkeypatch.setattr(cbpdn.native, "available", lambda: False)
     cbpdn._warn_of_missing_core.cache_clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")

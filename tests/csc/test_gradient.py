@@ -8,8 +8,8 @@ from stl_ray.csc import (
     Descent,
     Dictionary,
     Splitting,
-    active_set,
     admm,
+    native,
     operator_of,
     projection_vjp,
     reconstruct,
@@ -114,8 +114,8 @@ def test_invariant_an_empty_support_leaves_the_low_band(small: tuple[Tensor, Dic
 def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Of the conjugate gradients for float32 images on a CPU."""
     if request.param == "torch":
-        monkeypatch.setattr(active_set, "available", lambda: False)
-    elif not active_set.available():
+        monkeypatch.setattr(native, "available", lambda: False)
+    elif not native.available():
         pytest.skip("the native core is not built")
     return str(request.param)
 

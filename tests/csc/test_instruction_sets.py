@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from stl_ray.csc import Dictionary, active_set, solve_cbpdn
+from stl_ray.csc import Dictionary, active_set, native, solve_cbpdn
 from stl_ray.csc.gradient import projection_vjp
 from stl_ray.errors import ConfigError, TensorError
 
-pytestmark = pytest.mark.skipif(not active_set.available(), reason="the native core is not built")
+pytestmark = pytest.mark.skipif(not native.available(), reason="the native core is not built")
 
-HERE = active_set.instruction_sets()
+HERE = native.instruction_sets()
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_invariant_the_cap_allows_its_own_set_and_slower_ones(
 
     monkeypatch.setenv("STL_RAY_MAX_CPU_ISA", cap)
     # A cap above what the processor has forbids nothing.
-    assert active_set.instruction_sets() == [name for name in allowed if name in _native.instruction_sets()]
+    assert native.instruction_sets() == [name for name in allowed if name in _native.instruction_sets()]
 
 
 @pytest.mark.parametrize("cap", HERE)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stl_ray.csc import Codes, Dictionary, active_set, solve_cbpdn, split_bands
+from stl_ray.csc import Codes, Dictionary, native, solve_cbpdn, split_bands
 
 CASES = [
     ("default", (32, 32)),
@@ -26,7 +26,7 @@ def one_thread_again() -> Iterator[None]:
 
 @pytest.fixture(params=["admm", "active_set"])
 def method(request: pytest.FixtureRequest) -> str:
-    if request.param == "active_set" and not active_set.available():
+    if request.param == "active_set" and not native.available():
         pytest.skip("the native core is not built")
     return str(request.param)
 

@@ -8,6 +8,7 @@ import torch
 from skimage import data
 from skimage.restoration import denoise_tv_bregman
 
+from stl_ray.csc import native
 from stl_ray.defenses import split_bregman
 from stl_ray.defenses.split_bregman import SplitBregman
 
@@ -197,6 +198,7 @@ def test_invariant_tiles_threads_and_batch_mates_change_no_bit(problem, monkeypa
             restored, pullback = SplitBregman().linearised(images, kept)
             assert torch.equal(restored, whole)
             assert torch.equal(pullback(images), product)
+            assert torch.equal(SplitBregman().solve(images, kept), whole)
     finally:
         torch.set_num_threads(threads)
 
@@ -205,5 +207,53 @@ def test_identity_the_same_bits_on_every_processor():
     levels = torch.arange(3 * 20 * 21).view(1, 3, 20, 21)
     images, kept = (levels * 37 % 256).float() / 255, levels * 7919 % 13 < 6
     restored, pullback = SplitBregman().linearised(images, kept)
+    assert torch.equal(SplitBregman().solve(images, kept), restored)
     digests = [hashlib.sha256(tensor.numpy().tobytes()).hexdigest()[:16] for tensor in (restored, pullback(images))]
-    assert digests == ["fc932814428b6163", "61113cce9ee586b4"]
+    assert digests == ["01bbbb16f01a52a9", "d714813971557522"]
+
+
+@pytest.mark.parametrize(
+    "name", native.instruction_sets() or [pytest.param("", marks=pytest.mark.skip("no native core"))]
+)
+@pytest.mark.parametrize("size", [(8, 9), (9, 8), (1, 1), (5, 1), (1, 6), (40, 33), (20, 300)])
+def test_agrees_the_native_core_with_torch_to_the_last_bit(monkeypatch, size, name):
+    generator = torch.Generator().manual_seed(2)
+    images = torch.rand(4, 3, *size, generator=generator) * torch.tensor([1, 0.5, 0.1, 0.01]).view(4, 1, 1, 1)
+    kept = torch.rand(images.shape, generator=generator) < 0.5
+    images[0][~kept[0]] = torch.nan  # of no consequence
+    settings = [
+        {"isotropic": isotropic, "border": border, **more}
+        for isotropic, border in VARIANTS
+        for more in ({}, {"sweeps": 1, "weight": 0.2}, {"sweeps": 3, "max_iterations": 2}, {"tolerance": 0, "max_iterations": 9})
+    ]  # fmt: skip
+    monkeypatch.setenv(native.CAP, name)
+    found = [SplitBregman(**given).solve(images, kept) for given in settings]
+    monkeypatch.setattr(native, "available", lambda: False)
+    for given, restored in zip(settings, found, strict=True):
+        assert torch.equal(restored, SplitBregman(**given).solve(images, kept)), given
+
+
+@pytest.mark.skipif(not native.available(), reason="the native core is not built")
+def test_refuses_what_the_native_core_cannot_take():
+    images, kept = np.zeros((2, 3, 8, 8), np.float32), np.ones((2, 3, 8, 8), bool)
+    weights = np.zeros((2, 5), np.float32)
+    given = {
+        "lmbda": 1,
+        "isotropic": True,
+        "sweeps": 1,
+        "tolerance": 0,
+        "max_iterations": 1,
+        "scale": weights,
+        "share": weights,
+    }
+    for mask, changed in (
+        (kept[:1], {}),
+        (kept, {"sweeps": 0}),
+        (kept, {"threads": 0}),
+        (kept, {"instruction_set": "sse9"}),
+    ):
+        with pytest.raises(ValueError, match=r"mask of another shape|fewer than one|no instruction set sse9"):
+            native.core.split_bregman(images, mask, **given | changed)
+    for mask, changed in ((kept.astype(np.uint8), {}), (kept, {"scale": weights[:, :4]})):
+        with pytest.raises(TypeError):
+            native.core.split_bregman(images, mask, **given | changed)

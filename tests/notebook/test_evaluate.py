@@ -151,7 +151,7 @@ def test_identity_a_float_off_the_grid_is_warned_of_and_said(model, images, labe
         ({"defenses": ["none"]}, "'none' is taken"),
         ({"defenses": ["jpeg", make_defense("jpeg", {}, {})]}, "names that differ"),
         ({"defenses": ["stl"]}, "stl: the defense needs a space"),
-        ({"defenses": [{"name": "a", "defense": "jpeg", "options": {"space": "x"}}]}, "a.space: unknown option"),
+        ({"defenses": [{"name": "a", "defense": "jpeg", "options": {"space": "x"}}]}, "jpeg.space: unknown option"),
         ({"defenses": [{"name": "a", "defense": "stl", "options": {"space": 3}}]}, "a.space: not a space"),
         ({"defenses": ["pixel_deflection"]}, "pixel_deflection: the defense needs a classifier"),
         (

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stl_ray.config import Experiment
-from stl_ray.csc import active_set
+from stl_ray.csc import native
 from stl_ray.errors import IncompleteRunError
 from stl_ray.models import build_classifier, save_classifier
 from stl_ray.pipeline.defenses import make_defenses
@@ -19,13 +19,13 @@ def experiment(method: str = "auto", gpus: float = 0) -> Experiment:
 
 
 def test_auto_is_settled_before_it_reaches_an_identity() -> None:
-    expected = f"active_set/{active_set.instruction_sets()[0]}" if active_set.available() else "admm"
+    expected = f"active_set/{native.instruction_sets()[0]}" if native.available() else "admm"
     assert with_solver(experiment()).solver.method == expected
 
 
-@pytest.mark.parametrize("name", active_set.instruction_sets())
+@pytest.mark.parametrize("name", native.instruction_sets())
 def test_auto_follows_the_cap_on_the_instruction_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setenv(active_set.CAP, name)
+    monkeypatch.setenv(native.CAP, name)
     assert with_solver(experiment()).solver.method == f"active_set/{name}"
 
 

@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from stl_ray.csc import active_set
+from stl_ray.csc import active_set, native
 from stl_ray.csc.codes import Codes
 from stl_ray.csc.fourier import irfft2, rfft2
 from stl_ray.csc.learning.sums import total
@@ -96,7 +96,7 @@ def l1_of(codes: Codes) -> Tensor:
 
 def _is_native(coefficients: Tensor) -> bool:
     kind = coefficients.device.type, coefficients.dtype
-    return coefficients.is_sparse and kind == ("cpu", torch.float32) and active_set.available()
+    return coefficients.is_sparse and kind == ("cpu", torch.float32) and native.available()
 
 
 def _by_spectra(maps: Tensor, highpass: Tensor, side: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from stl_ray.config import Experiment, NamedAttack
 from stl_ray.defenses import Calibration as DetectorCalibration
 from stl_ray.evaluation.batches import by_size, in_order
 from stl_ray.images import class_names_of, image_schema, to_uint8
-from stl_ray.models import Classifier
+from stl_ray.models import Classifier, Victim
 from stl_ray.pipeline.attack.calibration import (
     Calibration,
     calibrate,
@@ -24,6 +24,7 @@ from stl_ray.pipeline.attack.sets import all_sets, classifier_of, folder_of
 from stl_ray.pipeline.attack.target import Attacked, victims_of
 from stl_ray.pipeline.batches import class_names, exact_bytes, pixels_of, plan_parts, stored
 from stl_ray.pipeline.classifiers import load_classifier
+from stl_ray.pipeline.defenses import make_defenses
 from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.look import device_to_look, look_at
 from stl_ray.runtime.concurrency import COMPUTE
@@ -50,11 +51,12 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
 
 def look(experiment: Experiment) -> dict[str, str]:
-    """Look at the models of all sets, without the defenses in front of them; a `remark`, if there is any.
+    """Look at the models of all sets, and at the defenses in front of them; a `remark`, if there is any.
 
     Raises:
         TensorError: a model's answers cannot be used.
         GradientError: its gradient cannot, and an attack needs it.
+        StlRayError: a defense cannot be used, or not in front of a classifier.
     """
     device = device_to_look(experiment.ray)
     if device is None:
@@ -62,7 +64,11 @@ def look(experiment: Experiment) -> dict[str, str]:
     clean = dataset_of(experiment.root, Layout(experiment.root).ingested("test"))
     names = class_names(clean)
     models: dict[str, tuple[Classifier, bool]] = {}
-    for config in all_sets(experiment):
+    sets = all_sets(experiment)
+    chosen = dict.fromkeys(config.victim.defense for config in sets if config.victim.defense is not None)
+    defenses = make_defenses(experiment, device, names=chosen)
+    behind: dict[str, dict[str, Victim]] = {name: {} for name in defenses}
+    for config in sets:
         classifier, own = classifier_of(config), config.victim.retrained_for
         name = classifier if own is None else f"{classifier} retrained for {own}"
         model, needed = models.get(name) or (
@@ -71,7 +77,9 @@ def look(experiment: Experiment) -> dict[str, str]:
         )
         queries_alone = config.victim.defense is not None and config.victim.gradient == "none"
         models[name] = model, needed or (method_of(config).needs_gradient and not queries_alone)
-    return look_at(models, clean, device)
+        if config.victim.defense is not None:
+            behind[config.victim.defense][name] = model
+    return look_at(models, {name: (made, behind[name]) for name, made in defenses.items()}, clean, device)
 
 
 def plan(

@@ -25,12 +25,14 @@ from stl_ray.evaluation import (
 )
 from stl_ray.evaluation.batches import by_size, in_order
 from stl_ray.images import to_tensor
+from stl_ray.models import Victim
 from stl_ray.pipeline.attack.job import identity_of as attack_identity
 from stl_ray.pipeline.attack.sets import all_sets, folder_of, sets_of
 from stl_ray.pipeline.attack.target import victims_of
 from stl_ray.pipeline.batches import class_names, exact_pixels_of, pixels_of, plan_parts
 from stl_ray.pipeline.classifiers import load_classifier, scored
 from stl_ray.pipeline.defended import Block, load_blocks
+from stl_ray.pipeline.defenses import make_defenses
 from stl_ray.pipeline.detectors import DetectorFit
 from stl_ray.pipeline.evaluate.adaptive import Context, headline, plan_checks, plan_tiers, stored_tier_scores
 from stl_ray.pipeline.evaluate.gallery import write_gallery
@@ -101,21 +103,27 @@ def _write_block(context: Context, cells: Mapping[Cell, PlannedRun]) -> tuple[in
 
 
 def look(experiment: Experiment) -> dict[str, str]:
-    """Look at every classifier, without the defense in front of it; a `remark`, if there is any.
+    """Look at every classifier, and at every defense in front of it; a `remark`, if there is any.
 
     Raises:
         TensorError: a classifier's answers cannot be used.
+        StlRayError: a defense cannot be used, or not in front of a classifier.
     """
     device = device_to_look(experiment.ray)
     if device is None:
         return {}
     clean = images_of(experiment, "", CLEAN)
     names, models = class_names(clean), {}
+    defenses = make_defenses(experiment, device)
+    behind: dict[str, dict[str, Victim]] = {name: {} for name in defenses}
     for item in scored(experiment):
-        for defense in (None, *(d.name for d in experiment.defenses if item.retrained_for(d.name))):
-            name = item.name if defense is None else f"{item.name} retrained for {defense}"
-            models[name] = (load_classifier(experiment, item.name, defense, names, device).classifier, False)
-    return look_at(models, clean, device)
+        for own in (None, *(name for name in defenses if item.retrained_for(name))):
+            name = item.name if own is None else f"{item.name} retrained for {own}"
+            model = load_classifier(experiment, item.name, own, names, device).classifier
+            models[name] = model, False
+            for defense in defenses if own is None else [own]:
+                behind[defense][name] = model
+    return look_at(models, {name: (made, behind[name]) for name, made in defenses.items()}, clean, device)
 
 
 def plan(experiment: Experiment, stand_ins: Mapping[str, Calibration] | None = None) -> ShardJob:

@@ -12,7 +12,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from stl_ray.config import Experiment
-from stl_ray.csc import active_set
+from stl_ray.csc import native
 from stl_ray.errors import StlRayError
 from stl_ray.runtime.node_labels import nodes_matching
 from stl_ray.store import Storage
@@ -87,7 +87,7 @@ def disagreements(reports: list[NodeReport], experiment: Experiment) -> list[str
     if method == "auto" and len(kinds) > 1:
         best = " and ".join(sorted(kind[0] if kind else "none" for kind in kinds))
         problems.append(
-            f"the processors differ ({best}): set solver.method to active_set/ and what all of them have, or {active_set.CAP} "
+            f"the processors differ ({best}): set solver.method to active_set/ and what all of them have, or {native.CAP} "
             "on every node"
         )
     return problems
@@ -129,7 +129,7 @@ def _examine_here(root: str) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "versions": _versions(),
-        "instruction_sets": tuple(active_set.instruction_sets()) if active_set.available() else (),
+        "instruction_sets": tuple(native.instruction_sets()) if native.available() else (),
         "gpu": gpu,
         "storage": storage,
     }

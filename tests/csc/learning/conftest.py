@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.config.spaces import DictionaryConfig
-from stl_ray.csc import Codes, Dictionary, active_set, solve_cbpdn
+from stl_ray.csc import Codes, Dictionary, native, solve_cbpdn
 from stl_ray.csc.learning import Block
 from stl_ray.csc.learning.constraint import ConstraintSet
 
@@ -40,8 +40,8 @@ def codes(highpass: Tensor, dictionary: Dictionary) -> Codes:
 
 
 @pytest.fixture
-def native() -> None:
-    if not active_set.available():
+def needs_native() -> None:
+    if not native.available():
         pytest.skip("the native core is not built")
 
 

@@ -28,7 +28,7 @@ def random_filters(count: int = 24) -> Tensor:
     return torch.randn((count, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("needs_native")
 @pytest.mark.parametrize("size", SIZES)
 def test_agrees_native_with_spectra(highpass: Tensor, dictionary: Dictionary, size: tuple[int, int]) -> None:
     signal = highpass[:5, :, : size[0], : size[1]].contiguous()
@@ -119,7 +119,7 @@ def test_identity_total(threads: Callable[[int], None]) -> None:
     assert total(numbers[:0]) == 0
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("needs_native")
 def test_refuses_coefficients_outside_of_their_maps(highpass: Tensor) -> None:
     one = torch.zeros(1, 5, 8, 8)
     one[0, 4, 3, 2] = 1
