@@ -42,9 +42,7 @@ class AttackResult:
     l2: Tensor  # (B,) float32, ||x' - x|| of [0, 1] pixels
     linf: Tensor  # (B,) float32, in [0, 1]
     queries: Tensor  # (B,) int32: passes through the victim by the method, without the verdicts
-    source_pred: (
-        Tensor  # (B,) int64: the victim's class of the adversarial image, the label where it refuses; -1: not finite
-    )
+    source_pred: Tensor  # (B,) int64: the victim's class of the image, or the label where it refuses; -1: not finite
 
     def records(self) -> list[dict[str, Any]]:
         """The measurements of each image, by the names of the fields; the status as text."""

@@ -6,6 +6,7 @@ transformation    an image in, the image that the classifier sees out; determini
                   (`Transformation`); what it needs may be fitted to training images (`defenses/options.py`)
 ensemble          several views of an image, each a transformation; one verdict from the mean of their softmaxes
 wrapped network   the image as it is; another network in the classifier's place (`Defense.network`)
+detecting         one of these with one view, and a detector that refuses images (`defenses/detector.py`)
 """
 
 from abc import ABC, abstractmethod

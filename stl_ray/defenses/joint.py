@@ -6,7 +6,7 @@ below the largest otherwise:
 
     r = max_i z_i + e (max_i z_i - min_i z_i),  e = s - 1 for s <= 1, else 1 - 1 / s
 
-After Carlini and Wagner 2017 ("Adversarial examples are not easily detected", section 2.3), whose G has one more class for
+After Carlini and Wagner 2017 ("Adversarial examples are not easily detected"), whose G has one more class for
 refused images. Here r follows the scale of the logits, and e stays below 1: so a loss of a refused image has a gradient
 where it had one if the label were beyond doubt, however large the score.
 """
@@ -28,7 +28,7 @@ def joint_logits(logits: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
         scores: (B,) of the detector.
         labels: (B,) int64; or (1,), that of all images.
     """
-    true = labels.clamp(max=logits.shape[1] - 1).expand(len(logits))[:, None]
+    true = labels.clamp(0, logits.shape[1] - 1).expand(len(logits))[:, None]
     top, bottom, refused = logits.amax(1), logits.amin(1), scores > 1
     excess = torch.where(refused, 1 - 1 / scores.clamp_min(1), scores - 1)
     reference = top + excess.to(logits) * (top - bottom)

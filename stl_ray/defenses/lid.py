@@ -148,9 +148,11 @@ class Features:
 
         Raises:
             ConfigError: the classifier has no layers that can be read.
+            StlRayError: it is in training mode.
         """
         network = _module(classifier)
         images = minibatch.to(_device(network)).float() / 255
+        classifier.logits(images[:1])  # refuses a network in training mode, which running it would change
 
         def of_tile(tile: Tensor) -> tuple[Tensor, ...]:
             layers: list[Tensor] = []

@@ -37,7 +37,6 @@ class MagnetOptions(NetworkOptions):
     )
     epochs: int = Field(400, ge=1, description="of its training, by Adam")
     batch_size: int = Field(256, ge=1, description="windows of a step, at most")
-
     refuse: bool = Field(
         True, description="whether the detectors refuse images; they are calibrated on training images, with every classifier"
     )  # fmt: skip

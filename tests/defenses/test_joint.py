@@ -81,8 +81,13 @@ def images(natural_images) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def classifier() -> Victim:
-    return build_classifier("small_cnn", ["a", "b", "c"], seed=0).eval()
+def classifier(images) -> Victim:
+    """Random, with a bias by which the images are of several classes."""
+    network = build_classifier("small_cnn", ["a", "b", "c"], seed=0).eval()
+    with torch.no_grad():
+        network.backbone[-1].bias -= network.logits(images).mean(0)
+    assert len(set(predict(network, images).tolist())) == 3
+    return network
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])

@@ -12,7 +12,7 @@ from stl_ray.defenses import Defended, make_defense
 from stl_ray.defenses.activations import read_activations
 from stl_ray.defenses.lid import LARGEST, Features, LidDetector
 from stl_ray.defenses.lid_calibration import RADIUS, attacked, noisy, regression
-from stl_ray.errors import ArtifactError, ConfigError, TrainingError
+from stl_ray.errors import ArtifactError, ConfigError, StlRayError, TrainingError
 from stl_ray.evaluation import DefendedClassifier
 from stl_ray.images import quantize
 from stl_ray.models import Classifier, build_classifier, predict
@@ -170,6 +170,11 @@ def test_refuses_networks_that_cannot_be_read_and_calibrations_of_others(classif
     silent = Classifier(nn.Flatten(), architecture="x", class_names=[str(c) for c in range(768)]).eval()
     with pytest.raises(ConfigError, match="no layers that can be read"):
         LID.calibrate(silent, images, predict(silent, images), IDS, 0)
+    training = build_classifier("small_cnn", ["a", "b", "c"], seed=0).train()
+    before = {name: value.clone() for name, value in training.state_dict().items()}
+    with pytest.raises(StlRayError, match="training mode"):
+        LID.detector(training, calibration)
+    assert all(torch.equal(value, before[name]) for name, value in training.state_dict().items())
     labels = predict(classifier, images)
     for count, true in ((17, labels), (8, labels), (3, labels), (24, (labels + 1) % 3)):
         with pytest.raises(TrainingError, match="too few training images; expected at least 18, 10 of which"):
