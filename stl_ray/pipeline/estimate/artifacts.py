@@ -14,7 +14,7 @@ from stl_ray.defenses.patch_dictionary import DictionaryRecipe
 from stl_ray.defenses.quilting_index import build_index
 from stl_ray.defenses.quilting_library import LibraryRecipe
 from stl_ray.defenses.quilting_seams import SIDE
-from stl_ray.pipeline.estimate.networks import training_steps
+from stl_ray.pipeline.estimate.networks import training_step
 from stl_ray.pipeline.estimate.shards import shard_steps
 from stl_ray.pipeline.estimate.steps import StepEstimate
 from stl_ray.pipeline.fit.artifacts import job_of
@@ -38,7 +38,7 @@ def artifact_steps(fit: ArtifactFit) -> list[StepEstimate]:
         return []
     drawn = shard_steps(job, fit.experiment)
     if isinstance(fit.recipe, NetworkRecipe):
-        return [*drawn, *training_steps(fit)]
+        return [*drawn, training_step(fit, fit.recipe)]
     return [*drawn, *_MADE[type(fit.recipe)](fit, fit.recipe)]
 
 

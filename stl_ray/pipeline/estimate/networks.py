@@ -20,21 +20,18 @@ from stl_ray.training.defenses.networks import weights_of
 _BATCHES = 4
 
 
-def training_steps(fit: ArtifactFit) -> list[StepEstimate]:
-    """The training that an artifact is made by; none where it is there, or is no network.
+def training_step(fit: ArtifactFit, recipe: NetworkRecipe) -> StepEstimate:
+    """The training that an artifact, which is not there, is made by.
 
     Raises:
         IncompleteRunError: the training split was not ingested, or the sample cannot be made.
     """
-    recipe, config = fit.recipe, fit.experiment.ray
-    if fit.made or not isinstance(recipe, NetworkRecipe):
-        return []
-    folder, count = training_folder(fit), windows.count(fit, recipe)
+    folder, count, config = training_folder(fit), windows.count(fit, recipe), fit.experiment.ray
     done = len(history_of(Storage.open(fit.experiment.root).below(folder), record_of(fit)))
     cpus, gpus = config.cpus_per_actor, config.gpus_per_actor
     seconds, size = sample(_measured, fit, recipe, resources=config, cpus=cpus, gpus=gpus, item=folder)
     left = count * (recipe.epochs - done)
-    return [StepEstimate(folder, "windows", count * recipe.epochs, left, size, seconds * left, workers=1)]
+    return StepEstimate(folder, "windows", count * recipe.epochs, left, size, seconds * left, workers=1)
 
 
 def _measured(fit: ArtifactFit, recipe: NetworkRecipe) -> tuple[float, float]:
