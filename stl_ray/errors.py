@@ -18,6 +18,7 @@ class QuarantineReason(StrEnum):
     LABEL_OUT_OF_RANGE = "label_out_of_range"  # neither -1 nor an index of a class
     DUPLICATE_ID = "duplicate_id"  # a second row with an id that the dataset already has
     SOLVER_DIVERGED = "solver_diverged"  # the projection did not stay finite
+    NOT_AN_IMAGE = "not_an_image"  # what a user's own defense made of it is not finite, or not in [0, 1]
     LATENT_NOT_FINITE = "latent_not_finite"  # the autoencoder gave NaN or infinity for it
     KILLS_WORKER = "kills_worker"  # the process that works on it dies, again and again, and on others it does not
 

@@ -12,9 +12,14 @@ PACKAGES = ("torch", "numpy", "sporco", "pyFFTW")
 
 def measured_on(seconds: float, packages: Sequence[str] = PACKAGES) -> str:
     """The machine, the versions of Python, stl-ray and some packages, and how long it took."""
+    return f"{machine(packages)}; took {seconds:.0f} s."
+
+
+def machine(packages: Sequence[str] = PACKAGES) -> str:
+    """The machine, and the versions of Python, stl-ray and some packages."""
     versions = {"Python": platform.python_version(), "stl-ray": version("stl-ray")}
     versions |= {name: version(name) for name in packages}
-    return f"{processor()}; {', '.join(f'{name} {number}' for name, number in versions.items())}; took {seconds:.0f} s."
+    return f"{processor()}; {', '.join(f'{name} {number}' for name, number in versions.items())}"
 
 
 def commit() -> str:

@@ -10,7 +10,7 @@ from stl_ray.attacks.answers import AnswerRecord, RecordedVictim
 from stl_ray.attacks.budget import LEVELS, Budget, Norm, Store
 from stl_ray.errors import TensorError
 from stl_ray.images import quantize, snapped
-from stl_ray.models import Victim, decided, in_loop, tile_size
+from stl_ray.models import Victim, against, decided, in_loop, tile_size
 from stl_ray.models.inference_mode import without_inference
 from stl_ray.seeding import seed_of
 from stl_ray.tiling import in_tiles
@@ -26,7 +26,7 @@ class Problem:
         labels: (B,) int64, the true classes.
         radius: (B,) float32, radius of every image's ball in [0, 1] pixels.
         seeds: (B,) int64, seeds of the images' random streams.
-        correct: (B,) bool, whether the victim is right on the clean image.
+        correct: (B,) bool, whether the victim is right on the clean image, or refuses it.
         budget: the largest allowed perturbation.
         store: how results are stored.
         ids: ids of the images; empty in a tile, which may end in copies.
@@ -134,8 +134,9 @@ class Problem:
         return replace(self, radius=radius)
 
     def recorded(self, counted: Tensor | None = None) -> "Problem":
-        """The same problem with a victim whose answers are finite and recorded; `counted` as in `RecordedVictim`."""
-        return replace(self, victim=RecordedVictim(self.victim, self.record, self.places, self.labels, counted))
+        """The same problem with a victim on these labels, whose answers are finite and recorded; as `RecordedVictim`."""
+        victim = against(self.victim, self.labels)
+        return replace(self, victim=RecordedVictim(victim, self.record, self.places, self.labels, counted))
 
     @property
     def tile(self) -> int:

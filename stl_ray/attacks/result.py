@@ -42,7 +42,9 @@ class AttackResult:
     l2: Tensor  # (B,) float32, ||x' - x|| of [0, 1] pixels
     linf: Tensor  # (B,) float32, in [0, 1]
     queries: Tensor  # (B,) int32: passes through the victim by the method, without the verdicts
-    source_pred: Tensor  # (B,) int64: the victim's class of the adversarial image; -1: its logits are not finite
+    source_pred: (
+        Tensor  # (B,) int64: the victim's class of the adversarial image, the label where it refuses; -1: not finite
+    )
 
     def records(self) -> list[dict[str, Any]]:
         """The measurements of each image, by the names of the fields; the status as text."""
@@ -85,7 +87,7 @@ def measure(problem: Problem, images: Tensor, status: Sequence[AttackStatus | No
     if problem.store == "u8":
         # Sums over integers are exact in any order.
         levels, clean = levels.round(), clean.round()
-    source_pred = decided(problem.victim, images)
+    source_pred = decided(problem.victim, images, problem.labels)
     usual = [AttackStatus.OK if correct else AttackStatus.ALREADY_WRONG for correct in problem.correct.tolist()]
     return AttackResult(
         images=images,

@@ -43,8 +43,9 @@ def nearest_stored(problem: Problem, nearest: Tensor, found: Tensor) -> tuple[Te
     while radii:
         tried = [_image(problem, row, clean[row], change[row], radius) for row, radius in radii.items()]
         batch = problem.stored(torch.stack(tried))
-        answers = decided(problem.victim, batch)
-        misses = ((answers != problem.labels[list(radii)]) & (answers >= 0)).tolist()
+        labels = problem.labels[list(radii)]
+        answers = decided(problem.victim, batch, labels)
+        misses = ((answers != labels) & (answers >= 0)).tolist()
         for row, image, misclassified in zip(list(radii), batch, misses, strict=True):
             if misclassified or not wrong[row]:
                 images[row] = image

@@ -203,6 +203,7 @@ def _bounded(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def fooling_rate(victim: Victim, images: Tensor, vector: Tensor) -> float:
-    """Share of images whose predicted class changes when the vector, (1, 3, H, W) or (3, H, W), is added."""
-    changed = predict(victim, (images + vector).clamp(0, 1)) != predict(victim, images)
+    """Share of images whose predicted class changes, and is not refused, when the vector, (1 or none, 3, H, W), is added."""
+    before = predict(victim, images)
+    changed = predict(victim, (images + vector).clamp(0, 1), before) != before
     return float(changed.float().mean())

@@ -150,11 +150,11 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _sent(job: str, experiment: Experiment) -> tuple[str, ...]:
-    """The classifiers whose modules go along: those of a substitute experiment, if it can be read from here."""
+    """The functions whose modules go along: those of a substitute experiment too, if it can be read from here."""
     try:
         return functions_of(experiment, job)
     except (IncompleteRunError, StorageError) as error:
-        say(f"if classifiers of the substitute are modules, they do not travel: {error}")
+        say(f"if classifiers or defenses of the substitute are modules, they do not travel: {error}")
         return experiment.functions
 
 

@@ -1,5 +1,5 @@
-"""The experiment that a command is given, the user's own classifiers that its jobs load, and the folder in which it is given,
-where their modules may lie.
+"""The experiment that a command is given, the user's own classifiers and defenses that its jobs load, and the folder in which it
+is given, where their modules may lie.
 """
 
 import sys
@@ -19,16 +19,21 @@ def given_experiment(config: str, overrides: Sequence[str]) -> Experiment:
 
 
 def with_modules_here(experiment: Experiment) -> Experiment:
-    """The same experiment; modules of classifiers `module:function`, a substitute's too, are found in this folder from now on."""
-    here = str(Path.cwd())
-    # In front, as Ray has it in the workers of this process.
-    if (experiment.functions or experiment.evaluate.tiers.substitute) and here not in sys.path:
-        sys.path.insert(0, here)
+    """The same experiment; modules of its `module:function`, a substitute's too, are found in this folder from now on."""
+    if experiment.functions or experiment.evaluate.tiers.substitute:
+        find_modules_here()
     return experiment
 
 
+def find_modules_here() -> None:
+    """Have Python look for modules in this folder first, as Ray has it in the workers of this process."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+
+
 def functions_of(experiment: Experiment, *jobs: str) -> tuple[str, ...]:
-    """The users' own architectures, `module:function`, that jobs load: `evaluate` those of a substitute experiment too.
+    """The users' own, `module:function`, that jobs load: `evaluate` those of a substitute experiment too.
 
     Raises:
         IncompleteRunError: there is no record of the substitute.

@@ -34,9 +34,9 @@ def is_published(weights: str) -> bool:
     return weights == PRETRAINED or PUBLISHED.match(weights) is not None
 
 
-def is_function(architecture: str) -> bool:
-    """Whether an architecture is a user's own, `module:function`, with weights and a number of classes of its own."""
-    library, colon, _ = architecture.partition(":")
+def is_function(reference: str) -> bool:
+    """Whether an architecture or a defense is a user's own, `module:function`."""
+    library, colon, _ = reference.partition(":")
     return bool(colon) and library not in LIBRARIES
 
 

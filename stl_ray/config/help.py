@@ -77,7 +77,8 @@ def _lines(path: str, field: FieldInfo) -> Iterator[str]:
         default = "" if field.default is PydanticUndefined or section else f" [{_show(field.default)}]"
         required = " (required)" if field.is_required() else ""
         yield f"  {path}: {_type(field.annotation)}{default}{required}"
-        yield f"      {field.description}"
+        if field.description:
+            yield f"      {field.description}"
     if section is not None:
         inner = f"{path}.N" if "tuple" in str(field.annotation) else path
         # A recipe's keys are explained once, as those of `train`.

@@ -107,7 +107,10 @@ class NamedDefense(Section):
     """One defense under a name."""
 
     name: Name = Field(description="name of the defense in paths and tables")
-    defense: str = Field(description="one of `stl-ray defenses`, such as jpeg, stl or stl_cluster")
+    defense: str = Field(
+        description="one of `stl-ray defenses`, such as jpeg, stl or stl_cluster; or module:function, which returns a function of "
+        "[0, 1] images (docs/defenses.md)"
+    )  # fmt: skip
     options: dict[str, OptionValue | list[str]] = Field(
         {}, description="the defense's own options, which `stl-ray defenses NAME` explains"
     )
@@ -191,8 +194,9 @@ class Experiment(Section):
 
     @property
     def functions(self) -> tuple[str, ...]:
-        """The architectures that are a user's own, `module:function`, each once."""
-        return tuple({item.architecture: None for item in self.classifiers if is_function(item.architecture)})
+        """The architectures and defenses that are a user's own, `module:function`, each once."""
+        named = [item.architecture for item in self.classifiers] + [item.defense for item in self.defenses]
+        return tuple(dict.fromkeys(filter(is_function, named)))
 
     @model_validator(mode="after")
     def _recipes_are_whole(self) -> Self:

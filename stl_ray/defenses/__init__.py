@@ -5,10 +5,17 @@ purified     what a transformation makes of images, with the record of each solv
 fitted       artifacts that a defense is fitted with, by recipes
 options      the options of a defense, and the resources that it cannot be made without
 decisions    verdicts of a defended model
+detector     a defense that also refuses images, its detector, and how that is calibrated
 compose      `Defended`: a classifier behind a defense, as attacks see it and as it is judged
+views        the views of some images: their logits together, and the derivative
+joint        a classifier and its detector as one victim
 by_autograd  transformations that torch differentiates
+own          a user's own, `module:function`; own_options: its options, from the signature
+look         a look at defenses before any work
 registry     the defenses by name, one file each; `stl_ray.defenses.registry` has the list
-local_intrinsic_dimension    LID's estimate, from a network's activations
+activations  the activations of a network, layer by layer
+local_intrinsic_dimension    LID's estimate, from these
+lid_calibration              what LID's detector learns from
 
 A defense itself knows nothing of attacks; `deployed` is the pipeline that tables speak of.
 """
@@ -25,10 +32,11 @@ from stl_ray.defenses.base import (
 )
 from stl_ray.defenses.compose import Defended
 from stl_ray.defenses.decisions import NO_VERDICT, Decisions, DefendedModel
+from stl_ray.defenses.detector import Calibration, Detecting, Detector
 from stl_ray.defenses.fitted import ArtifactRecipe, FittedOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.purified import APPLIED, DIVERGED, Purified, record_of
-from stl_ray.defenses.registry import DEFENSES, check_clusters, is_transformation, make_defense, options_of
+from stl_ray.defenses.registry import DEFENSES, check_clusters, is_transformation, make_defense, options_of, row_of
 from stl_ray.defenses.robust_classifier import RobustClassifier
 from stl_ray.defenses.stl import SparseTransformation
 
@@ -38,11 +46,14 @@ __all__ = [
     "DIVERGED",
     "NO_VERDICT",
     "ArtifactRecipe",
+    "Calibration",
     "Decisions",
     "Defended",
     "DefendedModel",
     "Defense",
     "DefenseOptions",
+    "Detecting",
+    "Detector",
     "Differentiable",
     "FittedOptions",
     "Linearised",
@@ -60,4 +71,5 @@ __all__ = [
     "make_defense",
     "options_of",
     "record_of",
+    "row_of",
 ]

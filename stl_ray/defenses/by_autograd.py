@@ -27,7 +27,7 @@ def by_autograd(function: Callable[[Tensor], Tensor], images: Tensor) -> tuple[T
 class TransformationByAutograd(Transformation):
     """A transformation without a solver whose exact gradient is autograd's."""
 
-    gradients = ("exact", "bpda")
+    gradients: tuple[Gradient, ...] = ("exact", "bpda")
 
     @abstractmethod
     def transformed(self, images: Tensor, seeds: Sequence[int]) -> Tensor:

@@ -12,14 +12,13 @@ A randomised defense is attacked by expectation over transformation (same source
 `samples` draws, seeded in a loop by the item's id, outside one by the image's pixels. A verdict uses one draw, seeded by
 the image's id, which no attack sees.
 
-Of several views the logits are the logarithm of the mean softmax, and products are those of its Jacobian: of the mean, not
-the mean of the views' losses.
+Of a defense that also refuses images, a verdict has the score of its detector, and an attack on known labels sees the two
+as one (`Defended.against`).
 """
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,17 +27,19 @@ from stl_ray.config import Gradient
 from stl_ray.defenses.base import (
     Defense,
     Linearised,
-    Pullback,
     deployed_seeds,
     gradient_of_view,
     require_gradient,
 )
 from stl_ray.defenses.decisions import NO_VERDICT, Decisions
+from stl_ray.defenses.detector import Detector
+from stl_ray.defenses.joint import joint_logits, joint_logits_and_vjp
 from stl_ray.defenses.purified import Purified, record_of
+from stl_ray.defenses.views import View, logits_and_vjp, mean_softmax, seeds_of_views
 from stl_ray.errors import GradientError, TensorError
 from stl_ray.images import quantize
 from stl_ray.models import Victim, likeliest, tile_size
-from stl_ray.seeding import seed_of, seeds_of
+from stl_ray.seeding import seeds_of
 from stl_ray.tiling import in_tiles
 
 
@@ -55,6 +56,8 @@ class Defended:
         samples: draws of a randomised defense for every answer.
         seed: the run seed, of those draws.
         rounded: False leaves out both roundings: the float pipeline, whose finite differences are defined.
+        detector: of a defense that also refuses images (`Detecting`), calibrated on the classifier.
+        labels: the joint victim of an attack on images of these labels, (B,) int64; see `against`.
 
     Raises:
         GradientError: the defense that gradients go through has no such gradient.
@@ -68,6 +71,8 @@ class Defended:
     samples: int = 1
     seed: int = 0
     rounded: bool = True
+    detector: Detector | None = None
+    labels: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.gradient != "none":
@@ -84,15 +89,19 @@ class Defended:
             views: the purified images, where they are known from another classifier's verdicts.
 
         Raises:
-            TensorError: logits are not finite.
+            TensorError: logits or scores are not finite.
         """
         views = self.purify(images, ids) if views is None else tuple(views)
         seeds = seeds_of_views(self.defense, deployed_seeds(self.seed, ids))
         record = record_of(views)
         prediction = likeliest(mean_softmax([self._answer(*view) for view in zip(views, seeds, strict=True)]))
-        score = torch.zeros(len(images))
+        score = self._scores(images, views)
         return Decisions(
-            prediction.masked_fill(record.diverged, NO_VERDICT), record.status, tuple(views), score > 1, score
+            prediction=prediction.masked_fill(record.diverged, NO_VERDICT),
+            status=record.status,
+            views=tuple(views),
+            rejected=(score > 1) & ~record.diverged,  # which has no verdict of any kind
+            score=score,
         )
 
     def verdict_logits(self, images: Tensor, ids: Sequence[str]) -> Tensor:
@@ -121,6 +130,26 @@ class Defended:
         size = tile_size(images.shape[-2], images.shape[-1], images.device)
         (logits,) = in_tiles(of_tile, images, torch.arange(len(images)), size=size)
         return logits
+
+    def _scores(self, images: Tensor, views: Sequence[Purified]) -> Tensor:
+        """The detector's scores (B,) float32, in tiles; zeros without one."""
+        detector = self.detector
+        if detector is None:
+            return torch.zeros(len(images), device=images.device)
+        (view,) = views
+        size = tile_size(images.shape[-2], images.shape[-1], images.device)
+        (scores,) = in_tiles(lambda *tile: (detector.scores(*tile),), self.rounding(images), self.seen(view), size=size)
+        if lost := (~scores.isfinite()).nonzero()[:, 0].tolist():
+            of = f"{len(lost)} of {len(scores)} images"
+            raise TensorError(f"the detector's scores are not finite for {of}", item=f"the first at index {lost[0]}")
+        return scores.float()
+
+    def against(self, labels: Tensor) -> "Defended":
+        """The victim of an attack that has to be accepted too: `joint_logits` of the classifier and the detector.
+
+        Itself where there is no detector; see `Refusing`.
+        """
+        return self if self.detector is None else replace(self, labels=labels)
 
     def seen(self, purified: Purified) -> Tensor:
         """The images that the classifier sees; black, which is finite, where a solve diverged."""
@@ -155,7 +184,7 @@ class DefendedLoop:
         self._items = items
         self._calls = 0
         self._linearised: list[Linearised] = []
-        self._point: tuple[Tensor, list[_View]] | None = None  # images, and T of them view by view
+        self._point: tuple[Tensor, list[View]] | None = None  # images, and T of them view by view
 
     def logits(self, images: Tensor) -> Tensor:
         """As `Defended.logits`."""
@@ -163,15 +192,15 @@ class DefendedLoop:
         defense, rounded = victim.defense, victim.rounding(images)
         answers = []
         for seeds in self._draws(images, defense):
-            views = zip(defense.views, seeds_of_views(defense, seeds), strict=True)
-            answers.append(
-                mean_softmax(
-                    [
-                        defense.network(victim.classifier, draw).logits(victim.seen(view.purify(rounded, seeds=draw)))
-                        for view, draw in views
-                    ]
-                )
-            )
+            draws = seeds_of_views(defense, seeds)
+            seen = [
+                victim.seen(view.purify(rounded, seeds=draw)) for view, draw in zip(defense.views, draws, strict=True)
+            ]
+            networks = (defense.network(victim.classifier, draw) for draw in draws)
+            answer = mean_softmax([network.logits(view) for network, view in zip(networks, seen, strict=True)])
+            if victim.detector is not None and victim.labels is not None:
+                answer = joint_logits(answer, victim.detector.scores(rounded, *seen), victim.labels)
+            answers.append(answer)
         return _mean(answers)
 
     def logits_and_vjp(self, images: Tensor, cotangent: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
@@ -182,12 +211,17 @@ class DefendedLoop:
         rounded = victim.rounding(images.detach())
         logits, products = [], []
         for seeds in self._draws(images, victim.through or victim.defense):
-            answer, product = _logits_and_vjp(self._views(rounded, seeds), cotangent)
+            views = self._views(rounded, seeds)
+            if victim.detector is None or victim.labels is None:
+                answer, product = logits_and_vjp(views, cotangent)
+            else:
+                (view,) = views
+                answer, product = joint_logits_and_vjp(view, rounded, victim.detector, victim.labels, cotangent)
             logits.append(answer)
             products.append(product)
         return _mean(logits), _mean(products)
 
-    def _views(self, images: Tensor, seeds: Sequence[int]) -> "list[_View]":
+    def _views(self, images: Tensor, seeds: Sequence[int]) -> "list[View]":
         """T and its product at these images; the previous call's where they are the same, as in attacks on many classes."""
         victim = self._victim
         defense = victim.through or victim.defense
@@ -201,7 +235,7 @@ class DefendedLoop:
             network = defense.network(victim.classifier, draw)
             # A solve that diverged has no derivative.
             lost = ~purified.flatten(1).isfinite().all(1)
-            views.append(_View(network, victim.rounding(purified).nan_to_num(), pullback, lost))
+            views.append(View(network, victim.rounding(purified).nan_to_num(), pullback, lost))
         if not defense.randomised:
             self._point = images, views
         return views
@@ -217,51 +251,6 @@ class DefendedLoop:
         items = [*items, *["padding"] * (len(images) - len(items))]  # of a tile, behind the items
         victim = self._victim
         return [seeds_of(victim.seed, items, f"attacked draw {call}.{sample}") for sample in range(victim.samples)]
-
-
-@dataclass(frozen=True)
-class _View:
-    """One view of some images, as it is differentiated."""
-
-    network: Victim
-    images: Tensor  # (B, 3, H, W), as the network sees them
-    pullback: Pullback
-    lost: Tensor  # (B,) bool, solves that diverged
-
-    def product(self, cotangent: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits (B, n) and J^T cotangent(logits) (B, 3, H, W), J of the network and the transformation."""
-        logits, v = self.network.logits_and_vjp(self.images, cotangent)
-        return logits, self.pullback(v).masked_fill(self.lost[:, None, None, None], 0)
-
-
-def _logits_and_vjp(views: "Sequence[_View]", cotangent: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Logits of all views together, and the product with their Jacobian."""
-    if len(views) == 1:
-        return views[0].product(cotangent)
-    logits = mean_softmax([view.network.logits(view.images) for view in views])
-    v = cotangent(logits)
-
-    def of_view(own: Tensor) -> Tensor:
-        # L_k = log(mean of p_k): dL_k / dz_j = p_k (1[j = k] - p_j) / (views exp(L_k)), z of this view and p its softmax.
-        weights = v * (own.log_softmax(1) - logits).exp() / len(views)
-        return weights - own.softmax(1) * weights.sum(1, keepdim=True)
-
-    return logits, torch.stack([view.product(of_view)[1] for view in views]).sum(0)
-
-
-def mean_softmax(logits: Sequence[Tensor]) -> Tensor:
-    """Logits (B, n) of an ensemble: of one view its own, of several the logarithm of their mean softmax."""
-    if len(logits) == 1:
-        return logits[0]
-    return torch.stack([view.log_softmax(1) for view in logits]).logsumexp(0) - math.log(len(logits))
-
-
-def seeds_of_views(defense: Defense, seeds: Sequence[int]) -> list[list[int]]:
-    """The seeds (B,) of every view of some images: of one view theirs, of several others that derive from them."""
-    count = len(defense.views)
-    if count == 1 or not defense.randomised:
-        return [list(seeds)] * count
-    return [[seed_of(seed, str(number), "view") for seed in seeds] for number in range(count)]
 
 
 def _fingerprints(images: Tensor) -> list[str]:

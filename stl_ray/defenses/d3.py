@@ -12,6 +12,8 @@ attackers who know the dictionary is not here.
 The atoms chosen are the same in a neighbourhood of almost every image, where T is linear up to the clipping: its
 transpose there, with the atoms held, is the exact gradient. A patch that is flat has none (T has a kink there): its mean alone
 is differentiated.
+
+`exclude` changes nothing: a training image finds patches of its own among the atoms.
 """
 
 from collections.abc import Sequence

@@ -15,11 +15,24 @@ from pydantic import Field, Strict
 from stl_ray.defenses.base import Defense, Transformation
 from stl_ray.defenses.crops import Crop
 from stl_ray.defenses.options import DefenseOptions
+from stl_ray.errors import ConfigError
 
 WHOLE = "none"
 """Member that leaves the view as it is."""
 
 Members = Annotated[tuple[str, ...], Strict(False)]
+
+
+def require_member(name: str, *, detects: bool) -> None:
+    """Refuse a member that refuses images, of which an ensemble would take no notice.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if detects:
+        raise ConfigError(
+            "a member of an ensemble cannot refuse images", item=name, expected="a member without a detector (magnet: refuse: false)"
+        )  # fmt: skip
 
 
 class EnsembleOptions(DefenseOptions):

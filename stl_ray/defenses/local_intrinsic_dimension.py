@@ -5,9 +5,9 @@ Amsaleg et al. 2015):
 
     -(1/k sum_i log(r_i / r_k))^-1
 
-The neighbours come from a minibatch of clean images' activations, 100 in the paper with k = 20 on CIFAR-10. The authors' code
-(xingjunm/lid_adversarial_subspace_detection, `mle_batch`) leaves the nearest of them out, which is the point itself for a
-clean image of the minibatch, and for the adversarial version of one usually what it was made of; so does this.
+The neighbours come from a minibatch of clean images' activations, 100 in the paper with k = 20 on CIFAR-10. There the point
+in question, or what it was made of, is in the minibatch, and the authors' code (xingjunm/lid_adversarial_subspace_detection,
+`mle_batch`) leaves the nearest out for it. Here the minibatch is of other images, and all of it counts.
 """
 
 import torch
@@ -17,16 +17,15 @@ from stl_ray.errors import TensorError
 
 
 def local_intrinsic_dimension(activations: Tensor, clean: Tensor, neighbours: int = 20) -> Tensor:
-    """The estimate at every point, each on its own.
+    """The estimate at every point, each on its own; differentiable.
 
     Args:
         activations: (B, ...) of one layer, of the images in question.
         clean: (N, ...) of the same layer, of the minibatch, N >= 2.
-        neighbours: k; where the minibatch has fewer, N - 1.
+        neighbours: k; where the minibatch has fewer, N.
 
     Returns:
-        (B,) float64, not negative: 0 where some of the neighbours lie at the point itself, infinite where all lie equally
-        far from it.
+        (B,) float64, not negative: 0 where a neighbour lies at the point itself, infinite where all lie equally far from it.
 
     Raises:
         TensorError: the layers have other shapes, or the minibatch is too small.
@@ -37,6 +36,9 @@ def local_intrinsic_dimension(activations: Tensor, clean: Tensor, neighbours: in
     points, references = (tensor.flatten(1).double() for tensor in (activations, clean))
     # By differences: by products, cdist loses small distances, and its answers change with the number of points.
     distances = torch.cdist(points, references, compute_mode="donot_use_mm_for_euclid_dist")
-    nearest = distances.sort(dim=1).values[:, 1 : neighbours + 1]
+    nearest = distances.sort(dim=1).values[:, :neighbours]
+    apart = nearest[:, :1] > 0
+    nearest = nearest.where(apart, 1)  # zero has no logarithm, and what is not chosen below would have a derivative
     inverse = (nearest / nearest[:, -1:]).log().mean(1).abs()  # of logarithms that are not positive
-    return 1 / inverse.where(nearest[:, 0] > 0, torch.inf)
+    spread = inverse > 0
+    return torch.where(apart[:, 0], torch.where(spread, 1 / inverse.where(spread, 1), torch.inf), 0)

@@ -18,6 +18,11 @@ class DefenseOptions(Section):
         return frozenset()
 
     @property
+    def detects(self) -> bool:
+        """Whether the defense refuses images, by a detector that is calibrated on training images (`Detecting`)."""
+        return False
+
+    @property
     def members(self) -> tuple[str, ...]:
         """Names of other defenses of the experiment, transformations, that it is made of (resource "members", by name)."""
         return ()

@@ -7,6 +7,8 @@ default: the nearest patch, and the seam of `quilting_seams` that binds nothing.
 columns black: at 224 px 3 of them, as many at 32).
 
 Athalye et al. 2018 attacked another algorithm: 10 neighbours, and seams by dynamic programming.
+
+`exclude` changes nothing: a training image finds patches of its own in the library, as in the published code.
 """
 
 from collections.abc import Sequence

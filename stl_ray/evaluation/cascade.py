@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from stl_ray.attacks import Attack, AttackResult, Budget
-from stl_ray.defenses import DefendedModel
+from stl_ray.defenses import NO_VERDICT, DefendedModel
 from stl_ray.evaluation.budget_usage import budget_usage
 from stl_ray.evaluation.defended import DefendedClassifier
 from stl_ray.evaluation.tiers import OUT_OF_TIME, survivors
@@ -87,9 +87,10 @@ def run_cascade(
         seen: callback (attack, positions of the attacked images, result).
     """
     images = snapped(images, ids)
-    clean = deployed.decide(images, ids).prediction
+    clean = deployed.decide(images, ids)
     verdicts: list[list[dict[str, Any]]] = [
-        [_verdict("clean", ThreatTier.CLEAN, prediction, CLEAN_STATUS)] for prediction in clean.tolist()
+        [_verdict("clean", ThreatTier.CLEAN, CLEAN_STATUS, *said)]
+        for said in zip(clean.prediction.tolist(), clean.rejected.tolist(), strict=True)
     ]
     for position, stored in enumerate(earlier or []):
         verdicts[position] += stored
@@ -101,7 +102,7 @@ def run_cascade(
             positions = targets[begin : begin + batch]
             if settings.seconds is not None and time.monotonic() - start > settings.seconds:
                 for position in positions:
-                    verdicts[position].append(_verdict(item.name, item.tier, -1, OUT_OF_TIME))
+                    verdicts[position].append(_verdict(item.name, item.tier, OUT_OF_TIME))
                 continue
             batch_ids = [ids[position] for position in positions]
             result = item.attack(
@@ -115,15 +116,17 @@ def run_cascade(
             )
             if seen is not None:
                 seen(item, positions, result)
-            predictions = deployed.decide(result.images, batch_ids).prediction.tolist()
+            decided = deployed.decide(result.images, batch_ids)
+            predictions, rejected = decided.prediction.tolist(), decided.rejected.tolist()
             usage = budget_usage(result.images, images[positions], settings.budget).tolist()
             for row, position in enumerate(positions):
                 verdicts[position].append(
                     _verdict(
                         item.name,
                         item.tier,
-                        predictions[row],
                         str(result.status[row]),
+                        predictions[row],
+                        rejected[row],
                         float(result.dissimilarity[row]),
                         float(result.linf[row]),
                         int(result.queries[row]),
@@ -159,8 +162,9 @@ def verdict_rows(
 def _verdict(
     attack: str,
     tier: ThreatTier,
-    prediction: int,
     status: str,
+    prediction: int = NO_VERDICT,
+    rejected: bool = False,
     dissimilarity: float = 0.0,
     linf: float = 0.0,
     queries: int = 0,
@@ -170,6 +174,7 @@ def _verdict(
         "attack": attack,
         "tier": str(tier),
         "prediction": prediction,
+        "rejected": rejected,
         "status": status,
         "dissimilarity": dissimilarity,
         "linf": linf,

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from stl_ray.config import Gradient
-from stl_ray.defenses import Defense, Linearised, Pullback, Purified, Transformation
+from stl_ray.defenses import Defense, Detector, Linearised, Pullback, Purified, Transformation
 from stl_ray.defenses.base import require_gradient
 
-KINDS = FORWARD, BACKWARD, COLD, WARM, CERTIFIED, PULLBACK = (
+KINDS = FORWARD, BACKWARD, COLD, WARM, CERTIFIED, PULLBACK, DETECTED, DIFFERENTIATED = (
     "forward passes", "backward passes", "projections", "warm projections", "certified projections",
-    "products with the projection's Jacobian",
+    "products with the projection's Jacobian", "scores of the detector", "products with the detector's Jacobian",
 )  # fmt: skip
 """Kinds of work: passes of the classifier; projections of the defense from a cold start, from the previous codes, and
-to a certificate; products with the projection's Jacobian."""
+to a certificate; products with the projection's Jacobian; scores of the detector, alone and with products."""
 
 GREY = 0.5
 """Value of every pixel of the images to attack."""
@@ -158,3 +158,28 @@ class StubTransformation(Transformation):
             return v
 
         return linearise
+
+
+@dataclass(frozen=True)
+class StubDetector(Detector):
+    """A detector that refuses nothing and counts its calls.
+
+    Args:
+        work: that is counted into.
+    """
+
+    work: Work
+
+    def scores(self, images: Tensor, seen: Tensor) -> Tensor:
+        """See `Detector`."""
+        self.work.add(DETECTED, len(images))
+        return torch.zeros(len(images), device=images.device)
+
+    def scores_and_vjp(
+        self, images: Tensor, seen: Tensor, cotangent: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Detector`."""
+        self.work.add(DIFFERENTIATED, len(images))
+        scores = torch.zeros(len(images), device=images.device)
+        cotangent(scores)
+        return scores, torch.zeros_like(images), torch.zeros_like(seen)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stl_ray.config import Gradient
-from stl_ray.defenses import Defended, Defense, identity_in_run
+from stl_ray.defenses import Defended, Defense, Detector, identity_in_run
 from stl_ray.models import Victim
 
 
@@ -18,12 +18,14 @@ class DefendedClassifier:
         classifier: behind it.
         identity: of both, JSON-able: `defense` and `classifier`.
         seed: the run seed, of a randomised defense's draws.
+        detector: of a defense that also refuses images, calibrated on the classifier.
     """
 
     defense: Defense
     classifier: Victim
     identity: dict[str, Any]
     seed: int
+    detector: Detector | None = None
 
     @classmethod
     def of(cls, defense: Defense, classifier: Victim, digest: Any, seed: int) -> "DefendedClassifier":
@@ -44,7 +46,7 @@ class DefendedClassifier:
     def victim(self, gradient: Gradient, samples: int = 1) -> Defended:
         """The pair as a victim; only a randomised defense is drawn more than once, and views that are alike are samples."""
         draws = math.ceil(samples / self.defense.repeats) if self.defense.randomised else 1
-        return Defended(self.classifier, self.defense, gradient, samples=draws, seed=self.seed)
+        return Defended(self.classifier, self.defense, gradient, samples=draws, seed=self.seed, detector=self.detector)
 
     @property
     def strongest(self) -> Gradient:

@@ -36,10 +36,12 @@ def judged(
     columns: dict[str, Tensor] = {}
     for name, model in models.items():
         if name != "vanilla" and model is deployed:
-            columns |= {name: columns["vanilla"], f"{name}_float": columns["vanilla_float"]}
+            columns |= {name + kind: columns[f"vanilla{kind}"] for kind in ("", "_float", "_rejected", "_score")}
             continue
-        columns[name] = model.decide(images, ids, views=views).prediction
-        columns[f"{name}_float"] = replace(model, rounded=False).decide(images, ids, views=unrounded).prediction
+        decided = model.decide(images, ids, views=views)
+        columns |= {name: decided.prediction, f"{name}_rejected": decided.rejected, f"{name}_score": decided.score}
+        unjudged = replace(model, rounded=False, detector=None)
+        columns[f"{name}_float"] = unjudged.decide(images, ids, views=unrounded).prediction
     columns |= {"psnr": psnr(quantize(purified.images), clean), "cluster": purified.cluster}
     # Each leaves the device in one piece: image by image, every transfer would wait for other work there.
     figures = {name: values.tolist() for name, values in columns.items()}

@@ -16,6 +16,10 @@ PREDICTIONS_SCHEMA = pa.schema(
         pa.field("retrained", pa.int64()),  # the defense's own classifier on it; for "none" the vanilla one
         pa.field("vanilla_float", pa.int64()),  # on T(x) without the rounding to 8 bits
         pa.field("retrained_float", pa.int64()),
+        pa.field("vanilla_rejected", pa.bool_()),  # whether the defense's detector refused the image; no: there is none
+        pa.field("retrained_rejected", pa.bool_()),
+        pa.field("vanilla_score", pa.float32()),  # of the detector: above 1 the image is refused; 0: there is none
+        pa.field("retrained_score", pa.float32()),
         pa.field("psnr", pa.float32()),  # dB, of q8(T(x)) against the clean image
         pa.field("cluster", pa.int16()),  # cluster of the dictionary; -1: none
         pa.field("status", pa.string()),  # of the solve: converged, max_iterations, diverged; applied: no solve

@@ -15,7 +15,8 @@ import pyarrow as pa
 from stl_ray.config import AttackedConfig
 from stl_ray.errors import InputError
 from stl_ray.evaluation.predictions import Cell, aligned
-from stl_ray.statistics import mcnemar, paired_difference, wilson
+from stl_ray.evaluation.rightness import right
+from stl_ray.statistics import Interval, auroc, mcnemar, paired_difference, roc_points, wilson
 from stl_ray.store.layout import CLEAN
 from stl_ray.threats import threat_of
 
@@ -36,6 +37,43 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A number of images among others, with the 95 % Wilson interval of its share."""
+
+    count: int
+    total: int
+    share: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, chosen: np.ndarray) -> "Share | None":
+        """The share of the chosen images (N,) bool; None of no image."""
+        if not len(chosen):
+            return None
+        interval = wilson(int(chosen.sum()), len(chosen))
+        return cls(int(chosen.sum()), len(chosen), *interval)
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What the detector of a defense did on one set of images.
+
+    Attributes:
+        refused: images that it refused.
+        accepted: of the others, those whose class is right; None: there is no other.
+        auroc: area under the ROC curve of its score, which tells the set's images from the clean ones, and its 95 % interval;
+            None: of the clean images.
+        roc: that curve (`statistics.roc_points`).
+    """
+
+    refused: Share
+    accepted: Share | None
+    auroc: Interval | None
+    roc: list[tuple[float, float]] | None
+
+
+@dataclass(frozen=True)
 class Score:
     """Score of one classifier setting behind one defense on one set of images."""
 
@@ -52,6 +90,7 @@ class Score:
     psnr: float | None  # mean dB against the clean image, over images that differ from it; None: no image differs
     cluster_changed: float | None  # share of images whose cluster differs from the clean image's; None: no clusters
     statuses: dict[str, int]  # images by status of the defense's solve
+    detection: Detection | None  # None without a detector
     versus_none: Comparison | None  # None for the row without a defense
 
 
@@ -62,6 +101,7 @@ def score(
     architecture: str,
     class_names: Sequence[str],
     retrained: Collection[str] = (),
+    detecting: Collection[str] = (),
     crafted: Mapping[str, AttackedConfig] | None = None,
 ) -> dict[str, Any]:
     """The content of a classifier's scores.json.
@@ -72,6 +112,7 @@ def score(
         architecture: its architecture.
         class_names: its classes.
         retrained: defenses that it was retrained for; their cells and those without defense are scored in that setting too.
+        detecting: defenses that have a detector.
         crafted: by attack set, the model it was crafted on; sets not listed: the scored classifier.
 
     Raises:
@@ -88,7 +129,7 @@ def score(
     every = set().union(*(table.column("id").to_pylist() for table in tables.values()))
     return {
         "format": "scores",
-        "version": 2,
+        "version": 3,
         "images": len(ids),
         "set_aside": len(every) - len(ids),
         "ids_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
@@ -97,7 +138,7 @@ def score(
         "class_names": list(class_names),
         "chance": 1 / len(class_names),
         "cells": [
-            asdict(_score(columns, cell, setting, (crafted or {}).get(cell[1]), classifier))
+            _plain(_score(columns, cell, setting, (crafted or {}).get(cell[1]), classifier, cell[0] in detecting))
             for setting in settings
             for cell in columns
             if setting == "vanilla" or cell[0] in (UNDEFENDED, *retrained)
@@ -111,11 +152,12 @@ def _score(
     setting: Setting,
     crafted: AttackedConfig | None,
     classifier: str,
+    detecting: bool,
 ) -> Score:
     defense, attack = cell
     table = columns[cell]
-    right = table[setting] == table["label"]
-    interval = wilson(int(right.sum()), len(right))
+    held = _right(table, setting, attack)
+    interval = wilson(int(held.sum()), len(held))
     return Score(
         setting=setting,
         defense=defense,
@@ -123,8 +165,8 @@ def _score(
         threat=threat_of(
             attack, classifier, defense, crafted, retrained=setting == "retrained" and defense != UNDEFENDED
         ),
-        correct=int(right.sum()),
-        total=len(right),
+        correct=int(held.sum()),
+        total=len(held),
         accuracy=interval.estimate,
         low=interval.low,
         high=interval.high,
@@ -132,15 +174,47 @@ def _score(
         psnr=_mean_psnr(table["psnr"]),
         cluster_changed=_changed(table["cluster"], columns[defense, CLEAN]["cluster"]),
         statuses=dict(sorted(Counter(table["status"].tolist()).items())),
-        versus_none=None if defense == UNDEFENDED else _compare(right, columns[UNDEFENDED, attack], setting),
+        detection=_detection(table, columns[defense, CLEAN], setting, attack) if detecting else None,
+        versus_none=None
+        if defense == UNDEFENDED
+        else _compare(held, _right(columns[UNDEFENDED, attack], setting, attack)),
     )
 
 
-def _compare(right: np.ndarray, undefended: Mapping[str, np.ndarray], setting: Setting) -> Comparison:
-    other = undefended[setting] == undefended["label"]
-    only_first, only_second = int((right & ~other).sum()), int((~right & other).sum())
-    interval = paired_difference(int((right & other).sum()), only_first, only_second, int((~right & ~other).sum()))
+def _right(table: Mapping[str, np.ndarray], setting: Setting, attack: str) -> np.ndarray:
+    """(N,) bool: the images on which a setting is right."""
+    return right(table[setting], table["label"], table[f"{setting}_rejected"], attacked=attack != CLEAN)
+
+
+def _detection(
+    table: Mapping[str, np.ndarray], clean: Mapping[str, np.ndarray], setting: Setting, attack: str
+) -> Detection:
+    rejected, found = table[f"{setting}_rejected"], table[setting] == table["label"]
+    refused = Share.of(rejected)
+    if refused is None:
+        raise AssertionError("aligned tables have rows")
+    scores = clean[f"{setting}_score"], table[f"{setting}_score"]
+    attacked = attack != CLEAN
+    return Detection(
+        refused,
+        Share.of(found[~rejected]),
+        auroc(*scores) if attacked else None,
+        roc_points(*scores) if attacked else None,
+    )
+
+
+def _compare(held: np.ndarray, other: np.ndarray) -> Comparison:
+    only_first, only_second = int((held & ~other).sum()), int((~held & other).sum())
+    interval = paired_difference(int((held & other).sum()), only_first, only_second, int((~held & ~other).sum()))
     return Comparison(interval.estimate, interval.low, interval.high, mcnemar(only_first, only_second))
+
+
+def _plain(score: Score) -> dict[str, Any]:
+    """The score, JSON-able."""
+    plain = asdict(score)
+    if score.detection is not None and score.detection.auroc is not None:
+        plain["detection"]["auroc"] = score.detection.auroc._asdict()
+    return plain
 
 
 def _mean_psnr(psnr: np.ndarray) -> float | None:

@@ -98,7 +98,13 @@ def counts_within(item: NamedAttack, limit: Budgeted) -> bool:
 
 
 def stored_verdict(
-    item: NamedAttack, classifier: str, defense: str, prediction: int, measured: Mapping[str, Any], *, retrained: bool
+    item: NamedAttack,
+    classifier: str,
+    defense: str,
+    predicted: Mapping[str, Any],
+    measured: Mapping[str, Any],
+    *,
+    retrained: bool,
 ) -> dict[str, Any]:
     """The verdict (`VERDICT`) on one image of a stored set.
 
@@ -106,10 +112,11 @@ def stored_verdict(
         item: the set.
         classifier: name of the scored classifier.
         defense: name of the defense that the image was shown to.
-        prediction: of the deployed pipeline.
+        predicted: the image's row of `PREDICTIONS_SCHEMA`; the deployed pipeline's are its columns of `retrained`.
         retrained: whether its classifier was retrained for the defense.
         measured: of the image, by name; what a verdict has no field for is left out.
     """
     figures = {name: measured[name] for name in ("status", "dissimilarity", "linf", "queries")}
     tier = str(threat_of(item.name, classifier, defense, item.victim, retrained=retrained))
-    return {"attack": item.name, "tier": tier, "prediction": prediction, **figures}
+    decided = {"prediction": predicted["retrained"], "rejected": predicted["retrained_rejected"]}
+    return {"attack": item.name, "tier": tier, **decided, **figures}

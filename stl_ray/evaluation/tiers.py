@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from stl_ray.errors import InputError
+from stl_ray.evaluation.rightness import right
 from stl_ray.statistics import wilson
 from stl_ray.threats import ThreatTier
 
@@ -27,6 +28,7 @@ VERDICT = pa.struct(
         pa.field("attack", pa.string()),  # name of the attack in the cascade; clean: no attack
         pa.field("tier", pa.string()),  # a ThreatTier
         pa.field("prediction", pa.int64()),  # of the deployed pipeline on the stored image, from a cold solve
+        pa.field("rejected", pa.bool_()),  # whether the defense's detector refused the stored image; no: there is none
         pa.field("status", pa.string()),  # how the attack ended (an AttackStatus), or out_of_time
         pa.field("dissimilarity", pa.float32()),  # of the stored image
         pa.field("linf", pa.float32()),  # in [0, 1] pixels
@@ -48,7 +50,8 @@ class Step:
     attack: str
     tier: str
     attacked: int  # attacked images: survivors of all earlier attacks
-    held: int  # attacked images that are still right
+    held: int  # attacked images that are still right: their class, or refused by the defense's detector
+    refused: int  # attacked images that the detector refused; of the clean ones those are wrong
     out_of_time: int  # survivors that were not attacked in time
     correct: int  # images that are right under this attack and all earlier attacks
     accuracy: float  # correct over all images
@@ -84,16 +87,18 @@ def cascade_scores(table: pa.Table, item: str, attacks: Mapping[str, ThreatTier]
         column = [verdicts.get(attack) for verdicts in by_attack]
         attacked = np.array([verdict is not None and verdict["status"] != OUT_OF_TIME for verdict in column])
         late = np.array([verdict is not None and verdict["status"] == OUT_OF_TIME for verdict in column])
-        right = np.array([v is not None and v["prediction"] == label for v, label in zip(column, labels, strict=True)])
-        alive &= right | ~attacked
+        held = np.array([v is not None and _held(v, label) for v, label in zip(column, labels, strict=True)])
+        alive &= held | ~attacked
         interval = wilson(int(alive.sum()), len(rows))
+        refused = np.array([verdict is not None and verdict["rejected"] for verdict in column])
         statuses = Counter(verdict["status"] for verdict in column if verdict is not None)
         steps.append(
             Step(
                 attack=attack,
                 tier=str(tier),
                 attacked=int(attacked.sum()),
-                held=int((attacked & right).sum()),
+                held=int((attacked & held).sum()),
+                refused=int((attacked & refused).sum()),
                 out_of_time=int(late.sum()),
                 correct=int(alive.sum()),
                 accuracy=interval.estimate,
@@ -132,9 +137,8 @@ def with_further(
     alive = set(survivors([row["label"] for row in rows], [row["verdicts"] for row in rows]))
     for number, row in enumerate(rows):
         if row["id"] in predictions and (number in alive or not cascade):
-            row["verdicts"].append(
-                {"attack": attack, "tier": str(tier), "prediction": predictions[row["id"]], "status": "ok"}
-            )
+            further = {"attack": attack, "tier": str(tier), "prediction": predictions[row["id"]], "rejected": False}
+            row["verdicts"].append({**further, "status": "ok"})
     return pa.Table.from_pylist(rows, schema=VERDICTS_SCHEMA)
 
 
@@ -149,8 +153,13 @@ def survivors(labels: Sequence[int], verdicts: Sequence[Sequence[dict[str, Any]]
     return [
         position
         for position, (label, row) in enumerate(zip(labels, verdicts, strict=True))
-        if all(verdict["prediction"] == label for verdict in row if verdict["status"] != OUT_OF_TIME)
+        if all(_held(verdict, label) for verdict in row if verdict["status"] != OUT_OF_TIME)
     ]
+
+
+def _held(verdict: Mapping[str, Any], label: int) -> bool:
+    attacked = verdict["tier"] != ThreatTier.CLEAN
+    return bool(right(verdict["prediction"], label, verdict["rejected"], attacked=attacked))
 
 
 def _checked(table: pa.Table, item: str) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """CLASSIFIERS: their interface for attacks, the networks by name, and their checkpoints. Images are always in [0, 1].
 
-protocol         `Victim`: logits and their vector-Jacobian product; `in_loop`: the same for one attack's loop
+protocol         `Victim`: logits and their vector-Jacobian product; `in_loop`: the same for one attack's loop; `against`: on labels
 classifier       `Classifier`: a backbone with its normalisation inside
 answers          what a network may answer, as logits
 look             a look at a model before any work: answers, gradients, batches
@@ -37,7 +37,7 @@ from stl_ray.models.look import IMAGES as LOOKED_AT
 from stl_ray.models.look import look
 from stl_ray.models.module_digest import module_digest
 from stl_ray.models.prediction import check_classes, decided, likeliest, predict, tile_size
-from stl_ray.models.protocol import Looping, ManyProducts, Victim, in_loop, logits_and_vjps
+from stl_ray.models.protocol import Looping, ManyProducts, Refusing, Victim, against, in_loop, logits_and_vjps
 from stl_ray.models.registry import build_classifier, check_classifier
 from stl_ray.models.weights import check_weights, classes_in, load_weights, published_weights, weights_digest
 
@@ -46,7 +46,9 @@ __all__ = [
     "Classifier",
     "Looping",
     "ManyProducts",
+    "Refusing",
     "Victim",
+    "against",
     "build_classifier",
     "check_classes",
     "check_classifier",

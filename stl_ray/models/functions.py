@@ -1,4 +1,5 @@
-"""Networks of a user's own: `module:function`, where the function returns a torch module on [0, 1] images.
+"""Functions of a user's own, `module:function`: of a classifier one that returns a torch module on [0, 1] images; of a defense see
+`defenses/own.py`.
 
 Their source is part of what they are, beside their weights: all `.py` files of the top-level package that the module lies
 in, by their paths in it, or the module's one file where it lies in no package. Hidden files are not (`.ipynb_checkpoints`),
@@ -52,7 +53,7 @@ def called(reference: str) -> nn.Module:
         raise ConfigError(f"fails when it is called without arguments ({said(error)})", item=reference) from error
     if not isinstance(network, nn.Module):
         raise ConfigError("returns no network", item=reference, expected="torch.nn.Module", got=type(network).__name__)
-    _require_weights(network, reference)
+    require_weights(network, reference)
     return network
 
 
@@ -112,8 +113,12 @@ def _imported(reference: str) -> ModuleType:
         ) from error  # fmt: skip
 
 
-def _require_weights(network: nn.Module, reference: str) -> None:
-    """Refuse weights that no digest can be taken of: without values, or more than tensors."""
+def require_weights(network: nn.Module, reference: str) -> None:
+    """Refuse weights that no digest can be taken of: without values, or more than tensors.
+
+    Raises:
+        ConfigError: it names the first.
+    """
     expected = "tensors with values, in floating point or whole numbers"
     for name, tensor in network.state_dict(keep_vars=True).items():
         if not isinstance(tensor, Tensor):

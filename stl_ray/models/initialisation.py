@@ -4,13 +4,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from torch import nn
 
-Module = TypeVar("Module", bound=nn.Module)
+Made = TypeVar("Made")
 
 
-def seeded(build: Callable[[], Module], seed: int) -> Module:
-    """The module that `build` returns when torch's generator starts at `seed`.
+def seeded(build: Callable[[], Made], seed: int) -> Made:
+    """What `build` returns, such as a module, when torch's generator starts at `seed`.
 
     Layers draw their weights from the global generator; it is restored.
     """

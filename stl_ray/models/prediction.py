@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.errors import TensorError
-from stl_ray.models.protocol import Victim, require_victim
+from stl_ray.models.protocol import Victim, against, require_victim
 from stl_ray.tiling import in_tiles
 
 
@@ -24,7 +24,8 @@ def predict(victim: Victim, images: Tensor, labels: Tensor | None = None) -> Ten
     Args:
         victim: the classifier.
         images: (B, 3, H, W) RGB in [0, 1], B >= 1.
-        labels: (B,) of the images, which are held against the number of logits.
+        labels: (B,) of the images, which are held against the number of logits: as an attack on them sees the victim, whose
+            class is the label where it refuses an image (`Refusing`). None: the classifier's class alone.
 
     Returns:
         (B,) int64.
@@ -58,8 +59,10 @@ def decided(victim: Victim, images: Tensor, labels: Tensor | None = None) -> Ten
     if not isinstance(images, Tensor):
         raise TensorError("images of another kind", expected="torch.as_tensor of them", got=type(images).__name__)
     size = tile_size(images.shape[-2], images.shape[-1], images.device)
-    (logits,) = in_tiles(lambda tile: (victim.logits(tile),), images, size=size)
-    if labels is not None:
+    if labels is None:
+        (logits,) = in_tiles(lambda tile: (victim.logits(tile),), images, size=size)
+    else:
+        (logits,) = in_tiles(lambda tile, true: (against(victim, true).logits(tile),), images, labels, size=size)
         check_classes(labels, logits.shape[1])
     return _largest(logits)
 

@@ -75,6 +75,23 @@ class Looping(Protocol):
         ...
 
 
+@runtime_checkable
+class Refusing(Protocol):
+    """A victim that may refuse an image, beside what it says of it: to attack it, an image has to be accepted too."""
+
+    def against(self, labels: Tensor) -> Victim:
+        """The victim for images with these labels (B,) in these rows, or (1,) of any images with that one.
+
+        Its class is the label exactly where the image is refused or the label is its class: where an attack has failed.
+        """
+        ...
+
+
+def against(victim: Victim, labels: Tensor) -> Victim:
+    """The victim for images with these labels: as it is `Refusing`, or itself."""
+    return victim.against(labels) if isinstance(victim, Refusing) else victim
+
+
 def require_victim(victim: object) -> None:
     """Refuse what has no `logits` and `logits_and_vjp`, such as a bare torch module.
 

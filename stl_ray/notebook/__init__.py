@@ -3,6 +3,7 @@
 inputs       images and labels as a caller has them -> stored images, as `ingest` stores them
 model        a torch module, a classifier or any victim -> a victim that was looked at
 asked        defenses, attacks and tiers as the YAML has them -> sections and defenses
+detectors    training images, on which detectors are calibrated
 session      what one call works with
 progress     a bar
 crafting     the adversarial sets; `attack`

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any, Literal, Self
 
+import torch
 from pydantic import BaseModel, Field, model_validator
 
 from stl_ray.attacks import Universal, budget_of, make_attack
 from stl_ray.config import AttackedConfig, NamedAttack, NamedDefense, SolverConfig, TiersConfig, parsed
 from stl_ray.config.base import Section
+from stl_ray.config.classifiers import is_function
 from stl_ray.config.spaces import is_authors_file
 from stl_ray.defenses import DEFENSES, Defense, FittedOptions, Transformation, make_defense, options_of
 from stl_ray.errors import ConfigError
@@ -132,10 +134,16 @@ def _entry(item: object) -> tuple[dict[str, Any], Defense | Mapping[str, object]
     if isinstance(values.get("defense"), Defense):
         given = values["defense"]
         return {**values, "defense": given.name}, given
-    options = values.get("options")
-    if isinstance(options, Mapping) and (given := {name: options[name] for name in _GIVEN if name in options}):
-        return {**values, "options": {name: options[name] for name in options if name not in given}}, given
-    return values, {}
+    options, defense = values.get("options"), values.get("defense")
+    if not isinstance(options, Mapping) or not isinstance(defense, str) or not _GIVEN.keys() & options.keys():
+        return values, {}
+    if is_function(defense):  # whose options are its own, whatever they are called
+        return values, {}
+    # Nor is given what the defense can be made without, such as the classifier that another job fits it with.
+    as_named = {name: str(value) if name in _GIVEN else value for name, value in options.items()}
+    requires = options_of(defense, as_named).requires
+    given = {name: options[name] for name in _GIVEN if name in options and name in requires}
+    return {**values, "options": {name: value for name, value in options.items() if name not in given}}, given
 
 
 def _made(item: NamedDefense, given: Mapping[str, object], others: Mapping[str, Defense], device: str) -> Defense:
@@ -145,8 +153,6 @@ def _made(item: NamedDefense, given: Mapping[str, object], others: Mapping[str, 
             raise ConfigError(
                 f"the defense needs a {name}", item=item.name, expected=f"options: {{'{name}': {_GIVEN[name]}}}"
             )
-        if name in given and name not in options.requires:
-            raise ConfigError("unknown option", item=f"{item.name}.{name}", expected=f"none, the defense has no {name}")
     for name in options.members:
         known = [other for other, defense in others.items() if isinstance(defense, Transformation)]
         require_known(name, known, kind=f"defense that transforms images, of {item.name}")
@@ -157,7 +163,7 @@ def _made(item: NamedDefense, given: Mapping[str, object], others: Mapping[str, 
     if "space" in options.requires:
         resources["space"] = _space(given["space"], item.name).to(device)
     if "classifier" in options.requires:
-        resources["classifier"] = _classifier(given["classifier"], item.name)
+        resources["classifier"] = _classifier(given["classifier"], item.name, device)
     if isinstance(options, FittedOptions):
         if options.load is None:
             expected = "options: {'load': the folder of an artifact that the job `fit` made}"
@@ -166,13 +172,18 @@ def _made(item: NamedDefense, given: Mapping[str, object], others: Mapping[str, 
     return make_defense(item.defense, item.options, resources)
 
 
-def _classifier(given: object, item: str) -> Classifier:
+def _classifier(given: object, item: str, device: str) -> Classifier:
     if not isinstance(given, Classifier):
         raise ConfigError(
             "not a classifier", item=f"{item}.classifier", expected=_GIVEN["classifier"], got=type(given).__name__
         )
     if given.training:
         raise ConfigError("a classifier in training mode", item=f"{item}.classifier", expected="eval() of it first")
+    if given.mean.device != torch.device(device):
+        raise ConfigError(
+            "a classifier on another device than the images", item=f"{item}.classifier", expected=f"to({device!r}) of it first",
+            got=given.mean.device,
+        )  # fmt: skip
     return given
 
 

@@ -26,6 +26,7 @@ def attack(
     attacks: Iterable[object],
     *,
     defenses: Iterable[object] = (),
+    training: object = None,
     ids: Iterable[str] | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -36,9 +37,9 @@ def attack(
     at least one of `attacks`, and of `defenses` those that their victims name.
 
     Raises:
-        TensorError, GradientError, ConfigError, ArtifactError, DictionaryError: as for `stl_ray.evaluate`.
+        TensorError, GradientError, ConfigError, ArtifactError, DictionaryError, TrainingError: as for `stl_ray.evaluate`.
     """
-    session = Session.of(model, images, labels, ids, defenses=defenses, attacks=attacks, seed=seed)
+    session = Session.of(model, images, labels, ids, defenses=defenses, attacks=attacks, training=training, seed=seed)
     if not session.asked.attacks:
         raise ConfigError("nothing to craft", item="attacks", expected="at least one")
     warn_of(session.remarks)

@@ -13,6 +13,7 @@ from stl_ray.options import named
 from stl_ray.report import blocks, charts
 from stl_ray.report.accuracy import accuracy_table, difference_table
 from stl_ray.report.attacks import attack_blocks
+from stl_ray.report.detection import detection_table
 from stl_ray.report.page import fragment
 from stl_ray.report.records import Scores
 from stl_ray.report.terminal import blocks_text
@@ -50,9 +51,10 @@ class Evaluation:
 
         Args:
             table: "scores": a row for each defense on each set, with counts, accuracy and its 95 % Wilson interval, and the
-                difference from no defense; "predictions": a row for each image of each of these; "tiers": a row for each
-                defense and attack of the tiers, whose accuracy counts the attacks before it too, so that the last one is the
-                worst case; "verdicts": a row for each image and attack of the tiers.
+                difference from no defense, and of a detector the share that it refused (`refused`), the accuracy among the
+                others (`accepted`) and the area under its ROC curve (`auroc`); "predictions": a row for each image of each of
+                these; "tiers": a row for each defense and attack of the tiers, whose accuracy counts the attacks before it too,
+                so that the last one is the worst case; "verdicts": a row for each image and attack of the tiers.
 
         Raises:
             ConfigError: there is no such table.
@@ -82,6 +84,7 @@ class Evaluation:
             *(blocks.Text(remark, kind="caveat") for remark in self.remarks),
             accuracy_table(record, _SETTING),
             *([difference_table(record, _SETTING)] if any(cell.versus_none for cell in record.cells) else []),
+            *filter(None, [detection_table(record, _SETTING)]),
             *(attack_blocks(record.attacks) if record.attacks else ()),
             *(tier_blocks(record.tiers) if record.tiers else ()),
             *(blocks.Text(sentence, kind="caveat") for sentence in threat_sentences(record)),
@@ -92,10 +95,14 @@ def _cells(evaluation: Evaluation) -> pa.Table:
     rows = []
     for cell in evaluation.scores["cells"]:
         versus = cell["versus_none"] or {}
-        plain = {name: value for name, value in cell.items() if name not in ("setting", "statuses", "versus_none")}
+        detection = cell["detection"] or {}
+        nested = ("setting", "statuses", "detection", "versus_none")
         rows.append(
             {
-                **plain,
+                **{name: value for name, value in cell.items() if name not in nested},
+                **_figures("refused", detection.get("refused"), "share"),
+                **_figures("accepted", detection.get("accepted"), "share"),
+                **_figures("auroc", detection.get("auroc"), "estimate"),
                 "difference": versus.get("difference"),
                 "difference_low": versus.get("low"),
                 "difference_high": versus.get("high"),
@@ -105,11 +112,20 @@ def _cells(evaluation: Evaluation) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
+def _figures(name: str, interval: Mapping[str, Any] | None, estimate: str) -> dict[str, float | None]:
+    """An estimate with its interval as columns; empty where there is none."""
+    found = interval or {}
+    return {name: found.get(estimate), f"{name}_low": found.get("low"), f"{name}_high": found.get("high")}
+
+
 def _predicted(evaluation: Evaluation) -> pa.Table:
     tables = []
     for (defense, attack), table in evaluation.predictions.items():
-        names = {"vanilla": "prediction", "vanilla_float": "prediction_float"}
-        kept = table.drop_columns(["retrained", "retrained_float"])
+        names = {
+            "vanilla": "prediction", "vanilla_float": "prediction_float", "vanilla_rejected": "rejected",
+            "vanilla_score": "score",
+        }  # fmt: skip
+        kept = table.drop_columns([name for name in table.column_names if name.startswith("retrained")])
         kept = kept.rename_columns([names.get(name, name) for name in kept.column_names])
         marked = [pa.array([value] * len(table), pa.string()) for value in (defense, attack)]
         tables.append(kept.add_column(0, "defense", marked[0]).add_column(1, "attack", marked[1]))

@@ -27,6 +27,7 @@ def evaluate(
     attacks: Iterable[object] = (),
     tiers: object = None,
     sanity: Literal["quick", "full"] = "quick",
+    training: object = None,
     ids: Iterable[str] | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -50,6 +51,8 @@ def evaluate(
             defenses.
         tiers: the section `evaluate.tiers`, such as `{"budget": {"linf": 8}}`, or `{}` for its defaults; None: no such attack.
         sanity: level of the checks of the tiers, as `evaluate.sanity`.
+        training: (images, labels) or (images, labels, ids), as those three; a defense that refuses images has its detector
+            calibrated on some of them, and cannot do without.
         ids: N different texts, from which random numbers derive; None: the positions, "0", "1", ...
         seed: the run seed.
         progress: whether to show a bar on a terminal or in a notebook.
@@ -59,12 +62,14 @@ def evaluate(
             answers cannot be used.
         GradientError: the model, or the defense of a victim, has no gradient that an attack could follow, and one needs it.
         ConfigError: a defense or an attack is unknown, has a wrong option or budget, or needs what only an experiment has:
-            training images, another classifier, a substitute.
+            training images to fit a defense to, another classifier, a substitute; or `training` is missing.
+        TrainingError: `training` does not do for a detector.
         ArtifactError, DictionaryError: a space cannot be read.
     """
     session = Session.of(
-        model, images, labels, ids, defenses=defenses, attacks=attacks, tiers=tiers, sanity=sanity, seed=seed
-    )
+        model, images, labels, ids, defenses=defenses, attacks=attacks, tiers=tiers, sanity=sanity, training=training,
+        seed=seed,
+    )  # fmt: skip
     warn_of(session.remarks)
     count, sets = len(session.images.ids), len(session.asked.attacks)
     work = count * (sets + len(session.defended) * (1 + sets)) + work_of_tiers(session)
@@ -118,6 +123,7 @@ def _scores(
         classifier=session.model.name,
         architecture=session.model.name,
         class_names=session.model.class_names,
+        detecting=[name for name, item in session.defended.items() if item.detector is not None],
         crafted={item.name: item.victim for item in session.asked.attacks},
     )
     scores["attacks"] = attack_summaries(adversarial)

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stl_ray.defenses.look import look
 from stl_ray.evaluation import DefendedClassifier
 from stl_ray.evaluation.batches import Pixels, by_size
-from stl_ray.models import Victim
+from stl_ray.models import LOOKED_AT, Victim
 from stl_ray.notebook.asked import Asked, request_of
+from stl_ray.notebook.detectors import training_images, with_detector
 from stl_ray.notebook.inputs import Images, stored_images
 from stl_ray.notebook.model import Model, device_of, looked_at
 
@@ -44,14 +46,19 @@ class Session:
         attacks: Iterable[object],
         tiers: object = None,
         sanity: str = "quick",
+        training: object = None,
         seed: int,
     ) -> "Session":
         """The session of a call; arguments and errors as for `stl_ray.evaluate`."""
         stored = stored_images(images, labels, ids)
+        calibrating = None if training is None else training_images(training)
         request = request_of(defenses, attacks, tiers, sanity, seed, device_of(model, stored))
         seen = looked_at(model, stored, gradient=request.needs_gradient)
+        _, few = next(by_size(stored.pixels[:LOOKED_AT], seen.device))
+        for name, defense in request.defenses.items():
+            look(defense, {seen.name: seen.victim}, few, item=name)
         defended = {
-            name: DefendedClassifier.of(defense, seen.victim, seen.identity, seed)
+            name: with_detector(name, DefendedClassifier.of(defense, seen.victim, seen.identity, seed), calibrating)
             for name, defense in request.defenses.items()
         }
         victims = {

@@ -108,7 +108,7 @@ def _stored_verdicts(
         decided = predictions[name, item.name].to_pylist()
         for row, measured in zip(decided, adversarial[item.name].table.to_pylist(), strict=True):
             verdicts.setdefault(row["id"], []).append(
-                stored_verdict(item, classifier, name, row["vanilla"], measured, retrained=False)
+                stored_verdict(item, classifier, name, row, measured, retrained=False)
             )
     return verdicts
 

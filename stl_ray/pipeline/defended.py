@@ -1,16 +1,18 @@
 """Defenses with the classifiers behind them, as every job loads them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
 from stl_ray.config import ClassifierConfig, Experiment
-from stl_ray.defenses import Defended, Defense, identity_in_run, make_defense
+from stl_ray.defenses import Calibration, Defended, Defense, Detecting, identity_in_run, make_defense
+from stl_ray.errors import IncompleteRunError
 from stl_ray.evaluation import UNDEFENDED, DefendedClassifier
 from stl_ray.pipeline.classifiers import LoadedClassifier, classifier_config, load_classifier, scored
 from stl_ray.pipeline.defenses import make_defenses
+from stl_ray.pipeline.detectors import DetectorFit
 from stl_ray.store import Layout, require_same
 
 
@@ -22,11 +24,13 @@ class Block:
         config: of the classifier.
         vanilla: the classifier as it is without defenses.
         defended: by name of the defense, "none" first.
+        behind: of the defenses that the classifier was retrained for, by name: each with the vanilla classifier behind it.
     """
 
     config: ClassifierConfig
     vanilla: LoadedClassifier
     defended: dict[str, DefendedClassifier]
+    behind: dict[str, DefendedClassifier] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -53,11 +57,53 @@ class Block:
 
     def models(self, defense: str) -> dict[str, Defended]:
         """By setting, the classifier behind a defense."""
-        deployed = self.defended[defense]
-        model = deployed.victim("none")
-        if deployed.classifier is self.vanilla.classifier:
+        model = self.defended[defense].victim("none")
+        if defense not in self.behind:
             return {"vanilla": model, "retrained": model}
-        return {"vanilla": replace(model, classifier=self.vanilla.classifier), "retrained": model}
+        return {"vanilla": self.behind[defense].victim("none"), "retrained": model}
+
+    def detects(self, defense: str) -> bool:
+        """Whether a defense refuses images."""
+        return isinstance(self.defended[defense].defense, Detecting)
+
+    def detectors(self, experiment: Experiment, defense: str) -> dict[str, DetectorFit]:
+        """By setting, the detector of a defense; none where it has none, and of `retrained` only where there is one."""
+        if not self.detects(defense):
+            return {}
+        deployed = self.defended[defense]
+
+        def fit(one: DefendedClassifier, retrained_for: str | None) -> DetectorFit:
+            return DetectorFit(experiment, self.name, retrained_for, defense, one.identity)
+
+        if defense not in self.behind:
+            return {"vanilla": fit(deployed, None)}
+        return {"vanilla": fit(self.behind[defense], None), "retrained": fit(deployed, defense)}
+
+    def with_detectors(self, experiment: Experiment, stand_ins: Mapping[str, Calibration]) -> "Block":
+        """The block with every detector that is calibrated.
+
+        Args:
+            experiment: whose block this is.
+            stand_ins: by folder, calibrations in the place of those that are not made yet, for an estimate.
+        """
+        defended, behind = dict(self.defended), dict(self.behind)
+        for name in self.defended:
+            for setting, fit in self.detectors(experiment, name).items():
+                place = behind if setting == "vanilla" and name in behind else defended
+                place[name] = fit.attached(place[name], stand_ins.get(fit.folder))
+        return replace(self, defended=defended, behind=behind)
+
+    def require_detectors(self) -> None:
+        """Refuse to judge by a detector that is not calibrated.
+
+        Raises:
+            IncompleteRunError: names the defense.
+        """
+        for name, one in (*self.defended.items(), *self.behind.items()):
+            if isinstance(one.defense, Detecting) and one.detector is None:
+                raise IncompleteRunError(
+                    "its detector is not calibrated; run `stl-ray evaluate`", item=f"{name}, {self.name}"
+                )
 
     def labels(self, labels: Sequence[int]) -> Tensor:
         """Labels (B,) of images as classes of the classifier, int64 on its device."""
@@ -67,7 +113,7 @@ class Block:
 def load_block(
     experiment: Experiment, classifier: str, names: Sequence[str], device: str, defenses: Mapping[str, Defense]
 ) -> Block:
-    """A classifier of an experiment with its defenses.
+    """A classifier of an experiment with its defenses, without their detectors.
 
     Args:
         experiment: of the classifier.
@@ -81,7 +127,7 @@ def load_block(
     """
     config = classifier_config(experiment, classifier)
     vanilla = load_classifier(experiment, classifier, None, names, device)
-    defended = {}
+    defended, behind = {}, {}
     for name, defense in {UNDEFENDED: make_defense(UNDEFENDED, {}, {}), **defenses}.items():
         own = name != UNDEFENDED and config.retrained_for(name)
         # One network in memory for all defenses that it stands behind as it is.
@@ -90,20 +136,26 @@ def load_block(
             where = Layout(experiment.root).classifier(classifier, name)
             require_same(loaded.behind, identity_in_run(defense, experiment.seed), where)
         defended[name] = DefendedClassifier.of(defense, loaded.classifier, loaded.identity, experiment.seed)
-    return Block(config, vanilla, defended)
+        if own:
+            behind[name] = DefendedClassifier.of(defense, vanilla.classifier, vanilla.identity, experiment.seed)
+    return Block(config, vanilla, defended, behind)
 
 
-def load_blocks(experiment: Experiment, names: Sequence[str], device: str) -> dict[str, Block]:
-    """The block of every scored classifier by its name, in the order of the tables.
+def load_blocks(
+    experiment: Experiment, names: Sequence[str], device: str, stand_ins: Mapping[str, Calibration] | None = None
+) -> dict[str, Block]:
+    """The block of every scored classifier by its name, in the order of the tables, with the detectors that are calibrated.
 
     Args:
         experiment: of the classifiers and defenses.
         names: classes of the images.
         device: to load them to.
+        stand_ins: by folder, calibrations of detectors, for an estimate.
 
     Raises:
         ConfigError: if there is no classifier to score.
-        IncompleteRunError: if a space or a classifier is not there yet.
+        IncompleteRunError: if a space, a classifier, or the training images of a detector are not there yet.
     """
     classifiers, defenses = scored(experiment), make_defenses(experiment, device)
-    return {item.name: load_block(experiment, item.name, names, device, defenses) for item in classifiers}
+    blocks = (load_block(experiment, item.name, names, device, defenses) for item in classifiers)
+    return {block.name: block.with_detectors(experiment, stand_ins or {}) for block in blocks}

@@ -44,6 +44,11 @@ def crafted_on(experiment: Experiment, attack: NamedAttack) -> list[ClassifierCo
     return [item for item in experiment.classifiers if (item.scored if name is None else item.name == name)]
 
 
+def detects(experiment: Experiment, defense: str) -> bool:
+    """Whether a defense of the experiment refuses images."""
+    return any(options_of(item.defense, item.options).detects for item in experiment.defenses if item.name == defense)
+
+
 def _missing(experiment: Experiment, job: str) -> Iterator[Missing]:
     """What a job needs, but for what is made from training images."""
     if job == "ingest" and not experiment.ingest.sources:
@@ -87,6 +92,8 @@ def _made_of_training_images(experiment: Experiment, job: str) -> Iterator[str]:
         stored = job == "project" and is_transformation(chosen.defense)
         if stored or job == "evaluate" or chosen.name in used:
             yield from _fitted(experiment, chosen)
+        if job == "evaluate" or (job == "attack" and chosen.name in used):
+            yield from [_detector(chosen)] * detects(experiment, chosen.name)
 
 
 def _classifiers(experiment: Experiment, job: str) -> Iterator[tuple[ClassifierConfig, str | None]]:
@@ -133,6 +140,11 @@ def _instead(experiment: Experiment, users: Collection[str]) -> str:
         for item in experiment.defenses
         if _artifact(item) in users
     ]
+    ways += [
+        f"leave its detectors out: `refuse: false` in the options of {item.name}"
+        for item in experiment.defenses
+        if _detector(item) in users and "refuse" in type(options_of(item.defense, item.options)).model_fields
+    ]
     return f"or {'; '.join(ways)}" if ways else ""
 
 
@@ -143,6 +155,10 @@ def _fitted_here(chosen: NamedDefense) -> bool:
 
 def _artifact(chosen: NamedDefense) -> str:
     return f"the defense {chosen.name}, which is fitted to them"
+
+
+def _detector(chosen: NamedDefense) -> str:
+    return f"the detector of {chosen.name}, which is calibrated on them"
 
 
 def _space(name: str) -> str:

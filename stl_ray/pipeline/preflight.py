@@ -10,11 +10,12 @@ from stl_ray.attacks import Universal, budget_of, make_attack
 from stl_ray.config import SCRATCH, ClassifierConfig, Experiment, NamedDefense, classifier_of, space_of
 from stl_ray.config.classifiers import is_function
 from stl_ray.defenses import FittedOptions, check_clusters, is_transformation, options_of
+from stl_ray.defenses.ensemble import require_member
 from stl_ray.errors import ConfigError
 from stl_ray.evaluation import UNDEFENDED
 from stl_ray.models import check_classifier
 from stl_ray.options import named, require_known
-from stl_ray.pipeline.needs import crafted_on, require_needs
+from stl_ray.pipeline.needs import crafted_on, detects, require_needs
 from stl_ray.store import Layout
 from stl_ray.store.layout import CLEAN
 
@@ -52,6 +53,7 @@ def preflight(experiment: Experiment, *jobs: str) -> None:
         for member in options.members:
             others = [item.name for item in experiment.defenses if is_transformation(item.defense)]
             require_known(member, others, kind=f"defense of this experiment that transforms images, of {defense.name}")
+            require_member(f"{member} of {defense.name}", detects=detects(experiment, member))
         if "space" in options.requires:
             space = space_of(experiment, defense)
             # Of a folder it is known only when it is read, which is before any work too.

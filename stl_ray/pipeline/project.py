@@ -12,6 +12,7 @@ from stl_ray.defenses import Transformation, identity_in_run, is_transformation
 from stl_ray.pipeline.batches import plan_parts
 from stl_ray.pipeline.defenses import make_defenses, transformation
 from stl_ray.pipeline.inputs import dataset_of, with_solver
+from stl_ray.pipeline.look import device_to_look, look_at
 from stl_ray.pipeline.purify import purify_table
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob, run_shards
@@ -27,6 +28,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     Raises:
         IncompleteRunError: if a split was not ingested.
         ArtifactError: if a defense needs the space and there is none.
+        StlRayError: if a defense cannot do with the images.
     """
     listed = any(is_transformation(item.defense) for item in experiment.defenses)
     if not listed or not splits_of(experiment):
@@ -36,8 +38,18 @@ def run(experiment: Experiment) -> dict[str, Any]:
             else "no defense is listed that makes an image of an image"
         )
         return {"images": 0, "quarantined": 0, "summary": f"nothing to purify, {lacks}"}
-    manifests = run_shards(plan(experiment), experiment)
+    job = plan(experiment)
+    _look(experiment)
+    manifests = run_shards(job, experiment)
     return {"images": sum(m["rows"] for m in manifests), "quarantined": sum(m["quarantined"] for m in manifests)}
+
+
+def _look(experiment: Experiment) -> None:
+    """Look at every defense with images of the first split."""
+    device = device_to_look(experiment.ray)
+    if device is not None:
+        images = dataset_of(experiment.root, Layout(experiment.root).ingested(splits_of(experiment)[0]))
+        look_at({}, {name: (made, {}) for name, made in _transformations(experiment, device).items()}, images, device)
 
 
 def plan(experiment: Experiment) -> ShardJob:

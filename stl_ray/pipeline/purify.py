@@ -4,6 +4,7 @@ import pyarrow as pa
 import torch
 
 from stl_ray.defenses import Purified, Transformation, deployed_seeds, identity_in_run
+from stl_ray.defenses.own import OwnTransformation
 from stl_ray.errors import QuarantineReason
 from stl_ray.evaluation.batches import by_size
 from stl_ray.images import class_names_of, image_schema, quantize, to_uint8
@@ -29,6 +30,9 @@ def purify_table(
     ids = table.column("id").to_pylist()
     labels = table.column("label").to_pylist()
     originals = table.column("image").to_pylist()
+    lost = (QuarantineReason.SOLVER_DIVERGED, "the solve did not stay finite")
+    if isinstance(defense, OwnTransformation) and not defense.iterative:
+        lost = (QuarantineReason.NOT_AN_IMAGE, f"what {defense.name} made of it is not finite, or not in [0, 1]")
     rows: dict[int, tuple[object, ...]] = {}
     quarantine: list[QuarantinedRow] = []
     for positions, images in by_size(pixels_of(table), device):
@@ -40,8 +44,7 @@ def purify_table(
         kept = (~purified.diverged).nonzero()[:, 0].tolist()
         for index in sorted(set(range(len(positions))) - set(kept)):
             original = originals[positions[index]]["bytes"]
-            message = "the solve did not stay finite"
-            quarantine.append(QuarantinedRow(batch_ids[index], QuarantineReason.SOLVER_DIVERGED, message, original))
+            quarantine.append(QuarantinedRow(batch_ids[index], *lost, original))
         if not kept:
             continue
         kept_positions = [positions[index] for index in kept]

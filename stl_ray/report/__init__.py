@@ -4,6 +4,7 @@ records      the files that it reads, one model each
 inputs       reading them; a missing file is said to be missing
 blocks       the blocks of a page
 accuracy     the accuracy tables and the sentence that says what they show
+detection    what the detectors of defenses refused
 threats      what the attackers behind these tables knew
 attacks      what the attacks did, and where they missed the budget
 tiers        every defense under attacks that know of it, and the checks on these

@@ -8,6 +8,9 @@ from stl_ray.report.paper import COLUMNS, PaperTable
 from stl_ray.report.records import Comparison, ScoreCell, Scores
 from stl_ray.store.layout import CLEAN
 
+RULE = "Refused by a detector, an image is wrong when clean and right when attacked; accepted, it is right where its class is."
+"""What right means where a defense refuses images."""
+
 
 def cells_of(scores: Scores, setting: str) -> dict[tuple[str, str], ScoreCell]:
     """The cells of a setting by (defense, attack)."""
@@ -34,8 +37,13 @@ def accuracy_table(scores: Scores, setting: str) -> Table:
         ),
         footnote=f"Accuracy [95 % Wilson interval] on {scores.scored}; chance is {scores.chance:.3g}. "
         "Bold: the best of its column, where the paired 95 % interval of its difference from no defense excludes 0 "
-        "(no defense: where that of every defense does).",
+        f"(no defense: where that of every defense does).{_of_detectors(scores)}",
     )
+
+
+def _of_detectors(scores: Scores) -> str:
+    """What right means where a defense has a detector; empty where none has."""
+    return f" {RULE}" if any(cell.detection is not None for cell in scores.cells) else ""
 
 
 def difference_table(scores: Scores, setting: str) -> Table:

@@ -23,6 +23,7 @@ from stl_ray.report.records import (
     TrainingEpoch,
     Worst,
 )
+from stl_ray.store.layout import CLEAN
 
 Arguments = ParamSpec("Arguments")
 
@@ -78,6 +79,31 @@ def accuracy_chart(scores: Scores, setting: str, *, worst_case: bool = False) ->
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("accuracy")
     _add_legend(figure, axes, 4)
+    return figure
+
+
+def roc_chart(scores: Scores) -> Figure:
+    """ROC curves of every detector on every attack set, with the deployed classifier; dots: its own threshold."""
+    deployed = {(cell.defense, cell.attack): cell for cell in scores.cells if cell.detection is not None}
+    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], ":", color="#888888", linewidth=1)
+    defenses = unique(defense for defense, _ in deployed)
+    attacks = unique(attack for _, attack in deployed if attack != CLEAN)
+    for (defense, attack), cell in deployed.items():
+        if cell.detection is None or cell.detection.roc is None:
+            continue
+        colour = COLOURS[attacks.index(attack) % len(COLOURS)]
+        marker = MARKERS[defenses.index(defense) % len(MARKERS)]
+        label = for_figure(f"{defense_label(defense)}, {attack_label(attack)}")
+        axes.plot(*zip(*cell.detection.roc, strict=True), "-", color=colour, linewidth=1.3)
+        clean = deployed[defense, CLEAN].detection
+        refused = 0.0 if clean is None else clean.refused.share
+        axes.plot([refused], [cell.detection.refused.share], marker, color=colour, markersize=5, label=label)
+    axes.set(
+        xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="share of clean images refused", ylabel="share of attacked images refused"
+    )  # fmt: skip
+    _add_legend(figure, axes, 3)
     return figure
 
 

@@ -18,6 +18,8 @@ def gallery_blocks(rows: Sequence[GalleryRow], class_names: tuple[str, ...]) -> 
             "classifier predicts, under a purified one what the retrained classifier predicts (the vanilla one where "
             "none was retrained), under a clean one its true class."
         )
+        if any(row.refused_after for row in shown):
+            caption += " Refused: by the defense's detector, which is right of an attacked image, as its class is."
         png = charts.to_png(pictures.gallery, shown, class_names)
         blocks += [Figure(f"gallery-{attack}", caption, png), in_words(shown, class_names)]
     return tuple(blocks)
@@ -26,8 +28,11 @@ def gallery_blocks(rows: Sequence[GalleryRow], class_names: tuple[str, ...]) -> 
 def in_words(rows: Sequence[GalleryRow], class_names: tuple[str, ...]) -> Table:
     """The classes under the images of one attack set, in a row for each image."""
 
-    def predicted(row: GalleryRow, index: int) -> Cell:
-        return _named(index, class_names, f"{pictures.mark(index == row.label)} ")
+    def after(row: GalleryRow) -> Cell:
+        before = f"{pictures.mark(row.right_after)} "
+        if row.refused_after:
+            return Cell(before + pictures.REFUSED)
+        return _named(row.pred_after, class_names, before)
 
     ids, defenses = unique(row.id for row in rows), unique(row.defense for row in rows)
     by_key, any_of = {(row.id, row.defense): row for row in rows}, {row.id: row for row in rows}
@@ -38,9 +43,11 @@ def in_words(rows: Sequence[GalleryRow], class_names: tuple[str, ...]) -> Table:
         tuple(
             (
                 Cell(identifier),
-                predicted(any_of[identifier], any_of[identifier].pred_before),
+                _named(
+                    any_of[identifier].pred_before, class_names, f"{pictures.mark(any_of[identifier].right_before)} "
+                ),
                 *(
-                    predicted(by_key[key], by_key[key].pred_after) if key in by_key else EMPTY
+                    after(by_key[key]) if key in by_key else EMPTY
                     for key in ((identifier, defense) for defense in defenses)
                 ),
                 _named(any_of[identifier].label, class_names),

@@ -18,6 +18,7 @@ MAX_CLUSTERS = 19  # panels of the atlas, beside the universal one
 COLUMNS = 8  # images beside each other in the gallery
 SIDE, GAP, BELOW, LEFT = 1.1, 0.06, 0.32, 0.32  # of the gallery, in inches: an image, and the room around it
 RIGHT, WRONG = "#00694d", "#b34700"
+REFUSED = "refused"  # in the place of a class
 
 Array = np.ndarray[Any, Any]
 
@@ -95,8 +96,8 @@ def _cluster(number: int, sizes: Sequence[int]) -> str:
 def gallery(rows: Sequence[GalleryRow], class_names: tuple[str, ...]) -> Figure:
     """One attack's images, a column each: adversarial, purified by each defense, clean; with the predicted classes.
 
-    A prediction is green with a tick where it is the true class, else orange with a cross. More than COLUMNS images
-    go on in a further strip below.
+    What is said of an attacked image is green with a tick where it is right, else orange with a cross. More than COLUMNS
+    images go on in a further strip below.
     """
     ids, defenses = unique(row.id for row in rows), unique(row.defense for row in rows)
     by_key = {(row.id, row.defense): row for row in rows}
@@ -116,17 +117,18 @@ def gallery(rows: Sequence[GalleryRow], class_names: tuple[str, ...]) -> Figure:
         strip, column = divmod(number, COLUMNS)
         first, *middle, last = axes[strip * len(lines) : (strip + 1) * len(lines), column]
         row = any_of[identifier]
-        _show(first, row.adversarial, row.pred_before, row.label, class_names)
+        _show(first, row.adversarial, class_in_figure(row.pred_before, class_names), right=row.right_before)
         for ax, defense in zip(middle, defenses, strict=True):
             if (identifier, defense) in by_key:
                 purified = by_key[identifier, defense]
-                _show(ax, purified.purified, purified.pred_after, purified.label, class_names)
-        _show(last, row.clean, None, row.label, class_names)
+                said = REFUSED if purified.refused_after else class_in_figure(purified.pred_after, class_names)
+                _show(ax, purified.purified, said, right=purified.right_after)
+        _show(last, row.clean, class_in_figure(row.label, class_names))
     return figure
 
 
 def mark(right: bool) -> str:
-    """The sign in front of a predicted class."""
+    """The sign in front of what is said of an image."""
     return "✓" if right else "✗"
 
 
@@ -143,14 +145,9 @@ def _grid(rows: int, columns: int) -> tuple[Figure, Array]:
     return figure, axes
 
 
-def _show(axes: Axes, png: bytes, predicted: int | None, label: int, class_names: tuple[str, ...]) -> None:
+def _show(axes: Axes, png: bytes, said: str, *, right: bool | None = None) -> None:
+    """An image with what is said of it below; None: the truth."""
     with Image.open(io.BytesIO(png)) as image:
         axes.imshow(np.asarray(image.convert("RGB")), interpolation="nearest")
-    if predicted is None:
-        text, colour = class_in_figure(label, class_names), "black"
-    else:
-        text, colour = (
-            f"{mark(predicted == label)} {class_in_figure(predicted, class_names)}",
-            RIGHT if predicted == label else WRONG,
-        )
+    text, colour = (said, "black") if right is None else (f"{mark(right)} {said}", RIGHT if right else WRONG)
     axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=colour)

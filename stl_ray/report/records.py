@@ -22,6 +22,37 @@ class Comparison(Record):
     p: float = Field(description="exact two-sided McNemar test")
 
 
+class Share(Record):
+    """A number of images among others, with the 95 % Wilson interval of its share."""
+
+    count: int = Field(ge=0)
+    total: int = Field(ge=1)
+    share: float = Field(ge=0, le=1)
+    low: float
+    high: float
+
+
+class Area(Record):
+    """The area under a ROC curve with its 95 % interval."""
+
+    estimate: float = Field(ge=0, le=1)
+    low: float
+    high: float
+
+
+class Detection(Record):
+    """What the detector of a defense did on one set of images."""
+
+    refused: Share
+    accepted: Share | None = Field(
+        description="of the images that it accepted, those whose class is right; none: it refused all"
+    )
+    auroc: Area | None = Field(description="of its score, attacked against clean; none of the clean images")
+    roc: tuple[tuple[float, float], ...] | None = Field(
+        description="that curve: shares of clean and of attacked images above a threshold"
+    )
+
+
 class ScoreCell(Record):
     """One classifier setting behind one defense on one set of images."""
 
@@ -42,6 +73,7 @@ class ScoreCell(Record):
     )
     cluster_changed: float | None = Field(description="share of images routed to another cluster than when clean")
     statuses: dict[str, int] = Field({}, description="images by how the defense's solve ended; older files have none")
+    detection: Detection | None = Field(description="none without a detector")
     versus_none: Comparison | None
 
 
@@ -69,7 +101,8 @@ class TierStep(Record):
     attack: str
     tier: str
     attacked: int = Field(description="images that it was tried on")
-    held: int = Field(description="of these, still right")
+    held: int = Field(description="of these, still right: their class, or refused by a detector")
+    refused: int = Field(description="of the attacked images, those that a detector refused")
     out_of_time: int
     correct: int = Field(description="images that this attack and all before it left right")
     accuracy: float = Field(description="correct over all images")
@@ -138,7 +171,7 @@ class Scores(Record):
     """evaluate/CLASSIFIER/scores.json."""
 
     format: Literal["scores"]
-    version: Literal[2]
+    version: Literal[3]
     images: int
     set_aside: int = Field(
         0, description="images that are in no cell, since a run set them aside; older files have none"
@@ -171,6 +204,9 @@ class GalleryRow(Record):
     clean: bytes
     pred_before: int = Field(description="by the vanilla classifier on the adversarial image")
     pred_after: int = Field(description="by the retrained classifier, if any, on the purified image")
+    right_before: bool
+    refused_after: bool = Field(description="by the defense's detector, if it has one")
+    right_after: bool = Field(description="its class is right, or it was refused")
 
 
 class AutoencoderEpoch(Record):

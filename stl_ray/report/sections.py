@@ -8,6 +8,7 @@ from stl_ray.report import charts
 from stl_ray.report.accuracy import accuracy_table, cells_of, difference_table, paper_table, verdict
 from stl_ray.report.attacks import attack_blocks
 from stl_ray.report.blocks import EMPTY, Block, Cell, Figure, Section, Table, Text, missing
+from stl_ray.report.detection import detection_table
 from stl_ray.report.gallery import gallery_blocks
 from stl_ray.report.inputs import Inputs, ScoredClassifier
 from stl_ray.report.learning import curve_blocks, space_blocks
@@ -141,7 +142,20 @@ def _accuracy(inputs: Inputs, scores: Scores | None, setting: str) -> tuple[Bloc
         *paper,
         figure,
         difference_table(scores, setting),
+        *filter(None, [detection_table(scores, setting)]),
+        *(_roc(scores) if setting == "vanilla" else ()),
     )
+
+
+def _roc(scores: Scores) -> tuple[Figure, ...]:
+    """The ROC curves of a block, where a defense has a detector and there is a set to tell from the clean images."""
+    if not any(cell.detection is not None and cell.detection.roc for cell in scores.cells):
+        return ()
+    caption = (
+        "ROC curves of the detectors' scores, with the classifier that is deployed behind each: the share of attacked images "
+        "above a threshold, against that of clean ones. Dots: the detector's own threshold."
+    )
+    return (Figure("roc", caption, charts.to_png(charts.roc_chart, scores)),)
 
 
 def _paper(inputs: Inputs, setting: str) -> tuple[Table, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from stl_ray.report.accuracy import RULE
 from stl_ray.report.blocks import EMPTY, Block, Cell, Table, Text
 from stl_ray.report.names import SETTINGS, UNDEFENDED, attack_label, defense_label, listed, unique
 from stl_ray.report.records import TierRow, TierScores, TierStep
@@ -41,7 +42,8 @@ def worst_case(tiers: TierScores, used: Sequence[str]) -> Table:
         footnote="An image counts only if the deployed pipeline is right on it when clean and after every attack so far; "
         "accuracy [95 % Wilson interval] over "
         f"{tiers.rows[0].images} images, the same for all. Verdicts are from cold solves on the stored images. Flags: checks "
-        f"that are raised, each of which voids the row's claim to robustness; a row in bold has none.{_incomplete(tiers)}",
+        "that are raised, each of which voids the row's claim to robustness; a row in bold has none."
+        f"{_refused(tiers)}{_incomplete(tiers)}",
     )
 
 
@@ -112,6 +114,11 @@ def _late(row: TierRow) -> str:
     return f"incomplete, an upper bound: no time was left for {late}; "
 
 
+def _refused(tiers: TierScores) -> str:
+    """What right means where a detector refused an image; empty where none did."""
+    return f" {RULE}" if any(step.refused for row in tiers.rows for step in row.steps) else ""
+
+
 def _incomplete(tiers: TierScores) -> str:
     if all(row.complete for row in tiers.rows):
         return ""
@@ -174,7 +181,8 @@ def _held(step: TierStep | None, row: TierRow) -> Cell:
     if step.attacked == step.out_of_time == 0:
         return Cell("none left", note=f"({step.accuracy:.3f})")
     late = f", {step.out_of_time} not in time" if step.out_of_time else ""
-    note = f"({step.accuracy:.3f} [{step.low:.3f}, {step.high:.3f}] of {row.images}{late})"
+    refused = f", {step.refused} refused" if step.refused else ""
+    note = f"({step.accuracy:.3f} [{step.low:.3f}, {step.high:.3f}] of {row.images}{refused}{late})"
     return Cell(f"{step.held} of {step.attacked}", note=note)
 
 

@@ -18,6 +18,6 @@ progress_actor   the board on which workers post their progress
 ray_metrics      the progress as Ray's metrics
 job_status       the progress as a file below the root
 job_log          one line for each session of a job: times, counts, versions
-user_modules     the modules of a user's own classifiers, which travel to the nodes of a cluster
+user_modules     the modules of a user's own classifiers and defenses, which travel to the nodes of a cluster
 submission/      a job handed to a cluster: the package as a wheel, the cluster's job API, the check-up of its nodes
 """

@@ -37,7 +37,7 @@ def start_ray(config: RayConfig, functions: Sequence[str] = ()) -> None:
 
     Args:
         config: which Ray.
-        functions: a user's own classifiers, whose modules go along to a cluster. A local Ray has this process's, and a job
+        functions: a user's own classifiers and defenses, whose modules go along to a cluster. A local Ray has this process's, and a job
             that was submitted has those that were sent with it, or its working directory.
 
     Raises:

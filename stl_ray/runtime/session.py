@@ -31,7 +31,7 @@ def ray_session(config: RayConfig, functions: Sequence[str] = ()) -> Iterator[No
 
     Args:
         config: which Ray.
-        functions: a user's own classifiers, `module:function`, whose modules go to the nodes of a cluster.
+        functions: a user's own classifiers and defenses, `module:function`, whose modules go to the nodes of a cluster.
 
     Raises:
         ClusterError: if Ray does not start, or no cluster answers.

@@ -1,4 +1,4 @@
-"""The modules of a user's own classifiers (`module:function`), which travel to the nodes of a cluster.
+"""The modules of a user's own classifiers and defenses (`module:function`), which travel to the nodes of a cluster.
 
 A package travels whole, with the weights that lie in it, a module in no package as its one file. What is installed
 (site-packages) does not: like torch it is part of the nodes' environment. Ray puts what travels in front of the path on
@@ -85,7 +85,7 @@ def _module(name: str, reference: str) -> UserModule:
         largest = max(files, key=lambda path: files[path].stat().st_size)
         raise ConfigError(
             f"{name} is too large to be sent to the nodes", item=reference,
-            expected=f"at most {LARGEST / 1e6:.0f} MB; large weights go by the classifier's key `weights`, a path or URI that "
-            "every node reads", got=f"{size / 1e6:.0f} MB, of which {largest} is the largest",
+            expected=f"at most {LARGEST / 1e6:.0f} MB; large weights go by a classifier's key `weights`, or an option of a "
+            "defense, with a path or URI that every node reads", got=f"{size / 1e6:.0f} MB, of which {largest} is the largest",
         )  # fmt: skip
     return UserModule(name if hasattr(module, "__path__") else Path(file).name, files, size, files_digest(files))

@@ -17,6 +17,7 @@ train/CLASSIFIER/               model artifact, metrics.jsonl, TensorBoard's eve
 train/CLASSIFIER-for-DEFENSE/   the same of a classifier that was retrained for a defense
 attack/CLASSIFIER/SET/          adversarial shards, crafted on a classifier (a run)
 calibrations/CLASSIFIER/SET/    a set's common radius or universal vector (an artifact)
+detectors/CLASSIFIER/DEFENSE/   what a detector was calibrated to with a classifier (an artifact); CLASSIFIER as below train/
 evaluate/CLASSIFIER/            the block of a classifier: scores.json, gallery.parquet, and
   DEFENSE-on-SET/               predictions (a run)
   DEFENSE-under-attack/         verdicts under the attacks of the tiers (a run)
@@ -64,7 +65,11 @@ class Layout:
 
     def classifier(self, name: str, defense: str | None = None) -> str:
         """A classifier that was trained here; with a defense, as it was retrained for it."""
-        return f"train/{name}" if defense is None else f"train/{name}{RETRAINED}{defense}"
+        return f"train/{_network(name, defense)}"
+
+    def detector(self, classifier: str, retrained_for: str | None, defense: str) -> str:
+        """The calibration of a defense's detector with a classifier, as it was retrained for a defense, if for any."""
+        return f"detectors/{_network(classifier, retrained_for)}/{defense}"
 
     @classmethod
     def step(cls, name: str, key: str) -> str:
@@ -126,3 +131,7 @@ class Layout:
     def sessions(self, job: str) -> str:
         """The folder of a job's sessions."""
         return f"jobs/{job}"
+
+
+def _network(classifier: str, retrained_for: str | None) -> str:
+    return classifier if retrained_for is None else f"{classifier}{RETRAINED}{retrained_for}"

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 from stl_ray.cli import main
@@ -23,3 +25,34 @@ def test_identity_the_options_of_one_are_explained(capsys, name):
 def test_refuses_an_unknown_one_with_the_nearest(capsys):
     assert main(["defenses", "quiltin"]) == 2
     assert "'quilting'?" in capsys.readouterr().err
+
+
+OWN = '''
+from typing import Annotated, Literal
+from pydantic import Field
+
+def smoothed(size: Annotated[int, Field(ge=3, description="side of the window")] = 3, how: Literal["mean", "median"] = "mean", sigma=0.5):
+    """Every pixel as its neighbourhood is.
+
+    Source: ours."""
+'''
+
+
+def test_identity_one_of_one_s_own_is_explained_by_its_signature_and_docstring(tmp_path, monkeypatch, capsys):
+    (tmp_path / "explained.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert main(["defenses", "explained:smoothed"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Every pixel as its neighbourhood is.",
+        "",
+        "Source: ours.",
+        "",
+        'an entry of `defenses`: {name: NAME, defense: "explained:smoothed", options: {...}}, with the options',
+        "  size: int [3]",
+        "      side of the window",
+        "  how: mean | median [mean]",
+        "  sigma: bool | int | float | str [0.5]",
+    ]
+    assert main(["defenses", "explained:smothed"]) == 2
+    assert "'smoothed'?" in capsys.readouterr().err

@@ -55,6 +55,12 @@ def test_a_substitute_that_cannot_be_read_here_is_refused_unless_another_machine
         cluster._sent("evaluate", given("own", OWN, f"evaluate.tiers.substitute={substitute.root}"))
 
 
+def test_identity_modules_of_defenses_go_along_as_those_of_classifiers(given):
+    defenses = "defenses=[{name: own, defense: owned.defenses:make}, {name: again, defense: owned.defenses:make}]"
+    both = given("own", OWN, defenses)
+    assert both.functions == functions_of(both, "project") == ("owned.nets:make", "owned.defenses:make")
+
+
 def test_modules_are_found_in_this_folder_for_a_substitute_alone(given, substitute, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])

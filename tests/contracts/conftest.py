@@ -8,9 +8,13 @@ import torch
 
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import Defense, make_defense
+from stl_ray.defenses.diffusion_denoiser import DiffusionDenoiser
+from stl_ray.defenses.diffusion_process import alpha_bars
+from stl_ray.defenses.diffusion_unet import UNet
 from stl_ray.defenses.magnet_autoencoder import Autoencoder as MagnetNetwork
 from stl_ray.defenses.magnet_autoencoder import MagnetAutoencoder
 from stl_ray.defenses.patch_dictionary import PatchDictionary
+from stl_ray.defenses.pixel_cnn import FittedPixelCnn, PixelCnn
 from stl_ray.defenses.quilting_library import PatchLibrary
 from stl_ray.images import quantize
 from stl_ray.models import build_classifier, seeded
@@ -22,7 +26,10 @@ IDS = [f"train/{index}" for index in range(24)]
 OPTIONS: dict[str, dict[str, Any]] = {
     "ensemble": {"of": ["none", "jpeg", "stl"]},
     "crop_ensemble": {"of": ["none", "stl"], "crops": 2, "share": 0.5},
+    "pixel_defend": {"eps_defend": 3},
+    "diffusion": {"start": 60, "steps": 3},
     "sap": {"passes": 3},
+    "lid": {"minibatch": 8, "neighbours": 4},
 }
 """Options of defenses that cannot do without, or would take long by their defaults."""
 
@@ -57,7 +64,9 @@ def artifacts(natural_images) -> dict[str, object]:
     larger = images.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
     return {
         "d3": PatchDictionary(normalised(larger), "these"),
+        "diffusion": DiffusionDenoiser.of(seeded(lambda: UNet(8), 0).state_dict(), alpha_bars(100)),
         "magnet": MagnetAutoencoder.of(seeded(lambda: MagnetNetwork(3), 0).state_dict()),
+        "pixel_defend": FittedPixelCnn.of(seeded(lambda: PixelCnn(4, 1, 1), 0).state_dict()),
         "quilting": PatchLibrary(patches.flatten(1)),
     }
 

@@ -15,8 +15,8 @@ def test_identity_what_defenses_require():
 @pytest.mark.parametrize(
     ("name", "options", "item", "expected"),
     [
-        ("jpg", {}, "jpg", f"'jpeg'? (one of {NAMES})"),
-        ("stl-cluster", {}, "stl-cluster", f"'stl_cluster'? (one of {NAMES})"),
+        ("jpg", {}, "jpg", f"'jpeg'? (one of {NAMES}), or module:function"),
+        ("stl-cluster", {}, "stl-cluster", f"'stl_cluster'? (one of {NAMES}), or module:function"),
         ("jpeg", {"qualty": 3}, "jpeg.qualty", "'quality'? (one of quality)"),
         ("jpeg", {"quality": 0}, "jpeg.quality", "greater than or equal to 1"),
         ("jpeg", {"quality": "high"}, "jpeg.quality", "a valid integer"),

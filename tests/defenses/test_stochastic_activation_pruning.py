@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from stl_ray.defenses import Defended, deployed_seeds, make_defense
 from stl_ray.defenses.activation_pruning import prune, prune_each
-from stl_ray.defenses.compose import seeds_of_views
 from stl_ray.defenses.stochastic_activation_pruning import PrunedNetwork, PruningOptions
+from stl_ray.defenses.views import seeds_of_views
 from stl_ray.errors import ConfigError, TensorError
 from stl_ray.models import Classifier, build_classifier, module_digest
 

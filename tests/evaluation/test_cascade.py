@@ -121,6 +121,7 @@ def test_identity_earlier_verdicts_come_first(victims, images, labels):
         "attack": "set",
         "tier": "T1a",
         "prediction": -1,
+        "rejected": False,
         "status": "ok",
         "dissimilarity": 0,
         "linf": 0,

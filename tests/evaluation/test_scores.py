@@ -4,10 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
 
 from stl_ray.config import AttackedConfig
+from stl_ray.defenses import NO_VERDICT
 from stl_ray.errors import InputError
-from stl_ray.evaluation import PREDICTIONS_SCHEMA, score
+from stl_ray.evaluation import PREDICTIONS_SCHEMA, right, score
 from stl_ray.statistics import paired_difference, wilson
 
 CLASSES = ["a", "b", "c"]
@@ -22,6 +24,8 @@ def predictions(vanilla, *, retrained=None, psnr=None, cluster=None, status=None
         "retrained": vanilla if retrained is None else retrained,
         "vanilla_float": vanilla,
         "retrained_float": vanilla if retrained is None else retrained,
+        **{f"{setting}_rejected": [False] * 6 for setting in ("vanilla", "retrained")},
+        **{f"{setting}_score": [0.0] * 6 for setting in ("vanilla", "retrained")},
         "psnr": [float("inf")] * 6 if psnr is None else psnr,
         "cluster": [-1] * 6 if cluster is None else cluster,
         "status": ["applied"] * 6 if status is None else status,
@@ -64,7 +68,7 @@ def test_identity_scores_by_hand(tables):
     head = {key: value for key, value in scores.items() if key != "cells"}
     assert head == {
         "format": "scores",
-        "version": 2,
+        "version": 3,
         "images": 6,
         "set_aside": 0,
         "ids_sha256": hashlib.sha256(ids.encode()).hexdigest(),
@@ -92,6 +96,7 @@ def test_identity_scores_by_hand(tables):
         "psnr": 25.0,
         "cluster_changed": pytest.approx(2 / 6),
         "statuses": {"converged": 4, "diverged": 1, "max_iterations": 1},
+        "detection": None,
         "versus_none": {
             "difference": versus.estimate,
             "low": versus.low,
@@ -195,3 +200,70 @@ def test_refuses_to_score_without_the_row_for_comparison(tables, missing):
 def test_refuses_no_tables():
     with pytest.raises(InputError, match="no predictions"):
         scored({})
+
+
+@pytest.fixture
+def detected() -> dict[tuple[str, str], pa.Table]:
+    """The classes of a defense whose detector refuses the last clean image, and of the attacked ones the middle two."""
+    undefended = [0, 0, 1, 1, 2, 2]
+    return {
+        ("none", "clean"): predictions(undefended),
+        ("none", "fgsm"): predictions([0, 1, 2, 0, 0, 0]),
+        ("magnet", "clean"): predictions(
+            [0, 0, 1, 1, 2, 2],
+            vanilla_rejected=[*[False] * 5, True],
+            vanilla_score=[0.1, 0.2, 0.3, 0.4, 0.5, 1.5],
+        ),
+        ("magnet", "fgsm"): predictions(
+            [0, 1, 2, NO_VERDICT, 2, 0],
+            vanilla_rejected=[False, False, True, True, False, False],
+            vanilla_score=[0.05, 0.2, 2.0, 3.0, 0.6, 0.9],
+        ),
+    }
+
+
+def test_identity_a_refused_image_is_wrong_when_clean_and_right_when_attacked(detected):
+    scores = scored(detected, retrained=(), detecting=["magnet"])
+    clean, attacked = (cell(scores, "vanilla", "magnet", attack) for attack in ("clean", "fgsm"))
+    assert clean["correct"] == 5  # all six classes are right; one was refused
+    # Of the two refused ones the solve of the second diverged, which stays wrong.
+    assert attacked["correct"] == 3
+    assert attacked["versus_none"]["difference"] == pytest.approx((3 - 1) / 6)
+
+
+def test_identity_figures_of_a_detector_by_hand(detected):
+    scores = scored(detected, retrained=(), detecting=["magnet"])
+    clean, attacked = (cell(scores, "vanilla", "magnet", attack)["detection"] for attack in ("clean", "fgsm"))
+
+    def share(count: int, total: int) -> dict:
+        return {
+            "count": count,
+            "total": total,
+            **dict(zip(("share", "low", "high"), wilson(count, total), strict=True)),
+        }
+
+    assert clean == {"refused": share(1, 6), "accepted": share(5, 5), "auroc": None, "roc": None}
+    assert (attacked["refused"], attacked["accepted"]) == (share(2, 6), share(2, 4))
+    area = roc_auc_score([0] * 6 + [1] * 6, [0.1, 0.2, 0.3, 0.4, 0.5, 1.5, 0.05, 0.2, 2.0, 3.0, 0.6, 0.9])
+    assert attacked["auroc"]["estimate"] == pytest.approx(area)
+    assert 0 <= attacked["auroc"]["low"] < area < attacked["auroc"]["high"] <= 1
+
+
+def test_identity_a_detector_that_refuses_everything_leaves_no_accuracy(detected):
+    everything = predictions([0] * 6, vanilla_rejected=[True] * 6, vanilla_score=[2.0] * 6)
+    scores = scored({**detected, ("magnet", "fgsm"): everything}, retrained=(), detecting=["magnet"])
+    attacked = cell(scores, "vanilla", "magnet", "fgsm")
+    assert attacked["detection"]["accepted"] is None
+    assert attacked["correct"] == 6
+
+
+def test_identity_only_a_defense_with_a_detector_has_its_figures(detected):
+    scores = scored(detected, retrained=(), detecting=["magnet"])
+    assert {cell["defense"] for cell in scores["cells"] if cell["detection"] is not None} == {"magnet"}
+
+
+@pytest.mark.parametrize("attacked", [False, True])
+def test_identity_of_what_is_right(attacked):
+    prediction, rejected = [0, 1, NO_VERDICT, 0, 1, NO_VERDICT], [False] * 3 + [True] * 3
+    found = right(prediction, [0] * 6, rejected, attacked=attacked)
+    assert found.tolist() == [True, False, False, attacked, attacked, False]

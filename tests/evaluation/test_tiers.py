@@ -8,9 +8,9 @@ from stl_ray.statistics import wilson
 from stl_ray.threats import ThreatTier
 
 
-def verdict(attack: str, tier: str, prediction: int, status: str = "ok") -> dict:
+def verdict(attack: str, tier: str, prediction: int, status: str = "ok", *, rejected: bool = False) -> dict:
     return {
-        "attack": attack, "tier": tier, "prediction": prediction, "status": status, "dissimilarity": 0.03, "linf": 0.1,
+        "attack": attack, "tier": tier, "prediction": prediction, "rejected": rejected, "status": status, "dissimilarity": 0.03, "linf": 0.1,
         "queries": 20, "share": 0.99,
     }  # fmt: skip
 
@@ -136,3 +136,16 @@ def test_identity_a_further_attack_on_some_images_counts_in_the_worst_case(casca
     assert (last["attacked"], last["held"], last["correct"]) == (attacked, held, 2)
     assert scores["worst"]["correct"] == 2
     assert scores["largest_share"] == 0.99
+
+
+def test_identity_a_refused_image_is_wrong_when_clean_and_held_when_attacked():
+    rows = [
+        [verdict("clean", "T0", 0, "clean", rejected=True)],
+        [CLEAN, verdict("bpda", "T3", 2, rejected=True), verdict("exact", "T4", 0)],
+        [CLEAN, verdict("bpda", "T3", 0), verdict("exact", "T4", 1)],
+        [CLEAN, verdict("bpda", "T3", -1, rejected=True)],  # a solve that diverged
+    ]
+    scores = cascade_scores(table(rows), "magnet", ORDER)
+    found = [tuple(step[name] for name in ("attacked", "held", "refused", "correct")) for step in scores["steps"]]
+    assert found == [(4, 3, 1, 3), (3, 2, 2, 2), (2, 1, 0, 1)]
+    assert survivors([0] * 4, rows) == [1]

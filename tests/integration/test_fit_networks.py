@@ -6,13 +6,17 @@ import signal
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from stl_ray.config import load_experiment
 from stl_ray.defenses.magnet_autoencoder import MagnetAutoencoder
-from stl_ray.pipeline.fit import magnet, networks
-from stl_ray.pipeline.fit.artifacts import make_artifact
+from stl_ray.pipeline.estimate.fit import fit_steps
+from stl_ray.pipeline.fit import networks, windows
+from stl_ray.pipeline.fit.artifacts import make_artifact, record_of
 from stl_ray.pipeline.fitted import artifacts_of
-from stl_ray.runtime.ray_train import HISTORY
+from stl_ray.runtime.ray_train import HISTORY, checkpoint_of
+from stl_ray.store import Storage
+from stl_ray.training.defenses.networks import weights_of
 
 pytestmark = pytest.mark.ray
 
@@ -42,11 +46,27 @@ def test_invariant_a_worker_that_dies_within_an_epoch_costs_nothing(
     (run,) = make_artifact(fit).values()
     assert marker.exists() and run.rows == 120
     assert "fit training of reformer: 5/5 epochs" in capfd.readouterr().err
-    *_, last = magnet._epochs(run, fit.recipe, fit.experiment.seed, torch.device("cpu"), None)
+    *_, last = windows.epochs(run, fit.recipe, fit.experiment.seed, torch.device("cpu"), None)
     made = MagnetAutoencoder.load(fit.storage.root)
-    assert made.digest == magnet.autoencoder_of(last.state()).digest
+    assert made.digest == MagnetAutoencoder.of(weights_of(last.state())).digest
     (history,) = images_in_root.glob(f"fit/training-*/{HISTORY}")
     rows = [json.loads(line) for line in history.read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
     assert rows[-1]["validation_loss"] == last.validation_loss
     assert make_artifact(fit) == {}
+
+
+def test_a_dry_run_counts_the_windows_of_the_epochs_that_are_left(images_in_root, write_config, tmp_path, local_ray):
+    options = {"epochs": 5, "side": 16, "windows": 50, "width": 4, "layers": 1, "mixtures": 1}
+    defenses = [{"name": "likely", "defense": "pixel_defend", "options": options}]
+    experiment = load_experiment(write_config(tmp_path, spaces=[], defenses=defenses))
+    (fit,) = artifacts_of(experiment)
+    drawn, training = fit_steps(experiment)
+    assert (drawn.unit, drawn.total, drawn.left) == ("images", 120, 120)
+    assert (training.unit, training.total, training.left) == ("windows", 250, 250)
+    assert training.seconds > 0 and training.bytes > 0
+    assert not (images_in_root / "fit").exists()
+    storage = Storage.open(experiment.root).below(networks.training_folder(fit))
+    history = {"history": json.dumps([{"epoch": 1}, {"epoch": 2}])}
+    storage.write(checkpoint_of(record_of(fit)), save({"epoch": torch.tensor(2)}, metadata=history))
+    assert fit_steps(experiment)[1].left == 150

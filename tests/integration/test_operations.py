@@ -148,6 +148,22 @@ def test_a_dry_run_of_learning_counts_what_would_be_learned(tiny, write_config, 
     assert not (tmp_path / "root" / job).exists()
 
 
+def test_a_dry_run_of_fit_counts_what_other_defenses_are_made_of(ingested, write_config, tmp_path):
+    shutil.copytree(ingested / "ingest", tmp_path / "root" / "ingest")
+    options = {
+        "magnet": {"epochs": 3, "windows": 40, "side": 16, "batch_size": 16},
+        "d3": {"atoms": 20},
+        "quilting": {"patches": 300},
+    }
+    defenses = [{"name": name, "defense": name, "options": own} for name, own in options.items()]
+    found = estimate("fit", load_experiment(write_config(tmp_path, defenses=defenses, spaces=[])))
+    made = {step.unit: step for step in found.steps if step.shards is None}
+    assert {unit: step.left for unit, step in made.items()} == {"windows": 120, "candidates": 200, "patches": 300}
+    assert made["windows"].seconds > 0 and made["candidates"].seconds > 0 and made["candidates"].at_most
+    assert made["patches"].bytes == 300 * 75
+    assert len(found.steps) == 6 and not (tmp_path / "root" / "artifacts").exists()
+
+
 def test_a_dry_run_of_evaluate_counts_the_attacks_of_the_tiers_and_their_checks(tiny, write_config, tmp_path, capsys):
     for folder in ("ingest", "spaces", "train", "attack"):
         shutil.copytree(tiny / folder, tmp_path / "root" / folder)

@@ -1,4 +1,4 @@
-"""A user's own network on a cluster: its module goes along with the driver, and another version on a node is refused."""
+"""A user's own network and defense on a cluster: their module goes along with the driver, and another version on a node is refused."""
 
 import os
 import subprocess
@@ -15,6 +15,8 @@ NET = """
 import torch
 def make():
     return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 10))
+def darker(factor: float = 0.5):
+    return lambda images: images * factor
 """
 
 # A Ray whose workers find another folder than the driver, in which the module has a line more.
@@ -35,7 +37,7 @@ def experiment(write_config, tmp_path, local_ray):
         tmp_path,
         classifiers=[{"name": "own", "architecture": "ownnet.nets:make"}],
         spaces=[], train={}, ray={"actors": 1},
-        defenses=[{"name": "jpeg", "defense": "jpeg"}],
+        defenses=[{"name": "dark", "defense": "ownnet.nets:darker"}], project={"splits": ["test"]},
         ingest={"test": {"format": "photographs", "limit": 8}},
         attack={"sets": [{"name": "fgsm", "attack": "fgsm", "linf": 8}]},
     )  # fmt: skip
@@ -61,10 +63,11 @@ def run(tmp_path: Path, *command: str, **environment: str) -> subprocess.Complet
 
 def test_the_module_goes_to_the_nodes_of_a_cluster_that_is_joined(experiment, tmp_path, local_ray):
     found = {"PYTHONPATH": str(tmp_path / "driver"), "RAY_ADDRESS": local_ray}  # the workers of that Ray do not find it
-    for job in ("ingest", "attack"):
+    for job in ("ingest", "project", "attack"):
         done = run(tmp_path, "-m", "stl_ray.cli", job, experiment, **found)
         assert done.returncode == 0, done.stdout + done.stderr
     root = tmp_path / "root"
+    assert verify(str(root / Layout(str(root)).projected("dark", "test")))["rows"] == 8
     assert verify(str(root / Layout(str(root)).attacked("own", "fgsm")))["rows"] == 8
 
 

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 import stl_ray
 from stl_ray.config import NamedAttack, NamedDefense, TiersConfig
 from stl_ray.defenses import Purified, Transformation, make_defense
+from stl_ray.defenses.patch_dictionary import PatchDictionary
 from stl_ray.errors import ConfigError, TensorError
 from stl_ray.models import Classifier, module_digest
 from stl_ray.notebook.asked import request_of
 from stl_ray.notebook.session import Session
+from stl_ray.training.defenses.patch_dictionary import normalised
 
 FGSM = {"name": "fgsm", "attack": "fgsm", "dissimilarity": 0.1}
 L2PGD = {"name": "l2", "attack": "L2PGD", "engine": "foolbox"}
@@ -163,3 +165,48 @@ def test_certificate_one_radius_for_all_has_the_mean_dissimilarity(model, images
     assert np.mean([row["dissimilarity"] for row in rows]) == pytest.approx(0.1, rel=1e-3)
     assert np.ptp([row["l2"] for row in rows]) < 1e-3 < np.ptp([row["dissimilarity"] for row in rows])
     assert {pixels.dtype.name for pixels in made.pixels} == {"float32"}
+
+
+def test_identity_an_option_that_only_sounds_like_something_given_stays_an_option(tmp_path, monkeypatch):
+    atoms = normalised(
+        torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    )
+    PatchDictionary(atoms, "these").save(str(tmp_path / "atoms"), {})
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "asked_for.py").write_text(
+        "def shifted(classifier: float = 0.1):\n    return lambda images: images * classifier\n"
+    )
+    entries = [
+        {"name": "d3", "defense": "d3", "options": {"load": str(tmp_path / "atoms"), "classifier": "resnet"}},
+        {"name": "own", "defense": "asked_for:shifted", "options": {"classifier": 0.5}},
+    ]
+    request = request_of(entries, [], None, "quick", 0, "cpu")
+    assert [item.options.get("classifier") for item in request.asked.defenses] == ["resnet", 0.5]
+    assert request.defenses["own"].identity()["options"] == {"classifier": 0.5}
+
+
+@pytest.mark.parametrize("name", ["robust_classifier", "pixel_deflection"])
+def test_refuses_a_classifier_on_another_device_than_the_images(name):
+    away = Classifier(Means(), architecture="means", class_names=list("abc")).eval().to("meta")
+    entry = {"name": "row", "defense": name, "options": {"classifier": away}}
+    with pytest.raises(
+        ConfigError, match=r"row.classifier: .*another device .*expected to\('cpu'\) of it first; got meta"
+    ):
+        request_of([entry], [], None, "quick", 0, "cpu")
+
+
+def test_identity_a_user_s_own_defense_stands_among_the_others_and_is_looked_at_before(
+    model, images, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "asked_own.py").write_text(
+        "def halved():\n    return lambda images: images / 2\ndef mixed():\n    return lambda images: images.roll(1, 0)\n"
+    )
+    entries = [
+        {"name": "half", "defense": "asked_own:halved"},
+        {"name": "both", "defense": "ensemble", "options": {"of": ["none", "half"]}},
+    ]
+    found = stl_ray.evaluate(model, images, [0] * 5, defenses=entries, attacks=[FGSM])
+    assert {name for name, _ in found.predictions} == {"none", "half", "both"}
+    with pytest.raises(TensorError, match="mix: asked_own:mixed: its images change with the other images"):
+        stl_ray.evaluate(model, images, [0] * 5, defenses=[{"name": "mix", "defense": "asked_own:mixed"}])

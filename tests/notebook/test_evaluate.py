@@ -8,8 +8,9 @@ from torch import nn
 import stl_ray
 from stl_ray.csc import Dictionary
 from stl_ray.defenses import make_defense
+from stl_ray.defenses.magnet_autoencoder import Autoencoder, MagnetAutoencoder
 from stl_ray.errors import ConfigError, GradientError, StlRayError, TensorError
-from stl_ray.models import build_classifier, module_digest
+from stl_ray.models import build_classifier, module_digest, seeded
 from stl_ray.space import QuasiNaturalSpace
 from stl_ray.statistics import wilson
 
@@ -150,7 +151,7 @@ def test_identity_a_float_off_the_grid_is_warned_of_and_said(model, images, labe
         ({"defenses": ["none"]}, "'none' is taken"),
         ({"defenses": ["jpeg", make_defense("jpeg", {}, {})]}, "names that differ"),
         ({"defenses": ["stl"]}, "stl: the defense needs a space"),
-        ({"defenses": [{"name": "a", "defense": "jpeg", "options": {"space": "x"}}]}, "a.space: unknown option"),
+        ({"defenses": [{"name": "a", "defense": "jpeg", "options": {"space": "x"}}]}, "jpeg.space: unknown option"),
         ({"defenses": [{"name": "a", "defense": "stl", "options": {"space": 3}}]}, "a.space: not a space"),
         ({"defenses": ["pixel_deflection"]}, "pixel_deflection: the defense needs a classifier"),
         (
@@ -225,3 +226,53 @@ def test_refuses_an_attack_of_nothing(model, images, labels):
         stl_ray.attack(model, images, labels, [])
     with pytest.raises(TensorError, match="no images"):
         stl_ray.attack(model, [], [], [FGSM])
+
+
+@pytest.fixture
+def magnet(tmp_path) -> dict:
+    """MagNet with an untrained autoencoder, whose detectors refuse a fifth of the clean images each."""
+    MagnetAutoencoder.of(seeded(lambda: Autoencoder(3), 0).state_dict()).save(str(tmp_path / "magnet"), {})
+    options = {"load": str(tmp_path / "magnet"), "error_drop_rate": 0.2, "jsd_drop_rate": 0.2}
+    return {"name": "magnet", "defense": "magnet", "options": options}
+
+
+def test_identity_a_detector_is_calibrated_on_the_training_images(model, images, labels, magnet):
+    training = np.random.default_rng(1).integers(60, 190, (60, 8, 8, 3), dtype=np.uint8)
+    aware = {**FGSM, "name": "aware", "victim": {"defense": "magnet"}}
+    tiers = {"budget": {"linf": 8}, "attacks": [{"name": "exact", "tier": "T4", "attack": "fgsm"}]}
+    arguments = {"defenses": [magnet], "attacks": [FGSM, aware], "seed": 3, "progress": False}
+    result = stl_ray.evaluate(model, images, labels, training=(training, np.zeros(60, int)), tiers=tiers, **arguments)
+    scores, predictions = result.to_pandas(), result.to_pandas("predictions")
+    own = scores[scores.defense == "magnet"].set_index("attack")
+    assert own.refused.between(0, 1).all() and scores[scores.defense == "none"].refused.isna().all()
+    assert np.isnan(own.auroc["clean"]) and own.auroc["fgsm"] <= own.auroc_high["fgsm"]
+    found = predictions[(predictions.defense == "magnet") & (predictions.attack == "fgsm")]
+    assert own.refused["fgsm"] == found.rejected.mean() and (found.rejected == (found.score > 1)).all()
+    assert own.correct["fgsm"] == (found.rejected | (found.prediction == found.label)).sum()
+    assert not predictions[predictions.defense == "none"].rejected.any()
+    assert "What detectors refused" in repr(result) and "right when attacked" in repr(result)
+    crafted = stl_ray.attack(
+        model, images, labels, arguments["attacks"], defenses=[magnet], seed=3, progress=False,
+        training=(training, np.zeros(60, int), [str(number) for number in range(60)]),
+    )  # fmt: skip
+    assert crafted["aware"].table.equals(result.adversarial["aware"].table)
+
+
+def test_refuses_a_detector_without_training_images(model, images, labels, magnet):
+    with pytest.raises(
+        ConfigError, match=r"calibrated on training images; expected training=\(images, labels\)"
+    ) as caught:
+        stl_ray.evaluate(model, images, labels, defenses=[magnet])
+    assert caught.value.item == "magnet" and "'refuse': False" in str(caught.value)
+    for training in (images, (images,), [images, labels]):
+        with pytest.raises(TensorError, match="not training images"):
+            stl_ray.evaluate(model, images, labels, defenses=[magnet], training=training)
+    with pytest.raises(TensorError, match="one size"):
+        sizes = ([*images, *(image[:6] for image in images)] * 4, np.zeros(96, int))
+        stl_ray.evaluate(model, images, labels, defenses=[magnet], training=sizes)
+    alone = {**magnet, "options": {**magnet["options"], "refuse": False}}
+    result = stl_ray.evaluate(model, images, labels, defenses=[alone], progress=False)
+    assert {cell["detection"] for cell in result.scores["cells"]} == {None}
+    ensemble = {"name": "both", "defense": "ensemble", "options": {"of": ["none", "magnet"]}}
+    with pytest.raises(ConfigError, match="a member of an ensemble cannot refuse images"):
+        stl_ray.evaluate(model, images, labels, defenses=[magnet, ensemble], training=(images, labels))

@@ -16,6 +16,10 @@ JPEG = [{"name": "jpeg", "defense": "jpeg"}]
 STL = [{"name": "stl", "defense": "stl"}]
 FITTED = [{"name": "natural"}]
 GIVEN = [{"name": "authors", "load": "4_p5_lm0.2.npy"}]
+MAGNET = [{"name": "reformer", "defense": "magnet", "options": {"load": "elsewhere"}}]
+REFORMER = [{**MAGNET[0], "options": {"load": "elsewhere", "refuse": False}}]
+LID = [{"name": "lid", "defense": "lid"}]
+AWARE = {"sets": [{"name": "one", "attack": "fgsm", "linf": 8, "victim": {"defense": "reformer"}}]}
 UAP = {"sets": [{"name": "one", "attack": "uap", "linf": 8}]}
 
 
@@ -29,6 +33,11 @@ def _asked(experiment, *jobs):
 def test_test_images_and_a_classifier_as_it_is_are_enough(experiment_of, defenses):
     experiment = experiment_of(ingest=TEST, classifiers=[MINE], defenses=defenses)
     preflight(experiment, "ingest", "fit", "train", "attack", "evaluate", "report")
+
+
+@pytest.mark.parametrize(("jobs", "defenses"), [(["evaluate"], REFORMER), (["fit", "attack"], MAGNET)])
+def test_without_a_detector_or_a_say_of_it_no_training_images_are_needed(experiment_of, jobs, defenses):
+    preflight(experiment_of(ingest=TEST, classifiers=[MINE], defenses=defenses), *jobs)
 
 
 def test_a_space_from_elsewhere_needs_no_training_images(experiment_of):
@@ -49,6 +58,13 @@ def test_a_space_from_elsewhere_needs_no_training_images(experiment_of):
         ),
         ("train", {"classifiers": [{**MINE, "retrain": {}}], "defenses": JPEG}, ["mine retrained for jpeg;"]),
         ("attack", {"classifiers": [{"name": "net", "architecture": "small_cnn"}]}, ["the classifier net;"]),
+        (
+            "evaluate",
+            {"defenses": MAGNET},
+            ["the detector of reformer, which is calibrated on them;", "or leave its detectors out: `refuse: false`"],
+        ),
+        ("evaluate", {"defenses": LID}, ["the detector of lid, which is calibrated on them;"]),
+        ("attack", {"defenses": MAGNET, "attack": AWARE}, ["the detector of reformer"]),
         ("attack", {"attack": UAP}, ["the attack set one, whose one vector is made from them;"]),
     ],
 )

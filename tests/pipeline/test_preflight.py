@@ -162,3 +162,15 @@ def test_refuses_to_fit_with_a_classifier_that_is_trained_here(experiment_of):
     preflight(experiment_of(defenses=[loaded], classifiers=[looking]))
     with pytest.raises(ConfigError, match=r"^d3\.classifier: no classifier"):
         preflight(experiment_of(defenses=[{**defense, "options": {"classifier": "lookin"}}], classifiers=[looking]))
+
+
+def test_refuses_a_member_of_an_ensemble_that_refuses_images(experiment_of):
+    def checked(refuse: bool) -> None:
+        magnet = {"name": "reformer", "defense": "magnet", "options": {"refuse": refuse}}
+        both = {"name": "both", "defense": "ensemble", "options": {"of": ["none", "reformer"]}}
+        preflight(experiment_of(defenses=[magnet, both]))
+
+    checked(refuse=False)
+    with pytest.raises(ConfigError, match="a member of an ensemble cannot refuse images") as caught:
+        checked(refuse=True)
+    assert caught.value.item == "reformer of both"

@@ -59,6 +59,7 @@ def score_cell(setting: str, defense: str, attack: str, correct: int, undefended
         else 27.0 + DEFENSES.index(defense) - ATTACKS.index(attack),
         "cluster_changed": 0.045 if defense == "stl_cluster" and attack != "clean" else None,
         "statuses": {"applied" if defense in ("none", "jpeg") else "converged": IMAGES},
+        "detection": None,
         "versus_none": None if defense == "none" else versus_none,
     }
 
@@ -67,7 +68,7 @@ def scores() -> dict[str, Any]:
     """scores.json as a dict."""
     return {
         "format": "scores",
-        "version": 2,
+        "version": 3,
         "images": IMAGES,
         "ids_sha256": "ab" * 32,
         "classifier": "vanilla",
@@ -123,6 +124,9 @@ def gallery_rows(images: torch.Tensor) -> list[dict[str, Any]]:
                         "clean": png(image),
                         "pred_before": (label + 1) % 3,
                         "pred_after": (label + (strength == 0)) % 3,
+                        "right_before": False,
+                        "refused_after": False,
+                        "right_after": strength != 0,
                     }
                 )
     return rows

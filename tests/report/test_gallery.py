@@ -2,7 +2,8 @@ import pytest
 from pydantic import ValidationError
 
 from stl_ray.report.blocks import EMPTY
-from stl_ray.report.gallery import in_words
+from stl_ray.report.gallery import gallery_blocks, in_words
+from stl_ray.report.pictures import gallery
 from stl_ray.report.records import GalleryRow
 
 
@@ -23,6 +24,17 @@ def test_agrees_the_table_says_what_the_figure_shows(bim_rows):
         EMPTY.text,
         "Ba$$in",
     ]
+
+
+def test_identity_a_refused_image_is_said_to_be_so(bim_rows):
+    rows = [row.model_copy(update={"refused_after": True, "right_after": True}) for row in bim_rows]
+    table = in_words(rows, ("astronaut", "coffee", "chelsea"))
+    assert [cell.text for cell in table.rows[0]][2:5] == ["✓ refused"] * 3
+    figure, _ = gallery_blocks(rows, ("astronaut", "coffee", "chelsea"))
+    assert "Refused: by the defense's detector" in figure.caption
+    assert "Refused" not in gallery_blocks(bim_rows, ("astronaut", "coffee", "chelsea"))[0].caption
+    said = [text.get_text() for axes in gallery(rows, ("a", "b", "c")).axes for text in axes.texts]
+    assert said.count("✓ refused") == len(rows)
 
 
 @pytest.mark.parametrize("attack", ["../up", "a/b", "", "a\nb", ".", "🦊"])

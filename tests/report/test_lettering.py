@@ -24,7 +24,7 @@ def _rows() -> list[GalleryRow]:
     Image.new("RGB", (8, 8)).save(buffer, "png")
     png = buffer.getvalue()
     row = GalleryRow(id="0", label=0, attack="bim", defense="stl", adversarial=png, purified=png, clean=png,
-                     pred_before=0, pred_after=0)  # fmt: skip
+                     pred_before=0, pred_after=0, right_before=True, refused_after=False, right_after=True)  # fmt: skip
     return [row.model_copy(update={"id": str(n), "label": n, "pred_before": n}) for n in range(2)]
 
 

@@ -11,7 +11,7 @@ TOTAL = 1000
 def step(attack: str, tier: str, attacked: int, held: int, correct: int, out_of_time: int = 0) -> dict:
     estimate, low, high = wilson(correct, TOTAL)
     return {
-        "attack": attack, "tier": tier, "attacked": attacked, "held": held, "out_of_time": out_of_time,
+        "attack": attack, "tier": tier, "attacked": attacked, "held": held, "refused": 0, "out_of_time": out_of_time,
         "correct": correct, "accuracy": estimate, "low": low, "high": high, "statuses": {},
     }  # fmt: skip
 

@@ -9,9 +9,10 @@ from torch import Tensor
 from stl_ray.attacks import AttackResult, Budget, Store, make_attack
 from stl_ray.attacks.budget import LEVELS
 from stl_ray.attacks.losses import margin
-from stl_ray.defenses import Defended, record_of
+from stl_ray.defenses import Decisions, Defended, record_of
+from stl_ray.evaluation.rightness import right
 from stl_ray.evaluation.sanity.table import Measure, Probe, ProbeAnswers
-from stl_ray.models import Victim, in_loop, predict
+from stl_ray.models import Victim, against, in_loop, predict
 from stl_ray.seeding import seed_of
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -61,7 +62,7 @@ class Crafted:
     """Adversarial images and the verdicts on them."""
 
     result: AttackResult
-    predictions: Tensor  # (B,) of the deployed pipeline, from cold solves
+    decided: Decisions  # of the deployed pipeline, from cold solves
 
 
 def attack_all(
@@ -94,17 +95,18 @@ def attack_all(
         result = make_attack(attack, options)(
             victim, images, labels, budget=budget, ids=ids, seed=subject.seed + seed, store=subject.store
         )
-        predictions = deployed.decide(result.images, ids).prediction
-        answers.answers[probe] = predictions.tolist()
-        return Crafted(result, predictions)
+        decided = deployed.decide(result.images, ids)
+        answers.decide(probe, decided)
+        return Crafted(result, decided)
 
     def iterated(**options: Any) -> dict[str, Any]:
         return {"random_start": False, "steps": steps, **options}
 
     crafted[Probe.WHITE_BOX] = white = run(Probe.WHITE_BOX, "pgd", watched, iterated())
+    said = (one.cpu().numpy() for one in (white.decided.prediction, labels, white.decided.rejected))
+    held = right(*said, attacked=True)
     answers.measures[Measure.SILENT_SUCCESS] = [
-        float(item in watched.misclassified and prediction == label)
-        for (item, label), prediction in zip(items.items(), white.predictions.tolist(), strict=True)
+        float(item in watched.misclassified and kept) for item, kept in zip(items, held.tolist(), strict=True)
     ]
     crafted[Probe.SINGLE_STEP] = run(Probe.SINGLE_STEP, "fgsm", deployed, {})
     crafted[Probe.NOISE] = run(Probe.NOISE, "noise", deployed, {})
@@ -141,7 +143,7 @@ def sweep_sizes(budget: Budget, store: Store) -> list[float]:
 
 def _margins(victim: Victim, images: Tensor, labels: Tensor, ids: Sequence[str]) -> list[float]:
     """Largest other logit minus the true logit, from cold solves; 0 for one class."""
-    margins: list[float] = margin(in_loop(victim, ids).logits(images), labels).tolist()
+    margins: list[float] = margin(in_loop(against(victim, labels), ids).logits(images), labels).tolist()
     return margins
 
 
@@ -156,12 +158,13 @@ def _other_clusters(
     predicted = record_of(deployed.purify(images, ids)).cluster.long()
     flipped = record_of(deployed.purify(white.result.images, ids)).cluster.long() != predicted
     answers.measures[Measure.CLUSTER_FLIPPED] = flipped.double().tolist()
-    predictions = answers.answers[Probe.CLEAN].copy()
+    predictions, rejected = answers.answers[Probe.CLEAN].copy(), [False] * len(ids)
     # Quick: the next cluster of each image. Full: all other clusters; one success counts.
     for offset in range(1, clusters if subject.level == "full" else min(2, clusters)):
         for cluster in range(clusters):
             rows = ((predicted + offset) % clusters == cluster).nonzero()[:, 0].tolist()
-            rows = [row for row in rows if predictions[row] == int(labels[row])]
+            held = right(predictions, labels.cpu().numpy(), rejected, attacked=True)
+            rows = [row for row in rows if held[row]]
             if not rows:
                 continue
             names = [ids[row] for row in rows]
@@ -174,9 +177,10 @@ def _other_clusters(
                 seed=subject.seed,
                 store=subject.store,
             )
-            for row, prediction in zip(rows, deployed.decide(result.images, names).prediction.tolist(), strict=True):
-                predictions[row] = prediction
-    answers.answers[Probe.OTHER_CLUSTER] = predictions
+            decided = deployed.decide(result.images, names)
+            for row, *found in zip(rows, decided.prediction.tolist(), decided.rejected.tolist(), strict=True):
+                predictions[row], rejected[row] = found
+    answers.answers[Probe.OTHER_CLUSTER], answers.rejected[Probe.OTHER_CLUSTER] = predictions, rejected
 
 
 class WatchedVictim:
@@ -198,6 +202,12 @@ class WatchedVictim:
     def logits_and_vjp(self, images: Tensor, cotangent: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """See `Victim`."""
         return self.victim.logits_and_vjp(images, cotangent)
+
+    def against(self, labels: Tensor) -> "WatchedVictim":
+        """See `Refusing`."""
+        watched = WatchedVictim(self.victim.against(labels), self.labels)
+        watched.misclassified = self.misclassified
+        return watched
 
     def loop(self, items: Sequence[str | int]) -> Victim:
         """See `Looping`."""

@@ -233,7 +233,7 @@ def silent_success(probes: ProbeTable) -> Flag:
 
 def randomness(probes: ProbeTable, samples: int) -> Flag:
     """H10: predictions repeat from pass to pass, or gradients are means over enough draws."""
-    passes = np.stack([probes.answers[name] for name in probes.named(Probe.PASS)])
+    passes = np.stack([probes.said(name) for name in probes.named(Probe.PASS)])
     changed = int((passes != passes[0]).any(0).sum())
     finding = f"{changed} of {len(probes)} answers change within {len(passes)} passes"
     if changed == 0:
@@ -249,7 +249,7 @@ def logits(probes: ProbeTable) -> Flag:
     probabilities = bool((low >= 0).all() and (high <= 1).all() and (np.abs(total - 1) < 1e-3).all())
     training = bool(probes.measured(Measure.TRAINING_MODE).any())
     gap = float(probes.measured(Measure.BATCH_GAP).max())
-    moved = int((probes.answers[Probe.ALONE] != probes.answers[Probe.CLEAN]).sum())
+    moved = int((probes.said(Probe.ALONE) != probes.said(Probe.CLEAN)).sum())
     finding = (
         f"outputs from {low.min():.3g} to {high.max():.3g}{', which are probabilities' if probabilities else ''}; "
         f"{'training' if training else 'eval'} mode; alone they differ by {gap:.1e} of their spread, and "

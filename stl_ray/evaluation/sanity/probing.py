@@ -80,16 +80,21 @@ def probe(
 def _query_clean(subject: Subject, images: Tensor, labels: Tensor, ids: Sequence[str], answers: ProbeAnswers) -> None:
     """Clean images: repeated passes, a batch of one, and the logits."""
     deployed = subject.deployed
-    clean = deployed.decide(images, ids).prediction
-    answers.answers[Probe.CLEAN] = clean.tolist()
+    decided = deployed.decide(images, ids)
+    clean = decided.prediction
+    answers.decide(Probe.CLEAN, decided)
     for number in range(5):
         again = replace(deployed, seed=seed_of(deployed.seed, "pass", str(number)))
-        answers.answers[f"{Probe.PASS}{number}"] = again.decide(images, ids).prediction.tolist()
+        answers.decide(f"{Probe.PASS}{number}", again.decide(images, ids))
     together = deployed.verdict_logits(images, ids)
     check_classes(labels, together.shape[1])
     alone = torch.cat([deployed.verdict_logits(image[None], [name]) for image, name in zip(images, ids, strict=True)])
     # What the defense has nothing to show of has logits, of black, and no verdict.
     answers.answers[Probe.ALONE] = torch.where(clean == NO_VERDICT, NO_VERDICT, alone.argmax(1)).tolist()
+    if deployed.detector is not None:
+        answers.rejected[Probe.ALONE] = [
+            bool(deployed.decide(image[None], [name]).rejected) for image, name in zip(images, ids, strict=True)
+        ]
     # One class has no spread; its logit is as good a scale.
     both = torch.cat([together, alone], 1)
     spread = both.amax(1) - both.amin(1) if together.shape[1] > 1 else both.abs().amax(1)
@@ -147,7 +152,7 @@ def _differentiate(
 
     Every answer is that of a new loop: of a randomised defense, of the same draws.
     """
-    deployed = subject.deployed
+    deployed = subject.deployed.against(labels)
 
     def slope(logits: Tensor) -> Tensor:
         return slope_of(cross_entropy, logits, labels)
@@ -164,7 +169,9 @@ def _differentiate(
     answers.measures[Measure.LOSS_RISES] = _rises(subject, images, labels, ids, gradient).double().tolist()
     if deployed.gradient == "exact":
         answers.measures[Measure.DIFFERENCE_ERROR] = [
-            _difference_error(_certified(deployed), image[None], name, seed) if wanted else float("nan")
+            _difference_error(_certified(deployed.against(labels[seed : seed + 1])), image[None], name, seed)
+            if wanted
+            else float("nan")
             for seed, (image, name, wanted) in enumerate(zip(images, ids, differences, strict=True))
         ]
 
@@ -176,7 +183,7 @@ def _certified(victim: Defended) -> Defended:
 
 def _rises(subject: Subject, images: Tensor, labels: Tensor, ids: Sequence[str], gradient: Tensor) -> Tensor:
     """(B,) bool: whether a hundredth of the budget along the gradient raises the loss of the float pipeline."""
-    victim = _certified(subject.deployed)
+    victim = _certified(subject.deployed.against(labels))
     radius = subject.budget.radius(images)[:, None, None, None]
     direction = steepest(gradient, torch.ones_like(labels, dtype=gradient.dtype), subject.budget.norm)
     further = (images + 0.01 * radius * direction).clamp(0, 1)

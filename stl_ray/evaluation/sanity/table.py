@@ -14,13 +14,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stl_ray.attacks import Budget
+from stl_ray.defenses import Decisions
 from stl_ray.errors import InputError
+from stl_ray.evaluation.rightness import right
 
 PROBES_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
         pa.field("label", pa.int64()),
-        pa.field("answers", pa.list_(pa.struct([pa.field("probe", pa.string()), pa.field("prediction", pa.int64())]))),
+        pa.field(
+            "answers",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("probe", pa.string()),
+                        pa.field("prediction", pa.int64()),
+                        pa.field("rejected", pa.bool_()),  # whether the defense's detector refused the image
+                    ]
+                )
+            ),
+        ),
         pa.field("measures", pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("value", pa.float64())]))),
     ]
 )
@@ -74,14 +87,22 @@ AT_THE_BUDGET = (
     Probe.OTHER_CLUSTER,
 )  # fmt: skip
 
+# In the place of a class.
+_REFUSED = -2
+
 
 @dataclass
 class ProbeAnswers:
-    """Rows of the table under construction, for B images."""
+    """Rows of the table under construction, for B images; no image is refused where `rejected` has no entry."""
 
     labels: Tensor
     answers: dict[str, list[int]] = field(default_factory=dict)
+    rejected: dict[str, list[bool]] = field(default_factory=dict)
     measures: dict[str, list[float]] = field(default_factory=dict)
+
+    def decide(self, probe: str, decisions: Decisions) -> None:
+        """Take the decisions on the images at the end of a probe."""
+        self.answers[probe], self.rejected[probe] = decisions.prediction.tolist(), decisions.rejected.tolist()
 
     def rows(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """Rows of `PROBES_SCHEMA`."""
@@ -89,7 +110,14 @@ class ProbeAnswers:
             {
                 "id": name,
                 "label": int(self.labels[row]),
-                "answers": [{"probe": str(probe), "prediction": values[row]} for probe, values in self.answers.items()],
+                "answers": [
+                    {
+                        "probe": str(probe),
+                        "prediction": values[row],
+                        "rejected": probe in self.rejected and self.rejected[probe][row],
+                    }
+                    for probe, values in self.answers.items()
+                ],
                 "measures": [{"name": str(name), "value": values[row]} for name, values in self.measures.items()],
             }
             for row, name in enumerate(ids)
@@ -103,6 +131,7 @@ class ProbeTable:
     ids: tuple[str, ...]
     labels: NDArray[np.int64]
     answers: dict[str, NDArray[np.int64]]
+    rejected: dict[str, NDArray[np.bool_]]
     measures: dict[str, NDArray[np.float64]]
 
     @classmethod
@@ -123,11 +152,13 @@ class ProbeTable:
         if len(set(ids)) < len(ids):
             raise InputError("an id comes twice", item=item)
         answers = _columns([{entry["probe"]: entry["prediction"] for entry in row["answers"]} for row in rows], item)
+        rejected = _columns([{entry["probe"]: entry["rejected"] for entry in row["answers"]} for row in rows], item)
         measures = _columns([{entry["name"]: entry["value"] for entry in row["measures"]} for row in rows], item)
         return cls(
             ids,
             np.array([row["label"] for row in rows], dtype=np.int64),
             {name: np.array(values, dtype=np.int64) for name, values in answers.items()},
+            {name: np.array(values, dtype=np.bool_) for name, values in rejected.items()},
             {name: np.array(values, dtype=np.float64) for name, values in measures.items()},
         )
 
@@ -136,8 +167,12 @@ class ProbeTable:
 
     def correct(self, probe: str) -> NDArray[np.bool_]:
         """(N,): whether the pipeline is right at the end of the probe."""
-        correct: NDArray[np.bool_] = self.answers[probe] == self.labels
-        return correct
+        attacked = probe not in (Probe.CLEAN, Probe.ALONE) and not probe.startswith(Probe.PASS)
+        return right(self.answers[probe], self.labels, self.rejected[probe], attacked=attacked)
+
+    def said(self, probe: str) -> NDArray[np.int64]:
+        """(N,): all that the pipeline says at the end of the probe: a class or that there is none; or that it refuses."""
+        return np.where(self.rejected[probe], _REFUSED, self.answers[probe])
 
     def named(self, prefix: str) -> list[str]:
         """Probes whose names start with the prefix, in the order of the table."""

@@ -1,6 +1,6 @@
 """attack: clean test shards -> adversarial shards against a classifier, alone or behind a defense."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -9,9 +9,10 @@ import pyarrow as pa
 import torch
 
 from stl_ray.config import Experiment, NamedAttack
+from stl_ray.defenses import Calibration as DetectorCalibration
 from stl_ray.evaluation.batches import by_size, in_order
 from stl_ray.images import class_names_of, image_schema, to_uint8
-from stl_ray.models import Classifier
+from stl_ray.models import Classifier, Victim
 from stl_ray.pipeline.attack.calibration import (
     Calibration,
     calibrate,
@@ -20,9 +21,10 @@ from stl_ray.pipeline.attack.calibration import (
     needs_calibration,
 )
 from stl_ray.pipeline.attack.sets import all_sets, classifier_of, folder_of
-from stl_ray.pipeline.attack.target import victims_of
+from stl_ray.pipeline.attack.target import Attacked, victims_of
 from stl_ray.pipeline.batches import class_names, exact_bytes, pixels_of, plan_parts, stored
 from stl_ray.pipeline.classifiers import load_classifier
+from stl_ray.pipeline.defenses import make_defenses
 from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.look import device_to_look, look_at
 from stl_ray.runtime.concurrency import COMPUTE
@@ -49,11 +51,12 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
 
 def look(experiment: Experiment) -> dict[str, str]:
-    """Look at the models of all sets, without the defenses in front of them; a `remark`, if there is any.
+    """Look at the models of all sets, and at the defenses in front of them; a `remark`, if there is any.
 
     Raises:
         TensorError: a model's answers cannot be used.
         GradientError: its gradient cannot, and an attack needs it.
+        StlRayError: a defense cannot be used, or not in front of a classifier.
     """
     device = device_to_look(experiment.ray)
     if device is None:
@@ -61,7 +64,11 @@ def look(experiment: Experiment) -> dict[str, str]:
     clean = dataset_of(experiment.root, Layout(experiment.root).ingested("test"))
     names = class_names(clean)
     models: dict[str, tuple[Classifier, bool]] = {}
-    for config in all_sets(experiment):
+    sets = all_sets(experiment)
+    chosen = dict.fromkeys(config.victim.defense for config in sets if config.victim.defense is not None)
+    defenses = make_defenses(experiment, device, names=chosen)
+    behind: dict[str, dict[str, Victim]] = {name: {} for name in defenses}
+    for config in sets:
         classifier, own = classifier_of(config), config.victim.retrained_for
         name = classifier if own is None else f"{classifier} retrained for {own}"
         model, needed = models.get(name) or (
@@ -70,15 +77,22 @@ def look(experiment: Experiment) -> dict[str, str]:
         )
         queries_alone = config.victim.defense is not None and config.victim.gradient == "none"
         models[name] = model, needed or (method_of(config).needs_gradient and not queries_alone)
-    return look_at(models, clean, device)
+        if config.victim.defense is not None:
+            behind[config.victim.defense][name] = model
+    return look_at(models, {name: (made, behind[name]) for name, made in defenses.items()}, clean, device)
 
 
-def plan(experiment: Experiment, calibrations: Mapping[str, Calibration] | None = None) -> ShardJob:
+def plan(
+    experiment: Experiment,
+    calibrations: Mapping[str, Calibration] | None = None,
+    detectors: Mapping[str, DetectorCalibration] | None = None,
+) -> ShardJob:
     """The runs of every adversarial set; what needs a pass over the data first is calibrated when the job is run.
 
     Args:
         experiment: of the sets.
         calibrations: by folder of the set, stand-ins for those that are not made yet, for an estimate.
+        detectors: by folder, the same for those of the victims' detectors.
 
     Raises:
         IncompleteRunError: if the test split was not ingested.
@@ -95,28 +109,37 @@ def plan(experiment: Experiment, calibrations: Mapping[str, Calibration] | None 
     for config, victim in zip(sets, victims_of(sets, experiment, classes), strict=True):
         folder = folder_of(config)
         victims[folder] = victim.identity
-        deferred = {}
+        deferred: dict[str, Callable[[Any], Any]] = {}
+        if victim.detector is not None:
+            deferred["detector"] = victim.detector.make  # before a vector that is learned through it
         if needs_calibration(config):
             deferred["calibration"] = partial(calibrate, experiment, config, victim.identity, dataset)
         identity = _identity(experiment, config, victim.identity, dataset)
         planned.append(PlannedRun(folder, plan_parts(dataset), identity, deferred))
-    return ShardJob("attack", planned, partial(AttackTask, experiment, victims, calibrations or {}))
+    return ShardJob("attack", planned, partial(AttackTask, experiment, victims, calibrations or {}, detectors or {}))
 
 
-def identity_of(experiment: Experiment, attack: NamedAttack, victim: Any, dataset: Dataset) -> dict[str, Any]:
+def identity_of(experiment: Experiment, attack: NamedAttack, victim: Attacked, dataset: Dataset) -> dict[str, Any]:
     """The identity of a finished adversarial set.
 
     Args:
         experiment: its seed and root.
         attack: the set.
-        victim: the identity of the victim.
+        victim: that it was crafted on.
         dataset: the clean images.
 
     Raises:
-        IncompleteRunError: if the set needs a calibration that was not made.
+        IncompleteRunError: if the set or its victim's detector needs a calibration that was not made.
     """
-    identity, digest = _identity(experiment, attack, victim, dataset), calibration_of(experiment, attack).digest
-    return identity if digest is None else {**identity, "calibration": digest}
+    identity, digest = (
+        _identity(experiment, attack, victim.identity, dataset),
+        calibration_of(experiment, attack).digest,
+    )
+    if digest is not None:
+        identity["calibration"] = digest
+    if victim.detector is not None:
+        identity["detector"] = victim.detector.required().digest
+    return identity
 
 
 def _identity(experiment: Experiment, attack: NamedAttack, victim: Any, dataset: Dataset) -> dict[str, Any]:
@@ -136,11 +159,13 @@ class AttackTask(TableTask):
         experiment: as the driver has it.
         victims: by folder of the set, the identity of the victim, which the one loaded here must have.
         calibrations: by folder of the set, stand-ins for the stored ones.
+        detectors: by folder, stand-ins for the calibrations of the victims' detectors.
     """
 
     experiment: Experiment
     victims: dict[str, Any]
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    detectors: Mapping[str, DetectorCalibration] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         layout = Layout(self.experiment.root)
@@ -149,9 +174,12 @@ class AttackTask(TableTask):
         classes = class_names(self._clean)
         self._sets = {}
         sets = all_sets(self.experiment)
-        for config, victim in zip(sets, victims_of(sets, self.experiment, classes, self._device), strict=True):
+        victims = victims_of(sets, self.experiment, classes, self._device, self.detectors)
+        for config, victim in zip(sets, victims, strict=True):
             run = folder_of(config)
             require_planned({"classifier": self.victims[run]}, {"classifier": victim.identity}, run)
+            if victim.detector is not None and victim.detector.folder not in self.detectors:
+                victim.detector.required()
             calibration = self.calibrations.get(run) or calibration_of(self.experiment, config)
             self._sets[run] = (config, victim, calibration)
 

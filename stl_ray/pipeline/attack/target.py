@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from stl_ray.config import AttackedConfig, Experiment, NamedAttack
-from stl_ray.defenses import Defense
+from stl_ray.config import Experiment, NamedAttack
+from stl_ray.defenses import Calibration, Defense, Detecting
 from stl_ray.evaluation import DefendedClassifier
 from stl_ray.models import Victim
 from stl_ray.pipeline.attack.sets import classifier_of
 from stl_ray.pipeline.classifiers import LoadedClassifier, load_classifier
 from stl_ray.pipeline.defenses import make_defenses
+from stl_ray.pipeline.detectors import DetectorFit
 
 
 class Attacked(NamedTuple):
@@ -20,10 +21,15 @@ class Attacked(NamedTuple):
     victim: Victim
     identity: Any  # JSON-able; the classifier's own for one without defense
     classes: Tensor  # (n,) int64, by class of the images that class among its own
+    detector: DetectorFit | None = None  # of a defense that refuses images, which the victim has once it is calibrated
 
 
 def victims_of(
-    sets: Sequence[NamedAttack], experiment: Experiment, names: Sequence[str], device: str = "cpu"
+    sets: Sequence[NamedAttack],
+    experiment: Experiment,
+    names: Sequence[str],
+    device: str = "cpu",
+    stand_ins: Mapping[str, Calibration] | None = None,
 ) -> list[Attacked]:
     """The victims of adversarial sets; each classifier, defense and space is loaded once.
 
@@ -32,9 +38,10 @@ def victims_of(
         experiment: where classifiers and defenses are.
         names: classes of the images.
         device: to load them to.
+        stand_ins: by folder, calibrations of detectors, for an estimate.
 
     Raises:
-        IncompleteRunError: if a classifier or a space was not made yet.
+        IncompleteRunError: if a classifier, a space, or the training images of a detector are not there yet.
         ConfigError: if a classifier, its function or a defense is unknown.
     """
     chosen = [attack.victim.defense for attack in sets if attack.victim.defense is not None]
@@ -44,16 +51,29 @@ def victims_of(
         for name, defense in dict.fromkeys((classifier_of(attack), attack.victim.retrained_for) for attack in sets)
     }
     return [
-        _attacked(attack.victim, loaded[classifier_of(attack), attack.victim.retrained_for], defenses, experiment.seed)
+        _attacked(
+            attack, loaded[classifier_of(attack), attack.victim.retrained_for], defenses, experiment, stand_ins or {}
+        )
         for attack in sets
     ]
 
 
-def _attacked(config: AttackedConfig, loaded: LoadedClassifier, defenses: Mapping[str, Defense], seed: int) -> Attacked:
+def _attacked(
+    attack: NamedAttack,
+    loaded: LoadedClassifier,
+    defenses: Mapping[str, Defense],
+    experiment: Experiment,
+    stand_ins: Mapping[str, Calibration],
+) -> Attacked:
+    config = attack.victim
     if config.defense is None:
         return Attacked(loaded.classifier, loaded.identity, loaded.classes)
     defense = defenses[config.defense]
-    defended = DefendedClassifier.of(defense, loaded.classifier, loaded.identity, seed)
+    defended = DefendedClassifier.of(defense, loaded.classifier, loaded.identity, experiment.seed)
+    fit = None
+    if isinstance(defense, Detecting):
+        fit = DetectorFit(experiment, classifier_of(attack), config.retrained_for, config.defense, defended.identity)
+        defended = fit.attached(defended, stand_ins.get(fit.folder))
     victim = defended.victim(config.gradient, config.samples)
     made_of = {
         "gradient": config.gradient,
@@ -61,4 +81,4 @@ def _attacked(config: AttackedConfig, loaded: LoadedClassifier, defenses: Mappin
         "defense": defense.identity(),
         "classifier": loaded.identity,
     }
-    return Attacked(victim, made_of, loaded.classes)
+    return Attacked(victim, made_of, loaded.classes, fit)

@@ -6,7 +6,7 @@ and checks of the experiment are counted, not a list of them. One tile of the re
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.config import Experiment
+from stl_ray.defenses import Calibration
 from stl_ray.defenses.base import gradient_of_view
 from stl_ray.evaluation import UNDEFENDED, VERDICTS_SCHEMA, DefendedClassifier
 from stl_ray.evaluation.batches import by_size
@@ -22,6 +23,8 @@ from stl_ray.evaluation.cost_model import (
     BACKWARD,
     CERTIFIED,
     COLD,
+    DETECTED,
+    DIFFERENTIATED,
     FORWARD,
     GREY,
     KINDS,
@@ -29,6 +32,7 @@ from stl_ray.evaluation.cost_model import (
     WARM,
     StubClassifier,
     StubDefense,
+    StubDetector,
     Work,
 )
 from stl_ray.evaluation.sanity import PROBES_SCHEMA, probe
@@ -88,8 +92,12 @@ class Tile:
     seconds: float
 
 
-def tier_steps(experiment: Experiment) -> list[StepEstimate]:
+def tier_steps(experiment: Experiment, stand_ins: Mapping[str, Calibration] | None = None) -> list[StepEstimate]:
     """A step, an upper bound, for each defense and part; none where no attack is configured. Needs a connected Ray.
+
+    Args:
+        experiment: of the defenses.
+        stand_ins: by folder, calibrations in the place of those of detectors that are not made yet.
 
     Raises:
         IncompleteRunError: if a space, a classifier or the substitute is not there yet.
@@ -107,7 +115,7 @@ def tier_steps(experiment: Experiment) -> list[StepEstimate]:
             folders = {name: folder_of(block, name) for name in names}
             done = {name: progress_of(experiment.root, folder, shards) for name, folder in folders.items()}
             left = [name for name in names if done[name].left]
-            measured = dict(zip(left, _measured(experiment, block, left, part), strict=True))
+            measured = dict(zip(left, _measured(experiment, block, left, part, stand_ins), strict=True))
             job = ShardJob("tiers", (), partial(TiersTask, experiment, {}))
             workers = actors_for(job, experiment.ray, len(shards) * len(names))
             steps += [_step(folders[name], done[name], measured.get(name), len(shards), workers) for name in names]
@@ -125,17 +133,21 @@ def _step(folder: str, done: Progress, measured: Measured | None, shards: int, w
     )
 
 
-def _measured(experiment: Experiment, block: str, names: Sequence[str], part: str) -> list[Measured]:
+def _measured(
+    experiment: Experiment, block: str, names: Sequence[str], part: str, stand_ins: Mapping[str, Calibration] | None
+) -> list[Measured]:
     config = experiment.ray
-    arguments = [(experiment, block, name, part) for name in names]
+    arguments = [(experiment, block, name, part, stand_ins) for name in names]
     cpus, gpus = config.cpus_per_actor, config.gpus_per_actor
     return sample_all(_measure, arguments, resources=config, cpus=cpus, gpus=gpus, item=part)
 
 
-def _measure(experiment: Experiment, block: str, name: str, part: str) -> Measured:
+def _measure(
+    experiment: Experiment, block: str, name: str, part: str, stand_ins: Mapping[str, Calibration] | None
+) -> Measured:
     bind(experiment.ray.cpus_per_actor)
     device = device_of(experiment.ray)
-    (context,) = (one for one in Context.all_of(experiment, device) if one.block.name == block)
+    (context,) = (one for one in Context.all_of(experiment, device, stand_ins) if one.block.name == block)
     table = context.clean.head(_TILE)
     _, images = max(by_size(pixels_of(table), device), key=lambda batch: len(batch[0]))
     side = min(_SIDE, *images.shape[-2:])
@@ -180,7 +192,12 @@ def counted(context: Context, name: str, part: str, side: int) -> Tile:
 
 
 def _counted(defended: DefendedClassifier, classes: int, work: Work) -> DefendedClassifier:
-    return replace(defended, defense=StubDefense(defended.defense, work), classifier=StubClassifier(classes, work))
+    return replace(
+        defended,
+        defense=StubDefense(defended.defense, work),
+        classifier=StubClassifier(classes, work),
+        detector=None if defended.detector is None else StubDetector(work),
+    )
 
 
 def _costs(
@@ -214,8 +231,11 @@ def _seconds(defended: DefendedClassifier, images: Tensor, kinds: Collection[str
         PULLBACK: lambda: [pullback(images) for pullback in pullbacks],
         CERTIFIED: lambda: [view.purify(images, seeds=seeds) for view in certified],
     }
+    if detector := defended.detector:
+        calls[DETECTED] = lambda: detector.scores(images, images)
+        calls[DIFFERENTIATED] = lambda: detector.scores_and_vjp(images, images, torch.ones_like)
     seconds = {kind: _timed(call, images) for kind, call in calls.items() if kind in kinds}
-    for kind in seconds.keys() - {FORWARD, BACKWARD}:
+    for kind in seconds.keys() & {COLD, WARM, PULLBACK, CERTIFIED}:
         seconds[kind] /= len(views)
     if BACKWARD in seconds:
         # Every product begins with a forward pass, which is counted too.

@@ -22,6 +22,7 @@ from stl_ray.pipeline.attack.job import plan
 from stl_ray.pipeline.attack.sets import all_sets, classifier_of, folder_of
 from stl_ray.pipeline.attack.target import victims_of
 from stl_ray.pipeline.batches import class_names
+from stl_ray.pipeline.estimate.detectors import detector_steps
 from stl_ray.pipeline.estimate.sampling import sample
 from stl_ray.pipeline.estimate.shards import shard_steps
 from stl_ray.pipeline.estimate.steps import StepEstimate
@@ -49,7 +50,9 @@ def attack_steps(experiment: Experiment) -> list[StepEstimate]:
         if _is_left(experiment, config, test):
             step, stand_ins[folder_of(config)] = _measured(experiment, config, test)
             steps.append(step)
-    return [*steps, *shard_steps(plan(experiment, stand_ins), experiment)]
+    victims = victims_of(all_sets(experiment), experiment, class_names(test))
+    detectors, calibrations = detector_steps(one.detector for one in victims if one.detector is not None)
+    return [*steps, *detectors, *shard_steps(plan(experiment, stand_ins, calibrations), experiment)]
 
 
 def _is_left(experiment: Experiment, config: NamedAttack, test: Dataset) -> bool:

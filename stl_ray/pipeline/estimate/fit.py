@@ -11,10 +11,10 @@ from stl_ray.csc.learning import learn_dictionary
 from stl_ray.csc.learning.online import BLOCKS_AT_ONCE
 from stl_ray.evaluation.batches import by_size
 from stl_ray.pipeline.batches import pixels_of
+from stl_ray.pipeline.estimate.artifacts import artifact_steps
 from stl_ray.pipeline.estimate.sampling import sample
 from stl_ray.pipeline.estimate.shards import shard_steps
 from stl_ray.pipeline.estimate.steps import StepEstimate
-from stl_ray.pipeline.fit.artifacts import job_of
 from stl_ray.pipeline.fit.dictionaries import dictionary_workers
 from stl_ray.pipeline.fit.job import fits_of
 from stl_ray.pipeline.fit.space_fit import SpaceFit
@@ -61,8 +61,7 @@ def fit_steps(experiment: Experiment) -> list[StepEstimate]:
     settled = with_solver(experiment)
     steps = [step for fit in fits_of(settled) for step in _steps_of(fit)]
     for artifact in artifacts_of(settled):
-        job = job_of(artifact)
-        steps += [] if job is None else shard_steps(job, settled)
+        steps += artifact_steps(artifact)
     return list({step.name: step for step in steps}.values())
 
 

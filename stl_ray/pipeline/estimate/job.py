@@ -4,8 +4,8 @@ import importlib
 
 from stl_ray.config import Experiment
 from stl_ray.errors import IncompleteRunError
-from stl_ray.pipeline.estimate.adaptive import tier_steps
 from stl_ray.pipeline.estimate.attack import attack_steps
+from stl_ray.pipeline.estimate.evaluate import evaluate_steps
 from stl_ray.pipeline.estimate.fit import fit_steps
 from stl_ray.pipeline.estimate.shards import shard_steps
 from stl_ray.pipeline.estimate.steps import JobEstimate
@@ -30,5 +30,6 @@ def estimate(job: str, experiment: Experiment) -> JobEstimate:
         return JobEstimate([])  # seconds, and a few megabytes
     if job == "attack":
         return JobEstimate(attack_steps(experiment))
-    steps = shard_steps(importlib.import_module(f"stl_ray.pipeline.{job}").plan(experiment), experiment)
-    return JobEstimate([*steps, *tier_steps(experiment)] if job == "evaluate" else steps)
+    if job == "evaluate":
+        return JobEstimate(evaluate_steps(experiment))
+    return JobEstimate(shard_steps(importlib.import_module(f"stl_ray.pipeline.{job}").plan(experiment), experiment))

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from stl_ray.config import Experiment
 from stl_ray.defenses import Transformation, record_of
-from stl_ray.evaluation import UNDEFENDED
+from stl_ray.evaluation import UNDEFENDED, right
 from stl_ray.images import decode, encode_png, to_tensor, to_uint8
 from stl_ray.pipeline.batches import STORED_PIXELS, rows_by_id
 from stl_ray.pipeline.defended import Block
@@ -29,6 +29,9 @@ _SCHEMA = pa.schema(
         ("clean", pa.binary()),
         ("pred_before", pa.int64()),  # of the vanilla classifier on the adversarial image
         ("pred_after", pa.int64()),  # of the retrained classifier on the purified image
+        ("right_before", pa.bool_()),
+        ("refused_after", pa.bool_()),  # by the defense's detector, if it has one
+        ("right_after", pa.bool_()),  # the class is right, or the image refused, as everywhere for attacked images
     ]
 )
 
@@ -51,8 +54,8 @@ def write_gallery(
     """
     *_, defense_name = (name for name, item in block.defended.items() if isinstance(item.defense, Transformation))
     model = block.models(defense_name)["retrained"]
-    before = {name: _column(predictions[UNDEFENDED, name], "vanilla") for name in attacked}
-    after = {name: _column(predictions[defense_name, name], "retrained") for name in attacked}
+    before = {name: _answers(predictions[UNDEFENDED, name], "vanilla") for name in attacked}
+    after = {name: _answers(predictions[defense_name, name], "retrained") for name in attacked}
     ids = _shown(experiment.evaluate.gallery, clean, attacked, [*before.values(), *after.values()])
     originals = rows_by_id(clean, ids)
     labels = block.vanilla.classes.tolist()
@@ -72,8 +75,8 @@ def write_gallery(
                     "adversarial": row["image"]["bytes"],
                     "purified": encode_png(purified),
                     "clean": originals[identifier]["image"]["bytes"],
-                    "pred_before": before[name][identifier],
-                    "pred_after": after[name][identifier],
+                    **{f"{what}_before": one for what, one in before[name][identifier].items() if what != "refused"},
+                    **{f"{what}_after": one for what, one in after[name][identifier].items()},
                 }
             )
     table = pa.Table.from_pylist(rows, schema=_SCHEMA)
@@ -92,5 +95,13 @@ def _shown(
     return [ids[position] for position in positions]
 
 
-def _column(table: pa.Table, name: str) -> dict[str, int]:
-    return dict(zip(table.column("id").to_pylist(), table.column(name).to_pylist(), strict=True))
+def _answers(table: pa.Table, setting: str) -> dict[str, dict[str, Any]]:
+    """By id, what a setting predicts for an attacked image, whether it is refused, and whether that is right."""
+    ids, labels, predicted, rejected = (
+        table.column(name).to_pylist() for name in ("id", "label", setting, f"{setting}_rejected")
+    )
+    held = right(predicted, labels, rejected, attacked=True).tolist()
+    return {
+        identifier: {"pred": prediction, "refused": refused, "right": kept}
+        for identifier, prediction, refused, kept in zip(ids, predicted, rejected, held, strict=True)
+    }

@@ -6,13 +6,14 @@ defense it is the vanilla one. After that every defense meets attacks that know 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from stl_ray.config import Experiment
+from stl_ray.defenses import Calibration
 from stl_ray.errors import AuditError
 from stl_ray.evaluation import (
     ATTACK_COLUMNS,
@@ -23,12 +24,15 @@ from stl_ray.evaluation import (
 )
 from stl_ray.evaluation.batches import by_size, in_order
 from stl_ray.images import to_tensor
+from stl_ray.models import Victim
 from stl_ray.pipeline.attack.job import identity_of as attack_identity
 from stl_ray.pipeline.attack.sets import all_sets, folder_of, sets_of
 from stl_ray.pipeline.attack.target import victims_of
 from stl_ray.pipeline.batches import class_names, exact_pixels_of, pixels_of, plan_parts
 from stl_ray.pipeline.classifiers import load_classifier, scored
 from stl_ray.pipeline.defended import Block, load_blocks
+from stl_ray.pipeline.defenses import make_defenses
+from stl_ray.pipeline.detectors import DetectorFit
 from stl_ray.pipeline.evaluate.adaptive import Context, headline, plan_checks, plan_tiers, stored_tier_scores
 from stl_ray.pipeline.evaluate.gallery import write_gallery
 from stl_ray.pipeline.inputs import dataset_of, with_solver
@@ -84,6 +88,7 @@ def _write_block(context: Context, cells: Mapping[Cell, PlannedRun]) -> tuple[in
     scores = score(
         predictions, classifier=name, architecture=block.config.architecture, class_names=block.class_names,
         retrained=[defense.name for defense in experiment.defenses if block.config.retrained_for(defense.name)],
+        detecting=[name for name in block.defended if block.detects(name)],
         crafted={item.name: item.victim for item in sets},
     )  # fmt: skip
     scores["attacks"] = attack_summaries(
@@ -97,36 +102,48 @@ def _write_block(context: Context, cells: Mapping[Cell, PlannedRun]) -> tuple[in
 
 
 def look(experiment: Experiment) -> dict[str, str]:
-    """Look at every classifier, without the defense in front of it; a `remark`, if there is any.
+    """Look at every classifier, and at every defense in front of it; a `remark`, if there is any.
 
     Raises:
         TensorError: a classifier's answers cannot be used.
+        StlRayError: a defense cannot be used, or not in front of a classifier.
     """
     device = device_to_look(experiment.ray)
     if device is None:
         return {}
     clean = images_of(experiment, "", CLEAN)
     names, models = class_names(clean), {}
+    defenses = make_defenses(experiment, device)
+    behind: dict[str, dict[str, Victim]] = {name: {} for name in defenses}
     for item in scored(experiment):
-        for defense in (None, *(d.name for d in experiment.defenses if item.retrained_for(d.name))):
-            name = item.name if defense is None else f"{item.name} retrained for {defense}"
-            models[name] = (load_classifier(experiment, item.name, defense, names, device).classifier, False)
-    return look_at(models, clean, device)
+        for own in (None, *(name for name in defenses if item.retrained_for(name))):
+            name = item.name if own is None else f"{item.name} retrained for {own}"
+            model = load_classifier(experiment, item.name, own, names, device).classifier
+            models[name] = model, False
+            for defense in defenses if own is None else [own]:
+                behind[defense][name] = model
+    return look_at(models, {name: (made, behind[name]) for name, made in defenses.items()}, clean, device)
 
 
-def plan(experiment: Experiment) -> ShardJob:
+def plan(experiment: Experiment, stand_ins: Mapping[str, Calibration] | None = None) -> ShardJob:
     """The runs of every cell.
+
+    Args:
+        experiment: of the cells.
+        stand_ins: by folder, calibrations in the place of those of detectors, for an estimate.
 
     Raises:
         IncompleteRunError: if a job before this one is not done.
     """
     experiment = with_solver(experiment)
-    return _job(experiment, cells_of(experiment))
+    return _job(experiment, cells_of(experiment), stand_ins)
 
 
-def _job(experiment: Experiment, cells: dict[Cell, PlannedRun]) -> ShardJob:
+def _job(
+    experiment: Experiment, cells: dict[Cell, PlannedRun], stand_ins: Mapping[str, Calibration] | None = None
+) -> ShardJob:
     identities = {planned.folder: planned.identity for planned in cells.values()}
-    return ShardJob("evaluate", list(cells.values()), partial(EvaluateTask, experiment, identities))
+    return ShardJob("evaluate", list(cells.values()), partial(EvaluateTask, experiment, identities, stand_ins or {}))
 
 
 def cells_of(experiment: Experiment) -> dict[Cell, PlannedRun]:
@@ -137,17 +154,35 @@ def cells_of(experiment: Experiment) -> dict[Cell, PlannedRun]:
     sets = all_sets(experiment)
     for attack, victim in zip(sets, victims_of(sets, experiment, names), strict=True):
         # The set on disk must be the one that the tables will name, crafted on the same victim from these images.
-        identity = attack_identity(experiment, attack, victim.identity, clean)
+        identity = attack_identity(experiment, attack, victim, clean)
         Run.open(experiment.root, folder_of(attack)).require(identity)
     cells = {}
     for block in load_blocks(experiment, names, "cpu").values():
         for defense in block.defended:
+            # Made before the first of these runs, and found by the others.
+            detectors = {
+                f"detector_{setting}": fit.make for setting, fit in block.detectors(experiment, defense).items()
+            }
             for attack_set in attack_sets(experiment):
                 dataset = images_of(experiment, block.name, attack_set)
                 identity = {**block.made_of(defense), "input": dataset.digest, "clean": clean.digest}
                 folder = layout.predictions(block.name, defense, attack_set)
-                cells[block.name, defense, attack_set] = PlannedRun(folder, _plan_pairs(dataset, clean), identity)
+                cells[block.name, defense, attack_set] = PlannedRun(
+                    folder, _plan_pairs(dataset, clean), identity, detectors
+                )
     return cells
+
+
+def detectors_of(experiment: Experiment) -> list[DetectorFit]:
+    """The detectors of every block.
+
+    Raises:
+        IncompleteRunError: if a job before this one is not done.
+    """
+    blocks = load_blocks(experiment, class_names(images_of(experiment, "", CLEAN)), "cpu").values()
+    return [
+        fit for block in blocks for defense in block.defended for fit in block.detectors(experiment, defense).values()
+    ]
 
 
 def _plan_pairs(dataset: Dataset, clean: Dataset) -> list[PlannedShard]:
@@ -183,10 +218,12 @@ class EvaluateTask(TableTask):
     Args:
         experiment: as the driver has it.
         identities: of the runs; the defenses and classifiers that are loaded here must have the same.
+        stand_ins: by folder, calibrations in the place of those of detectors.
     """
 
     experiment: Experiment
     identities: dict[str, Mapping[str, Any]]
+    stand_ins: Mapping[str, Calibration] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         layout = Layout(self.experiment.root)
@@ -194,7 +231,8 @@ class EvaluateTask(TableTask):
         self._clean = images_of(self.experiment, "", CLEAN)
         names = class_names(self._clean)
         self._cells: dict[str, tuple[Block, str, Dataset]] = {}
-        for block in load_blocks(self.experiment, names, self._device).values():
+        for block in load_blocks(self.experiment, names, self._device, self.stand_ins).values():
+            block.require_detectors()
             for defense in block.defended:
                 made_of = block.made_of(defense)
                 for attack_set in attack_sets(self.experiment):

@@ -14,7 +14,7 @@ patches         patches of the training images at random or salient places (a ru
 saliency        a classifier that training images are looked at with
 d3              patches -> the dictionary of D3
 networks        networks of defenses, by Ray Train
-magnet          patches -> the autoencoder of MagNet
+windows         patches -> a network that is trained on them
 quilting        patches -> the library of image quilting
 job             the steps, one after the other
 """

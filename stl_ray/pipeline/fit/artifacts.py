@@ -1,6 +1,6 @@
 """What defenses are fitted with: a run over the training shards, and what is made of its rows.
 
-A new kind is one file beside this one and one row.
+A new kind is one file beside this one and one row; a network that is trained on windows, a row of `windows`.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 from stl_ray import __version__
 from stl_ray.defenses import ArtifactRecipe
-from stl_ray.defenses.magnet_autoencoder import AutoencoderRecipe
 from stl_ray.defenses.patch_dictionary import DictionaryRecipe
 from stl_ray.defenses.quilting_library import LibraryRecipe
-from stl_ray.pipeline.fit import d3, magnet, quilting
+from stl_ray.pipeline.fit import d3, quilting, windows
 from stl_ray.pipeline.fitted import ArtifactFit
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.shard_runner import ShardJob, run_shards
@@ -31,9 +30,9 @@ class Kind(NamedTuple):
 
 
 KINDS: dict[type[ArtifactRecipe], Kind] = {
-    AutoencoderRecipe: Kind(magnet.job, magnet.assemble),
     DictionaryRecipe: Kind(d3.job, d3.assemble),
     LibraryRecipe: Kind(quilting.job, quilting.assemble),
+    **dict.fromkeys(windows.TRAININGS, Kind(windows.job, windows.assemble)),
 }
 
 
@@ -70,5 +69,10 @@ def assemble(fit: ArtifactFit, job: ShardJob) -> dict[str, Dataset]:
     """Make an artifact of its run, which is finished; the run by its folder."""
     (planned,) = job.runs
     run = dataset_of(fit.experiment.root, planned.folder)
-    KINDS[type(fit.recipe)].assemble(fit, fit.recipe, run, {**fit.record, "stl_ray": __version__})
+    KINDS[type(fit.recipe)].assemble(fit, fit.recipe, run, record_of(fit))
     return {planned.folder: run}
+
+
+def record_of(fit: ArtifactFit) -> dict[str, Any]:
+    """What is stored with an artifact, and decides whether its training resumes."""
+    return {**fit.record, "stl_ray": __version__}

@@ -36,6 +36,11 @@ Training = Callable[[torch.device, Mapping[str, Tensor] | None], Iterator[Epoch]
 """(where, state of the last epoch or None) -> the epochs that are left. Picklable."""
 
 
+def training_folder(fit: ArtifactFit) -> str:
+    """The folder of its checkpoints and of the curve of its losses, relative to the root."""
+    return fit.step("training", [fit.recipe.kind, fit.settings])
+
+
 def trained(fit: ArtifactFit, training: Training, epochs: int, identity: Mapping[str, Any]) -> dict[str, Tensor]:
     """Train, from the last checkpoint on; the state after the last epoch.
 
@@ -55,7 +60,7 @@ def trained(fit: ArtifactFit, training: Training, epochs: int, identity: Mapping
         1, resources.cpus_per_actor, gpu, waits=resources.autoscaling, label_selector=resources.label_selector
     )
     workers.trainings_at_once("ray.cpus_per_actor")
-    storage = Storage.open(fit.experiment.root).below(fit.step("training", [name, fit.settings]))
+    storage = Storage.open(fit.experiment.root).below(training_folder(fit))
     with JobProgress(fit.label("training"), epochs, unit="epochs") as progress:
         board = make_board()
         settings = {

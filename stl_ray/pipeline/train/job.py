@@ -20,6 +20,7 @@ from stl_ray.models import Classifier, logits_of, save_classifier
 from stl_ray.pipeline.classifiers import classifier_config
 from stl_ray.pipeline.defenses import make_defenses, transformation
 from stl_ray.pipeline.inputs import dataset_of, with_solver
+from stl_ray.pipeline.look import device_to_look, look_at
 from stl_ray.pipeline.train.plan import Training, network_of, new_classifier, plan, require_sound, source_of
 from stl_ray.pipeline.train.tensorboard import EVENTS, event_file
 from stl_ray.runtime.concurrency import bind
@@ -68,6 +69,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         RunBusyError: if another driver is training one of them.
         RunIdentityError: if there is a classifier of another identity.
         TrainingError: if the data cannot be trained on, or the loss is not finite.
+        StlRayError: if a defense that a training runs itself cannot do with the images.
     """
     experiment = with_solver(experiment)
     trainings = plan(experiment)
@@ -84,12 +86,23 @@ def _train(experiment: Experiment, trainings: Sequence[Training]) -> None:
     for training in pending:
         require_sound(experiment, training)
         _tell_of_other_settings(experiment, training)
+    _look(experiment, [training for training in pending if training.behind])
     total, left = (sum(t.rows * t.config.epochs for t in some) for some in (trainings, pending))
     with JobProgress("train", total, done=total - left) as progress:
         # Those that begin as another one wait for it.
         for wave in ([t for t in pending if t.start is None], [t for t in pending if t.start is not None]):
             if wave:
                 _fit_all(experiment, wave, progress)
+
+
+def _look(experiment: Experiment, behind: Sequence[Training]) -> None:
+    """Look at the defenses that trainings run themselves; those whose images are stored were looked at before."""
+    device = device_to_look(experiment.ray)
+    if device is not None and behind:
+        names = dict.fromkeys(training.retrained_for for training in behind if training.retrained_for is not None)
+        defenses = make_defenses(experiment, device, names=names)
+        images = dataset_of(experiment.root, behind[0].dataset)
+        look_at({}, {name: (made, {}) for name, made in defenses.items()}, images, device)
 
 
 def is_done(experiment: Experiment, training: Training) -> bool:

@@ -96,7 +96,7 @@ def submit(
         job: its name.
         experiment: the resolved configuration; the job joins the Ray that it is given to, whatever `ray.address` says.
         say: is told what happens.
-        functions: the users' own classifiers that it loads, whose modules travel.
+        functions: the users' own classifiers and defenses that it loads, whose modules travel.
         wheel: the package to send; None: the running one.
         pure: send it without the native core as well.
 
@@ -106,7 +106,7 @@ def submit(
     Raises:
         ClusterError: if the cluster refuses.
         InputError: if the package cannot be sent.
-        ConfigError: if the module of a classifier cannot.
+        ConfigError: if the module of a classifier or a defense cannot.
     """
     experiment = experiment.model_copy(update={"ray": experiment.ray.model_copy(update={"address": None})})
     modules = travelling(functions)

@@ -3,5 +3,8 @@
 patches           patches of an image at random places, and those of them that are kept
 patch_dictionary  the dictionary of D3
 saliency          where an image decides what a classifier says of it
-magnet            the autoencoder of MagNet, epoch by epoch
+networks          networks, epoch by epoch
+magnet            the autoencoder of MagNet
+pixel_cnn         the network of PixelDefend
+diffusion         the denoiser of purification by diffusion
 """

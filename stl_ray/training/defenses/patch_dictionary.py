@@ -42,7 +42,7 @@ def choose_atoms(candidates: NDArray[np.uint8], *, side: int, atoms: int, simila
     for start in range(0, len(candidates), BLOCK):
         block = torch.from_numpy(candidates[start : start + BLOCK]).view(-1, 3, side, side)
         fresh = normalised(block).flatten(1)
-        fresh = fresh[_largest_cosine(fresh, chosen[:count]) <= similarity]
+        fresh = fresh[largest_cosine(fresh, chosen[:count]) <= similarity]
         for index in _apart(fresh, similarity)[: atoms - count]:
             chosen[count] = fresh[index]
             count += 1
@@ -64,7 +64,7 @@ def normalised(patches: Tensor) -> Tensor:
     return (details[kept] / norm[:, None, None, None]).float()
 
 
-def _largest_cosine(patches: Tensor, atoms: Tensor) -> Tensor:
+def largest_cosine(patches: Tensor, atoms: Tensor) -> Tensor:
     """(N,): the largest |cosine| of each patch (N, n) with any atom (K, n); 0 without atoms."""
     return (patches @ atoms.T).abs().amax(1) if len(atoms) else patches.new_zeros(len(patches))
 

@@ -51,13 +51,21 @@ def some(count: int, value: float = 1.0, other: float = 0.0) -> list[float]:
     return [value] * count + [other] * (COUNT - count)
 
 
-def probes(found: dict[str, list[int]] | None = None, measured: dict[str, list[float]] | None = None) -> ProbeTable:
-    found, measured = found or answers(), measured or measures()
+def probes(
+    found: dict[str, list[int]] | None = None,
+    measured: dict[str, list[float]] | None = None,
+    refused: dict[str, range] | None = None,
+) -> ProbeTable:
+    """The table of these answers and measures, a detector having refused some rows of some probes."""
+    found, measured, refused = found or answers(), measured or measures(), refused or {}
     rows = [
         {
             "id": f"test/{row:04d}",
             "label": 0,
-            "answers": [{"probe": name, "prediction": values[row]} for name, values in found.items()],
+            "answers": [
+                {"probe": name, "prediction": values[row], "rejected": row in refused.get(name, ())}
+                for name, values in found.items()
+            ],
             "measures": [{"name": name, "value": values[row]} for name, values in measured.items()],
         }
         for row in range(COUNT)
@@ -198,8 +206,23 @@ def test_identity_a_check_without_its_probes_is_not_run():
 
 
 def test_refuses_tables_that_are_no_probes():
-    row = {"id": "a", "label": 0, "answers": [{"probe": "clean", "prediction": 0}], "measures": []}
+    row = {"id": "a", "label": 0, "answers": [{"probe": "clean", "prediction": 0, "rejected": False}], "measures": []}
     other = {**row, "id": "b", "answers": []}
     for rows, message in (([], "no probes"), ([row, row], "twice"), ([row, other], "different ways")):
         with pytest.raises(InputError, match=message):
             ProbeTable.of(pa.Table.from_pylist(rows, schema=PROBES_SCHEMA), "stl")
+
+
+def test_identity_a_refused_image_is_right_when_attacked_and_wrong_when_clean():
+    own = probes(refused={"white-box": range(COUNT), "clean": range(10)})
+    assert own.correct("white-box").all()
+    assert own.correct("clean").sum() == CLEAN - 10
+    # A refusal is an answer: passes that differ in it are random, and so is a batch that changes it.
+    assert raised(flags(probes(refused={"pass 1": range(1)}))) == {"H10"}
+    assert raised(flags(probes(refused={"alone": range(1)}))) == {"H11"}
+
+
+def test_identity_only_what_was_not_refused_is_broken():
+    refused = {name: range(20, COUNT) for name in answers() if name not in ("clean", "alone")}
+    found = broken_images(probes(refused=refused), Budget(kind="linf", size=8 / 255))
+    assert {name for name, prediction in found.items() if prediction != 0} == set()

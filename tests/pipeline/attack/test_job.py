@@ -15,6 +15,7 @@ from stl_ray.pipeline.attack import job as attack
 from stl_ray.pipeline.attack import target
 from stl_ray.pipeline.attack.calibration import KIND, VERSION, drawn, make_calibration
 from stl_ray.pipeline.attack.sets import all_sets
+from stl_ray.pipeline.attack.target import victims_of
 from stl_ray.pipeline.batches import exact_pixels_of, pixels_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.seeding import seed_of
@@ -94,7 +95,8 @@ def test_roundtrip_rows_say_what_the_stored_image_is(made, classifier, store):
 def test_certificate_one_radius_for_all_has_the_mean_dissimilarity(made):
     own = made({**PLAIN, "budget": "dataset_mean", "store": "f32"})
     with pytest.raises(IncompleteRunError, match="not calibrated"):
-        attack.identity_of(own, all_sets(own)[0], "", dataset_of(own.root, Layout(own.root).ingested("test")))
+        test = dataset_of(own.root, Layout(own.root).ingested("test"))
+        attack.identity_of(own, all_sets(own)[0], victims_of(all_sets(own), own, ["a", "b"])[0], test)
     calibrated_here(own)
     rows, _, _ = crafted(own)
     assert np.mean([row["dissimilarity"] for row in rows]) == pytest.approx(0.05, rel=1e-3)

@@ -21,7 +21,7 @@ SETS = ("near", "far")
 def written(experiment_of, finished_run, image_tables, crops):
     """Writes a gallery of two sets, images of these numbers set aside; its rows, and the stored bytes by (set, id).
 
-    Predicted for image n: n before the defense, n + 10 after it.
+    Predicted for image n: n before the defense, n + 10 after it, which every third is refused for.
     """
     pictures = crops((1 + len(SETS)) * IMAGES)
     classifier = LoadedClassifier(
@@ -38,8 +38,16 @@ def written(experiment_of, finished_run, image_tables, crops):
             datasets[name] = finished_run(experiment, f"attack/{name}", *kept)
             answered = without(pa.concat_tables(kept), by_evaluation.get(name, set())).column("id").to_pylist()
             numbers = [number_of(identifier) for identifier in answered]
-            predictions["none", name] = pa.table({"id": answered, "vanilla": numbers})
-            predictions["jpeg", name] = pa.table({"id": answered, "retrained": [number + 10 for number in numbers]})
+            labels = [number % 2 for number in numbers]
+            for defense, setting, shift in (("none", "vanilla", 0), ("jpeg", "retrained", 10)):
+                predictions[defense, name] = pa.table(
+                    {
+                        "id": answered,
+                        "label": labels,
+                        setting: [number + shift for number in numbers],
+                        f"{setting}_rejected": [shift > 0 and number % 3 == 0 for number in numbers],
+                    }
+                )
         attacked = {name: datasets[name] for name in SETS}
         block = Block(experiment.classifiers[0], classifier, {"jpeg": defended})
         write_gallery(experiment, block, datasets["clean"], attacked, predictions)
@@ -82,6 +90,7 @@ def test_invariant_an_image_stands_beside_its_own_clean_one_and_its_own_classes(
         assert row["clean"] == stored["clean", row["id"]]
         assert row["adversarial"] == stored[row["attack"], row["id"]]
         assert (row["label"], row["pred_before"], row["pred_after"]) == (number % 2, number, number + 10)
+        assert (row["right_before"], row["refused_after"], row["right_after"]) == (number < 2, *[number % 3 == 0] * 2)
 
 
 def test_identity_images_are_spread_evenly_over_those_that_are_in_every_set(written):

@@ -21,7 +21,15 @@ from stl_ray.training.defenses.patches import key_limit, keys_of
 
 KINDS = [
     ("d3", {"atoms": 20, "patch": 6}, {"sparsity": 2, "stride": 6}, {"atoms": 20, "patch": 6, "similarity": 0.6}),
+    (
+        "diffusion", {"epochs": 2, "side": 16, "batch_size": 4, "width": 8}, {"start": 9, "steps": 2, "eta": 0.5},
+        {"epochs": 2, "side": 16, "batch_size": 4, "width": 8, "levels": 120},
+    ),
     ("magnet", {"epochs": 2, "side": 16, "batch_size": 4}, {}, {"epochs": 2, "side": 16, "batch_size": 4, "windows": 6}),
+    (
+        "pixel_defend", {"epochs": 2, "side": 16, "width": 4, "layers": 1, "mixtures": 1}, {"eps_defend": 3},
+        {"epochs": 2, "side": 16, "width": 4, "layers": 1, "mixtures": 1, "windows": 6},
+    ),
     ("quilting", {"patches": 300}, {"neighbours": 4}, {"patches": 200}),
     pytest.param(
         "quilting", {"patches": 300, "search": "faiss"}, {"neighbours": 4}, {"patches": 300},

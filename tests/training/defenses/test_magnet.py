@@ -1,13 +1,18 @@
 import pytest
 import torch
 
-from stl_ray.defenses.magnet_autoencoder import Autoencoder, AutoencoderRecipe
+from stl_ray.defenses.magnet_autoencoder import Autoencoder, AutoencoderRecipe, MagnetAutoencoder
 from stl_ray.errors import TrainingError
 from stl_ray.models import seeded
 from stl_ray.seeding import seed_of
-from stl_ray.training.defenses.magnet import autoencoder_of, train_magnet, with_noise
+from stl_ray.training.defenses.magnet import train_magnet, with_noise
+from stl_ray.training.defenses.networks import weights_of
 
 RECIPE = AutoencoderRecipe(width=3, noise=0.1, epochs=4, batch_size=8, windows=24, side=32)
+
+
+def digest(epoch) -> str:
+    return MagnetAutoencoder.of(weights_of(epoch.state())).digest
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +29,7 @@ def test_agrees_a_step_of_the_training_with_the_same_one_by_hand(windows):
     loss = (network(noisy) - clean).square().mean()
     torch.autograd.backward(loss)
     assert epoch.train_loss == pytest.approx(float(loss.detach()), rel=1e-5)
-    trained = autoencoder_of(epoch.state()).weights
+    trained = weights_of(epoch.state())
     for name, weight in network.named_parameters():
         # Adam's first step: m / (1 - b1) is the gradient, v / (1 - b2) its square.
         step = 1e-3 * weight.grad / (weight.grad.abs() + 1e-8)
@@ -60,17 +65,17 @@ def test_invariant_training_that_goes_on_gives_the_same_bits(windows):
         assert all(torch.equal(tensor, other.state()[name]) for name, tensor in one.state().items())
     assert list(train_magnet(windows, RECIPE, seed=0, state=whole[-1].state())) == []
     assert torch.equal(torch.random.get_rng_state(), state)
-    digests = {autoencoder_of(epoch.state()).digest for epoch in whole}
+    digests = {digest(epoch) for epoch in whole}
     assert len(digests) == 4
     (*_, other) = train_magnet(windows, RECIPE, seed=1)
-    assert autoencoder_of(other.state()).digest not in digests
+    assert digest(other) not in digests
 
 
 def test_invariant_held_out_windows_teach_nothing(windows):
     altered = windows.clone()
     altered[:2] = 0
     (*_, one), (*_, other) = (train_magnet(images, RECIPE, seed=0) for images in (windows, altered))
-    assert autoencoder_of(one.state()).digest == autoencoder_of(other.state()).digest
+    assert digest(one) == digest(other)
     assert one.validation_loss != other.validation_loss
 
 
@@ -80,5 +85,5 @@ def test_refuses_too_few_windows_and_the_state_of_another_network(windows):
     assert len(list(train_magnet(windows[:2], RECIPE, seed=0))) == 4
     wide = RECIPE.model_copy(update={"width": 5})
     state = next(train_magnet(windows, wide, seed=0)).state()
-    with pytest.raises(TrainingError, match="the saved state is not of this autoencoder"):
+    with pytest.raises(TrainingError, match="the saved state is not of this network"):
         next(train_magnet(windows, RECIPE, seed=0, state=state))

@@ -35,7 +35,9 @@ def plan_checks(experiment: Experiment) -> ShardJob | None:
     for context in Context.all_of(experiment, "cpu"):
         shards = probe_shards(context)
         runs += [
-            PlannedRun(layout.probes(context.block.name, name), shards, probes_identity(context, name))
+            PlannedRun(
+                layout.probes(context.block.name, name), shards, probes_identity(context, name), context.detector(name)
+            )
             for name in context.defended
             if name != UNDEFENDED
         ]

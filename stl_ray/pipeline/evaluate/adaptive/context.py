@@ -1,12 +1,13 @@
 """What the attacks of the tiers and their checks share: defenses, images, identities."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from stl_ray.config import Experiment, NamedAttack
+from stl_ray.defenses import Calibration
 from stl_ray.evaluation import CascadeAttack, DefendedClassifier
 from stl_ray.evaluation.tier_attacks import cascade_attacks_on, checked_images, counts_within, threats_in_order
 from stl_ray.pipeline.attack.sets import sets_of
@@ -31,15 +32,22 @@ class Context:
     substitute: dict[str, DefendedClassifier] | None
 
     @classmethod
-    def all_of(cls, experiment: Experiment, device: str) -> "list[Context]":
+    def all_of(
+        cls, experiment: Experiment, device: str, stand_ins: Mapping[str, Calibration] | None = None
+    ) -> "list[Context]":
         """Load the inputs of every block of an experiment.
+
+        Args:
+            experiment: of the blocks.
+            device: to load to.
+            stand_ins: by folder, calibrations of detectors, for an estimate.
 
         Raises:
             IncompleteRunError: if an input was not made yet.
             ConfigError: if the substitute experiment has nothing in a block's or a defense's place.
         """
         clean = dataset_of(experiment.root, Layout(experiment.root).ingested("test"))
-        blocks = load_blocks(experiment, class_names(clean), device)
+        blocks = load_blocks(experiment, class_names(clean), device, stand_ins)
         substitutes = substitutes_of(experiment, blocks, class_names(clean), device)
         return [cls(experiment, clean, block, substitutes.get(name)) for name, block in blocks.items()]
 
@@ -73,6 +81,11 @@ class Context:
         limit = self.experiment.evaluate.tiers.budget
         return [item for item in sets_of(self.experiment, self.block.name) if counts_within(item, limit)]
 
+    def detector(self, name: str) -> dict[str, Callable[[Any], Any]]:
+        """The entry of an identity that the deployed classifier's detector behind a defense is, where there is one."""
+        fits = self.block.detectors(self.experiment, name)
+        return {"detector": list(fits.values())[-1].make} if fits else {}
+
     def identity(self, name: str) -> dict[str, Any]:
         """Whatever can change what becomes of a defense under an attack, whichever it is."""
         tiers = self.experiment.evaluate.tiers
@@ -105,6 +118,8 @@ class AttackedTask(TableTask):
             for context in Context.all_of(self.experiment, self._device)
             for name in context.defended
         }
+        for context, _ in self._runs.values():
+            context.block.require_detectors()
         for run, wanted in self.identities.items():
             require_planned(wanted, self._identity(*self._runs[run]), run)
 

@@ -1,6 +1,6 @@
 """The attacks of the tiers on every defense. Every verdict is stored, their images are not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -42,8 +42,11 @@ def plan_tiers(experiment: Experiment) -> ShardJob | None:
         block, shards = context.block.name, verdict_shards(context)
         for name in context.defended:
             folders = [layout.predictions(block, name, item.name) for item in context.earlier()]
-            earlier = {"earlier": partial(_digests, experiment.root, folders)}
-            runs.append(PlannedRun(layout.verdicts(block, name), shards, verdicts_identity(context, name), earlier))
+            made: dict[str, Callable[[Any], Any]] = {
+                **context.detector(name),
+                "earlier": partial(_digests, experiment.root, folders),
+            }
+            runs.append(PlannedRun(layout.verdicts(block, name), shards, verdicts_identity(context, name), made))
     identities = {run.folder: run.identity for run in runs}
     return ShardJob("attack the defenses", runs, partial(TiersTask, experiment, identities))
 
@@ -132,12 +135,11 @@ def _earlier(context: Context, name: str, shard: PlannedShard) -> dict[str, list
     for item in context.earlier():
         predictions = dataset_of(root, Layout(root).predictions(block, name, item.name))
         measured = rows_if_any(dataset_of(root, folder_of(item)), shard.source, _MEASURED)
-        for image, row in rows_if_any(predictions, shard.source, ["retrained"]).items():
-            verdict = stored_verdict(
-                item, block, name, row["retrained"], measured[image], retrained=context.block.retrained(name)
-            )
+        for image, row in rows_if_any(predictions, shard.source, _DECIDED).items():
+            verdict = stored_verdict(item, block, name, row, measured[image], retrained=context.block.retrained(name))
             verdicts.setdefault(image, []).append(verdict)
     return verdicts
 
 
+_DECIDED = ("retrained", "retrained_rejected")
 _MEASURED = ("status", "dissimilarity", "linf", "queries")
