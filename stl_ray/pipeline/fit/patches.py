@@ -20,7 +20,7 @@ from stl_ray.pipeline.inputs import training_images
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.store import Dataset, PlannedShard, QuarantinedRow, require_planned
-from stl_ray.training.defenses.patches import Drawn, draw_patches, patches_per_image
+from stl_ray.training.defenses.patches import Drawn, cut_patches, key_limit, keys_of, patches_per_image
 
 _SCHEMA = pa.schema(
     [
@@ -55,11 +55,12 @@ def shard_job(fit: ArtifactFit, draw: PatchDraw) -> ShardJob:
         IncompleteRunError: if the training split was not ingested.
     """
     experiment, dataset = fit.experiment, training_images(fit.experiment)
+    limit = key_limit(draw.count, dataset.rows)
     settings = {**asdict(draw), "seed": experiment.seed}
     looks = None if draw.classifier is None else looking(experiment, draw.classifier).identity
-    identity = {**settings, "input": dataset.digest, "classifier": looks}
+    identity = {**settings, "limit": limit, "input": dataset.digest, "classifier": looks}
     planned = PlannedRun(fit.step("patches", settings), plan_parts(dataset), identity)
-    task = partial(PatchTask, experiment, dataset, draw, patches_per_image(draw.count, dataset.rows), looks)
+    task = partial(PatchTask, experiment, dataset, draw, patches_per_image(draw.count, dataset.rows), limit, looks)
     return ShardJob(fit.label("patches"), [planned], task, gpu=looks is not None)
 
 
@@ -76,13 +77,14 @@ def drawn(patches: Dataset) -> Iterator[Drawn]:
 
 @dataclass
 class PatchTask(TableTask):
-    """Draws patches of the images of a shard; an image smaller than a patch is set aside.
+    """Draws patches of the images of a shard that a small key chooses; one of these that is smaller than a patch is set aside.
 
     Args:
         experiment: as the driver has it.
         dataset: the training images.
         draw: what is drawn.
         each: patches of an image.
+        limit: of the keys.
         looks: identity of the classifier that images are looked at with; the one that is loaded here must have the same.
     """
 
@@ -90,6 +92,7 @@ class PatchTask(TableTask):
     dataset: Dataset
     draw: PatchDraw
     each: int
+    limit: int
     looks: Any
 
     def __post_init__(self) -> None:
@@ -103,19 +106,34 @@ class PatchTask(TableTask):
         return self.dataset.read(shard.source)
 
     def make(self, run: str, shard: PlannedShard, table: pa.Table) -> ShardOutput:
-        """Patches of every image, in the order of the images."""
+        """A row for every image, in their order; without patches, and not looked at, where no small key chooses it."""
         rows: list[dict[str, Any]] = []
         quarantine: list[QuarantinedRow] = []
         for start in range(0, table.num_rows, BATCH):
+            batch = table.slice(start, BATCH).select(["id", "image"])
+            keys = {name: self._keys(name) for name in batch.column("id").to_pylist()}
             decoded: dict[str, NDArray[np.uint8]] = {}
-            for row in table.slice(start, BATCH).select(["id", "image"]).to_pylist():
+            for row in batch.filter(pa.array([len(some) > 0 for some in keys.values()])).to_pylist():
                 try:
                     decoded[row["id"]] = self._decoded(row["id"], row["image"]["bytes"])
                 except ImageError as error:
                     quarantine.append(QuarantinedRow(row["id"], error.reason, str(error), row["image"]["bytes"]))
-            maps = [None] * len(decoded) if self._maps is None else self._maps.of(list(decoded.values()))
-            rows += [self._row(name, image, map) for (name, image), map in zip(decoded.items(), maps, strict=True)]
+                    del keys[row["id"]]
+            maps: list[Any] = [None] * len(decoded)
+            if self._maps is not None and decoded:
+                maps = self._maps.of(list(decoded.values()))
+            cut = {
+                name: cut_patches(image, keys[name], side=self.draw.side, saliency=saliency)
+                for (name, image), saliency in zip(decoded.items(), maps, strict=True)
+            }
+            rows += [
+                {"id": name, "keys": some.tolist(), "patches": [patch.tobytes() for patch in cut.get(name, ())]}
+                for name, some in keys.items()
+            ]
         return ShardOutput(pa.Table.from_pylist(rows, schema=_SCHEMA), quarantine)
+
+    def _keys(self, name: str) -> NDArray[np.int64]:
+        return keys_of(name, self.each, seed=self.experiment.seed, purpose=self.draw.purpose, limit=self.limit)
 
     def _decoded(self, name: str, encoded: bytes) -> NDArray[np.uint8]:
         image = decode(encoded, max_pixels=STORED_PIXELS)
@@ -126,10 +144,3 @@ class PatchTask(TableTask):
                 expected=f"at least {self.draw.side} x {self.draw.side} pixels", got=f"{width} x {height}",
             )  # fmt: skip
         return image
-
-    def _row(self, name: str, image: NDArray[np.uint8], saliency: NDArray[np.float64] | None) -> dict[str, Any]:
-        keys, patches = draw_patches(
-            image, name, self.each, side=self.draw.side, seed=self.experiment.seed, purpose=self.draw.purpose,
-            saliency=saliency,
-        )  # fmt: skip
-        return {"id": name, "keys": keys.tolist(), "patches": [patch.tobytes() for patch in patches]}

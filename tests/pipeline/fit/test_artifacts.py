@@ -16,7 +16,8 @@ from stl_ray.pipeline.fit.artifacts import assemble, job_of
 from stl_ray.pipeline.fit.job import run as fit
 from stl_ray.pipeline.fitted import artifacts_of
 from stl_ray.pipeline.preflight import preflight
-from stl_ray.store import Layout
+from stl_ray.store import Dataset, Layout
+from stl_ray.training.defenses.patches import key_limit, keys_of
 
 KINDS = [
     ("d3", {"atoms": 20, "patch": 6}, {"sparsity": 2, "stride": 6}, {"atoms": 20, "patch": 6, "similarity": 0.6}),
@@ -139,6 +140,29 @@ def test_identity_an_image_smaller_than_a_patch_is_set_aside(made, run_here, tmp
     (one,) = artifacts_of(own)
     assert len(make_defenses(own)["quilt"].library.patches) == 39  # 13 of each of the other three
     assert folder == one.folder
+
+
+def test_identity_images_that_the_draw_cannot_choose_are_not_looked_at(made, run_here, tmp_path, crops):
+    """Which of them are broken changes nothing, and sets none aside."""
+    images = [encode_png(image) for image in crops(130)]
+    chosen = [
+        len(keys_of(f"id-{number}", 1, seed=0, purpose="quilting patch", limit=key_limit(2, 130))) for number in range(130)
+    ]  # fmt: skip
+    assert 30 < sum(chosen) < 100
+    broken = [image if choice else b"broken" for image, choice in zip(images, chosen, strict=True)]
+    rows = [{"name": "quilt", "defense": "quilting", "options": {"patches": 2}}]
+    experiments = [
+        made(str(tmp_path / name), 100, 0, 30, defenses=rows, images=some)
+        for name, some in (("whole", images), ("broken", broken))
+    ]
+    for own in experiments:
+        (one,) = artifacts_of(own)
+        job = job_of(one)
+        run_here(job, own)
+        assert Dataset.open(Layout(own.root).uri(job.runs[0].folder)).quarantined == 0
+        assemble(one, job)
+    whole, other = (make_defenses(own)["quilt"].library.patches for own in experiments)
+    assert len(whole) == 2 and torch.equal(whole, other)
 
 
 def test_invariant_a_dictionary_is_of_the_patches_where_its_classifier_looks(made, run_here, tmp_path):

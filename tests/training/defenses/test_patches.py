@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from stl_ray.errors import TrainingError
-from stl_ray.training.defenses.patches import draw_patches, patches_per_image, smallest_keys
+from stl_ray.training.defenses.patches import (
+    KEYS,
+    cut_patches,
+    draw_patches,
+    key_limit,
+    keys_of,
+    patches_per_image,
+    smallest_keys,
+)
 
 OPTIONS = {"side": 4, "seed": 7, "purpose": "a test"}
 
@@ -73,3 +81,26 @@ def test_identity_fewer_are_kept_where_fewer_were_drawn():
 def test_refuses_to_keep_nothing():
     with pytest.raises(TrainingError, match="no patch"):
         smallest_keys([], 3)
+
+
+@pytest.mark.parametrize(
+    ("patches", "images"), [(1, 5000), (20, 5000), (400, 5000), (4000, 5000), (9000, 5000), (3, 2)]
+)
+def test_invariant_keys_above_the_limit_are_of_no_consequence(patches, images):
+    limit, each = key_limit(patches, images), patches_per_image(patches, images)
+    of_all = {"seed": 7, "purpose": "a test"}
+    ids = [f"train/{number}" for number in range(images)]
+    every = np.concatenate([keys_of(one, each, **of_all) for one in ids])
+    below = np.concatenate([keys_of(one, each, limit=limit, **of_all) for one in ids])
+    assert np.array_equal(np.sort(every)[:patches], np.sort(below)[:patches])
+    # Half of the images set aside, and 5 standard deviations.
+    assert len(below) >= min(len(every), 2 * patches)
+    assert (limit == KEYS) == (2 * patches + 10 * int(patches**0.5) + 50 >= images * each)
+    assert len(below) <= 2 * patches + 20 * patches**0.5 + 100 or limit == KEYS
+
+
+def test_identity_patches_of_some_keys_are_those_of_all():
+    keys, patches = draw_patches(image(), "train/1", 50, **OPTIONS)
+    few = keys_of("train/1", 50, seed=7, purpose="a test", limit=int(np.median(keys)))
+    assert 0 < len(few) < 50
+    assert np.array_equal(cut_patches(image(), few, side=4), patches[np.isin(keys, few)])
