@@ -1,7 +1,7 @@
-"""Every defense of the registry that turns images into images, and what it comes from where that runs here."""
+"""Every defense of the registry that changes images, and what it comes from where that runs here."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -12,17 +12,24 @@ from benchmarks.defenses.needs import OPTIONS, Needs
 from benchmarks.defenses.originals import ORIGINALS
 from benchmarks.defenses.page import Comparison
 from stl_ray.defenses import DEFENSES, Transformation, make_defense
+from stl_ray.defenses.detector import Detecting
 from stl_ray.defenses.undefended import Undefended
 from stl_ray.errors import StlRayError
 
 BATCHES = {32: 64, 224: 8}
 """Images of a batch; fewer of a slow defense."""
 
-CALL_SECONDS = 0.3
-"""As long as a call should take at most, where an image takes less."""
+FEWEST = 8
+"""Images of a batch at least: networks take no fewer at once."""
 
-SLOW = 2.0
-"""Seconds of an image from which there is one round."""
+CALL_SECONDS = 0.3
+"""As long as a call should take at most, where the fewest images take less."""
+
+SLOW, SLOWEST = 2.0, 10.0
+"""Seconds of the first call from which there is one round, and from which it is the measurement."""
+
+LIMIT = 20.0
+"""Seconds of an image, by the time at a smaller size, from which it is left out."""
 
 _TEXT = (
     "`purify` of a batch in memory, with the options' defaults; beside it the formulation that the defense comes from, where one "
@@ -54,8 +61,9 @@ def compare(
         for name in names:
             tell(f"{name} at {size} pixels")
             try:
+                _require_time(name, size, timings)
                 taken += _timings(name, loaded.pixels[::2].contiguous(), needs, rounds)
-            except (StlRayError, _NoTransformation) as error:
+            except (StlRayError, _NotMeasured) as error:
                 left[name] = str(error)
         timings[size] = taken
         sources.append(f"{size} px: {loaded.source}, {count} in a batch, fewer of a slow defense")
@@ -63,31 +71,39 @@ def compare(
     return Comparison("Every defense", text, "; ".join(sources), timings)
 
 
-class _NoTransformation(Exception):
-    """There is nothing to purify."""
+class _NotMeasured(Exception):
+    """Why there is no row."""
+
+
+def _require_time(name: str, size: int, timings: Mapping[int, Sequence[Timing]]) -> None:
+    for smaller, measured in timings.items():
+        for timing in measured:
+            seconds = timing.seconds * (size / smaller) ** 2
+            if timing.contestant.name == name and seconds > LIMIT:
+                raise _NotMeasured(f"at {size} px, where an image would take some {seconds:.0f} s by its pixels")
 
 
 def _timings(name: str, pixels: Tensor, needs: Needs, rounds: int) -> list[Timing]:
-    kind = DEFENSES[name].defense
-    if issubclass(kind, Undefended):
-        raise _NoTransformation("does nothing")
-    if not issubclass(kind, Transformation):
-        raise _NoTransformation("turns no image into an image: costs its views, and networks of its own")
+    if not issubclass(DEFENSES[name].defense, Transformation | Detecting):
+        raise _NotMeasured("costs its views, and networks of its own")
     defense = make_defense(name, OPTIONS.get(name, {}), needs.of(name, pixels.shape[-1]))
-    assert isinstance(defense, Transformation)
-    seconds = _seconds(lambda: defense.purify(pixels[:1], seeds=[0]))
+    (view,) = defense.views
+    if isinstance(view, Undefended):
+        raise _NotMeasured("changes no image")
+    probe, seeds = pixels[:FEWEST], range(len(pixels))
+    seconds = _seconds(lambda: view.purify(probe, seeds=seeds[: len(probe)]))
+    if seconds > SLOWEST:
+        return [Timing(Contestant(name, len(probe), lambda: None, ""), seconds / len(probe))]
     if seconds <= SLOW:  # the first call may have more to do
-        seconds = _seconds(lambda: defense.purify(pixels[:1], seeds=[0]))
-    batch = pixels[: max(1, int(CALL_SECONDS / max(seconds, 1e-9)))]
-    contestants = [Contestant(name, len(batch), lambda: defense.purify(batch, seeds=range(len(batch))), "")]
+        seconds = _seconds(lambda: view.purify(probe, seeds=seeds[: len(probe)]))
+    batch = pixels[: max(FEWEST, int(CALL_SECONDS / max(seconds / len(probe), 1e-9)))]
+    contestants, original = [], None
     if name in ORIGINALS:
         original = f"{name}, by {ORIGINALS[name].by}"
-        run, done = ORIGINALS[name].prepare(defense, batch)
-        contestants = [
-            Contestant(name, len(batch), contestants[0].run, "", original),
-            Contestant(original, done, run, ""),
-        ]
-    return take_turns(contestants, 1 if seconds > SLOW else rounds)
+        run, done = ORIGINALS[name].prepare(view, batch)
+        contestants.append(Contestant(original, done, run, ""))
+    ours = Contestant(name, len(batch), lambda: view.purify(batch, seeds=seeds[: len(batch)]), "", original)
+    return take_turns([ours, *contestants], 1 if seconds > SLOW else rounds)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from benchmarks.common.images import LMBDA, load_images
 from benchmarks.defenses.d3 import patch_dictionary
 from benchmarks.defenses.quilting import library_patches
+from stl_ray.defenses.diffusion import DiffusionOptions
+from stl_ray.defenses.diffusion_denoiser import DiffusionDenoiser
+from stl_ray.defenses.diffusion_process import alpha_bars
+from stl_ray.defenses.diffusion_unet import UNet
+from stl_ray.defenses.magnet import MagnetOptions
 from stl_ray.defenses.magnet_autoencoder import Autoencoder as MagnetNetwork
 from stl_ray.defenses.magnet_autoencoder import MagnetAutoencoder
+from stl_ray.defenses.pixel_cnn import FittedPixelCnn, PixelCnn
+from stl_ray.defenses.pixel_defend import PixelDefendOptions
 from stl_ray.defenses.quilting_library import PatchLibrary
 from stl_ray.models import seeded
 from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_clusters, hash_ids, thumbnails
@@ -20,6 +28,19 @@ OPTIONS: dict[str, dict[str, Any]] = {"pixel_deflection": {"map": "none"}}
 """Options other than the defaults: the map costs what the classifier costs that makes it."""
 
 CLUSTERS = 10
+
+
+def _pixel_cnn() -> PixelCnn:
+    options = PixelDefendOptions()
+    return PixelCnn(options.width, options.layers, options.mixtures)
+
+
+def _unet() -> UNet:
+    return UNet(DiffusionOptions().width)
+
+
+def _weights(make: Callable[[], nn.Module]) -> dict[str, Tensor]:
+    return seeded(make, 0).state_dict()
 
 
 class Needs:
@@ -37,7 +58,9 @@ class Needs:
         self._makers: dict[str, Callable[[], Any]] = {
             "d3": lambda: patch_dictionary(self.atoms, data),
             "quilting": lambda: PatchLibrary(torch.from_numpy(library_patches(self.patches, self.patches // 50, data))),
-            "magnet": lambda: MagnetAutoencoder.of(seeded(partial(MagnetNetwork, 3), 0).state_dict()),
+            "magnet": lambda: MagnetAutoencoder.of(_weights(partial(MagnetNetwork, MagnetOptions().width))),
+            "pixel_defend": lambda: FittedPixelCnn.of(_weights(_pixel_cnn)),
+            "diffusion": lambda: DiffusionDenoiser.of(_weights(_unet), alpha_bars(DiffusionOptions().levels)),
         }
 
     @property
@@ -45,7 +68,7 @@ class Needs:
         """What there is, in words."""
         return (
             f"Artifacts: for `d3` {self.atoms} atoms; for `quilting` a library of {self.patches} patches (the default has a "
-            "million, and the exact search takes as many times longer); for `magnet` weights that were not trained; for `stl` "
+            "million, and the exact search takes as many times longer); networks that were not trained; for `stl` "
             f"and `stl_cluster` the dictionary of the benchmark of projections, with an untrained router of {CLUSTERS} clusters. "
             "`pixel_deflection` without a map, which would take a classifier's time besides"
         )

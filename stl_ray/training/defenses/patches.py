@@ -93,7 +93,8 @@ def cut_patches(
         # The lower half of a key: the upper one says whether the patch is kept.
         shares = (keys % 2**32 + 0.5) / 2**32
         places = np.searchsorted(reached, shares * reached[-1], side="right")
-    return windows[places // columns, places % columns].reshape(len(keys), -1)
+    patches: NDArray[np.uint8] = windows[places // columns, places % columns].reshape(len(keys), -1)
+    return patches
 
 
 def smallest_keys(drawn: Iterable[Drawn], count: int) -> Drawn:
