@@ -53,7 +53,9 @@ def compare(
         small: artifacts for a look only.
         tell: takes what is at work.
     """
-    needs, timings, sources, left = Needs(data, small=small), {}, [], {}
+    needs = Needs(data, small=small)
+    timings: dict[int, list[Timing]] = {}
+    sources, left = [], {}
     for size in sizes:
         count = images or BATCHES.get(size, max(1, 64 * 32 * 32 // size**2))
         loaded = load_images(size, 2 * count, data)
