@@ -131,8 +131,8 @@ def _beside(part: Part, done: Mapping[str, Scores]) -> Iterator[str]:
     if not both:
         return
     yield (
-        f"Beside the paper, {paper.title}: accuracy, gain, and the share of what the attack took from the undefended network that "
-        "the defense gives back:"
+        f"{paper.title}. Ours beside it: accuracy, gain, and the share of what the attack took from the undefended network that the "
+        "defense gives back:"
     )
     lines = []
     for name, (mine, theirs) in both.items():

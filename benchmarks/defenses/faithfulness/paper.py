@@ -14,7 +14,7 @@ NO_DEFENSE = "No defence"
 TABLES = {
     "5": _CIFAR10["vanilla"],
     "6a": PaperTable(
-        "Table 6a: ImageNet-10 at 64 px, vanilla VGG-16",
+        "The paper's Table 6a: ImageNet-10 at 64 px, vanilla VGG-16",
         (
             (NO_DEFENSE, (0.8665, 0.2816, 0.3080, 0.1883, 0.0811, 0.0751)),
             ("TVM", (0.8172, 0.3403, 0.4744, 0.6595, 0.6943, 0.6823)),
@@ -26,7 +26,7 @@ TABLES = {
         ),
     ),
     "6b": PaperTable(
-        "Table 6b: ImageNet-10 at 128 px, vanilla VGG-16",
+        "The paper's Table 6b: ImageNet-10 at 128 px, vanilla VGG-16",
         (
             (NO_DEFENSE, (0.8991, 0.2123, 0.2409, 0.1790, 0.0584, 0.0504)),
             ("TVM", (0.8591, 0.2568, 0.4386, 0.6586, 0.6360, 0.6129)),
@@ -38,7 +38,7 @@ TABLES = {
         ),
     ),
     "7": PaperTable(
-        "Table 7: ImageNet at 224 px, vanilla ResNet-50",
+        "The paper's Table 7: ImageNet at 224 px, vanilla ResNet-50",
         (
             (NO_DEFENSE, (0.7613, 0.1062, 0.1870, 0.1284, 0.1123, 0.0989)),
             ("TVM", (0.6205, 0.3123, 0.4256, 0.4923, 0.5232, 0.5012)),

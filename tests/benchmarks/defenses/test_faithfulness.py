@@ -107,13 +107,14 @@ def _scores(defense: str, counts: dict[str, tuple[int, ...]]) -> Scores:
                     "float_disagreements": 0,
                     "psnr": None,
                     "cluster_changed": None,
+                    "detection": None,
                     "versus_none": versus,
                 }
             )
     spread = {"min": 0.0, "mean": 0.02, "max": 0.03}
     attack = {"images": 10, "statuses": {"ok": 10}, "successes": 8, "dissimilarity": spread, "linf_max": 0.1}
     values = {
-        "format": "scores", "version": 2, "images": 10, "ids_sha256": "", "classifier": "mobilenet", "architecture": "mine",
+        "format": "scores", "version": 3, "images": 10, "ids_sha256": "", "classifier": "mobilenet", "architecture": "mine",
         "class_names": ["0", "1"], "chance": 0.5, "cells": cells, "attacks": dict.fromkeys(SETS[1:], attack),
     }  # fmt: skip
     return Scores.model_validate(values, strict=False)
