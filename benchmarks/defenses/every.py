@@ -16,19 +16,19 @@ from stl_ray.defenses.detector import Detecting
 from stl_ray.defenses.undefended import Undefended
 from stl_ray.errors import StlRayError
 
-BATCHES = {32: 64, 224: 8}
+BATCHES = {32: 64, 224: 16}
 """Images of a batch; fewer of a slow defense."""
 
-FEWEST = 8
-"""Images of a batch at least: networks take no fewer at once."""
+FEWEST = 16
+"""Images of a batch at least, as many as networks take at once: fewer would take as long."""
 
 CALL_SECONDS = 0.3
 """As long as a call should take at most, where the fewest images take less."""
 
-SLOW, SLOWEST = 2.0, 10.0
+SLOW, SLOWEST = 2.0, 20.0
 """Seconds of the first call from which there is one round, and from which it is the measurement."""
 
-LIMIT = 20.0
+LIMIT = 10.0
 """Seconds of an image, by the time at a smaller size, from which it is left out."""
 
 _TEXT = (
