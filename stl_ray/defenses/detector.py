@@ -75,9 +75,15 @@ class DetectorByAutograd(Detector):
 class Detecting(Defense):
     """A defense of one view that also refuses images."""
 
+    @property
+    def fewest(self) -> int:
+        """Training images without which it cannot be calibrated."""
+        return 1
+
     def chosen(self, ids: Sequence[str], seed: int) -> list[str]:
         """The training images that it is calibrated on, of all these ids, in an order that the seed gives them."""
-        return sorted(ids, key=lambda name: seed_of(seed, name, "calibration of a detector"))[:CALIBRATED_ON]
+        most = max(CALIBRATED_ON, 2 * self.fewest)
+        return sorted(ids, key=lambda name: seed_of(seed, name, "calibration of a detector"))[:most]
 
     @abstractmethod
     def calibrate(

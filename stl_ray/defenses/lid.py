@@ -26,7 +26,7 @@ from stl_ray.defenses.lid_calibration import attacked, noisy, regression
 from stl_ray.defenses.local_intrinsic_dimension import local_intrinsic_dimension
 from stl_ray.defenses.options import DefenseOptions
 from stl_ray.defenses.undefended import Undefended
-from stl_ray.errors import ArtifactError, ConfigError, TrainingError
+from stl_ray.errors import ArtifactError, ConfigError, TensorError, TrainingError
 from stl_ray.models import Victim, predict, tile_size
 from stl_ray.seeding import seed_of, seeds_of
 from stl_ray.tiling import in_tiles
@@ -56,6 +56,11 @@ class LocalIntrinsicDimension(Detecting):
 
     options: LidOptions
     name = "lid"
+
+    @property
+    def fewest(self) -> int:
+        """See `Detecting.fewest`: a minibatch, and some to fit the regression to."""
+        return self.options.minibatch + FEWEST
 
     @property
     def views(self) -> tuple[Transformation, ...]:
@@ -91,7 +96,7 @@ class LocalIntrinsicDimension(Detecting):
         chosen, rest = order[: self.options.minibatch], order[self.options.minibatch :]
         known = self._right(classifier, images, labels, rest)
         if len(known) < FEWEST:
-            expected = f"at least {self.options.minibatch + FEWEST}, {FEWEST} of which the classifier is right about"
+            expected = f"at least {self.fewest}, {FEWEST} of which the classifier is right about"
             raise TrainingError("too few training images", item=self.name, expected=expected, got=len(ids))
         minibatch = (images[chosen] * 255).round().byte()
         features = Features.of(classifier, minibatch, self.options.neighbours)
@@ -134,11 +139,13 @@ class Features:
 
     Attributes:
         network: whose activations they are of.
+        size: of the minibatch's images, (H, W).
         minibatch: activations (N, ...) of the minibatch, layer by layer.
         neighbours: of an estimate.
     """
 
     network: nn.Module
+    size: tuple[int, int]
     minibatch: tuple[Tensor, ...]
     neighbours: int
 
@@ -166,7 +173,7 @@ class Features:
                 "the classifier has no layers that can be read", item="lid", expected="a network that calls torch's functions",
                 got="one that does not (compiled?)",
             )  # fmt: skip
-        return cls(network, layers, neighbours)
+        return cls(network, (images.shape[-2], images.shape[-1]), layers, neighbours)
 
     @property
     def device(self) -> torch.device:
@@ -204,7 +211,14 @@ class LidDetector(DetectorByAutograd):
 
     def differentiable(self, images: Tensor, seen: Tensor) -> Tensor:
         """See `DetectorByAutograd.differentiable`; of what the classifier sees."""
-        return 1 + nn.functional.elu(self.features(seen) @ self.weights + self.intercept).to(seen.dtype)
+        if seen.shape[-2:] != self.features.size:
+            raise TensorError(
+                "images of another size than the detector was calibrated on; set ingest.size", item="lid",
+                expected=self.features.size, got=tuple(seen.shape[-2:]),
+            )  # fmt: skip
+        odds = self.features(seen) @ self.weights + self.intercept
+        # Odds of 1e-20 are no 0, so that no two images are alike that were not.
+        return torch.where(odds > 0, 1 + odds, odds.clamp(max=0).exp()).to(seen.dtype)
 
 
 def _module(classifier: Victim) -> nn.Module:

@@ -51,7 +51,7 @@ class MagnetOptions(NetworkOptions):
         0.01, ge=0, lt=1, description="share of the clean validation images that each of these refuses"
     )  # fmt: skip
     validation: int = Field(
-        5000, ge=1, description="training images that thresholds are chosen on, at most; never one that the autoencoder learns from"
+        5000, ge=1, description="training images that thresholds are chosen on, at most; none that an autoencoder fitted here learns from"
     )  # fmt: skip
 
     @property

@@ -11,7 +11,7 @@ statistics over their thresholds: an image is refused if one detector refuses it
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import log
+from math import floor, log
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ def statistics(
 def thresholds(found: NDArray[np.float64], drop_rates: Sequence[float]) -> NDArray[np.float64]:
     """The thresholds (d,) of statistics (N, d) that floor(N drop rate) of the images are above, where no two are alike."""
     ordered = np.sort(found, axis=0)
-    kept = [len(ordered) - int(len(ordered) * rate) for rate in drop_rates]
+    kept = [len(ordered) - floor(len(ordered) * rate + 1e-9) for rate in drop_rates]
     return np.array([ordered[count - 1, column] for column, count in enumerate(kept)])
 
 

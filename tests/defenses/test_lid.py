@@ -12,7 +12,7 @@ from stl_ray.defenses import Defended, make_defense
 from stl_ray.defenses.activations import read_activations
 from stl_ray.defenses.lid import LARGEST, Features, LidDetector
 from stl_ray.defenses.lid_calibration import RADIUS, attacked, noisy, regression
-from stl_ray.errors import ArtifactError, ConfigError, StlRayError, TrainingError
+from stl_ray.errors import ArtifactError, ConfigError, StlRayError, TensorError, TrainingError
 from stl_ray.evaluation import DefendedClassifier
 from stl_ray.images import quantize
 from stl_ray.models import Classifier, build_classifier, predict
@@ -196,3 +196,24 @@ def test_identity_a_joint_attack_goes_through_the_estimates(classifier, images, 
         images[:4], lambda logits: nn.functional.one_hot(labels, 3).float()
     )
     assert product.isfinite().all() and bool((product != plain).flatten(1).any(1)[score > 1].all())
+
+
+def test_refuses_images_of_another_size_than_the_calibration_s(classifier, images, calibration):
+    detector = LID.detector(classifier, calibration)
+    with pytest.raises(
+        TensorError, match=r"lid: images of another size .* set ingest.size; expected \(16, 16\); got \(12, 16\)"
+    ):
+        detector.scores(images[:2, :, :12], images[:2, :, :12])
+
+
+def test_invariant_as_many_images_are_chosen_as_a_minibatch_and_its_regression_need():
+    ids = [str(number) for number in range(5000)]
+    for minibatch, most in ((100, 1000), (1000, 2020)):
+        lid = make_defense("lid", {"minibatch": minibatch}, {})
+        assert len(lid.chosen(ids, 0)) == most
+
+
+def test_invariant_scores_of_clean_images_are_told_apart_far_below_one(classifier, images, calibration):
+    surer = {**calibration, "intercept": calibration["intercept"] - 40}
+    scores = LID.detector(classifier, surer).scores(images, images)
+    assert float(scores.max()) < 1e-12 and len(scores.unique()) > len(images) // 2

@@ -158,7 +158,7 @@ def _other_clusters(
     predicted = record_of(deployed.purify(images, ids)).cluster.long()
     flipped = record_of(deployed.purify(white.result.images, ids)).cluster.long() != predicted
     answers.measures[Measure.CLUSTER_FLIPPED] = flipped.double().tolist()
-    predictions, rejected = answers.answers[Probe.CLEAN].copy(), [False] * len(ids)
+    predictions, rejected = answers.answers[Probe.CLEAN].copy(), answers.rejected[Probe.CLEAN].copy()
     # Quick: the next cluster of each image. Full: all other clusters; one success counts.
     for offset in range(1, clusters if subject.level == "full" else min(2, clusters)):
         for cluster in range(clusters):

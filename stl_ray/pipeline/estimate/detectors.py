@@ -35,13 +35,11 @@ def detector_steps(fits: Iterable[DetectorFit]) -> tuple[list[StepEstimate], dic
 def _measured(fit: DetectorFit) -> tuple[StepEstimate, Calibration]:
     experiment = fit.experiment
     defense = make_defenses(experiment, names=[fit.defense])[fit.defense]
-    total = (
-        len(defense.chosen(training_images(experiment).column("id"), experiment.seed))
-        if isinstance(defense, Detecting)
-        else 0
-    )
+    if not isinstance(defense, Detecting):
+        raise AssertionError(f"{fit.defense} has no detector")
+    total = len(defense.chosen(training_images(experiment).column("id"), experiment.seed))
     start = time.monotonic()
-    arrays, images = calibrate(fit, _SAMPLE)
+    arrays, images = calibrate(fit, max(_SAMPLE, 2 * defense.fewest))
     seconds = (time.monotonic() - start) / images * total
     return StepEstimate(
         fit.folder, "images", total, total, float(sum(a.nbytes for a in arrays.values())), seconds, 1

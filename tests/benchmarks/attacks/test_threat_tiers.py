@@ -26,7 +26,15 @@ def test_identity_the_experiment_has_every_tier(store, tmp_path):
 def test_identity_what_the_attacks_take_adds_up():
     counts = [("clean", "T0", 8), ("grey-apgd", "T1b", 6), ("bpda-pgd", "T3", 3), ("exact-pgd", "T4", 1)]
     steps = [
-        {"attack": attack, "tier": tier, "attacked": 10, "held": count, "out_of_time": 0, "correct": count}
+        {
+            "attack": attack,
+            "tier": tier,
+            "attacked": 10,
+            "held": count,
+            "refused": 0,
+            "out_of_time": 0,
+            "correct": count,
+        }
         | dict(zip(("accuracy", "low", "high"), wilson(count, 10), strict=True))
         for attack, tier, count in counts
     ]
