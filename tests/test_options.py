@@ -15,9 +15,9 @@ from stl_ray.config.grid import LISTS
 from stl_ray.config.help import JOBS
 from stl_ray.config.keys import GRID, section_in
 from stl_ray.csc import Dictionary, solve_cbpdn
-from stl_ray.csc.active_set import CAP, INSTRUCTION_SETS, instruction_sets
 from stl_ray.csc.cbpdn import METHODS
 from stl_ray.csc.codes import ACCURACIES
+from stl_ray.csc.native import CAP, INSTRUCTION_SETS, instruction_sets
 from stl_ray.defenses import make_defense, options_of
 from stl_ray.defenses.registry import DEFENSES
 from stl_ray.errors import ConfigError, StlRayError

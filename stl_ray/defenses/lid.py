@@ -11,10 +11,10 @@ in the paper, whose networks have no more than some dozens; of a large one the a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import chain
 from typing import Any
 
-import sklearn
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -69,7 +69,7 @@ class LocalIntrinsicDimension(Detecting):
 
     def identity(self) -> dict[str, Any]:
         """See `Defense.identity`."""
-        return {"defense": self.name, **self.options.model_dump(), "scikit-learn": sklearn.__version__}
+        return {"defense": self.name, **self.options.model_dump(), "scikit-learn": version("scikit-learn")}
 
     def network(self, classifier: Victim, seeds: Sequence[int]) -> Victim:
         """The classifier itself; see `Defense.network`.

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegressionCV
-from sklearn.preprocessing import MinMaxScaler
 from torch import Tensor
 
 from stl_ray.images import quantize
@@ -72,6 +70,9 @@ def regression(accepted: Tensor, refused: Tensor) -> tuple[np.ndarray, np.ndarra
         accepted: (N, L) features, N >= 5.
         refused: (M, L) features, M >= 5.
     """
+    from sklearn.linear_model import LogisticRegressionCV  # brings pandas, where that is installed
+    from sklearn.preprocessing import MinMaxScaler
+
     features = torch.cat([accepted, refused]).double().cpu().numpy()
     targets = np.repeat([0, 1], [len(accepted), len(refused)])
     scaler = MinMaxScaler().fit(features)

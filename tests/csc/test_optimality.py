@@ -24,7 +24,7 @@ SPLITS = {"square": (32, 32), "odd and oblong": (27, 41)}
 
 @pytest.fixture(params=["admm", "active_set"])
 def method(request: pytest.FixtureRequest) -> str:
-    if request.param == "active_set" and not pytest.importorskip("stl_ray.csc.active_set").available():
+    if request.param == "active_set" and not pytest.importorskip("stl_ray.csc.native").available():
         pytest.skip("the native core is not built")
     return str(request.param)
 

@@ -61,7 +61,7 @@ def theirs_by_dictionary(crops: Tensor, dictionaries: Path) -> list[tuple[Dictio
 
 @pytest.fixture(params=["admm", "active_set"])
 def method(request: pytest.FixtureRequest) -> str:
-    if request.param == "active_set" and not pytest.importorskip("stl_ray.csc.active_set").available():
+    if request.param == "active_set" and not pytest.importorskip("stl_ray.csc.native").available():
         pytest.skip("the native core is not built")
     return str(request.param)
 
