@@ -42,7 +42,7 @@ class DiffusionOptions(NetworkOptions):
     )  # fmt: skip
     steps: int | None = Field(
         None, ge=1, description="in which it is taken away, each a pass of the network, which is the whole time: about 2 ms a pass and image "
-        "of 32 pixels at width 16 on one core, three times as much with its gradient; absent: one for each level, as in the paper"
+        "of 32 pixels at width 16 on one core, two to three times as much with its gradient; absent: one for each level, as in the paper"
     )  # fmt: skip
     eta: float = Field(
         1.0, ge=0, le=1, description="share of fresh noise in every step: 1 is DDPM's ancestral sampling, 0 is DDIM, whose only "
