@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from sklearn.linear_model import orthogonal_mp
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from benchmarks.common.images import default_data, load_images
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5, help="of which the median counts")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    threadpool_limits(1)
     dictionary = patch_dictionary(options.atoms, default_data())
     print(
         "| size | CPU ms an image | images/s per core | scikit-learn, CPU ms | times as fast | ImageNet, core hours |"

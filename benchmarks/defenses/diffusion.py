@@ -59,7 +59,7 @@ def _measured(which: str, width: int, steps: int, turns: int) -> tuple[float, fl
     torch.set_num_threads(1)
     images = load_images(SIZE, TILE, default_data()).pixels
     network = seeded(lambda: UNet(width), 0)
-    defense = Diffusion(DiffusionDenoiser.of(network.state_dict(), alpha_bars(LEVELS)), START, steps)
+    defense = Diffusion(DiffusionDenoiser.trained(network.state_dict(), alpha_bars(LEVELS)), START, steps)
     works: dict[str, Callable[[Tensor], object]] = {
         "purify": lambda batch: defense.purify(batch, seeds=range(TILE)),
         "recomputed": lambda batch: defense.linearised("exact")(batch, range(TILE))[1](batch),

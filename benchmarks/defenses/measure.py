@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from threadpoolctl import threadpool_limits
+
 TURN_SECONDS = 0.1
 
 
@@ -38,11 +40,12 @@ class Timing:
 def take_turns(contestants: Sequence[Contestant], rounds: int) -> list[Timing]:
     """Time them in turns: all of them once, then again, as many times as there are rounds, after one that does not count.
 
-    CPU time of the process, which other work on the machine stretches less than it does wall time.
+    CPU time of the process, which other work on the machine stretches less than it does wall time. NumPy's BLAS has one
+    thread: of several, those that wait would count.
     """
     taken: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
-    for _ in range(rounds + 1):
-        for contestant in contestants:
+    with threadpool_limits(1):
+        for contestant in [*contestants] * (rounds + 1):
             start, calls = time.process_time(), 0
             while (spent := time.process_time() - start) < TURN_SECONDS:
                 contestant.run()

@@ -60,7 +60,7 @@ class Needs:
             "quilting": lambda: PatchLibrary(torch.from_numpy(library_patches(self.patches, self.patches // 50, data))),
             "magnet": lambda: MagnetAutoencoder.of(_weights(partial(MagnetNetwork, MagnetOptions().width))),
             "pixel_defend": lambda: FittedPixelCnn.of(_weights(_pixel_cnn)),
-            "diffusion": lambda: DiffusionDenoiser.of(_weights(_unet), alpha_bars(DiffusionOptions().levels)),
+            "diffusion": lambda: DiffusionDenoiser.trained(_weights(_unet), alpha_bars(DiffusionOptions().levels)),
         }
 
     @property

@@ -22,7 +22,7 @@ class FittedNetwork(ABC, Generic[Network]):
     """A trained network.
 
     Args:
-        weights: its state, float32 on the CPU.
+        weights: its state, float32 on the CPU, and whatever else is kept with it.
         digest: of the weights.
     """
 
@@ -34,6 +34,8 @@ class FittedNetwork(ABC, Generic[Network]):
     version: ClassVar[int]
     described: ClassVar[str]
     """What the network is, for errors."""
+    beside: ClassVar[frozenset[str]] = frozenset()
+    """Names of what is kept with the network and is no part of it."""
 
     def __post_init__(self) -> None:
         self.like(torch.empty(0))  # refuses weights of another network
@@ -84,13 +86,14 @@ class FittedNetwork(ABC, Generic[Network]):
     def _network(self) -> Network:
         with torch.device("meta"):
             network = self.shaped(self.weights)
-        expected, got = _kinds(network.state_dict()), _kinds(self.weights)
+        own = {name: one for name, one in self.weights.items() if name not in self.beside}
+        expected, got = _kinds(network.state_dict()), _kinds(own)
         if got != expected:
             raise ArtifactError(f"not {self.described}", expected=expected, got=got)
-        bad = [name for name, one in self.weights.items() if not bool(one.isfinite().all())]
+        bad = [name for name, one in own.items() if not bool(one.isfinite().all())]
         if bad:
             raise ArtifactError("weights that are not finite", got=", ".join(bad))
-        network.load_state_dict(self.weights, assign=True)
+        network.load_state_dict(own, assign=True)
         return network.requires_grad_(False).eval()
 
 

@@ -36,7 +36,7 @@ def with_detector(name: str, defended: DefendedClassifier, training: Images | No
     if not isinstance(defense, Detecting):
         return defended
     if training is None:
-        without = ", or options: {'refuse': False}" if name == "magnet" else ""
+        without = ", or options: {'refuse': False}" if defense.name == "magnet" else ""
         raise ConfigError("its detector is calibrated on training images", item=name, expected=f"{_TRAINING}{without}")
     place = {identifier: position for position, identifier in enumerate(training.ids)}
     chosen = [place[identifier] for identifier in defense.chosen(training.ids, defended.seed)]

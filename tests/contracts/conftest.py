@@ -64,7 +64,7 @@ def artifacts(natural_images) -> dict[str, object]:
     larger = images.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
     return {
         "d3": PatchDictionary(normalised(larger), "these"),
-        "diffusion": DiffusionDenoiser.of(seeded(lambda: UNet(8), 0).state_dict(), alpha_bars(100)),
+        "diffusion": DiffusionDenoiser.trained(seeded(lambda: UNet(8), 0).state_dict(), alpha_bars(100)),
         "magnet": MagnetAutoencoder.of(seeded(lambda: MagnetNetwork(3), 0).state_dict()),
         "pixel_defend": FittedPixelCnn.of(seeded(lambda: PixelCnn(4, 1, 1), 0).state_dict()),
         "quilting": PatchLibrary(patches.flatten(1)),

@@ -22,6 +22,7 @@ from stl_ray.errors import GradientError, TensorError
 from stl_ray.images import quantize
 from stl_ray.models import Victim, build_classifier, in_loop, seeded
 from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_clusters, hash_ids, thumbnails
+from tests.victims import Linear, cotangent
 
 IDS = [f"test/{index}" for index in range(24)]
 SEEDS = range(8)
@@ -54,27 +55,6 @@ def images(natural_images) -> Tensor:
 
 def stl(space: QuasiNaturalSpace, name: str = "stl", **options) -> Defense:
     return make_defense(name, options, {"space": space, "solver": "auto"})
-
-
-def cotangent(logits: Tensor) -> Tensor:
-    """Of the first logit minus the last."""
-    v = torch.zeros_like(logits)
-    v[:, 0], v[:, -1] = 1, -1
-    return v
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A victim whose logits are linear in the image, in the image's own type."""
-
-    weights: Tensor  # (n, 3, H, W)
-
-    def logits(self, images: Tensor) -> Tensor:
-        return images.flatten(1) @ self.weights.flatten(1).to(images).T
-
-    def logits_and_vjp(self, images, cotangent):
-        logits = self.logits(images)
-        return logits, (cotangent(logits) @ self.weights.flatten(1).to(images)).view_as(images)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ MEAN, SPREAD = 0.1, 0.3
 
 
 def denoiser(width: int = 8, seed: int = 0, levels: int = 120) -> DiffusionDenoiser:
-    return DiffusionDenoiser.of(seeded(lambda: UNet(width), seed).state_dict(), alpha_bars(levels))
+    return DiffusionDenoiser.trained(seeded(lambda: UNet(width), seed).state_dict(), alpha_bars(levels))
 
 
 def made(start: int = 90, steps: int = 3, eta: float = 1.0, **which) -> Diffusion:

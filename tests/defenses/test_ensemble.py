@@ -14,6 +14,7 @@ from stl_ray.errors import ConfigError
 from stl_ray.evaluation import DefendedClassifier
 from stl_ray.images import quantize
 from stl_ray.models import build_classifier, predict
+from tests.victims import Linear, cotangent
 
 IDS = [f"test/{number}" for number in range(8)]
 
@@ -26,26 +27,6 @@ def images(natural_images) -> Tensor:
 @pytest.fixture(scope="module")
 def classifier():
     return build_classifier("small_cnn", ["a", "b", "c"], seed=0).eval()
-
-
-def cotangent(logits: Tensor) -> Tensor:
-    v = torch.zeros_like(logits)
-    v[:, 0], v[:, -1] = 1, -1
-    return v
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A victim whose logits are linear in the image, in the image's own type."""
-
-    weights: Tensor  # (n, 3, H, W)
-
-    def logits(self, images: Tensor) -> Tensor:
-        return images.flatten(1) @ self.weights.flatten(1).to(images).T
-
-    def logits_and_vjp(self, images, cotangent):
-        logits = self.logits(images)
-        return logits, (cotangent(logits) @ self.weights.flatten(1).to(images)).view_as(images)
 
 
 def crops(count: int, share: float = 0.5) -> Ensemble:

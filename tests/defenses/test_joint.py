@@ -20,23 +20,10 @@ from stl_ray.evaluation import CascadeAttack, CascadeSettings, run_cascade
 from stl_ray.images import quantize
 from stl_ray.models import Victim, build_classifier, predict
 from stl_ray.threats import ThreatTier
+from tests.victims import Linear
 
 IDS = [f"test/{index}" for index in range(8)]
 LEVEL = 0.5
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A victim whose logits are linear in the image, in the image's own type."""
-
-    weights: Tensor  # (n, 3, H, W)
-
-    def logits(self, images: Tensor) -> Tensor:
-        return images.flatten(1) @ self.weights.flatten(1).to(images).T
-
-    def logits_and_vjp(self, images, cotangent):
-        logits = self.logits(images)
-        return logits, (cotangent(logits) @ self.weights.flatten(1).to(images)).view_as(images)
 
 
 @dataclass(frozen=True)

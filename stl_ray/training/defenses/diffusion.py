@@ -45,7 +45,7 @@ HELD_OUT = 0.02
 
 def denoiser_of(state: Mapping[str, Tensor], recipe: DenoiserRecipe) -> DiffusionDenoiser:
     """The denoiser after the epoch of a state."""
-    return DiffusionDenoiser.of(unnamed(AVERAGE, state), alpha_bars(recipe.levels))
+    return DiffusionDenoiser.trained(unnamed(AVERAGE, state), alpha_bars(recipe.levels))
 
 
 def train_diffusion(

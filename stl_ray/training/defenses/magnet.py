@@ -59,8 +59,7 @@ def with_noise(clean: Tensor, noise: float, *, seed: int) -> Tensor:
     """Windows (N, 3, side, side) uint8 with Gaussian noise, float32 in [0, 1], drawn on the CPU for all of them in turn."""
     generator = torch.Generator().manual_seed(seed_of(seed, KIND, "noise"))
     noisy = torch.randn(clean.shape, generator=generator).mul_(noise)
-    for part, windows in zip(
-        torch.split(noisy, 1024), torch.split(clean, 1024), strict=True
-    ):  # in place, and few as floats at once
+    # In place, and few as floats at once.
+    for part, windows in zip(torch.split(noisy, 1024), torch.split(clean, 1024), strict=True):
         part.add_(from_uint8(windows)).clamp_(0, 1)
     return noisy
