@@ -8,16 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from stl_ray.defenses.by_autograd import TransformationByAutograd
 from stl_ray.defenses.options import DefenseOptions
-from stl_ray.defenses.windows import windows
-
-VALUES = 2**25
-"""Values of windows that are sorted at once, some 500 MB with their order."""
+from stl_ray.defenses.windows import in_parts, windows
 
 
 class MedianFilterOptions(DefenseOptions):
@@ -44,10 +40,6 @@ class MedianFilter(TransformationByAutograd):
         return {"defense": self.name, "size": self.size}
 
     def transformed(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
-        """See `TransformationByAutograd.transformed`; the derivative is that of the value taken, of equal ones the one that a
-        stable sort puts in the middle."""
-        at_once = max(1, VALUES // (images[0].numel() * self.size**2))
-        return torch.cat([self._median(part) for part in torch.split(images, at_once)])
-
-    def _median(self, images: Tensor) -> Tensor:
-        return windows(images, self.size).sort(dim=-1, stable=True).values[..., self.size**2 // 2]
+        """See `TransformationByAutograd.transformed`; the derivative is that of the value taken, of equal ones that of one."""
+        upper = self.size**2 // 2 + 1
+        return in_parts(lambda part: windows(part, self.size).kthvalue(upper, dim=-1).values, images)

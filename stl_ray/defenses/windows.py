@@ -3,12 +3,21 @@
 A window of n pixels has n // 2 of them before its own: of an even one, the pixel is the lower right of the middle.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from stl_ray.errors import TensorError
+
+_VALUES = 2**17
+"""Values of images that are filtered at once: what one pass over them leaves is still in the cache for the next."""
+
+
+def in_parts(function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """function(images) for one that takes every image on its own, a few at a time."""
+    at_once = max(1, _VALUES // images[0].numel())
+    return torch.cat([function(part) for part in torch.split(images, at_once)])
 
 
 def windows(images: Tensor, size: int) -> Tensor:
@@ -32,12 +41,17 @@ def averaged(images: Tensor, weights: Sequence[float]) -> Tensor:
     Raises:
         TensorError: an image is smaller than half a window.
     """
-    means = images.double()
-    for dim in (2, 3):
-        padded, length = _mirrored(means, dim, len(weights)), means.shape[dim]
-        # One addition after the other: the order of a reduction's depends on the shape of the batch.
-        means = sum((w * padded.narrow(dim, k, length) for k, w in enumerate(weights)), torch.zeros_like(means))
-    return means.to(images.dtype)
+    return in_parts(lambda part: _averaged(_averaged(part.double(), 2, weights), 3, weights).to(images.dtype), images)
+
+
+def _averaged(images: Tensor, dim: int, weights: Sequence[float]) -> Tensor:
+    padded, length = _mirrored(images, dim, len(weights)), images.shape[dim]
+    means = weights[0] * padded.narrow(dim, 0, length)
+    # One addition after the other: the order of a reduction's depends on the shape of the batch. Nor in one operation with
+    # the product, which rounds once or twice by where in the batch a value is.
+    for k, weight in enumerate(weights[1:], start=1):
+        means = means + weight * padded.narrow(dim, k, length)
+    return means
 
 
 def _mirrored(images: Tensor, dim: int, size: int) -> Tensor:
