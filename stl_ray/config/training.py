@@ -120,7 +120,10 @@ class Retraining(Recipe):
         "this one, which is then fine-tuned"
     )  # fmt: skip
     defenses: tuple[str, ...] | None = Field(
-        None, min_length=1, description="names of the defenses that it is retrained for; all when absent"
+        None,
+        min_length=1,
+        description="names of the defenses that it is retrained for; all when absent. For an ensemble a network "
+        "of its own stands behind each member, which must be among them",
     )
     projection: Literal["stored", "on_the_fly"] = Field(
         "stored", description="input of a retrained classifier: augmented images of its defense's purified shards, or "

@@ -33,6 +33,7 @@ from stl_ray.defenses.base import (
 from stl_ray.defenses.compose import Defended
 from stl_ray.defenses.decisions import NO_VERDICT, Decisions, DefendedModel
 from stl_ray.defenses.detector import Calibration, Detecting, Detector
+from stl_ray.defenses.ensemble import Ensemble
 from stl_ray.defenses.fitted import ArtifactRecipe, FittedOptions
 from stl_ray.defenses.options import DefenseOptions, Resources
 from stl_ray.defenses.purified import APPLIED, DIVERGED, Purified, record_of
@@ -55,6 +56,7 @@ __all__ = [
     "Detecting",
     "Detector",
     "Differentiable",
+    "Ensemble",
     "FittedOptions",
     "Linearised",
     "Pullback",

@@ -76,12 +76,13 @@ class Defense(ABC):
     def identity(self) -> dict[str, Any]:
         """Everything but the seeds that can change a byte of the output, JSON-able."""
 
-    def network(self, classifier: Victim, seeds: Sequence[int]) -> Victim:
+    def network(self, classifier: Victim, seeds: Sequence[int], view: int = 0) -> Victim:
         """The network that sees the purified images of one view: the classifier itself, unless the defense changes it.
 
         Args:
             classifier: that is defended.
             seeds: per-image seeds (B,) of the view, for a network that draws; it is for these B images in these rows.
+            view: its number among `views`.
         """
         return classifier
 

@@ -94,7 +94,7 @@ class Defended:
         views = self.purify(images, ids) if views is None else tuple(views)
         seeds = seeds_of_views(self.defense, deployed_seeds(self.seed, ids))
         record = record_of(views)
-        prediction = likeliest(mean_softmax([self._answer(*view) for view in zip(views, seeds, strict=True)]))
+        prediction = likeliest(mean_softmax([*map(self._answer, range(len(views)), views, seeds)]))
         score = self._scores(images, views)
         return Decisions(
             prediction=prediction.masked_fill(record.diverged, NO_VERDICT),
@@ -109,8 +109,8 @@ class Defended:
         seeds = seeds_of_views(self.defense, deployed_seeds(self.seed, ids))
         return mean_softmax(
             [
-                self.defense.network(self.classifier, draw).logits(self.seen(view))
-                for view, draw in zip(self.purify(images, ids), seeds, strict=True)
+                self.defense.network(self.classifier, draw, number).logits(self.seen(view))
+                for number, (view, draw) in enumerate(zip(self.purify(images, ids), seeds, strict=True))
             ]
         )
 
@@ -120,11 +120,12 @@ class Defended:
         rounded = self.rounding(images)
         return tuple(view.purify(rounded, seeds=draw) for view, draw in zip(self.defense.views, seeds, strict=True))
 
-    def _answer(self, view: Purified, seeds: Sequence[int]) -> Tensor:
+    def _answer(self, number: int, view: Purified, seeds: Sequence[int]) -> Tensor:
         """Logits (B, n) of the network for one view, in tiles."""
 
         def of_tile(images: Tensor, rows: Tensor) -> tuple[Tensor]:
-            return (self.defense.network(self.classifier, [seeds[row] for row in rows.tolist()]).logits(images),)
+            draw = [seeds[row] for row in rows.tolist()]
+            return (self.defense.network(self.classifier, draw, number).logits(images),)
 
         images = self.seen(view)
         size = tile_size(images.shape[-2], images.shape[-1], images.device)
@@ -196,7 +197,7 @@ class DefendedLoop:
             seen = [
                 victim.seen(view.purify(rounded, seeds=draw)) for view, draw in zip(defense.views, draws, strict=True)
             ]
-            networks = (defense.network(victim.classifier, draw) for draw in draws)
+            networks = (defense.network(victim.classifier, draw, number) for number, draw in enumerate(draws))
             answer = mean_softmax([network.logits(view) for network, view in zip(networks, seen, strict=True)])
             if victim.detector is not None and victim.labels is not None:
                 answer = joint_logits(answer, victim.detector.scores(rounded, *seen), victim.labels)
@@ -230,9 +231,9 @@ class DefendedLoop:
         if not self._linearised:
             self._linearised = [view.linearised(gradient_of_view(view, victim.gradient)) for view in defense.views]
         views = []
-        for linearised, draw in zip(self._linearised, seeds_of_views(defense, seeds), strict=True):
-            purified, pullback = linearised(images, draw)
-            network = defense.network(victim.classifier, draw)
+        for number, draw in enumerate(seeds_of_views(defense, seeds)):
+            purified, pullback = self._linearised[number](images, draw)
+            network = defense.network(victim.classifier, draw, number)
             # A solve that diverged has no derivative.
             lost = ~purified.flatten(1).isfinite().all(1)
             views.append(View(network, victim.rounding(purified).nan_to_num(), pullback, lost))

@@ -4,10 +4,12 @@
 every crop passes each of them, and the softmaxes are averaged over all (their ensembles of TVM, quilting and crops).
 `ensemble` has no crops: its members see the whole image.
 
-Their networks are trained on the output of each transformation by itself; here all views are shown to one network.
+Their networks are trained on the output of each transformation by itself, and so can those here be: every member then has
+the network that was retrained for it (`networks`). Else all views are shown to one.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from pydantic import Field, Strict
@@ -16,6 +18,7 @@ from stl_ray.defenses.base import Defense, Transformation
 from stl_ray.defenses.crops import Crop
 from stl_ray.defenses.options import DefenseOptions
 from stl_ray.errors import ConfigError
+from stl_ray.models import Victim
 
 WHOLE = "none"
 """Member that leaves the view as it is."""
@@ -70,15 +73,19 @@ class Ensemble(Defense):
 
     Args:
         name: the row's name in the registry.
-        of: the members.
+        members: their names in the experiment, or none.
+        of: the members, in the same order.
         crops: number of crops for each; 0: it sees the whole image.
         share: side of a crop over the side of the image.
+        networks: by name of a member, what sees its views; of the others it is the classifier that is defended.
     """
 
     name: str
+    members: tuple[str, ...]
     of: tuple[Transformation, ...]
     crops: int = 0
     share: float = 1.0
+    networks: Mapping[str, Victim] = field(default_factory=dict)
 
     @property
     def views(self) -> tuple[Transformation, ...]:
@@ -101,6 +108,10 @@ class Ensemble(Defense):
         """See `Defense.identity`."""
         cropped = {"crops": self.crops, "share": self.share} if self.crops else {}
         return {"defense": self.name, "of": [member.identity() for member in self.of], **cropped}
+
+    def network(self, classifier: Victim, seeds: Sequence[int], view: int = 0) -> Victim:
+        """See `Defense.network`: the one of the member that the view is of."""
+        return self.networks.get(self.members[view // self.repeats], classifier)
 
     def certified(self) -> "Ensemble":
         """See `Defense.certified`."""

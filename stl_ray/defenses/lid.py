@@ -71,7 +71,7 @@ class LocalIntrinsicDimension(Detecting):
         """See `Defense.identity`."""
         return {"defense": self.name, **self.options.model_dump(), "scikit-learn": version("scikit-learn")}
 
-    def network(self, classifier: Victim, seeds: Sequence[int]) -> Victim:
+    def network(self, classifier: Victim, seeds: Sequence[int], view: int = 0) -> Victim:
         """The classifier itself; see `Defense.network`.
 
         Raises:

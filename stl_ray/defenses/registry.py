@@ -72,11 +72,11 @@ def _at(options: StlOptions, space: QuasiNaturalSpace) -> QuasiNaturalSpace:
 
 
 def _ensemble(options: EnsembleOptions, resources: Resources) -> Defense:
-    return Ensemble("ensemble", _members(options, resources))
+    return Ensemble("ensemble", options.of, _members(options, resources))
 
 
 def _crop_ensemble(options: CropEnsembleOptions, resources: Resources) -> Defense:
-    return Ensemble("crop_ensemble", _members(options, resources), options.crops, options.share)
+    return Ensemble("crop_ensemble", options.of, _members(options, resources), options.crops, options.share)
 
 
 def _members(options: EnsembleOptions, resources: Resources) -> tuple[Transformation, ...]:

@@ -51,7 +51,7 @@ class RobustClassifier(Defense):
         """See `Defense.identity`."""
         return {"defense": self.name, "classifier": classifier_identity(self.classifier)}
 
-    def network(self, classifier: Victim, seeds: Sequence[int]) -> Victim:
+    def network(self, classifier: Victim, seeds: Sequence[int], view: int = 0) -> Victim:
         """See `Defense.network`.
 
         Raises:

@@ -69,7 +69,7 @@ class StochasticActivationPruning(Defense):
         """See `Defense.identity`."""
         return {"defense": self.name, **self.options.model_dump()}
 
-    def network(self, classifier: Victim, seeds: Sequence[int]) -> "PrunedNetwork":
+    def network(self, classifier: Victim, seeds: Sequence[int], view: int = 0) -> "PrunedNetwork":
         """One pass; see `Defense.network`."""
         return PrunedNetwork(classifier, seeds, self.options)
 

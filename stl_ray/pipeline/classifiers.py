@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from stl_ray.config import ClassifierConfig, Experiment, Recipe
+from stl_ray.defenses import is_transformation
 from stl_ray.errors import ConfigError, IncompleteRunError
 from stl_ray.models import (
     Classifier,
@@ -58,6 +59,15 @@ def classifier_config(experiment: Experiment, name: str) -> ClassifierConfig:
         ConfigError: there is none, with the nearest name.
     """
     return named({item.name: item for item in experiment.classifiers}, name, kind="classifier of this experiment")
+
+
+def trained_for(experiment: Experiment, config: ClassifierConfig) -> list[str]:
+    """Names of the defenses that a classifier has a network for; an ensemble has those of its members (`load_behind`)."""
+    return [
+        chosen.name
+        for chosen in experiment.defenses
+        if config.retrained_for(chosen.name) and is_transformation(chosen.defense)
+    ]
 
 
 def own_classes(config: ClassifierConfig, names: Sequence[str]) -> tuple[str, ...]:

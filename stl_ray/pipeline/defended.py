@@ -1,13 +1,14 @@
 """Defenses with the classifiers behind them, as every job loads them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from torch import Tensor
 
 from stl_ray.config import ClassifierConfig, Experiment
-from stl_ray.defenses import Calibration, Defended, Defense, Detecting, identity_in_run, make_defense
+from stl_ray.defenses import Calibration, Defended, Defense, Detecting, Ensemble, identity_in_run, make_defense
 from stl_ray.errors import IncompleteRunError
 from stl_ray.evaluation import UNDEFENDED, DefendedClassifier
 from stl_ray.pipeline.classifiers import LoadedClassifier, classifier_config, load_classifier, scored
@@ -126,19 +127,59 @@ def load_block(
         IncompleteRunError: if a classifier is not there yet.
     """
     config = classifier_config(experiment, classifier)
-    vanilla = load_classifier(experiment, classifier, None, names, device)
+    load = cache(lambda own: load_classifier(experiment, classifier, own, names, device))
+    vanilla = load(None)
     defended, behind = {}, {}
     for name, defense in {UNDEFENDED: make_defense(UNDEFENDED, {}, {}), **defenses}.items():
         own = name != UNDEFENDED and config.retrained_for(name)
-        # One network in memory for all defenses that it stands behind as it is.
-        loaded = load_classifier(experiment, classifier, name, names, device) if own else vanilla
-        if loaded.behind is not None:
-            where = Layout(experiment.root).classifier(classifier, name)
-            require_same(loaded.behind, identity_in_run(defense, experiment.seed), where)
-        defended[name] = DefendedClassifier.of(defense, loaded.classifier, loaded.identity, experiment.seed)
+        # One network in memory for all that it stands behind.
+        deployed, loaded = load_behind(experiment, classifier, name, defense, load) if own else (defense, vanilla)
+        defended[name] = DefendedClassifier.of(deployed, loaded.classifier, loaded.identity, experiment.seed)
         if own:
             behind[name] = DefendedClassifier.of(defense, vanilla.classifier, vanilla.identity, experiment.seed)
     return Block(config, vanilla, defended, behind)
+
+
+def load_behind(
+    experiment: Experiment,
+    classifier: str,
+    name: str,
+    defense: Defense,
+    load: Callable[[str | None], LoadedClassifier],
+) -> tuple[Defense, LoadedClassifier]:
+    """A defense as it is deployed, and the classifier that was retrained for it.
+
+    Of an ensemble each member has the network that was retrained for that member, and the identity is of all of them.
+
+    Args:
+        experiment: of the defense.
+        classifier: its name.
+        name: of the defense.
+        defense: as `make_defenses` makes it.
+        load: the classifier as it was retrained for the transformation of a name; of None, as it is without.
+
+    Raises:
+        RunIdentityError: a classifier was retrained for a defense of other settings.
+    """
+
+    def loaded(own: str, transformation: Defense) -> LoadedClassifier:
+        found = load(own)
+        if found.behind is not None:
+            where = Layout(experiment.root).classifier(classifier, own)
+            require_same(found.behind, identity_in_run(transformation, experiment.seed), where)
+        return found
+
+    if not isinstance(defense, Ensemble):
+        return defense, loaded(name, defense)
+    own = {
+        member: loaded(member, made)
+        for member, made in zip(defense.members, defense.of, strict=True)
+        if member != UNDEFENDED
+    }
+    vanilla = load(None)
+    networks = {member: network.classifier for member, network in own.items()}
+    identity = {UNDEFENDED: vanilla.identity, **{member: network.identity for member, network in own.items()}}
+    return replace(defense, networks=networks), vanilla._replace(identity=identity)
 
 
 def load_blocks(

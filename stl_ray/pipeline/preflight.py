@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from stl_ray.attacks import Universal, budget_of, make_attack
-from stl_ray.config import SCRATCH, ClassifierConfig, Experiment, NamedDefense, classifier_of, space_of
+from stl_ray.config import SCRATCH, ClassifierConfig, Experiment, NamedAttack, NamedDefense, classifier_of, space_of
 from stl_ray.config.classifiers import is_function
 from stl_ray.defenses import FittedOptions, check_clusters, is_transformation, options_of
 from stl_ray.defenses.ensemble import require_member
@@ -133,16 +133,36 @@ def _require_names(experiment: Experiment) -> None:
                     f"the classifier to attack, {item.name}, is not retrained for {victim.retrained_for}", item=attack.name,
                     expected="its key `retrain`, with that defense",
                 )  # fmt: skip
+        if victim.retrained_for is not None:
+            _require_one_network(experiment, attack, victim.retrained_for)
+
+
+def _require_one_network(experiment: Experiment, attack: NamedAttack, name: str) -> None:
+    """Refuse to attack the networks of an ensemble's members in another place than behind it."""
+    (chosen,) = (item for item in experiment.defenses if item.name == name)
+    if attack.victim.defense != name and not is_transformation(chosen.defense):
+        raise ConfigError(
+            f"retrained for {name}, the classifier is a network for each member", item=attack.name,
+            expected=f"victim.defense: {name}, or one of the members", got=f"victim.defense: {attack.victim.defense}",
+        )  # fmt: skip
 
 
 def _require_retrainable(experiment: Experiment, item: ClassifierConfig) -> None:
     """Refuse a retraining for a defense that makes no images to train on."""
     stored = [defense.name for defense in experiment.defenses if is_transformation(defense.defense)]
     for defense in experiment.defenses:
-        if item.retrained_for(defense.name) and defense.name not in stored:
+        if not item.retrained_for(defense.name) or defense.name in stored:
+            continue
+        members = options_of(defense.defense, defense.options).members
+        if not members:
             raise ConfigError(
                 f"a classifier cannot be retrained for {defense.name}, which makes no image of an image",
                 item=f"{item.name}.retrain.defenses", expected=f"some of {', '.join(stored) or 'none'}",
+            )  # fmt: skip
+        if missing := [name for name in members if not item.retrained_for(name)]:
+            raise ConfigError(
+                f"a classifier is retrained for {defense.name} by a network for each member", item=f"{item.name}.retrain.defenses",
+                expected=f"{', '.join(missing)} too",
             )  # fmt: skip
 
 

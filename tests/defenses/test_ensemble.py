@@ -30,7 +30,7 @@ def classifier():
 
 
 def crops(count: int, share: float = 0.5) -> Ensemble:
-    return Ensemble("crop_ensemble", (Undefended(),), count, share)
+    return Ensemble("crop_ensemble", ("none",), (Undefended(),), count, share)
 
 
 def test_identity_a_verdict_is_that_of_the_mean_softmax(classifier, images):
@@ -45,15 +45,43 @@ def test_identity_a_verdict_is_that_of_the_mean_softmax(classifier, images):
 
 def test_identity_one_member_alone_is_that_member(classifier, images):
     jpeg = make_defense("jpeg", {}, {})
-    alone = Defended(classifier, Ensemble("ensemble", (jpeg,)), "none").decide(images, IDS)
+    alone = Defended(classifier, Ensemble("ensemble", ("jpeg",), (jpeg,)), "none").decide(images, IDS)
     assert alone.prediction.tolist() == Defended(classifier, jpeg, "none").decide(images, IDS).prediction.tolist()
 
 
-def test_agrees_the_gradient_with_finite_differences_of_the_mean_softmax(images):
+def test_identity_every_member_has_its_own_network_and_the_others_the_classifier(images):
+    """By hand, of two crops for each of three members."""
+    jpeg, flat = make_defense("jpeg", {"quality": 10}, {}), make_defense("mean_filter", {}, {})
+    names = ("jpeg", "none", "flat")
+    classifier, first, third = (build_classifier("small_cnn", ["a", "b", "c"], seed=seed).eval() for seed in (0, 1, 2))
+    ensemble = Ensemble("crop_ensemble", names, (jpeg, Undefended(), flat), 2, 0.8, {"jpeg": first, "flat": third})
+    model = Defended(classifier, ensemble, "none", seed=1)
+    shown = [quantize(view.images) for view in model.purify(images, IDS)]
+    networks = [first, first, classifier, classifier, third, third]
+    expected = torch.stack(
+        [network.logits(seen).softmax(1) for network, seen in zip(networks, shown, strict=True)]
+    ).mean(0)
+    torch.testing.assert_close(model.verdict_logits(images, IDS).exp(), expected)
+    assert model.decide(images, IDS).prediction.tolist() == expected.argmax(1).tolist()
+    assert (
+        model.decide(images, IDS).prediction.tolist()
+        != Defended(classifier, replace(ensemble, networks={}), "none", seed=1).decide(images, IDS).prediction.tolist()
+    )
+
+
+@pytest.mark.parametrize("networks", [0, 2], ids=["one network", "one for each member"])
+def test_agrees_the_gradient_with_finite_differences_of_the_mean_softmax(images, networks):
     """Of the mean, not the mean of the views' own losses: here these point elsewhere."""
-    weights = 3 * torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(5)) / 10
+    weights, *others = (
+        3 * torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(5 + number)) / 10
+        for number in range(1 + networks)
+    )
     x = images[:3].double()
-    victim = Defended(Linear(weights), crops(4), "exact", rounded=False)
+    ensemble = crops(4)
+    if networks:
+        own = {name: Linear(other) for name, other in zip("ab", others, strict=True)}
+        ensemble = replace(ensemble, members=("a", "none", "b"), of=(Undefended(),) * 3, crops=2, networks=own)
+    victim = Defended(Linear(weights), ensemble, "exact", rounded=False)
     direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     direction[(x < 0.01) | (x > 0.99)] = 0
     _, gradient = victim.loop(IDS[:3]).logits_and_vjp(x, cotangent)
@@ -71,10 +99,10 @@ def test_agrees_the_gradient_with_finite_differences_of_the_mean_softmax(images)
 
 def test_identity_by_a_stand_in_every_view_is_differentiated_by_its_strongest_gradient(images):
     jpeg, flat, few = (make_defense(name, {}, {}) for name in ("jpeg", "mean_filter", "bit_depth"))
-    assert Ensemble("ensemble", (flat, Undefended())).gradients == ("exact", "bpda")
-    assert Ensemble("ensemble", (few, few)).gradients == ("bpda",)
-    assert Ensemble("ensemble", (flat, few)).gradients == ("stand_in", "bpda")
-    mixed = Ensemble("ensemble", (jpeg, flat, few))
+    assert Ensemble("ensemble", ("flat", "none"), (flat, Undefended())).gradients == ("exact", "bpda")
+    assert Ensemble("ensemble", ("few", "few"), (few, few)).gradients == ("bpda",)
+    assert Ensemble("ensemble", ("flat", "few"), (flat, few)).gradients == ("stand_in", "bpda")
+    mixed = Ensemble("ensemble", ("jpeg", "flat", "few"), (jpeg, flat, few))
     assert mixed.gradients == ("stand_in", "bpda")
     weights = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(5)) / 100
     _, product = Defended(Linear(weights), mixed, "stand_in").logits_and_vjp(images, cotangent)
@@ -132,7 +160,9 @@ def test_invariant_attacks_count_crops_as_samples(classifier, images):
             return classifier.logits_and_vjp(images, cotangent)
 
     jpeg = make_defense("jpeg", {}, {})
-    both = Ensemble("ensemble", (Crop(0.5, Undefended()), jpeg))  # of which none is a sample of the other
+    both = Ensemble(
+        "ensemble", ("crop", "jpeg"), (Crop(0.5, Undefended()), jpeg)
+    )  # of which none is a sample of the other
     for ensemble, samples, passes in ((crops(5), 1, 5), (crops(5), 12, 15), (both, 3, 6)):
         asked.clear()
         defended = DefendedClassifier.of(ensemble, Counting(), "digest", 0)
@@ -154,7 +184,7 @@ class Dropping(Defense):
     def identity(self):
         return {"defense": self.name}
 
-    def network(self, classifier, seeds: Sequence[int]):
+    def network(self, classifier, seeds: Sequence[int], view: int = 0):
         class Wrapped:
             def kept(self, images: Tensor) -> Tensor:
                 assert len(images) == len(seeds)

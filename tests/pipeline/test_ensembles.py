@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from stl_ray.defenses import deployed_seeds
-from stl_ray.errors import ConfigError
+from stl_ray.errors import ConfigError, RunIdentityError
 from stl_ray.evaluation import score
 from stl_ray.images import encode_png, quantize, to_uint8
 from stl_ray.models import build_classifier, predict, save_classifier
 from stl_ray.pipeline import project
 from stl_ray.pipeline.attack import job as attack
 from stl_ray.pipeline.defended import load_blocks
+from stl_ray.pipeline.defenses import make_defenses
 from stl_ray.pipeline.evaluate import adaptive
 from stl_ray.pipeline.evaluate import job as evaluate
 from stl_ray.pipeline.evaluate.gallery import write_gallery
@@ -26,6 +27,7 @@ DEFENSES = [
     {"name": "jpeg", "defense": "jpeg"},
     {"name": "crops", "defense": "crop_ensemble", "options": {"crops": 2, "share": 0.6}},
 ]
+RETRAINED = {"name": "vanilla", "architecture": "small_cnn", "retrain": {"defenses": ["half", "jpeg"]}}
 
 
 @pytest.fixture
@@ -111,6 +113,39 @@ def test_invariant_an_ensemble_runs_through_every_job_whatever_the_shards(made, 
     _report(own)
 
 
+def test_certificate_each_member_has_the_network_that_was_retrained_for_it(made, images, run_here):
+    """Nothing is trained for the ensemble itself; tables, attacks and the network behind it agree with verdicts by hand."""
+    behind = {"name": "on", "attack": "fgsm", "dissimilarity": 0.03,
+              "victim": {"retrained_for": "half", "defense": "half", "gradient": "bpda"}}  # fmt: skip
+    own = made(10, classifiers=[RETRAINED], project={"splits": ["train", "test"]}, attack={"sets": [behind]})
+    preflight(own, "train")
+    layout = Layout(own.root)
+    vanilla, retrained = (build_classifier("small_cnn", ["a", "b"], seed=seed).eval() for seed in (3, 8))
+    (jpeg,) = [item for item in make_defenses(own).values() if item.name == "jpeg"]
+    save_classifier(layout.uri(layout.classifier("vanilla", "jpeg")), retrained, {"defense": jpeg.identity()})
+    run_here(attack.plan(own), own)
+    run_here(evaluate.plan(own), own)
+    clean = rows(own, "evaluate/vanilla/half-on-clean")
+    seen = quantize(jpeg.purify(images, seeds=deployed_seeds(0, list(clean))).images)
+    alone = vanilla.logits(images).softmax(1)
+    by_setting = {
+        "vanilla": alone + vanilla.logits(seen).softmax(1),
+        "retrained": alone + retrained.logits(seen).softmax(1),
+    }
+    verdicts = {setting: softmax.argmax(1).tolist() for setting, softmax in by_setting.items()}
+    assert verdicts["vanilla"] != verdicts["retrained"]
+    for setting, expected in verdicts.items():
+        assert [row[setting] for row in clean.values()] == expected
+    # The attacked model is the deployed one.
+    assert [row["source_pred"] for row in rows(own, "attack/vanilla/on").values()] == verdicts["retrained"]
+    (block,) = load_blocks(own, ["a", "b"], "cpu").values()
+    identity = block.made_of("half")["retrained"]
+    assert identity == {"none": block.vanilla.identity, "jpeg": block.defended["jpeg"].identity["classifier"]}
+    save_classifier(layout.uri(layout.classifier("vanilla", "jpeg")), retrained, {"defense": {"quality": 1}})
+    with pytest.raises(RunIdentityError, match="jpeg"):
+        load_blocks(own, ["a", "b"], "cpu")
+
+
 def _report(own) -> None:
     layout = Layout(own.root)
     predictions = {
@@ -138,7 +173,17 @@ def _report(own) -> None:
         (
             {"classifiers": [{"name": "vanilla", "architecture": "small_cnn", "retrain": {"defenses": ["half"]}}],
              "project": {"splits": ["train"]}},
-            "cannot be retrained for half",
+            "retrained for half by a network for each member.*jpeg too",
+        ),
+        (
+            {"classifiers": [{"name": "vanilla", "architecture": "small_cnn", "retrain": {"defenses": ["crops"]}}],
+             "project": {"splits": ["train"]}},
+            "cannot be retrained for crops",
+        ),
+        (
+            {"classifiers": [RETRAINED], "project": {"splits": ["train"]},
+             "attack": {"sets": [{"name": "set", "attack": "fgsm", "dissimilarity": 0.03, "victim": {"retrained_for": "half"}}]}},
+            "set: retrained for half, the classifier is a network for each member; expected victim.defense: half",
         ),
     ],
 )  # fmt: skip

@@ -23,7 +23,7 @@ from stl_ray.pipeline.attack.calibration import (
 from stl_ray.pipeline.attack.sets import all_sets, classifier_of, folder_of
 from stl_ray.pipeline.attack.target import Attacked, victims_of
 from stl_ray.pipeline.batches import class_names, exact_bytes, pixels_of, plan_parts, stored
-from stl_ray.pipeline.classifiers import load_classifier
+from stl_ray.pipeline.classifiers import classifier_config, load_classifier, trained_for
 from stl_ray.pipeline.defenses import make_defenses
 from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.look import device_to_look, look_at
@@ -70,6 +70,8 @@ def look(experiment: Experiment) -> dict[str, str]:
     behind: dict[str, dict[str, Victim]] = {name: {} for name in defenses}
     for config in sets:
         classifier, own = classifier_of(config), config.victim.retrained_for
+        if own not in trained_for(experiment, classifier_config(experiment, classifier)):
+            own = None  # an ensemble, whose members are looked at by the jobs that retrain for them
         name = classifier if own is None else f"{classifier} retrained for {own}"
         model, needed = models.get(name) or (
             load_classifier(experiment, classifier, own, names, device).classifier,

@@ -1,6 +1,7 @@
 """The victims of adversarial sets: each a classifier of the experiment, alone or behind a defense."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -11,6 +12,7 @@ from stl_ray.evaluation import DefendedClassifier
 from stl_ray.models import Victim
 from stl_ray.pipeline.attack.sets import classifier_of
 from stl_ray.pipeline.classifiers import LoadedClassifier, load_classifier
+from stl_ray.pipeline.defended import load_behind
 from stl_ray.pipeline.defenses import make_defenses
 from stl_ray.pipeline.detectors import DetectorFit
 
@@ -46,33 +48,30 @@ def victims_of(
     """
     chosen = [attack.victim.defense for attack in sets if attack.victim.defense is not None]
     defenses = make_defenses(experiment, device, names=chosen)
-    loaded = {
-        (name, defense): load_classifier(experiment, name, defense, names, device)
-        for name, defense in dict.fromkeys((classifier_of(attack), attack.victim.retrained_for) for attack in sets)
-    }
-    return [
-        _attacked(
-            attack, loaded[classifier_of(attack), attack.victim.retrained_for], defenses, experiment, stand_ins or {}
-        )
-        for attack in sets
-    ]
+    load = cache(lambda classifier, own: load_classifier(experiment, classifier, own, names, device))
+    return [_attacked(attack, load, defenses, experiment, stand_ins or {}) for attack in sets]
 
 
 def _attacked(
     attack: NamedAttack,
-    loaded: LoadedClassifier,
+    load: Callable[[str, str | None], LoadedClassifier],
     defenses: Mapping[str, Defense],
     experiment: Experiment,
     stand_ins: Mapping[str, Calibration],
 ) -> Attacked:
-    config = attack.victim
+    config, classifier = attack.victim, classifier_of(attack)
     if config.defense is None:
+        loaded = load(classifier, config.retrained_for)
         return Attacked(loaded.classifier, loaded.identity, loaded.classes)
     defense = defenses[config.defense]
+    if config.retrained_for == config.defense:
+        defense, loaded = load_behind(experiment, classifier, config.defense, defense, partial(load, classifier))
+    else:
+        loaded = load(classifier, config.retrained_for)
     defended = DefendedClassifier.of(defense, loaded.classifier, loaded.identity, experiment.seed)
     fit = None
     if isinstance(defense, Detecting):
-        fit = DetectorFit(experiment, classifier_of(attack), config.retrained_for, config.defense, defended.identity)
+        fit = DetectorFit(experiment, classifier, config.retrained_for, config.defense, defended.identity)
         defended = fit.attached(defended, stand_ins.get(fit.folder))
     victim = defended.victim(config.gradient, config.samples)
     made_of = {

@@ -30,7 +30,7 @@ from stl_ray.pipeline.attack.job import identity_of as attack_identity
 from stl_ray.pipeline.attack.sets import all_sets, folder_of, sets_of
 from stl_ray.pipeline.attack.target import victims_of
 from stl_ray.pipeline.batches import class_names, exact_pixels_of, pixels_of, plan_parts
-from stl_ray.pipeline.classifiers import load_classifier, scored
+from stl_ray.pipeline.classifiers import load_classifier, scored, trained_for
 from stl_ray.pipeline.defended import Block, load_blocks
 from stl_ray.pipeline.defenses import make_defenses
 from stl_ray.pipeline.detectors import DetectorFit
@@ -117,7 +117,7 @@ def look(experiment: Experiment) -> dict[str, str]:
     defenses = make_defenses(experiment, device)
     behind: dict[str, dict[str, Victim]] = {name: {} for name in defenses}
     for item in scored(experiment):
-        for own in (None, *(name for name in defenses if item.retrained_for(name))):
+        for own in (None, *trained_for(experiment, item)):
             name = item.name if own is None else f"{item.name} retrained for {own}"
             model = load_classifier(experiment, item.name, own, names, device).classifier
             models[name] = model, False

@@ -12,7 +12,7 @@ from stl_ray.errors import ArtifactError, RunIdentityError, TrainingError
 from stl_ray.images import decode
 from stl_ray.models import Classifier, build_classifier, check_weights, module_digest, source_digest, weights_digest
 from stl_ray.pipeline.batches import STORED_PIXELS, class_names, rows_at
-from stl_ray.pipeline.classifiers import classifier_config, given, load_classifier, own_classes
+from stl_ray.pipeline.classifiers import classifier_config, given, load_classifier, own_classes, trained_for
 from stl_ray.pipeline.defenses import make_defenses, transformation
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.pipeline.project import identity_of as project_identity
@@ -57,12 +57,16 @@ def plan(experiment: Experiment) -> list[Training]:
     """The classifiers that an experiment trains, each with its dataset; those that others begin as come first."""
     first = {item.name: _clean_training(experiment, item) for item in experiment.classifiers if item.trained}
     trainings = list(first.values())
-    retrained = [(item, item.retrain) for item in experiment.classifiers if item.retrain is not None]
-    awaited = [d.name for d in experiment.defenses if any(item.retrained_for(d.name) for item, _ in retrained)]
-    defenses = make_defenses(experiment, names=awaited)
-    for item, retrain in retrained:
+    retrained = [
+        (item, item.retrain, trained_for(experiment, item))
+        for item in experiment.classifiers
+        if item.retrain is not None
+    ]
+    awaited = {name for *_, names in retrained for name in names}
+    defenses = make_defenses(experiment, names=[item.name for item in experiment.defenses if item.name in awaited])
+    for item, retrain, names in retrained:
         for name, defense in defenses.items():
-            if item.retrained_for(name):
+            if name in names:
                 made_by = identity_in_run(defense, experiment.seed)
                 if retrain.projection == "stored":
                     # The purified shards on disk must be those of the defense that the tables will name.
