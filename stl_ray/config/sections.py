@@ -111,7 +111,7 @@ class NamedDefense(Section):
         description="one of `stl-ray defenses`, such as jpeg, stl or stl_cluster; or module:function, which returns a function of "
         "[0, 1] images (docs/defenses.md)"
     )  # fmt: skip
-    options: dict[str, OptionValue | list[str]] = Field(
+    options: dict[str, OptionValue | list[OptionValue]] = Field(
         {}, description="the defense's own options, which `stl-ray defenses NAME` explains"
     )
 

@@ -6,6 +6,7 @@ refused is a loss.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,6 +75,13 @@ class DetectorByAutograd(Detector):
 
 class Detecting(Defense):
     """A defense of one view that also refuses images."""
+
+    @abstractmethod
+    def detector_identity(self) -> dict[str, Any]:
+        """Everything that can change a calibration or a score beside `identity`, which is of what the classifier sees.
+
+        JSON-able; so another detector leaves purified images and retrained classifiers as they are.
+        """
 
     @property
     def fewest(self) -> int:

@@ -11,6 +11,7 @@ in the paper, whose networks have no more than some dozens; of a large one the a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from itertools import chain
 from typing import Any
@@ -69,7 +70,11 @@ class LocalIntrinsicDimension(Detecting):
 
     def identity(self) -> dict[str, Any]:
         """See `Defense.identity`."""
-        return {"defense": self.name, **self.options.model_dump(), "scikit-learn": version("scikit-learn")}
+        return {"defense": self.name}
+
+    def detector_identity(self) -> dict[str, Any]:
+        """See `Detecting.detector_identity`."""
+        return {**self.options.model_dump(), "scikit-learn": version("scikit-learn")}
 
     def network(self, classifier: Victim, seeds: Sequence[int], view: int = 0) -> Victim:
         """The classifier itself; see `Defense.network`.
@@ -120,10 +125,10 @@ class LocalIntrinsicDimension(Detecting):
             raise ArtifactError("not a calibration of lid", expected=sorted(wanted), got=sorted(calibration))
         features = Features.of(classifier, torch.from_numpy(calibration["minibatch"]), self.options.neighbours)
         weights = torch.from_numpy(calibration["weights"])
-        if len(weights) != len(features.minibatch):
-            expected, got = f"{len(features.minibatch)} layers", len(weights)
+        if len(weights) != features.layers:
+            expected, got = f"{features.layers} layers", len(weights)
             raise ArtifactError("a calibration of another classifier", item=self.name, expected=expected, got=got)
-        return LidDetector(features, weights.to(features.device), float(calibration["intercept"][0]))
+        return LidDetector(features, weights.to(_device(features.network)), float(calibration["intercept"][0]))
 
     def _right(self, classifier: Victim, images: Tensor, labels: Tensor, rows: list[int]) -> list[int]:
         """The rows that the classifier is right about."""
@@ -139,15 +144,15 @@ class Features:
 
     Attributes:
         network: whose activations they are of.
-        size: of the minibatch's images, (H, W).
-        minibatch: activations (N, ...) of the minibatch, layer by layer.
+        images: the minibatch, (N, 3, H, W) uint8.
         neighbours: of an estimate.
+        layers: how many there are.
     """
 
     network: nn.Module
-    size: tuple[int, int]
-    minibatch: tuple[Tensor, ...]
+    images: Tensor
     neighbours: int
+    layers: int
 
     @classmethod
     def of(cls, classifier: Victim, minibatch: Tensor, neighbours: int) -> "Features":
@@ -158,27 +163,28 @@ class Features:
             StlRayError: it is in training mode.
         """
         network = _module(classifier)
-        images = minibatch.to(_device(network)).float() / 255
-        classifier.logits(images[:1])  # refuses a network in training mode, which running it would change
-
-        def of_tile(tile: Tensor) -> tuple[Tensor, ...]:
-            layers: list[Tensor] = []
-            with torch.no_grad():
-                read_activations(network, tile, layers.append)
-            return tuple(layers)
-
-        layers = in_tiles(of_tile, images, size=tile_size(images.shape[-2], images.shape[-1], images.device))
+        first = _on_device(minibatch[:1], network)
+        classifier.logits(first)  # refuses a network in training mode, which running it would change
+        layers = len(_activations(network, first))
         if not layers:
             raise ConfigError(
                 "the classifier has no layers that can be read", item="lid", expected="a network that calls torch's functions",
                 got="one that does not (compiled?)",
             )  # fmt: skip
-        return cls(network, (images.shape[-2], images.shape[-1]), layers, neighbours)
+        return cls(network, minibatch, neighbours, layers)
 
     @property
-    def device(self) -> torch.device:
-        """Where the activations are."""
-        return self.minibatch[0].device
+    def size(self) -> tuple[int, int]:
+        """Of the minibatch's images, (H, W)."""
+        return self.images.shape[-2], self.images.shape[-1]
+
+    @cached_property
+    def minibatch(self) -> tuple[Tensor, ...]:
+        """Activations (N, ...) of the minibatch, layer by layer; made where images are scored, as they may be gigabytes."""
+        images = _on_device(self.images, self.network)
+        return in_tiles(
+            lambda tile: _activations(self.network, tile), images, size=tile_size(*self.size, images.device)
+        )
 
     def __call__(self, images: Tensor) -> Tensor:
         """Estimates (B, L) float64 of images (B, 3, H, W), differentiable."""
@@ -228,6 +234,17 @@ def _module(classifier: Victim) -> nn.Module:
             got=type(classifier).__name__,
         )  # fmt: skip
     return classifier
+
+
+def _activations(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    layers: list[Tensor] = []
+    with torch.no_grad():
+        read_activations(network, images, layers.append)
+    return tuple(layers)
+
+
+def _on_device(images: Tensor, network: nn.Module) -> Tensor:
+    return images.to(_device(network)).float() / 255
 
 
 def _device(network: nn.Module) -> torch.device:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, Strict
 from torch import Tensor
 
 from stl_ray.csc import check_images
@@ -44,7 +44,7 @@ class MagnetOptions(NetworkOptions):
     error_drop_rate: float = Field(
         0.005, ge=0, lt=1, description="share of the clean validation images that the detector by reconstruction error refuses"
     )  # fmt: skip
-    temperatures: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    temperatures: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Strict(False)] = Field(
         (10.0, 40.0), description="the logits are divided by, in the detectors by Jensen-Shannon divergence, one each"
     )  # fmt: skip
     jsd_drop_rate: float = Field(
@@ -106,12 +106,10 @@ class RefusingMagNet(MagNet, Detecting):
 
     options: MagnetOptions
 
-    def identity(self) -> dict[str, Any]:
-        """See `Defense.identity`."""
-        detectors = self.options.model_dump(
-            include={"p", "error_drop_rate", "temperatures", "jsd_drop_rate", "validation"}
-        )
-        return {**super().identity(), "detectors": {**detectors, "temperatures": list(self.options.temperatures)}}
+    def detector_identity(self) -> dict[str, Any]:
+        """See `Detecting.detector_identity`."""
+        named = {"p", "error_drop_rate", "temperatures", "jsd_drop_rate", "validation"}
+        return self.options.model_dump(mode="json", include=named)
 
     def chosen(self, ids: Sequence[str], seed: int) -> list[str]:
         """The images whose windows the autoencoder was judged by, of the smallest keys, in their order.

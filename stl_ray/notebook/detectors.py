@@ -7,7 +7,7 @@ import torch
 from stl_ray.defenses import Detecting
 from stl_ray.errors import ConfigError, TensorError
 from stl_ray.evaluation import DefendedClassifier
-from stl_ray.images import to_tensor
+from stl_ray.images import pixel_digest, to_tensor
 from stl_ray.notebook.inputs import Images, stored_images
 
 _TRAINING = "training=(images, labels), images that are not scored, or with their ids (images, labels, ids)"
@@ -22,6 +22,15 @@ def training_images(given: object) -> Images:
     if not isinstance(given, tuple) or len(given) not in (2, 3):
         raise TensorError("not training images", item="training", expected=_TRAINING, got=type(given).__name__)
     return stored_images(*given)
+
+
+def shared_with(training: Images | None, scored: Images) -> tuple[str, ...]:
+    """A remark on training images that are scored too, which flatters a detector; none where there is none."""
+    if training is None:
+        return ()
+    learned = {*map(pixel_digest, training.pixels)}
+    count = sum(pixel_digest(pixels) in learned for pixels in scored.pixels)
+    return (f"{count} of {len(scored.pixels)} images are among the training images, pixel by pixel",) if count else ()
 
 
 def with_detector(name: str, defended: DefendedClassifier, training: Images | None) -> DefendedClassifier:

@@ -1,7 +1,7 @@
 """What one call works with: the images, the model, and every defense with the model behind it."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from stl_ray.evaluation import DefendedClassifier
 from stl_ray.evaluation.batches import Pixels, by_size
 from stl_ray.models import LOOKED_AT, Victim
 from stl_ray.notebook.asked import Asked, request_of
-from stl_ray.notebook.detectors import training_images, with_detector
+from stl_ray.notebook.detectors import shared_with, training_images, with_detector
 from stl_ray.notebook.inputs import Images, stored_images
 from stl_ray.notebook.model import Model, device_of, looked_at
 
@@ -52,6 +52,7 @@ class Session:
         """The session of a call; arguments and errors as for `stl_ray.evaluate`."""
         stored = stored_images(images, labels, ids)
         calibrating = None if training is None else training_images(training)
+        stored = replace(stored, remarks=stored.remarks + shared_with(calibrating, stored))
         request = request_of(defenses, attacks, tiers, sanity, seed, device_of(model, stored))
         seen = looked_at(model, stored, gradient=request.needs_gradient)
         _, few = next(by_size(stored.pixels[:LOOKED_AT], seen.device))

@@ -74,7 +74,7 @@ class Block:
         deployed = self.defended[defense]
 
         def fit(one: DefendedClassifier, retrained_for: str | None) -> DetectorFit:
-            return DetectorFit(experiment, self.name, retrained_for, defense, one.identity)
+            return DetectorFit.of(experiment, self.name, retrained_for, defense, one)
 
         if defense not in self.behind:
             return {"vanilla": fit(deployed, None)}

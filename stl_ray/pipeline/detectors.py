@@ -41,7 +41,7 @@ class DetectorFit:
         classifier: its name.
         retrained_for: the defense that the classifier was retrained for; None: as it is without.
         defense: name of the one that refuses images.
-        identity: of the classifier and the defense (`DefendedClassifier.identity`).
+        identity: of the classifier, the defense and the detector.
     """
 
     experiment: Experiment
@@ -49,6 +49,18 @@ class DetectorFit:
     retrained_for: str | None
     defense: str
     identity: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        experiment: Experiment,
+        classifier: str,
+        retrained_for: str | None,
+        defense: str,
+        defended: DefendedClassifier,
+    ) -> "DetectorFit":
+        """The detector of a defended classifier of the experiment, whose defense has one."""
+        return cls(experiment, classifier, retrained_for, defense, _identity(defended))
 
     @property
     def folder(self) -> str:
@@ -145,13 +157,19 @@ def calibrate(fit: DetectorFit, most: int | None) -> tuple[dict[str, np.ndarray[
     defense = make_defenses(experiment, device, names=[fit.defense])[fit.defense]
     loaded = load_classifier(experiment, fit.classifier, fit.retrained_for, class_names(train), device)
     defended = DefendedClassifier.of(defense, loaded.classifier, loaded.identity, experiment.seed)
-    require_planned(fit.identity, defended.identity, fit.folder)
+    require_planned(fit.identity, _identity(defended), fit.folder)
     if not isinstance(defense, Detecting):
         raise AssertionError(f"{fit.defense} has no detector")
     images, labels, ids = images_for(defense, train, experiment.seed, most)
     classes = loaded.classes[labels.clamp_min(0).to(device)].where(labels.to(device) >= 0, -1)
     found = defense.calibrate(loaded.classifier, images.to(device), classes, ids, experiment.seed)
     return {name: np.asarray(array) for name, array in found.items()}, len(ids)
+
+
+def _identity(defended: DefendedClassifier) -> dict[str, Any]:
+    if not isinstance(defended.defense, Detecting):
+        raise AssertionError(f"{defended.defense.name} has no detector")
+    return {**defended.identity, "detector": defended.defense.detector_identity()}
 
 
 def images_for(

@@ -56,6 +56,18 @@ def by_hand(network: Classifier, images: Tensor, minibatch: Tensor, neighbours: 
     return np.array(columns).T
 
 
+def test_identity_the_activations_of_the_minibatch_are_made_where_an_image_is_scored(classifier, calibration, images):
+    """A driver has a detector too, whose activations may be gigabytes."""
+    passed: list[int] = []
+    hook = classifier.register_forward_pre_hook(lambda module, given: passed.append(len(given[0])))
+    detector = LID.detector(classifier, calibration)
+    assert passed == [1, 1]  # to see that it answers, and how many layers there are
+    for _ in range(2):
+        detector.scores(images[:1], images[:1])
+    hook.remove()
+    assert passed[2] >= 8 and passed[3:] == [1, 1]
+
+
 def test_agrees_with_estimates_by_hand_at_every_layer(classifier, images):
     features = Features.of(classifier, (images[:8] * 255).byte(), 4)
     found = features.in_tiles(images[8:])

@@ -1,5 +1,10 @@
-import pytest
+import json
 
+import pytest
+import yaml
+from pydantic_core import PydanticUndefined
+
+from stl_ray.config import NamedDefense
 from stl_ray.defenses import DEFENSES, make_defense, options_of
 from stl_ray.errors import ConfigError
 
@@ -32,6 +37,19 @@ def test_refuses_unknown_names_and_wrong_options(name, options, item, expected):
         with pytest.raises(ConfigError) as caught:
             refuse(name, options)
         assert (caught.value.item, caught.value.expected) == (item, expected)
+
+
+@pytest.mark.parametrize("name", [*DEFENSES])
+def test_roundtrip_every_default_can_be_written_into_a_config(name):
+    """Through YAML, a list for several values."""
+    row = DEFENSES[name].options
+    whole = {
+        key: field.default for key, field in row.model_fields.items() if field.default not in (None, PydanticUndefined)
+    }
+    text = yaml.safe_dump({"name": "d", "defense": name, "options": json.loads(json.dumps(whole))})
+    item = NamedDefense.model_validate(yaml.safe_load(text), strict=False)
+    found = options_of(name, {**item.options, **({"of": ["none", "x"]} if name == "ensemble" else {})})
+    assert {key: getattr(found, key) for key in whole} == whole
 
 
 def test_refuses_an_unknown_name_when_asked_what_it_requires():

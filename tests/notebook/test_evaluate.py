@@ -250,6 +250,7 @@ def test_identity_a_detector_is_calibrated_on_the_training_images(model, images,
     assert own.refused["fgsm"] == found.rejected.mean() and (found.rejected == (found.score > 1)).all()
     assert own.correct["fgsm"] == (found.rejected | (found.prediction == found.label)).sum()
     assert not predictions[predictions.defense == "none"].rejected.any()
+    assert not any("among the training images" in remark for remark in result.remarks)
     assert "What detectors refused" in repr(result) and "right when attacked" in repr(result)
     crafted = stl_ray.attack(
         model, images, labels, arguments["attacks"], defenses=[magnet], seed=3, progress=False,
@@ -270,6 +271,9 @@ def test_refuses_a_detector_without_training_images(model, images, labels, magne
     with pytest.raises(TensorError, match="one size"):
         sizes = ([*images, *(image[:6] for image in images)] * 4, np.zeros(96, int))
         stl_ray.evaluate(model, images, labels, defenses=[magnet], training=sizes)
+    with pytest.warns(UserWarning, match="2 of .* images are among the training images"):
+        shared = (np.concatenate([255 - images.repeat(5, 0)[:58], images[:2]]), np.zeros(60, int))
+        stl_ray.evaluate(model, images, labels, defenses=[magnet], training=shared, progress=False)
     alone = {**magnet, "options": {**magnet["options"], "refuse": False}}
     result = stl_ray.evaluate(model, images, labels, defenses=[alone], progress=False)
     assert {cell["detection"] for cell in result.scores["cells"]} == {None}

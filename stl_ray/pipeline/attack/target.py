@@ -71,7 +71,7 @@ def _attacked(
     defended = DefendedClassifier.of(defense, loaded.classifier, loaded.identity, experiment.seed)
     fit = None
     if isinstance(defense, Detecting):
-        fit = DetectorFit(experiment, classifier, config.retrained_for, config.defense, defended.identity)
+        fit = DetectorFit.of(experiment, classifier, config.retrained_for, config.defense, defended)
         defended = fit.attached(defended, stand_ins.get(fit.folder))
     victim = defended.victim(config.gradient, config.samples)
     made_of = {
@@ -80,4 +80,6 @@ def _attacked(
         "defense": defense.identity(),
         "classifier": loaded.identity,
     }
+    if fit is not None:
+        made_of["detector"] = fit.identity["detector"]
     return Attacked(victim, made_of, loaded.classes, fit)

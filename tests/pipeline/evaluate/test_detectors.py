@@ -156,6 +156,21 @@ def test_refuses_to_judge_before_the_calibration_and_with_one_of_other_inputs(ex
         victim.detector.required()
 
 
+def test_identity_other_options_of_a_detector_leave_what_is_purified_and_ask_for_another_calibration(
+    experiment, calibrated
+):
+    calibrated("vanilla", "retrained")
+    (item,) = experiment.defenses
+    for options in ({"p": 2}, {"error_drop_rate": 0.5}, {"temperatures": [5.0]}):
+        changed = item.model_copy(update={"options": {**item.options, **options}})
+        other = experiment.model_copy(update={"defenses": (changed,)})
+        before, after = (load_blocks(one, ["a", "b"], "cpu")["vanilla"] for one in (experiment, other))
+        assert before.made_of("reformer") == after.made_of("reformer")
+        assert before.behind["reformer"].detector is not None and after.behind["reformer"].detector is None
+        fits = [block.detectors(one, "reformer")["vanilla"] for block, one in ((before, experiment), (after, other))]
+        assert fits[0].made_of != fits[1].made_of
+
+
 def test_identity_images_of_the_calibration_and_a_refusal_of_several_sizes(
     experiment, finished_run, image_tables, natural_images
 ):
