@@ -31,7 +31,7 @@ from stl_ray.defenses.base import (
     identity_in_run,
 )
 from stl_ray.defenses.compose import Defended
-from stl_ray.defenses.decisions import NO_VERDICT, Decisions, DefendedModel
+from stl_ray.defenses.decisions import Decisions, DefendedModel
 from stl_ray.defenses.detector import Calibration, Detecting, Detector
 from stl_ray.defenses.ensemble import Ensemble
 from stl_ray.defenses.fitted import ArtifactRecipe, FittedOptions
@@ -45,7 +45,6 @@ __all__ = [
     "APPLIED",
     "DEFENSES",
     "DIVERGED",
-    "NO_VERDICT",
     "ArtifactRecipe",
     "Calibration",
     "Decisions",

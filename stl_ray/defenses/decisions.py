@@ -9,15 +9,12 @@ from torch import Tensor
 from stl_ray.defenses.purified import Purified
 from stl_ray.models import Victim
 
-NO_VERDICT = -1
-"""Prediction for an image whose solve diverged; it is wrong whatever the label."""
-
 
 @dataclass(frozen=True)
 class Decisions:
     """Verdicts of a defended model on stored images, one entry per image."""
 
-    prediction: Tensor  # (B,) int64 class, or NO_VERDICT
+    prediction: Tensor  # (B,) int64 class, or `rightness.NO_VERDICT`
     status: list[str]  # how the defense ended
     views: tuple[Purified, ...]  # what the classifier was shown, before rounding
     rejected: Tensor  # (B,) bool, whether a detector refused the image; no: there is none

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from stl_ray.defenses import NO_VERDICT
 from stl_ray.errors import InputError
+from stl_ray.rightness import NO_VERDICT
 
 TABLES_VERSION = 2
 """Of the tables of predictions, verdicts and probes; in the identity of their runs. 2: they say what was refused."""

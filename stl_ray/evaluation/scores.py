@@ -15,7 +15,7 @@ import pyarrow as pa
 from stl_ray.config import AttackedConfig
 from stl_ray.errors import InputError
 from stl_ray.evaluation.predictions import Cell, aligned
-from stl_ray.evaluation.rightness import right
+from stl_ray.rightness import right
 from stl_ray.statistics import Interval, auroc, mcnemar, paired_difference, roc_points, wilson
 from stl_ray.store.layout import CLEAN
 from stl_ray.threats import threat_of
