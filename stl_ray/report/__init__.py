@@ -19,7 +19,9 @@ pictures     the filter atlas, the images of the clusters, the gallery
 gallery      the gallery's figures, and the same in words
 provenance   timings, quarantine, versions and digests
 sections     the page's sections, in order
-page         HTML and Markdown from the sections; `build_report`
+latex        a table as LaTeX
+comma_separated  a table as CSV
+page         HTML and Markdown from the sections, and what lies beside them; `build_report`
 terminal     a portrait as plain text
 
 No torch and no Ray: a page can be made where neither is installed.

@@ -1,4 +1,4 @@
-"""The page: sections to one self-contained HTML file and one Markdown file, and the figures beside them."""
+"""The page: sections to one self-contained HTML file and one Markdown file, and what lies beside them."""
 
 import re
 from base64 import b64encode
@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stl_ray.config import ReportConfig
-from stl_ray.report.blocks import Block, Figure, Section
+from stl_ray.report.blocks import Block, Figure, Section, Table
 from stl_ray.report.charts import DPI
+from stl_ray.report.comma_separated import comma_separated
 from stl_ray.report.inputs import read_inputs
+from stl_ray.report.latex import latex_table
 from stl_ray.report.sections import build_sections
 from stl_ray.store import Storage
 from stl_ray.text import plain
 
-HTML, MARKDOWN, FRAGMENT, FIGURES = "report.html", "report.md", "fragment.html", "figures"
+HTML, MARKDOWN, FRAGMENT, TABLE = "report.html", "report.md", "fragment.html", "table.md"
+FIGURES, TABLES = "figures", "tables"
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ def build_report(root: str, out: str, config: ReportConfig) -> ReportPaths:
 
     Args:
         root: path or URI of the experiment. What it does not hold yet is said to be missing.
-        out: folder to write report.html, report.md and figures/ into.
+        out: folder to write report.html, report.md, figures/ and tables/ into.
         config: the report section of the configuration.
 
     Raises:
@@ -44,9 +47,13 @@ def build_report(root: str, out: str, config: ReportConfig) -> ReportPaths:
     title = " ".join(config.title.split())  # YAML may have it on several lines
     sections = build_sections(inputs)
     storage = Storage.open(out)
-    figures = [block for section in sections for block in section.blocks if isinstance(block, Figure)]
+    blocks = [block for section in sections for block in section.blocks]
+    figures = [block for block in blocks if isinstance(block, Figure)]
     for figure in figures:
         storage.write(f"{FIGURES}/{figure.name}.png", figure.png)
+    for table in (block for block in blocks if isinstance(block, Table)):
+        for ending, made in {"csv": comma_separated, "tex": latex_table, "md": markdown_table}.items():
+            storage.write(f"{TABLES}/{table.name}.{ending}", made(table).encode())
     for template in (HTML, MARKDOWN):
         storage.write(template, render(template, title=title, name=name, sections=sections).encode())
     return ReportPaths(
@@ -64,6 +71,11 @@ def render(template: str, *, title: str, name: str, sections: Sequence[Section])
 def fragment(blocks: Sequence[Block]) -> str:
     """Blocks as a piece of HTML within another page, such as a notebook."""
     return _templates().get_template(FRAGMENT).render(blocks=blocks)
+
+
+def markdown_table(table: Table) -> str:
+    """A table as Markdown, as it stands on the page."""
+    return _templates().get_template(TABLE).render(block=table)
 
 
 def _templates() -> Environment:

@@ -52,7 +52,7 @@ def _for_each(inputs: Inputs, sections: Callable[[ScoredClassifier], Iterable[Se
 
 def _named_after(section: Section, classifier: str) -> Section:
     blocks = tuple(
-        replace(block, name=f"{classifier}/{block.name}") if isinstance(block, Figure) else block
+        replace(block, name=f"{classifier}/{block.name}") if isinstance(block, Figure | Table) else block
         for block in section.blocks
     )
     return Section(f"{section.anchor}-{classifier}", f"{section.title} ({classifier})", blocks)
@@ -161,7 +161,7 @@ def _roc(scores: Scores) -> tuple[Figure, ...]:
 def _paper(inputs: Inputs, setting: str) -> tuple[Table, ...]:
     """The paper's table, unless the experiment's images are known to have another size."""
     size = inputs.experiment.ingest.size if inputs.experiment else None
-    return (paper_table(TABLES[setting]),) if size in (None, SIZE) else ()
+    return (paper_table(TABLES[setting], setting),) if size in (None, SIZE) else ()
 
 
 def _attacks(scores: Scores) -> tuple[Section, ...]:
@@ -232,7 +232,7 @@ def _psnr(scores: Scores) -> tuple[Block, ...]:
             " Not converged: images whose solve ended otherwise; one at its max iterations is scored as it came out, a "
             "diverged one counts as wrong."
         )
-    blocks.append(Table("Every cell of the tables", tuple(columns), tuple(rows), footnote, folded=True))
+    blocks.append(Table("cells", "Every cell of the tables", tuple(columns), tuple(rows), footnote, folded=True))
     return tuple(blocks)
 
 
