@@ -54,11 +54,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture, as PNG bytes; `name` is its path in figures/ without the extension."""
+    """A picture, as PNG bytes, a chart as SVG too; `name` is its path in figures/ without the extension."""
 
     name: str
     caption: str
     png: bytes
+    svg: bytes | None = None
 
 
 @dataclass(frozen=True)

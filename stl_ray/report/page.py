@@ -51,6 +51,8 @@ def build_report(root: str, out: str, config: ReportConfig) -> ReportPaths:
     figures = [block for block in blocks if isinstance(block, Figure)]
     for figure in figures:
         storage.write(f"{FIGURES}/{figure.name}.png", figure.png)
+        if figure.svg is not None:
+            storage.write(f"{FIGURES}/{figure.name}.svg", figure.svg)
     for table in (block for block in blocks if isinstance(block, Table)):
         for ending, made in {"csv": comma_separated, "tex": latex_table, "md": markdown_table}.items():
             storage.write(f"{TABLES}/{table.name}.{ending}", made(table).encode())

@@ -87,7 +87,7 @@ def candidate_figure(candidates: Sequence[Candidate], chosen: int) -> Figure:
         "farther apart (of a random sample where there are many images); on the training latents. This space has "
         f"{chosen} (dotted line)."
     )
-    return Figure("candidates", caption, charts.to_png(charts.candidates_chart, candidates, chosen))
+    return charts.chart("candidates", caption, charts.candidates_chart, candidates, chosen)
 
 
 def candidate_table(candidates: Sequence[Candidate], chosen: int) -> Table:

@@ -130,10 +130,12 @@ def _accuracy(inputs: Inputs, scores: Scores | None, setting: str) -> tuple[Bloc
     paper = _paper(inputs, setting)
     if scores is None:
         return (missing("evaluate/CLASSIFIER/scores.json", "evaluate"), *paper)
-    figure = Figure(
+    figure = charts.chart(
         f"accuracy-{setting}",
         f"{SETTINGS[setting]}: accuracy with its 95 % interval; the dotted line is chance.",
-        charts.to_png(charts.accuracy_chart, scores, setting),
+        charts.accuracy_chart,
+        scores,
+        setting,
     )
     sentences = verdict(scores, setting, _stl_names(inputs))
     return (
@@ -155,7 +157,7 @@ def _roc(scores: Scores) -> tuple[Figure, ...]:
         "ROC curves of the detectors' scores, with the classifier that is deployed behind each: the share of attacked images "
         "above a threshold, against that of clean ones. Dots: the detector's own threshold."
     )
-    return (Figure("roc", caption, charts.to_png(charts.roc_chart, scores)),)
+    return (charts.chart("roc", caption, charts.roc_chart, scores),)
 
 
 def _paper(inputs: Inputs, setting: str) -> tuple[Table, ...]:
@@ -210,14 +212,8 @@ def _gallery(block: ScoredClassifier) -> tuple[Block, ...]:
 def _psnr(scores: Scores) -> tuple[Block, ...]:
     blocks: list[Block] = []
     if any(cell.psnr is not None for cell in scores.cells):
-        png = charts.to_png(charts.psnr_chart, scores)
-        blocks.append(
-            Figure(
-                "psnr",
-                "Mean PSNR of what the classifier sees against the clean image, over the images that differ from it.",
-                png,
-            )
-        )
+        caption = "Mean PSNR of what the classifier sees against the clean image, over the images that differ from it."
+        blocks.append(charts.chart("psnr", caption, charts.psnr_chart, scores))
     rows = [_measured(cell) for cell in scores.cells]
     columns = ["Defense", "Images", "Tier", "Setting", "Correct", "PSNR, dB", "Cluster changed", "Float disagrees"]
     footnote = (

@@ -74,6 +74,10 @@ def test_certificate_page_needs_nothing_but_itself(built):
     assert [f"figures/{path.name}" for path in figures] == re.findall(r"!\[[^\n]*\]\(([^)]*)\)", markdown)
     assert len(figures) == len({path.name for path in figures}) == 11
     assert "Not here yet" not in html
+    charts = {path.stem for path in figures if path.with_suffix(".svg").exists()}
+    assert {path.stem for path in figures} - charts == {"space-natural-filters"} | {
+        f"gallery-{attack}" for attack in ("fgsm-0.08", "fgsm-0.04", "bim-0.03")
+    }
 
 
 def test_invariant_two_classifiers_have_sections_and_figures_of_their_own(experiment_root, tmp_path):
@@ -126,7 +130,7 @@ def test_invariant_same_inputs_give_the_same_bytes(built, finished, tmp_path):
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         for folder in (built[2][0].parents[1], tmp_path)
     )
-    assert len(one) == 13 + 3 * 16
+    assert len(one) == 13 + 7 + 3 * 16
     assert one == two
 
 
