@@ -13,12 +13,13 @@ from stl_ray.report.charts import DPI
 from stl_ray.report.comma_separated import comma_separated
 from stl_ray.report.inputs import read_inputs
 from stl_ray.report.latex import latex_table
+from stl_ray.report.robustbench import entries_of
 from stl_ray.report.sections import build_sections
 from stl_ray.store import Storage
 from stl_ray.text import plain
 
 HTML, MARKDOWN, FRAGMENT, TABLE = "report.html", "report.md", "fragment.html", "table.md"
-FIGURES, TABLES = "figures", "tables"
+FIGURES, TABLES, ENTRIES = "figures", "tables", "robustbench"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def build_report(root: str, out: str, config: ReportConfig) -> ReportPaths:
 
     Args:
         root: path or URI of the experiment. What it does not hold yet is said to be missing.
-        out: folder to write report.html, report.md, figures/ and tables/ into.
+        out: folder to write into: report.html and report.md, and figures/, tables/ and robustbench/.
         config: the report section of the configuration.
 
     Raises:
@@ -47,15 +48,18 @@ def build_report(root: str, out: str, config: ReportConfig) -> ReportPaths:
     title = " ".join(config.title.split())  # YAML may have it on several lines
     sections = build_sections(inputs)
     storage = Storage.open(out)
-    blocks = [block for section in sections for block in section.blocks]
-    figures = [block for block in blocks if isinstance(block, Figure)]
+    shown = [block for section in sections for block in section.blocks]
+    figures = [block for block in shown if isinstance(block, Figure)]
     for figure in figures:
         storage.write(f"{FIGURES}/{figure.name}.png", figure.png)
         if figure.svg is not None:
             storage.write(f"{FIGURES}/{figure.name}.svg", figure.svg)
-    for table in (block for block in blocks if isinstance(block, Table)):
+    for table in (block for block in shown if isinstance(block, Table)):
         for ending, made in {"csv": comma_separated, "tex": latex_table, "md": markdown_table}.items():
             storage.write(f"{TABLES}/{table.name}.{ending}", made(table).encode())
+    for block in inputs.blocks:
+        if entries := entries_of(inputs, block):
+            storage.write_json(f"{ENTRIES}/{block.name}.json", entries)
     for template in (HTML, MARKDOWN):
         storage.write(template, render(template, title=title, name=name, sections=sections).encode())
     return ReportPaths(
