@@ -19,6 +19,7 @@ pictures     the filter atlas, the images of the clusters, the gallery
 gallery      the gallery's figures, and the same in words
 provenance   timings, quarantine, versions and digests
 sections     the page's sections, in order
+tidy         every prediction as one table
 robustbench  worst cases as entries in the manner of RobustBench's
 latex        a table as LaTeX
 comma_separated  a table as CSV

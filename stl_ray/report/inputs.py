@@ -64,6 +64,15 @@ class Inputs:
     sessions: tuple[Session, ...]
     manifests: tuple[Manifest, ...]
 
+    @property
+    def predicted(self) -> bool:
+        """Whether the predictions of every cell of the scores are there, whole."""
+        there, layout = {f"{manifest.stage}/{manifest.name}" for manifest in self.manifests}, Layout("")
+        cells = {
+            layout.predictions(block.name, c.defense, c.attack) for block in self.blocks for c in block.scores.cells
+        }
+        return bool(cells) and cells <= there
+
 
 def read_inputs(root: str) -> Inputs:
     """Read the experiment under a path or URI.

@@ -15,6 +15,7 @@ from stl_ray.report.inputs import read_inputs
 from stl_ray.report.latex import latex_table
 from stl_ray.report.robustbench import entries_of
 from stl_ray.report.sections import build_sections
+from stl_ray.report.tidy import write_predictions
 from stl_ray.store import Storage
 from stl_ray.text import plain
 
@@ -36,11 +37,12 @@ def build_report(root: str, out: str, config: ReportConfig) -> ReportPaths:
 
     Args:
         root: path or URI of the experiment. What it does not hold yet is said to be missing.
-        out: folder to write into: report.html and report.md, and figures/, tables/ and robustbench/.
+        out: folder to write into: report.html and report.md, and figures/, tables/, robustbench/ and predictions.parquet.
         config: the report section of the configuration.
 
     Raises:
-        ArtifactError: if an input is there but unreadable, altered, or of another version.
+        ArtifactError: if an input is there but unreadable, altered, or of another version, or scores and predictions differ.
+        AuditError: if predictions were altered.
         StorageError: if `out` cannot be written to.
     """
     inputs = read_inputs(root)
@@ -60,6 +62,8 @@ def build_report(root: str, out: str, config: ReportConfig) -> ReportPaths:
     for block in inputs.blocks:
         if entries := entries_of(inputs, block):
             storage.write_json(f"{ENTRIES}/{block.name}.json", entries)
+    if inputs.predicted:
+        write_predictions(inputs, Storage.open(root), storage)
     for template in (HTML, MARKDOWN):
         storage.write(template, render(template, title=title, name=name, sections=sections).encode())
     return ReportPaths(

@@ -39,8 +39,18 @@ def build_sections(inputs: Inputs) -> tuple[Section, ...]:
         *_for_each(inputs, lambda block: (Section("psnr", "PSNR and routing", _psnr(block.scores)),)),
         Section("timings", "Timings", timings(inputs)),
         Section("quarantine", "Quarantine", quarantine(inputs)),
-        Section("provenance", "Provenance", provenance(inputs)),
+        Section("provenance", "Provenance", (*provenance(inputs), Text(_beside(inputs)))),
     )
+
+
+def _beside(inputs: Inputs) -> str:
+    """What lies beside the page."""
+    kept = ["every table in tables/ (CSV, LaTeX, Markdown)", "every figure in figures/ (PNG, charts as SVG too)"]
+    if any(block.scores.tiers is not None for block in inputs.blocks):
+        kept.append("the worst cases in robustbench/ (JSON)")
+    if inputs.predicted:
+        kept.append("every prediction in predictions.parquet")
+    return f"Beside this page: {listed(kept)}."
 
 
 def _for_each(inputs: Inputs, sections: Callable[[ScoredClassifier], Iterable[Section]]) -> Iterator[Section]:
