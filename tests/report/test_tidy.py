@@ -74,7 +74,7 @@ def some_predictions(draws: np.random.Generator, defense: str, attack: str) -> p
 
 
 def write_root(root: str) -> None:
-    """An experiment of two classifiers, one of them retrained for a defense, with a set of their own and one of a surrogate's."""
+    """An experiment of two classifiers, one of them retrained for defenses, with a set of their own and one of a surrogate's."""
     draws, layout, storage = np.random.default_rng(0), Layout(root), Storage.open(root)
     victim = AttackedConfig(classifier="surrogate")
     sets = (
@@ -98,7 +98,7 @@ def write_root(root: str) -> None:
         distances = {name: draws.random(IMAGES).astype(np.float32) for name in ("dissimilarity", "l2", "linf")}
         success = draws.random(IMAGES) < 0.5
         write_run(root, folder, pa.table({"id": ids, "status": ["ok"] * IMAGES, "success": success, **distances}))
-    for name, retrained in (("net", ["stl"]), ("Another", [])):
+    for name, retrained in (("net", ["stl", "lid"]), ("Another", [])):
         tables = {cell: some_predictions(draws, *cell) for cell in CELLS}
         for cell, table in tables.items():
             write_run(root, layout.predictions(name, *cell), table)
@@ -144,9 +144,9 @@ def test_identity_rows_are_sorted_and_every_stored_prediction_is_one(parquet):
     assert table.schema.equals(SCHEMA)
     keys = ["classifier", "setting", "defense", "attack", "id"]
     assert table.select(keys).equals(table.sort_by([(key, "ascending") for key in keys]).select(keys))
-    # Retrained: none and stl. Of each setting two cells lack an image: `none` under bim and `stl` when clean.
-    assert table.num_rows == (9 + 6 + 9) * IMAGES - 3 * 2
-    assert pq.ParquetFile(parquet).num_row_groups == 9 + 6 + 9
+    # Of each setting two cells lack an image: `none` under bim and `stl` when clean.
+    assert table.num_rows == (9 + 9 + 9) * IMAGES - 3 * 2
+    assert pq.ParquetFile(parquet).num_row_groups == 9 + 9 + 9
     unscored = duckdb.sql(
         f"SELECT classifier, count(DISTINCT id) FROM '{parquet}' WHERE NOT scored GROUP BY ALL ORDER BY ALL"
     )
