@@ -12,9 +12,7 @@ from stl_ray.text import plain
 
 def comma_separated(table: Table) -> str:
     """The columns' names, then a record for each row; a column whose cells have notes is followed by `NAME` and `Table.notes`."""
-    noted = [any(cell.note for cell in column) for column in zip(*table.rows, strict=True)] or [False] * len(
-        table.columns
-    )
+    noted = [any(row[number].note for row in table.rows) for number in range(len(table.columns))]
     header = [[name, f"{name} {table.notes}"] for name in table.columns]
     rows = [[_texts(cell) for cell in row] for row in table.rows]
     written = io.StringIO()

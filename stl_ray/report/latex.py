@@ -2,10 +2,11 @@ r"""A table as LaTeX: a float with `tabular` and the rules of the package bookta
 
 Every text comes out as it is. LaTeX's own characters are commands; hyphens, quotes and commas that would join to a dash or another
 quote are kept apart; blanks are kept; a bracket or an asterisk is in braces, since at the start of a row it would belong to
-the `\\` before it. Letters beyond ASCII are left as they are, of which XeLaTeX and LuaLaTeX print whatever their font has.
+the `\\` before it. Other letters are left as they are, of which XeLaTeX and LuaLaTeX print whatever their font has.
 """
 
 import re
+from collections.abc import Iterable
 
 from stl_ray.report.blocks import Cell, Table
 from stl_ray.text import plain
@@ -66,7 +67,7 @@ def latex_text(text: str) -> str:
     return re.sub(r"^ |(?<= ) | $", r"\\ ", written)
 
 
-def _row(cells: "map[str]") -> str:
+def _row(cells: Iterable[str]) -> str:
     return rf"    {' & '.join(cells)} \\"
 
 

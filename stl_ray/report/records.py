@@ -179,7 +179,7 @@ class Method(Record):
 class Identity(Record):
     """The identity of verdicts, as far as it says by what methods they were attacked."""
 
-    attacks: tuple[Method, ...]
+    attacks: tuple[Method, ...] = ()
 
 
 class VerdictsRun(Record):

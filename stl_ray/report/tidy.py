@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stl_ray.config import Experiment
-from stl_ray.errors import ArtifactError
+from stl_ray.errors import ArtifactError, StorageError
 from stl_ray.report.inputs import Inputs, ScoredClassifier
 from stl_ray.report.records import ScoreCell
 from stl_ray.rightness import right
@@ -72,15 +72,20 @@ def write_predictions(inputs: Inputs, root: Storage, out: Storage) -> None:
     Raises:
         ArtifactError: the predictions are not those that the scores were counted from.
         AuditError: a part was altered.
-        StorageError: a storage refuses.
+        StorageError: a storage refuses, or the folder for temporary files.
     """
-    with TemporaryDirectory(prefix="stl-ray-report-") as folder:
-        file = Path(folder) / PREDICTIONS
-        with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-            for block in sorted(inputs.blocks, key=lambda block: block.name):
-                for table in _Block.open(root, inputs.experiment, block).tables():
-                    writer.write_table(table)
-        out.write_file(PREDICTIONS, file)
+    try:
+        with TemporaryDirectory(prefix="stl-ray-report-") as folder:
+            file = Path(folder) / PREDICTIONS
+            with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+                for block in sorted(inputs.blocks, key=lambda block: block.name):
+                    for table in _Block.open(root, inputs.experiment, block).tables():
+                        writer.write_table(table)
+            out.write_file(PREDICTIONS, file)
+    except OSError as error:  # storages raise errors of ours
+        raise StorageError(
+            f"the table cannot be made in the folder for temporary files ({error})", item=PREDICTIONS
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import duckdb
@@ -21,7 +22,7 @@ from stl_ray.config import (
     Retraining,
     Source,
 )
-from stl_ray.errors import ArtifactError, AuditError
+from stl_ray.errors import ArtifactError, AuditError, StorageError
 from stl_ray.evaluation import PREDICTIONS_SCHEMA, score
 from stl_ray.report import build_report
 from stl_ray.report.tidy import SCHEMA
@@ -232,6 +233,12 @@ def test_refuses_an_altered_part(root):
     pq.write_table(table.set_column(table.column_names.index("psnr"), "psnr", pa.repeat(30.0, table.num_rows)), part)
     with pytest.raises(AuditError, match="the part was altered"):
         rebuilt(root)
+
+
+def test_refuses_a_machine_without_room_for_temporary_files(written, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    with pytest.raises(StorageError, match=r"predictions.parquet: the table cannot be made .*absent"):
+        build_report(str(written), str(tmp_path / "report"), ReportConfig())
 
 
 @pytest.mark.s3
