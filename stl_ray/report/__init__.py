@@ -8,6 +8,7 @@ detection    what the detectors of defenses refused
 threats      what the attackers behind these tables knew
 attacks      what the attacks did, and where they missed the budget
 tiers        every defense under attacks that know of it, and the checks on these
+sweeps       curves of accuracy over one number in which defenses or attack sets differ
 paper        the paper's tables, shown beside ours
 space        a space as it lies on disk
 spaces       the spaces that defenses project onto, with their learning curves

@@ -17,6 +17,7 @@ from stl_ray.report.paper import SIZE, TABLES
 from stl_ray.report.provenance import provenance, quarantine, timings
 from stl_ray.report.records import ScoreCell, Scores
 from stl_ray.report.spaces import used_spaces
+from stl_ray.report.sweeps import sweep_figures
 from stl_ray.report.threats import threat_sentences
 from stl_ray.report.tiers import tier_blocks
 
@@ -28,7 +29,14 @@ def build_sections(inputs: Inputs) -> tuple[Section, ...]:
     return (
         Section("run", "What was run", (Text(_what_was_run(inputs)),)),
         *(_accuracy_sections(inputs, None) if not inputs.blocks else ()),
-        *_for_each(inputs, lambda block: (*_tiers(block.scores), *_accuracy_sections(inputs, block.scores))),
+        *_for_each(
+            inputs,
+            lambda block: (
+                *_tiers(block.scores),
+                *_accuracy_sections(inputs, block.scores),
+                *_sweeps(inputs, block.scores),
+            ),
+        ),
         *_for_each(inputs, lambda block: _attacks(block.scores)),
         Section("reading", "How to read these numbers", _caveats(inputs)),
         *_for_each(
@@ -174,6 +182,13 @@ def _tiers(scores: Scores) -> tuple[Section, ...]:
     if scores.tiers is None:
         return ()
     return (Section("tiers", "Attacks that know of the defense: the worst case", tier_blocks(scores.tiers)),)
+
+
+def _sweeps(inputs: Inputs, scores: Scores) -> Iterator[Section]:
+    """The curves of a block, where entries of the experiment differ in one number."""
+    figures = tuple(sweep_figures(inputs.experiment, scores)) if inputs.experiment else ()
+    if figures:
+        yield Section("sweeps", "Sweeps: accuracy over one number", figures)
 
 
 def _stl_names(inputs: Inputs) -> Sequence[str]:
