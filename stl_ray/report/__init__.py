@@ -7,6 +7,7 @@ accuracy     the accuracy tables and the sentence that says what they show
 detection    what the detectors of defenses refused
 threats      what the attackers behind these tables knew
 attacks      what the attacks did, and where they missed the budget
+perturbations  what defenses leave of perturbations
 tiers        every defense under attacks that know of it, and the checks on these
 sweeps       curves of accuracy over one number in which defenses or attack sets differ
 paper        the paper's tables, shown beside ours

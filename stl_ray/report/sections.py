@@ -14,6 +14,7 @@ from stl_ray.report.inputs import Inputs, ScoredClassifier
 from stl_ray.report.learning import curve_blocks, space_blocks
 from stl_ray.report.names import SETTINGS, STL_DEFENSES, attack_label, defense_label, listed, unique
 from stl_ray.report.paper import SIZE, TABLES
+from stl_ray.report.perturbations import perturbation_blocks
 from stl_ray.report.provenance import provenance, quarantine, timings
 from stl_ray.report.records import ScoreCell, Scores
 from stl_ray.report.spaces import used_spaces
@@ -37,7 +38,7 @@ def build_sections(inputs: Inputs) -> tuple[Section, ...]:
                 *_sweeps(inputs, block.scores),
             ),
         ),
-        *_for_each(inputs, lambda block: _attacks(block.scores)),
+        *_for_each(inputs, lambda block: (*_attacks(block.scores), *_perturbations(block.scores))),
         Section("reading", "How to read these numbers", _caveats(inputs)),
         *_for_each(
             inputs, lambda block: (Section("gallery", "Gallery: adversarial, purified, clean", _gallery(block)),)
@@ -182,6 +183,11 @@ def _tiers(scores: Scores) -> tuple[Section, ...]:
     if scores.tiers is None:
         return ()
     return (Section("tiers", "Attacks that know of the defense: the worst case", tier_blocks(scores.tiers)),)
+
+
+def _perturbations(scores: Scores) -> tuple[Section, ...]:
+    blocks = perturbation_blocks(scores)
+    return (Section("perturbations", "What is left of perturbations", blocks),) if blocks else ()
 
 
 def _sweeps(inputs: Inputs, scores: Scores) -> Iterator[Section]:
