@@ -136,6 +136,9 @@ class ReportConfig(Section):
     title: str = Field(
         "Adversarial defense by stratified convolutional sparse coding", description="heading of the page"
     )
+    paper: bool = Field(
+        False, description="whether our figures stand beside the paper's in the cells of its tables, of images of this size"
+    )  # fmt: skip
 
 
 AnyNamed = TypeVar("AnyNamed", ClassifierConfig, NamedDefense)
