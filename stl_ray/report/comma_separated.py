@@ -24,4 +24,4 @@ def comma_separated(table: Table) -> str:
 
 
 def _texts(cell: Cell) -> list[str]:
-    return ["" if cell == EMPTY else cell.text, cell.note]
+    return ["" if cell.text == EMPTY.text else cell.text, cell.note]
