@@ -31,7 +31,7 @@ from stl_ray.defenses.base import (
     identity_in_run,
 )
 from stl_ray.defenses.compose import Defended
-from stl_ray.defenses.decisions import NO_VERDICT, Decisions, DefendedModel
+from stl_ray.defenses.decisions import Decisions, DefendedModel
 from stl_ray.defenses.detector import Calibration, Detecting, Detector
 from stl_ray.defenses.ensemble import Ensemble
 from stl_ray.defenses.fitted import ArtifactRecipe, FittedOptions
@@ -40,6 +40,7 @@ from stl_ray.defenses.purified import APPLIED, DIVERGED, Purified, record_of
 from stl_ray.defenses.registry import DEFENSES, check_clusters, is_transformation, make_defense, options_of, row_of
 from stl_ray.defenses.robust_classifier import RobustClassifier
 from stl_ray.defenses.stl import SparseTransformation
+from stl_ray.rightness import NO_VERDICT
 
 __all__ = [
     "APPLIED",

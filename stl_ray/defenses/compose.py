@@ -31,7 +31,7 @@ from stl_ray.defenses.base import (
     gradient_of_view,
     require_gradient,
 )
-from stl_ray.defenses.decisions import NO_VERDICT, Decisions
+from stl_ray.defenses.decisions import Decisions
 from stl_ray.defenses.detector import Detector
 from stl_ray.defenses.joint import joint_logits, joint_logits_and_vjp
 from stl_ray.defenses.purified import Purified, record_of
@@ -39,6 +39,7 @@ from stl_ray.defenses.views import View, logits_and_vjp, mean_softmax, seeds_of_
 from stl_ray.errors import GradientError, TensorError
 from stl_ray.images import quantize
 from stl_ray.models import Victim, likeliest, tile_size
+from stl_ray.rightness import NO_VERDICT
 from stl_ray.seeding import seeds_of
 from stl_ray.tiling import in_tiles
 

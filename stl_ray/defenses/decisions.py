@@ -9,9 +9,6 @@ from torch import Tensor
 from stl_ray.defenses.purified import Purified
 from stl_ray.models import Victim
 
-NO_VERDICT = -1
-"""Prediction for an image whose solve diverged; it is wrong whatever the label."""
-
 
 @dataclass(frozen=True)
 class Decisions:

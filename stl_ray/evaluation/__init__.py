@@ -1,7 +1,6 @@
 """EVALUATION: scores of predictions, attacks on defended classifiers, and sanity checks. Pure functions over tables.
 
 predictions  the prediction table of one (defense, attack set); alignment of all tables on the same images
-rightness    when an answer is right
 scores       counts, intervals, paired comparisons: the content of scores.json
 judging      rows of predictions: the decisions on a batch
 attacks      summaries of attack sets
@@ -21,7 +20,6 @@ from stl_ray.evaluation.cascade import CascadeAttack, CascadeSettings, run_casca
 from stl_ray.evaluation.defended import DefendedClassifier
 from stl_ray.evaluation.judging import judged
 from stl_ray.evaluation.predictions import PREDICTIONS_SCHEMA, TABLES_VERSION
-from stl_ray.evaluation.rightness import right
 from stl_ray.evaluation.scores import UNDEFENDED, Comparison, Score, Setting, score
 from stl_ray.evaluation.tier_scores import tier_scores
 from stl_ray.evaluation.tiers import VERDICTS_SCHEMA, cascade_scores, fixed_ids, with_further
@@ -42,7 +40,6 @@ __all__ = [
     "cascade_scores",
     "fixed_ids",
     "judged",
-    "right",
     "run_cascade",
     "score",
     "tier_scores",

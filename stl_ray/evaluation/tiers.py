@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from stl_ray.errors import InputError
-from stl_ray.evaluation.rightness import right
+from stl_ray.rightness import right
 from stl_ray.statistics import wilson
 from stl_ray.threats import ThreatTier
 

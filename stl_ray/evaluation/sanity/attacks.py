@@ -10,9 +10,9 @@ from stl_ray.attacks import AttackResult, Budget, Store, make_attack
 from stl_ray.attacks.budget import LEVELS
 from stl_ray.attacks.losses import margin
 from stl_ray.defenses import Decisions, Defended, record_of
-from stl_ray.evaluation.rightness import right
 from stl_ray.evaluation.sanity.table import Measure, Probe, ProbeAnswers
 from stl_ray.models import Victim, against, in_loop, predict
+from stl_ray.rightness import right
 from stl_ray.seeding import seed_of
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)

@@ -16,7 +16,7 @@ from torch import Tensor
 from stl_ray.attacks import Budget
 from stl_ray.defenses import Decisions
 from stl_ray.errors import InputError
-from stl_ray.evaluation.rightness import right
+from stl_ray.rightness import right
 
 PROBES_SCHEMA = pa.schema(
     [

@@ -11,10 +11,11 @@ import pyarrow as pa
 
 from stl_ray.config import Experiment
 from stl_ray.defenses import Transformation, record_of
-from stl_ray.evaluation import UNDEFENDED, right
+from stl_ray.evaluation import UNDEFENDED
 from stl_ray.images import decode, encode_png, to_tensor, to_uint8
 from stl_ray.pipeline.batches import STORED_PIXELS, rows_by_id
 from stl_ray.pipeline.defended import Block
+from stl_ray.rightness import right
 from stl_ray.store import Dataset, Layout, Storage
 from stl_ray.store.shards import table_to_bytes
 

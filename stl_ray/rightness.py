@@ -1,13 +1,15 @@
 """When an answer of a defended classifier is right: the one rule of scores, worst cases, checks and galleries.
 
 A clean image must be accepted and its class found. An attack must neither change the class nor be refused by the detector,
-where there is one; where it is refused, it has failed. A solve that diverged leaves no answer, which is wrong.
+where there is one; where it is refused, it has failed. A solve that diverged leaves no answer, which is wrong. No torch: what
+reads stored predictions asks it too.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stl_ray.defenses import NO_VERDICT
+NO_VERDICT = -1
+"""Prediction for an image whose solve diverged; it is wrong whatever the label."""
 
 
 def right(prediction: ArrayLike, label: ArrayLike, rejected: ArrayLike, *, attacked: ArrayLike) -> NDArray[np.bool_]:
