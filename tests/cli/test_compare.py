@@ -150,7 +150,7 @@ def test_identity_what_is_not_compared_says_why(made, capsys):
 def test_roundtrip_the_table_with_all_digits_and_as_a_page(made, capsys, tmp_path):
     roots = made("before", BEFORE), made("after", AFTER)
     text_of(capsys, *roots, "--output", str(tmp_path / "new" / "table.csv"))
-    rows = list(csv.DictReader((tmp_path / "new" / "table.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "new" / "table.csv").read_text().splitlines()))
     assert [(row["defense_a"], row["defense_b"], row["attack"]) for row in rows] == [(d, d, a) for d, a in BEFORE]
     last, interval = rows[-1], paired_difference(0, 7, 1, 0)
     assert (last["classifier"], last["setting"], last["images"], last["left_out_a"]) == ("own", "vanilla", "8", "0")
