@@ -23,7 +23,12 @@ def made(tmp_path):
     """Makes a root; its cells are the letters of the images that are right, by (defense, set)."""
 
     def make(
-        name: str, cells: Mapping[tuple[str, str], str], root: str | None = None, images="abcdefgh", **sections
+        name: str,
+        cells: Mapping[tuple[str, str], str],
+        root: str | None = None,
+        images="abcdefgh",
+        weights="",
+        **sections,
     ) -> str:
         root = root or str(tmp_path / name)
         sections = {"classifiers": [OWN], "attack": {"sets": SETS}, **sections}
@@ -36,7 +41,7 @@ def made(tmp_path):
         settings = {"sets": [item.model_dump(mode="json") for item in experiment.attack.sets], "seed": experiment.seed}
         for (defense, attack), letters in cells.items():
             for classifier in experiment.classifiers:
-                made_of = {"clean": images, "input": [images, attack != "clean" and settings]}
+                made_of = {"clean": images, "input": [images, attack != "clean" and [settings, weights]]}
                 predicted(root, Layout(root).predictions(classifier.name, defense, attack), images, letters, made_of)
         return root
 
@@ -103,6 +108,9 @@ def test_identity_cells_differ_by_the_adjusted_p(made, capsys):
     text = text_of(capsys, first, second)
     assert "* 0.008 0.016\n" in text and text.endswith("1 of 2 cells differs at 5 % after Holm's correction\n")
     assert "The configurations are the same." in text
+    # Six: p = 2 / 2^6 is below 5 %, twice that is not.
+    text = text_of(capsys, first, made("between", {**attacked, ("none", "fgsm"): "abcdef"}, defenses=[]))
+    assert "* 0.031 0.062\n" in text and "0 of 2 cells differ" in text
 
 
 def test_identity_two_defenses_of_one_root(made, capsys):
@@ -136,6 +144,19 @@ def test_identity_sets_that_were_crafted_otherwise_are_compared_and_named(made, 
     text = text_of(capsys, made("before", BEFORE), other)
     assert "attack.sets.fgsm.linf 8.0 4.0" in text and "jpeg on fgsm 8 0.125 0.875" in text
     assert "Attacked images that are not the same in A and B: fgsm (other settings)." in text
+
+
+def test_identity_sets_of_the_same_settings_on_other_weights_are_named(made, capsys):
+    text = text_of(capsys, made("before", BEFORE), made("after", AFTER, weights="other"))
+    assert "in A and B: fgsm (the same settings, another victim or another machine)." in text
+    assert "The configurations are the same." in text
+
+
+def test_identity_a_cell_of_other_images_is_not_compared(made, capsys):
+    second = made("after", {key: BEFORE[key] for key in list(BEFORE)[:3]})
+    predicted(second, "evaluate/own/jpeg-on-fgsm", "uvwxyz", "u", {})
+    text = text_of(capsys, made("before", BEFORE), second)
+    assert "own vanilla jpeg there other images fgsm" in text and "of 3 cells" in text
 
 
 def test_identity_what_is_not_compared_says_why(made, capsys):

@@ -85,18 +85,23 @@ def experiment(classifiers, defenses, sets) -> Experiment:
 
 
 def test_identity_cells_are_those_of_either_and_no_defense_comes_once():
-    own, surrogate = {"name": "own", "retrain": {"defenses": ["jpeg"]}}, {"name": "surrogate", "scored": False}
-    first = experiment([own, surrogate], ["jpeg"], ["bim"])
+    own, surrogate = (
+        {"name": "own", "retrain": {"defenses": ["jpeg"]}},
+        {"name": "surrogate", "scored": False, "retrain": {}},
+    )
+    first = experiment([own, surrogate], ["jpeg", "tvm"], ["bim"])
     second = experiment([{"name": "own", "retrain": {}}], ["jpeg", "mild"], ["fgsm"])
-    # `mild` is in the second alone, which has no `bim`.
+    # `tvm` is in the first alone, which has no `fgsm` and no classifier for it; `mild` in the second, which has no `bim`.
     assert [(pair.setting, *pair.defenses, pair.attack) for pair in pairs_of(first, second)] == [
         (setting, row, row, attack)
-        for setting, rows in (("vanilla", ["none", "jpeg", "mild"]), ("retrained", ["jpeg", "mild"]))
+        for setting, rows in (("vanilla", ["none", "jpeg", "tvm", "mild"]), ("retrained", ["jpeg", "mild"]))
         for row in rows
         for attack in ("clean", "bim", "fgsm")
-        if (row, attack) != ("mild", "bim")
+        if (row, attack) not in (("mild", "bim"), ("tvm", "fgsm"))
     ]
     assert {pair.classifier for pair in pairs_of(first, second)} == {"own"}
+    retrained = [pair.defenses[0] for pair in pairs_of(first, first) if pair.setting == "retrained"]
+    assert retrained == ["jpeg", "jpeg"]
 
 
 def test_identity_two_defenses_are_compared_in_every_setting_that_either_has():
