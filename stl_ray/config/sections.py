@@ -120,6 +120,9 @@ class EvaluateConfig(Section):
     """Scores: every defense x (clean and every attack) x (vanilla, retrained), on the same images."""
 
     gallery: int = Field(8, ge=0, le=64, description="images shown as adversarial | purified | clean")
+    perturbations: int = Field(
+        64, ge=0, description="images on which the perturbations of attack sets are measured before and behind each defense; 0: none"
+    )  # fmt: skip
     tiers: TiersConfig = Field(TiersConfig(), description="attacks that know of the defense")
     sanity: Literal["quick", "full"] = Field(
         "quick", description="checks of the attacks and gradients themselves: on 64 of the tiers' images, or on all of them with "
@@ -133,6 +136,9 @@ class ReportConfig(Section):
     title: str = Field(
         "Adversarial defense by stratified convolutional sparse coding", description="heading of the page"
     )
+    paper: bool = Field(
+        False, description="whether our figures stand beside the paper's in the cells of its tables, of images of this size"
+    )  # fmt: skip
 
 
 AnyNamed = TypeVar("AnyNamed", ClassifierConfig, NamedDefense)

@@ -6,6 +6,7 @@ judging      rows of predictions: the decisions on a batch
 attacks      summaries of attack sets
 batches      images of any sizes as batches of images of one size
 defended     a defense with a classifier behind it
+perturbations  perturbations before and behind a defense
 tiers        the verdict table of a defense, scores per attack, and the worst case
 budget_usage the share of its budget that an image uses
 cascade      attacks on a defended classifier, cheap ones first, each on the survivors
@@ -19,6 +20,7 @@ from stl_ray.evaluation.attacks import ATTACK_COLUMNS, attack_summaries
 from stl_ray.evaluation.cascade import CascadeAttack, CascadeSettings, run_cascade, verdict_rows
 from stl_ray.evaluation.defended import DefendedClassifier
 from stl_ray.evaluation.judging import judged
+from stl_ray.evaluation.perturbations import PERTURBATIONS_SCHEMA, perturbation_scores, perturbations
 from stl_ray.evaluation.predictions import PREDICTIONS_SCHEMA, TABLES_VERSION
 from stl_ray.evaluation.scores import UNDEFENDED, Comparison, Score, Setting, score
 from stl_ray.evaluation.tier_scores import tier_scores
@@ -26,6 +28,7 @@ from stl_ray.evaluation.tiers import VERDICTS_SCHEMA, cascade_scores, fixed_ids,
 
 __all__ = [
     "ATTACK_COLUMNS",
+    "PERTURBATIONS_SCHEMA",
     "PREDICTIONS_SCHEMA",
     "TABLES_VERSION",
     "UNDEFENDED",
@@ -40,6 +43,8 @@ __all__ = [
     "cascade_scores",
     "fixed_ids",
     "judged",
+    "perturbation_scores",
+    "perturbations",
     "run_cascade",
     "score",
     "tier_scores",

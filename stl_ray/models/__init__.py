@@ -5,6 +5,7 @@ classifier       `Classifier`: a backbone with its normalisation inside
 answers          what a network may answer, as logits
 look             a look at a model before any work: answers, gradients, batches
 inference_mode   gradients for callers within `torch.inference_mode()`
+penultimate      the features that the last linear layer makes the logits of
 prediction       the class of every image, whatever its batch
 registry         architectures by reference: NAME of ours, torchvision:NAME, timm:NAME, module:function
 torchvision_models  torchvision's networks and published weights
@@ -36,6 +37,7 @@ from stl_ray.models.initialisation import seeded
 from stl_ray.models.look import IMAGES as LOOKED_AT
 from stl_ray.models.look import look
 from stl_ray.models.module_digest import module_digest
+from stl_ray.models.penultimate import penultimate
 from stl_ray.models.prediction import check_classes, decided, likeliest, predict, tile_size
 from stl_ray.models.protocol import Looping, ManyProducts, Refusing, Victim, against, in_loop, logits_and_vjps
 from stl_ray.models.registry import build_classifier, check_classifier
@@ -65,6 +67,7 @@ __all__ = [
     "logits_of",
     "look",
     "module_digest",
+    "penultimate",
     "predict",
     "published_weights",
     "save_classifier",

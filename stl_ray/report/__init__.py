@@ -7,8 +7,11 @@ accuracy     the accuracy tables and the sentence that says what they show
 detection    what the detectors of defenses refused
 threats      what the attackers behind these tables knew
 attacks      what the attacks did, and where they missed the budget
+perturbations  what defenses leave of perturbations
 tiers        every defense under attacks that know of it, and the checks on these
-paper        the paper's tables, shown beside ours
+sweeps       curves of accuracy over one number in which defenses or attack sets differ
+paper        the paper's tables
+beside_paper these with ours in their cells
 space        a space as it lies on disk
 spaces       the spaces that defenses project onto, with their learning curves
 portrait     a space as facts, tables and figures

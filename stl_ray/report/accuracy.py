@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from stl_ray.report.blocks import EMPTY, Cell, Table
 from stl_ray.report.names import SETTINGS, UNDEFENDED, attack_label, defense_label, listed, unique
-from stl_ray.report.paper import COLUMNS, PaperTable
+from stl_ray.report.paper import PaperTable
 from stl_ray.report.records import Comparison, ScoreCell, Scores
 from stl_ray.store.layout import CLEAN
 
@@ -74,11 +74,15 @@ def paper_table(table: PaperTable) -> Table:
     """A table of the paper's, labelled as such."""
     return Table(
         caption=table.title,
-        columns=("Defense", *COLUMNS),
-        rows=tuple((Cell(name), *(Cell(f"{value:.4f}") for value in values)) for name, values in table.rows),
+        columns=("Defense", *(column.label for column in table.columns)),
+        rows=tuple((Cell(name), *map(_published, values)) for name, values in table.rows),
         footnote="The paper's own figures, on other images, with another classifier and other attacks of the same "
         "name: for the shape of the table, not for comparison digit by digit.",
     )
+
+
+def _published(value: float | None) -> Cell:
+    return EMPTY if value is None else Cell(f"{value:.4f}")
 
 
 def verdict(scores: Scores, setting: str, defenses: Sequence[str]) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ def accuracy_chart(scores: Scores, setting: str, *, worst_case: bool = False) ->
     axes.axhline(scores.chance, color="#888888", linestyle=":", linewidth=1)
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("accuracy")
-    _add_legend(figure, axes, 4)
+    add_legend(figure, axes, 4)
     return figure
 
 
@@ -103,7 +103,7 @@ def roc_chart(scores: Scores) -> Figure:
     axes.set(
         xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="share of clean images refused", ylabel="share of attacked images refused"
     )  # fmt: skip
-    _add_legend(figure, axes, 3)
+    add_legend(figure, axes, 3)
     return figure
 
 
@@ -115,7 +115,7 @@ def psnr_chart(scores: Scores) -> Figure:
     axes = figure.subplots()
     _dodged(axes, [(c.defense, c.attack, nan if c.psnr is None else c.psnr, None) for c in cells])
     axes.set_ylabel("PSNR against the clean image, dB")
-    _add_legend(figure, axes, 4)
+    add_legend(figure, axes, 4)
     return figure
 
 
@@ -178,7 +178,7 @@ def dictionary_chart(dictionaries: Mapping[str, Sequence[DictionaryIteration]]) 
     for axes, label in zip(panels, labels, strict=True):
         axes.set(xlabel="iteration", title=label)
     _count_whole_steps(*panels)
-    _add_legend(figure, panels[0], 6)
+    add_legend(figure, panels[0], 6)
     return figure
 
 
@@ -214,11 +214,11 @@ def training_chart(classifiers: Mapping[str, Sequence[TrainingEpoch]]) -> Figure
     loss.set(xlabel="epoch", ylabel="loss")
     accuracy.set(xlabel="epoch", ylabel="accuracy")
     _count_whole_steps(loss, accuracy)
-    _add_legend(figure, loss, 4)
+    add_legend(figure, loss, 4)
     return figure
 
 
-def _add_legend(figure: Figure, axes: Axes, columns: int) -> None:
+def add_legend(figure: Figure, axes: Axes, columns: int) -> None:
     """The legend of a panel below all of them, in at most so many columns: fewer where its labels are long."""
     handles, labels = axes.get_legend_handles_labels()
     for number in range(columns, 0, -1):

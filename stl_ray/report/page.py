@@ -42,7 +42,7 @@ def build_report(root: str, out: str, config: ReportConfig) -> ReportPaths:
     inputs = read_inputs(root)
     name = inputs.experiment.name if inputs.experiment else ""
     title = " ".join(config.title.split())  # YAML may have it on several lines
-    sections = build_sections(inputs)
+    sections = build_sections(inputs, paper=config.paper)
     storage = Storage.open(out)
     figures = [block for section in sections for block in section.blocks if isinstance(block, Figure)]
     for figure in figures:

@@ -98,6 +98,26 @@ class AttackSummary(Record):
     linf_max: float = Field(description="in [0, 1] pixels")
 
 
+class Perturbation(Record):
+    """The perturbations of an attack set before a defense and behind it; measures are quartiles over images."""
+
+    defense: str
+    attack: str
+    images: int = Field(ge=0)
+    image_before: tuple[float, float, float] | None = Field(description="||x' - x|| / ||x||")
+    image_behind: tuple[float, float, float] | None = Field(description="||T(x') - T(x)|| / ||T(x)||")
+    features_before: tuple[float, float, float] | None = Field(
+        description="the same of the classifier's penultimate features, without the defense; none of a network without them"
+    )
+    features_behind: tuple[float, float, float] | None
+    smaller: Share | None = Field(description="images whose perturbation is smaller behind the defense")
+    cluster_kept: Share | None = Field(description="images that are routed as when clean; none without clusters")
+    spectrum_before: tuple[float, ...] | None = Field(
+        description="mean parts of image_before ** 2 by spatial frequency, in bins of 1/32 of a cycle per pixel"
+    )
+    spectrum_behind: tuple[float, ...] | None
+
+
 class TierStep(Record):
     """One attack of the cascade on one defense."""
 
@@ -186,6 +206,9 @@ class Scores(Record):
     chance: float
     cells: tuple[ScoreCell, ...]
     attacks: dict[str, AttackSummary] = Field({}, description="by attack set; older files have none")
+    perturbations: tuple[Perturbation, ...] = Field(
+        (), description="none where they were not asked for, and in older files"
+    )
     tiers: TierScores | None = Field(None, description="none where no attack was configured, and in older files")
 
     @property

@@ -7,29 +7,46 @@ from stl_ray.config import SCRATCH, Budgeted, ClassifierConfig, SpaceConfig
 from stl_ray.report import charts
 from stl_ray.report.accuracy import accuracy_table, cells_of, difference_table, paper_table, verdict
 from stl_ray.report.attacks import attack_blocks
+from stl_ray.report.beside_paper import beside_paper
 from stl_ray.report.blocks import EMPTY, Block, Cell, Figure, Section, Table, Text, missing
 from stl_ray.report.detection import detection_table
 from stl_ray.report.gallery import gallery_blocks
 from stl_ray.report.inputs import Inputs, ScoredClassifier
 from stl_ray.report.learning import curve_blocks, space_blocks
 from stl_ray.report.names import SETTINGS, STL_DEFENSES, attack_label, defense_label, listed, unique
-from stl_ray.report.paper import SIZE, TABLES
+from stl_ray.report.paper import COLUMNS, SIZE, tables_at
+from stl_ray.report.perturbations import perturbation_blocks
 from stl_ray.report.provenance import provenance, quarantine, timings
 from stl_ray.report.records import ScoreCell, Scores
 from stl_ray.report.spaces import used_spaces
+from stl_ray.report.sweeps import sweep_figures
 from stl_ray.report.threats import threat_sentences
 from stl_ray.report.tiers import tier_blocks
+from stl_ray.store import Layout
 
 SOLVED = ("converged", "applied")  # statuses of images whose solve converged, or that need none
 
 
-def build_sections(inputs: Inputs) -> tuple[Section, ...]:
-    """Every section of the page; those of scores come once for each classifier."""
+def build_sections(inputs: Inputs, *, paper: bool = False) -> tuple[Section, ...]:
+    """Every section of the page; those of scores come once for each classifier.
+
+    Args:
+        inputs: the experiment.
+        paper: whether ours stand in the paper's tables, which otherwise stand beside ours.
+    """
     return (
         Section("run", "What was run", (Text(_what_was_run(inputs)),)),
         *(_accuracy_sections(inputs, None) if not inputs.blocks else ()),
-        *_for_each(inputs, lambda block: (*_tiers(block.scores), *_accuracy_sections(inputs, block.scores))),
-        *_for_each(inputs, lambda block: _attacks(block.scores)),
+        *_for_each(
+            inputs,
+            lambda block: (
+                *_tiers(block.scores),
+                *([_beside_paper(inputs, block.scores)] if paper else []),
+                *_accuracy_sections(inputs, block.scores, paper=paper),
+                *_sweeps(inputs, block.scores),
+            ),
+        ),
+        *_for_each(inputs, lambda block: (*_attacks(block.scores), *_perturbations(block.scores))),
         Section("reading", "How to read these numbers", _caveats(inputs)),
         *_for_each(
             inputs, lambda block: (Section("gallery", "Gallery: adversarial, purified, clean", _gallery(block)),)
@@ -58,10 +75,10 @@ def _named_after(section: Section, classifier: str) -> Section:
     return Section(f"{section.anchor}-{classifier}", f"{section.title} ({classifier})", blocks)
 
 
-def _accuracy_sections(inputs: Inputs, scores: Scores | None) -> Iterator[Section]:
+def _accuracy_sections(inputs: Inputs, scores: Scores | None, *, paper: bool = False) -> Iterator[Section]:
     for setting in SETTINGS:
         if setting == "vanilla" or (scores is not None and cells_of(scores, setting)):
-            yield Section(setting, SETTINGS[setting], _accuracy(inputs, scores, setting))
+            yield Section(setting, SETTINGS[setting], _accuracy(inputs, scores, setting, paper=paper))
 
 
 def _what_was_run(inputs: Inputs) -> str:
@@ -126,10 +143,10 @@ def _budget(item: Budgeted) -> str:
     return size if item.store == "u8" else f"{size}, float32"
 
 
-def _accuracy(inputs: Inputs, scores: Scores | None, setting: str) -> tuple[Block, ...]:
-    paper = _paper(inputs, setting)
+def _accuracy(inputs: Inputs, scores: Scores | None, setting: str, *, paper: bool) -> tuple[Block, ...]:
+    published = () if paper else _paper(inputs, setting)
     if scores is None:
-        return (missing("evaluate/CLASSIFIER/scores.json", "evaluate"), *paper)
+        return (missing("evaluate/CLASSIFIER/scores.json", "evaluate"), *published)
     figure = Figure(
         f"accuracy-{setting}",
         f"{SETTINGS[setting]}: accuracy with its 95 % interval; the dotted line is chance.",
@@ -139,7 +156,7 @@ def _accuracy(inputs: Inputs, scores: Scores | None, setting: str) -> tuple[Bloc
     return (
         *(Text(sentence, kind="finding") for sentence in sentences),
         accuracy_table(scores, setting),
-        *paper,
+        *published,
         figure,
         difference_table(scores, setting),
         *filter(None, [detection_table(scores, setting)]),
@@ -159,9 +176,22 @@ def _roc(scores: Scores) -> tuple[Figure, ...]:
 
 
 def _paper(inputs: Inputs, setting: str) -> tuple[Table, ...]:
-    """The paper's table, unless the experiment's images are known to have another size."""
-    size = inputs.experiment.ingest.size if inputs.experiment else None
-    return (paper_table(TABLES[setting]),) if size in (None, SIZE) else ()
+    """The paper's table of CIFAR-10, unless the experiment's images are known to have another size."""
+    tables = tables_at(SIZE) if _size(inputs) in (None, SIZE) else ()
+    return tuple(paper_table(table) for table in tables if table.setting == setting and table.columns == COLUMNS)
+
+
+def _beside_paper(inputs: Inputs, scores: Scores) -> Section:
+    """The paper's tables of images of this size, with ours in their cells."""
+    title, experiment = "The paper's tables, and ours", inputs.experiment
+    if experiment is None:
+        return Section("paper", title, (missing(Layout.experiment, "ingest"),))
+    tables = tuple(beside_paper(table, experiment, scores) for table in tables_at(_size(inputs)))
+    return Section("paper", title, tables or (Text(f"The paper has no table of images of {_size(inputs)} pixels."),))
+
+
+def _size(inputs: Inputs) -> int | None:
+    return inputs.experiment.ingest.size if inputs.experiment else None
 
 
 def _attacks(scores: Scores) -> tuple[Section, ...]:
@@ -174,6 +204,18 @@ def _tiers(scores: Scores) -> tuple[Section, ...]:
     if scores.tiers is None:
         return ()
     return (Section("tiers", "Attacks that know of the defense: the worst case", tier_blocks(scores.tiers)),)
+
+
+def _perturbations(scores: Scores) -> tuple[Section, ...]:
+    blocks = perturbation_blocks(scores)
+    return (Section("perturbations", "What is left of perturbations", blocks),) if blocks else ()
+
+
+def _sweeps(inputs: Inputs, scores: Scores) -> Iterator[Section]:
+    """The curves of a block, where entries of the experiment differ in one number."""
+    figures = tuple(sweep_figures(inputs.experiment, scores)) if inputs.experiment else ()
+    if figures:
+        yield Section("sweeps", "Sweeps: accuracy over one number", figures)
 
 
 def _stl_names(inputs: Inputs) -> Sequence[str]:

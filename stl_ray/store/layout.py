@@ -123,6 +123,10 @@ class Layout:
         """The probes of a block behind a defense, which its sanity checks read."""
         return f"{self.block(classifier)}/{defense}-under-checks"
 
+    def perturbations(self, classifier: str, defense: str, attack_set: str) -> str:
+        """The perturbations of an attack set of a block before and behind a defense."""
+        return f"{self.block(classifier)}/{defense}-against-{attack_set}"
+
     @classmethod
     def status(cls, job: str) -> str:
         """The status file of a job."""

@@ -132,6 +132,18 @@ def test_identity_whole_share_is_the_image(images):
     assert torch.equal(Crop(1.0, Undefended()).purify(images, seeds=range(8)).images, images)
 
 
+def test_identity_crops_of_the_whole_image_are_passes_of_a_randomised_member(classifier, images):
+    member = make_defense("resize_pad", {"smallest": 0.7}, {})
+    options = {"of": ["padded"], "crops": 5, "share": 1.0}
+    model = Defended(
+        classifier, make_defense("crop_ensemble", options, {"members": {"padded": member}}), "none", seed=2
+    )
+    passes = model.purify(images, IDS)
+    assert len({view.images[0].numpy().tobytes() for view in passes}) == 5
+    expected = torch.stack([classifier.logits(quantize(view.images)).softmax(1) for view in passes]).mean(0)
+    torch.testing.assert_close(model.verdict_logits(images, IDS).exp(), expected)
+
+
 def test_invariant_every_crop_of_an_image_draws_for_itself(classifier, images):
     views = Defended(classifier, crops(6), "none", seed=1).purify(images, IDS)
     different = {view.images[0].numpy().tobytes() for view in views}

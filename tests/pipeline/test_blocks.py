@@ -19,6 +19,7 @@ from stl_ray.pipeline.batches import pixels_of
 from stl_ray.pipeline.defended import load_blocks
 from stl_ray.pipeline.evaluate import job as evaluate
 from stl_ray.pipeline.evaluate.adaptive import Context, plan_checks, plan_tiers
+from stl_ray.pipeline.evaluate.perturbations import plan_perturbations
 from stl_ray.report import build_report
 from stl_ray.runtime.shard_runner import drafts_of
 from stl_ray.store import Dataset, Layout, Storage
@@ -104,7 +105,7 @@ def refused(experiment) -> set[str]:
 def all_jobs(experiment, run_here) -> None:
     """Attack and evaluate, as the jobs do."""
     predicted(experiment, run_here)
-    for plan in (plan_tiers, plan_checks):
+    for plan in (plan_perturbations, plan_tiers, plan_checks):
         run_here(plan(experiment), experiment)
     cells = evaluate.cells_of(experiment)
     for context in Context.all_of(experiment, "cpu"):

@@ -38,7 +38,10 @@ def ours(scores: Scores, row: str) -> dict[str, Figure]:
 
 def papers(table: PaperTable) -> dict[str, dict[str, Figure]]:
     """Every defense of a table of the paper's, by its name and by column."""
-    rows = {name: dict(zip(COLUMNS, values, strict=True)) for name, values in table.rows}
+    rows = {
+        name: {column: value for column, value in zip(COLUMNS, values, strict=True) if value is not None}
+        for name, values in table.rows
+    }
     bare = rows.pop(NO_DEFENSE)
     return {name: {column: _figure(own[column], bare, column) for column in own} for name, own in rows.items()}
 

@@ -7,15 +7,19 @@ from stl_ray.pipeline.estimate.shards import shard_steps
 from stl_ray.pipeline.estimate.steps import StepEstimate
 from stl_ray.pipeline.evaluate import plan
 from stl_ray.pipeline.evaluate.job import detectors_of
+from stl_ray.pipeline.evaluate.perturbations import plan_perturbations
 from stl_ray.pipeline.inputs import with_solver
 
 
 def evaluate_steps(experiment: Experiment) -> list[StepEstimate]:
-    """A step for each calibration of a detector that is not made yet, each cell, and each part of the tiers; needs Ray.
+    """A step for each calibration of a detector that is not made yet, each cell, each measure of perturbations, and each part of the tiers; needs Ray.
 
     Raises:
         IncompleteRunError: if the inputs are not there, or the sample cannot be made.
         ConfigError: if not even one actor fits.
     """
     steps, stand_ins = detector_steps(detectors_of(with_solver(experiment)))
-    return [*steps, *shard_steps(plan(experiment, stand_ins), experiment), *tier_steps(experiment, stand_ins)]
+    steps += shard_steps(plan(experiment, stand_ins), experiment)
+    if (measured := plan_perturbations(with_solver(experiment))) is not None:
+        steps += shard_steps(measured, experiment)
+    return [*steps, *tier_steps(experiment, stand_ins)]

@@ -36,6 +36,7 @@ from stl_ray.pipeline.defenses import make_defenses
 from stl_ray.pipeline.detectors import DetectorFit
 from stl_ray.pipeline.evaluate.adaptive import Context, headline, plan_checks, plan_tiers, stored_tier_scores
 from stl_ray.pipeline.evaluate.gallery import write_gallery
+from stl_ray.pipeline.evaluate.perturbations import plan_perturbations, stored_perturbations
 from stl_ray.pipeline.inputs import dataset_of, with_solver
 from stl_ray.pipeline.look import device_to_look, look_at
 from stl_ray.runtime.concurrency import COMPUTE
@@ -59,7 +60,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
     """
     experiment = with_solver(experiment)
     cells = cells_of(experiment)
-    jobs = [_job(experiment, cells), *filter(None, (plan_tiers(experiment), plan_checks(experiment)))]
+    later = plan_perturbations(experiment), plan_tiers(experiment), plan_checks(experiment)
+    jobs = [_job(experiment, cells), *filter(None, later)]
     # What would be refused after hours of predictions is refused before any.
     drafts_of(jobs, experiment)
     remark = look(experiment)
@@ -95,6 +97,7 @@ def _write_block(context: Context, cells: Mapping[Cell, PlannedRun]) -> tuple[in
     scores["attacks"] = attack_summaries(
         {item: pa.concat_tables(dataset.columns(*ATTACK_COLUMNS)) for item, dataset in attacked.items()}
     )
+    scores["perturbations"] = stored_perturbations(experiment, block)
     tiers = scores["tiers"] = stored_tier_scores(context, scores["chance"])
     Storage.open(experiment.root).write_json(layout.scores(name), scores)
     write_gallery(experiment, block, images_of(experiment, name, CLEAN), attacked, predictions)

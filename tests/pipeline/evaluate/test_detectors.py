@@ -37,7 +37,7 @@ def experiment(experiment_of, finished_run, image_tables, natural_images, tmp_pa
         classifiers=[{"name": "vanilla", "architecture": "small_cnn", "retrain": {}}],
         defenses=[{"name": "reformer", "defense": "magnet", "options": options}],
         attack={"sets": [{"name": "grey", "attack": "fgsm", "dissimilarity": 0.1}]},
-        evaluate={"tiers": tiers, "gallery": 2},
+        evaluate={"tiers": tiers, "gallery": 2, "perturbations": 0},
     )
     layout = Layout(own.root)
     windows = natural_images.unfold(2, 16, 8).unfold(3, 16, 8).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
