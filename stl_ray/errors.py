@@ -117,6 +117,10 @@ class RunBusyError(StlRayError):
     """Another driver is at work on the same run."""
 
 
+class ComparisonError(StlRayError):
+    """Two experiments have nothing in common that could be compared."""
+
+
 class IncompleteRunError(StlRayError):
     """A dataset was asked for whose run has not finished, or a run ended with shards missing."""
 

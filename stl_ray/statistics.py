@@ -1,9 +1,11 @@
 """Intervals and tests for accuracies and detectors: counts or scores in, plain numbers out. No torch.
 
 Sources: Wilson 1927 (score interval) and McNemar 1947 (exact form), both by scipy; Newcombe 1998, method 10 (paired
-difference); Hanley and McNeil 1982 (variance of the area under a ROC curve), its interval by Newcombe 2006, method 5.
+difference); Holm 1979 (several tests at once); Hanley and McNeil 1982 (variance of the area under a ROC curve), its interval
+by Newcombe 2006, method 5.
 """
 
+from collections.abc import Sequence
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -71,6 +73,41 @@ def paired_difference(both: int, only_first: int, only_second: int, neither: int
     low = difference - sqrt(max(0.0, down1**2 - 2 * phi * down1 * up2 + up2**2))
     high = difference + sqrt(max(0.0, up1**2 - 2 * phi * up1 * down2 + down2**2))
     return Interval(difference, low, high)
+
+
+def paired(first: ArrayLike, second: ArrayLike) -> tuple[Interval, float]:
+    """How often the first of two classifiers is right minus how often the second is, with the exact McNemar p-value.
+
+    Args:
+        first: whether it is right, (N,) bool, N >= 1.
+        second: the same of the other, on the same images.
+    """
+    one, other = np.asarray(first, bool), np.asarray(second, bool)
+    only_first, only_second = int((one & ~other).sum()), int((~one & other).sum())
+    difference = paired_difference(int((one & other).sum()), only_first, only_second, int((~one & ~other).sum()))
+    return difference, mcnemar(only_first, only_second)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, in the order of the given ones.
+
+    Reject those at or below a level, such as 0.05: the probability that one of them is rejected wrongly is at most that level,
+    however the tests depend on each other.
+
+    Args:
+        p_values: of all tests that are made together, each in [0, 1]; perhaps none.
+
+    Raises:
+        ValueError: one is not in [0, 1].
+    """
+    values = np.asarray(p_values, np.float64)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"expected p-values in [0, 1]; got {p_values}")
+    order = np.argsort(values, kind="stable")
+    adjusted = np.empty_like(values)
+    # The smallest of n counts n times, the next n - 1 times; none is adjusted to less than a smaller one.
+    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)), 1.0)
+    return [float(value) for value in adjusted]
 
 
 def auroc(clean: ArrayLike, attacked: ArrayLike) -> Interval:

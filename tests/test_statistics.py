@@ -2,9 +2,13 @@ from math import comb
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from stl_ray.statistics import auroc, mcnemar, paired_difference, roc_points, wilson
+from stl_ray.statistics import auroc, holm, mcnemar, paired, paired_difference, roc_points, wilson
+
+P_VALUES = st.lists(st.floats(0, 1), max_size=12)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +35,59 @@ def test_agrees_mcnemar_with_the_sum_of_whole_numbers(first, second):
     tail = 2 * sum(comb(first + second, k) for k in range(min(first, second) + 1)) / 2 ** (first + second)
     assert mcnemar(first, second) == pytest.approx(min(1.0, tail), rel=1e-9)
     assert mcnemar(second, first) == mcnemar(first, second)
+
+
+@pytest.mark.parametrize("total", [1, 7, 100, 10_000])
+def test_agrees_wilson_and_mcnemar_with_statsmodels(total):
+    proportion = pytest.importorskip("statsmodels.stats.proportion")
+    tables = pytest.importorskip("statsmodels.stats.contingency_tables")
+    for successes in {0, 1, total // 3, total // 2, total}:
+        low, high = proportion.proportion_confint(successes, total, method="wilson")
+        found = wilson(successes, total)
+        assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
+        theirs = tables.mcnemar([[5, successes], [total - successes, 9]], exact=True).pvalue
+        assert mcnemar(successes, total - successes) == pytest.approx(theirs, rel=1e-9)
+
+
+def test_identity_holm_by_hand():
+    # Sorted: 0.01 x 4, 0.013 x 3 = 0.039 raised to 0.04, 0.03 x 2 = 0.06, 0.9 x 1.
+    assert holm([0.03, 0.01, 0.9, 0.013]) == pytest.approx([0.06, 0.04, 0.9, 0.04], rel=1e-12)
+    assert holm([]) == []
+    assert holm([0.2]) == [0.2]
+    assert holm([0.6, 0.5]) == [1, 1]
+
+
+@given(P_VALUES)
+def test_agrees_holm_with_statsmodels(values):
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    theirs = multitest.multipletests(values, method="holm")[1] if values else []
+    np.testing.assert_allclose(holm(values), theirs, rtol=1e-12, atol=0)
+
+
+@given(P_VALUES, st.randoms())
+def test_invariant_holm_is_monotone_and_the_order_is_nothing_to_it(values, random):
+    adjusted = holm(values)
+    assert all(p <= by_holm <= min(1, p * max(1, len(values))) for p, by_holm in zip(values, adjusted, strict=True))
+    pairs = sorted(zip(values, adjusted, strict=True))
+    assert [by_holm for _, by_holm in pairs] == sorted(adjusted)
+    order = list(range(len(values)))
+    random.shuffle(order)
+    assert holm([values[place] for place in order]) == [adjusted[place] for place in order]
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_refuses_what_is_no_p_value(value):
+    with pytest.raises(ValueError, match="p-values in"):
+        holm([0.5, value])
+
+
+def test_identity_paired_by_hand():
+    first = [True] * 6 + [True] * 5 + [False] + [False] * 8
+    second = [True] * 6 + [False] * 5 + [True] + [False] * 8
+    difference, p = paired(first, second)
+    assert difference == paired_difference(both=6, only_first=5, only_second=1, neither=8)
+    assert difference.estimate == pytest.approx(4 / 20)
+    assert p == mcnemar(5, 1) == pytest.approx(2 * (1 + 6) / 2**6)
 
 
 @pytest.mark.parametrize(

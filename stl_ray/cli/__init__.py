@@ -5,6 +5,7 @@ init       a configuration to begin with, by a template of templates/
 jobs       the seven jobs, and `quickstart`, which is all of them
 cluster    submit, cancel, doctor
 roots      verify, status, sweep
+compare    compare: what changed between two experiments
 spaces     describe, import
 defenses   the defenses, and the options of one
 given      the experiment that they are given, and where its modules are found

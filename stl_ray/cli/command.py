@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import NoReturn
 
 from stl_ray import __version__
-from stl_ray.cli import cluster, defenses, init, jobs, roots, spaces
+from stl_ray.cli import cluster, compare, defenses, init, jobs, roots, spaces
 from stl_ray.cli.say import say, say_any_letter
 from stl_ray.config.help import JOBS
 from stl_ray.errors import ConfigError, InputError, StlRayError
@@ -62,6 +62,6 @@ def _parsers() -> tuple[argparse.ArgumentParser, Collection[str]]:
     )
     parser.add_argument("--version", action="version", version=f"stl-ray {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (init, jobs, cluster, roots, spaces, defenses):
+    for group in (init, jobs, cluster, roots, compare, spaces, defenses):
         group.add_commands(commands)
     return parser, commands.choices

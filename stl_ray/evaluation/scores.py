@@ -16,7 +16,7 @@ from stl_ray.config import AttackedConfig
 from stl_ray.errors import InputError
 from stl_ray.evaluation.predictions import Cell, aligned
 from stl_ray.rightness import right
-from stl_ray.statistics import Interval, auroc, mcnemar, paired_difference, roc_points, wilson
+from stl_ray.statistics import Interval, auroc, holm, paired, roc_points, wilson
 from stl_ray.store.layout import CLEAN
 from stl_ray.threats import threat_of
 
@@ -34,6 +34,7 @@ class Comparison:
     low: float
     high: float
     p: float  # exact two-sided McNemar test
+    p_adjusted: float  # by Holm's method, over all such comparisons of the classifier in its setting
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,10 @@ def score(
         for needed in ((UNDEFENDED, attack), (defense, CLEAN)):
             if needed not in columns:
                 raise InputError("nothing to compare with", item="/".join((defense, attack)), expected="/".join(needed))
-    settings: tuple[Setting, ...] = ("vanilla", "retrained") if retrained else ("vanilla",)
+    settings: dict[Setting, list[Cell]] = {"vanilla": list(columns)}
+    if retrained:
+        settings["retrained"] = [cell for cell in columns if cell[0] in (UNDEFENDED, *retrained)]
+    versus_none = {setting: _versus_none(columns, setting, cells) for setting, cells in settings.items()}
     ids = next(iter(columns.values()))["id"]
     every = set().union(*(table.column("id").to_pylist() for table in tables.values()))
     return {
@@ -138,10 +142,19 @@ def score(
         "class_names": list(class_names),
         "chance": 1 / len(class_names),
         "cells": [
-            _plain(_score(columns, cell, setting, (crafted or {}).get(cell[1]), classifier, cell[0] in detecting))
-            for setting in settings
-            for cell in columns
-            if setting == "vanilla" or cell[0] in (UNDEFENDED, *retrained)
+            _plain(
+                _score(
+                    columns,
+                    cell,
+                    setting,
+                    (crafted or {}).get(cell[1]),
+                    classifier,
+                    cell[0] in detecting,
+                    versus_none[setting].get(cell),
+                )
+            )
+            for setting, cells in settings.items()
+            for cell in cells
         ],
     }
 
@@ -153,6 +166,7 @@ def _score(
     crafted: AttackedConfig | None,
     classifier: str,
     detecting: bool,
+    versus_none: Comparison | None,
 ) -> Score:
     defense, attack = cell
     table = columns[cell]
@@ -175,15 +189,30 @@ def _score(
         cluster_changed=_changed(table["cluster"], columns[defense, CLEAN]["cluster"]),
         statuses=dict(sorted(Counter(table["status"].tolist()).items())),
         detection=_detection(table, columns[defense, CLEAN], setting, attack) if detecting else None,
-        versus_none=None
-        if defense == UNDEFENDED
-        else _compare(held, _right(columns[UNDEFENDED, attack], setting, attack)),
+        versus_none=versus_none,
     )
 
 
 def _right(table: Mapping[str, np.ndarray], setting: Setting, attack: str) -> np.ndarray:
     """(N,) bool: the images on which a setting is right."""
     return right(table[setting], table["label"], table[f"{setting}_rejected"], attacked=attack != CLEAN)
+
+
+def _versus_none(
+    columns: Mapping[Cell, Mapping[str, np.ndarray]], setting: Setting, cells: Collection[Cell]
+) -> dict[Cell, Comparison]:
+    """Every defense compared with none: one table of a classifier, whose p-values are adjusted together."""
+    held = {(defense, attack): _right(columns[defense, attack], setting, attack) for defense, attack in cells}
+    compared = {
+        (defense, attack): paired(own, held[UNDEFENDED, attack])
+        for (defense, attack), own in held.items()
+        if defense != UNDEFENDED
+    }
+    adjusted = holm([p for _, p in compared.values()])
+    return {
+        cell: Comparison(*interval, p, by_holm)
+        for (cell, (interval, p)), by_holm in zip(compared.items(), adjusted, strict=True)
+    }
 
 
 def _detection(
@@ -201,12 +230,6 @@ def _detection(
         auroc(*scores) if attacked else None,
         roc_points(*scores) if attacked else None,
     )
-
-
-def _compare(held: np.ndarray, other: np.ndarray) -> Comparison:
-    only_first, only_second = int((held & ~other).sum()), int((~held & other).sum())
-    interval = paired_difference(int((held & other).sum()), only_first, only_second, int((~held & ~other).sum()))
-    return Comparison(interval.estimate, interval.low, interval.high, mcnemar(only_first, only_second))
 
 
 def _plain(score: Score) -> dict[str, Any]:

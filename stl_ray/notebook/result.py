@@ -51,9 +51,9 @@ class Evaluation:
 
         Args:
             table: "scores": a row for each defense on each set, with counts, accuracy and its 95 % Wilson interval, and the
-                difference from no defense, and of a detector the share that it refused (`refused`), the accuracy among the
-                others (`accepted`) and the area under its ROC curve (`auroc`); "predictions": a row for each image of each of
-                these; "tiers": a row for each defense and attack of the tiers, whose accuracy counts the attacks before it too,
+                difference from no defense, whose `p` is adjusted for all of these in `p_adjusted` (Holm), and of a detector the
+                share that it refused (`refused`), the accuracy among the others (`accepted`) and the area under its ROC curve
+                (`auroc`); "predictions": a row for each image of each of these; "tiers": a row for each defense and attack of the tiers, whose accuracy counts the attacks before it too,
                 so that the last one is the worst case; "verdicts": a row for each image and attack of the tiers.
 
         Raises:
@@ -107,6 +107,7 @@ def _cells(evaluation: Evaluation) -> pa.Table:
                 "difference_low": versus.get("low"),
                 "difference_high": versus.get("high"),
                 "p": versus.get("p"),
+                "p_adjusted": versus.get("p_adjusted"),
             }
         )
     return pa.Table.from_pylist(rows)

@@ -27,24 +27,38 @@ robustbench  worst cases as entries in the manner of RobustBench's
 latex        a table as LaTeX
 comma_separated  a table as CSV
 page         HTML and Markdown from the sections, and what lies beside them; `build_report`
-terminal     a portrait as plain text
+terminal     a portrait, and blocks of the page, as plain text
+
+and of two experiments
+differences  what differs between their configurations
+pairs        their cells compared image by image
+two_roots    reading both
+comparison   as blocks, Markdown and CSV
 
 No torch and no Ray: a page can be made where neither is installed.
 """
 
+from stl_ray.report.comparison import comparison_sections, to_csv, to_markdown
 from stl_ray.report.page import ReportPaths, build_report
 from stl_ray.report.portrait import Portrait, portray, portray_artifact
 from stl_ray.report.space import StoredSpace, read_space
-from stl_ray.report.terminal import indented, portrait_text
+from stl_ray.report.terminal import blocks_text, indented, portrait_text
+from stl_ray.report.two_roots import Comparison, compare_roots
 
 __all__ = [
+    "Comparison",
     "Portrait",
     "ReportPaths",
     "StoredSpace",
+    "blocks_text",
     "build_report",
+    "compare_roots",
+    "comparison_sections",
     "indented",
     "portrait_text",
     "portray",
     "portray_artifact",
     "read_space",
+    "to_csv",
+    "to_markdown",
 ]

@@ -49,7 +49,7 @@ def _of_detectors(scores: Scores) -> str:
 
 
 def difference_table(scores: Scores, setting: str) -> Table:
-    """Every defense minus no defense, paired on the same images, with 95 % interval and McNemar's p."""
+    """Every defense minus no defense, paired on the same images, with 95 % interval and McNemar's p, adjusted by Holm's method."""
     cells = {key: cell for key, cell in cells_of(scores, setting).items() if cell.versus_none is not None}
     defenses, attacks = unique(defense for defense, _ in cells), unique(attack for _, attack in cells)
     return Table(
@@ -60,10 +60,18 @@ def difference_table(scores: Scores, setting: str) -> Table:
             (Cell(defense_label(defense)), *(_difference(cells.get((defense, attack))) for attack in attacks))
             for defense in defenses
         ),
-        footnote="Difference of accuracies [95 % interval, Newcombe's method 10], p of the exact McNemar test; "
-        "bold where the interval excludes 0. No correction for the number of comparisons.",
+        footnote="Difference of accuracies [95 % interval, Newcombe's method 10], p of the exact McNemar test"
+        f"{_correction([cell.versus_none for cell in cells.values()])} Bold where the interval excludes 0: of each comparison "
+        "by itself.",
         notes="interval and p",
     )
+
+
+def _correction(comparisons: Sequence[Comparison | None]) -> str:
+    """What was done about the number of comparisons."""
+    if any(comparison is None or comparison.p_adjusted is None for comparison in comparisons):
+        return ". No correction for the number of comparisons: these scores are of an earlier version."
+    return f", adjusted by Holm's method for the {len(comparisons)} comparisons of this table."
 
 
 def paper_table(table: PaperTable) -> Table:
@@ -138,10 +146,10 @@ def _difference(cell: ScoreCell | None) -> Cell:
     if cell is None or cell.versus_none is None:
         return EMPTY
     difference = cell.versus_none
-    p = "p < 0.001" if difference.p < 0.001 else f"p = {difference.p:.3f}"
+    p = difference.p if difference.p_adjusted is None else difference.p_adjusted
     return Cell(
         f"{difference.difference:+.3f}",
-        note=f"[{difference.low:+.3f}, {difference.high:+.3f}], {p}",
+        note=f"[{difference.low:+.3f}, {difference.high:+.3f}], {'p < 0.001' if p < 0.001 else f'p = {p:.3f}'}",
         strong=difference.low > 0 or difference.high < 0,
     )
 

@@ -82,7 +82,7 @@ def read_inputs(root: str) -> Inputs:
         StorageError: if the storage refuses.
     """
     storage, layout = Storage.open(root), Layout(root)
-    experiment = _read_experiment(storage, layout.experiment)
+    experiment = read_experiment(storage, layout.experiment)
     networks = sorted(storage.names("train"), key=lambda name: RETRAINED in name)
     classifiers = [name for name in networks if storage.exists(f"train/{name}/model.json")]
     metrics = [name for name in networks if storage.exists(f"train/{name}/metrics.jsonl")]
@@ -163,7 +163,12 @@ def _unusable(error: ValidationError, *, item: object) -> ArtifactError:
     )
 
 
-def _read_experiment(storage: Storage, path: str) -> Experiment | None:
+def read_experiment(storage: Storage, path: str) -> Experiment | None:
+    """The configuration that a job stored; None: none has.
+
+    Raises:
+        ArtifactError: if it is of another version.
+    """
     if not storage.exists(path):
         return None
     try:

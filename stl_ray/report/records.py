@@ -20,6 +20,9 @@ class Comparison(Record):
     low: float
     high: float
     p: float = Field(description="exact two-sided McNemar test")
+    p_adjusted: float | None = Field(
+        None, description="by Holm's method over all comparisons of the setting; older files have none"
+    )
 
 
 class Share(Record):

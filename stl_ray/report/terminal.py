@@ -43,7 +43,8 @@ def _facts(facts: Mapping[str, str]) -> str:
 def _table(table: Table) -> str:
     """The caption, the columns, the footnote."""
     lines = columns([table.columns, *([_text(cell) for cell in row] for row in table.rows)])
-    return "\n".join([plain(table.caption), *(f"    {line}" for line in lines), indented(plain(table.footnote))])
+    footnote = [indented(plain(table.footnote))] if table.footnote else []
+    return "\n".join([plain(table.caption), *(f"    {line}" for line in lines), *footnote])
 
 
 def _text(cell: Cell) -> str:

@@ -120,6 +120,15 @@ class Run:
             require_same({key: value for key, value in stored.items() if key not in made}, full, self.storage.root)
         return Draft(self, file, full, stored)
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The identity of the run in the folder.
+
+        Raises:
+            StorageError: there is none.
+        """
+        return dict(self.storage.read_json(RUN)["identity"])
+
     def require(self, identity: Mapping[str, Any]) -> None:
         """Check that the run was made with these entries of its identity, whatever the others are.
 
@@ -129,7 +138,7 @@ class Run:
         """
         if not self.storage.exists(RUN):
             raise IncompleteRunError(f"there is no run; run `stl-ray {self.stage}` first", item=self.storage.root)
-        stored = self.storage.read_json(RUN)["identity"]
+        stored = self.identity
         require_same({key: stored.get(key) for key in identity}, identity, self.storage.root)
 
     def plan(self) -> Plan:
@@ -139,7 +148,7 @@ class Run:
             StorageError: if it is missing, damaged, or not the one of run.json.
         """
         plan = Plan.of(self.storage)
-        digest = self.storage.read_json(RUN)["identity"]["plan_digest"]
+        digest = self.identity["plan_digest"]
         if plan.digest != digest:
             raise StorageError(
                 "the plan is not that of run.json: another driver started here at the same time; remove the folder",
@@ -277,7 +286,7 @@ class Run:
             "quarantined": quarantined,
             "reasons": dict(sorted(reasons.items())),
             "digest": sha256(canonical_json([[part["rows"], part["sha256"]] for part in parts])),
-            "identity_digest": sha256(canonical_json(self.storage.read_json(RUN)["identity"])),
+            "identity_digest": sha256(canonical_json(self.identity)),
             "parts": parts,
             "quarantine": [{"file": r.quarantine, "sha256": r.quarantine_sha256} for r in done if r.quarantine],
         }

@@ -102,6 +102,7 @@ def test_identity_scores_by_hand(tables):
             "low": versus.low,
             "high": versus.high,
             "p": pytest.approx(binomtest(2, 3).pvalue),
+            "p_adjusted": 1.0,
         },
     }
 
@@ -114,6 +115,41 @@ def test_identity_retrained_is_scored_on_its_own_predictions(tables):
     assert cell(scores, "retrained", "none", "fgsm")["correct"] == cell(scores, "vanilla", "none", "fgsm")["correct"]
     only = scored(tables, retrained=())
     assert {c["setting"] for c in only["cells"]} == {"vanilla"}
+
+
+def test_identity_p_values_are_adjusted_over_the_comparisons_of_a_setting():
+    label = [n % 3 for n in range(12)]
+    wrong = [(n + 1) % 3 for n in range(12)]
+
+    def right_on(count: int) -> pa.Table:
+        column = label[:count] + wrong[count:]
+        plain = {name: [value] * 12 for name, value in (("cluster", -1), ("psnr", np.inf), ("status", "applied"))}
+        plain |= {f"{setting}_score": [0.0] * 12 for setting in ("vanilla", "retrained")}
+        plain |= {f"{setting}_rejected": [False] * 12 for setting in ("vanilla", "retrained")}
+        answers = {f"{setting}{end}": column for setting in ("vanilla", "retrained") for end in ("", "_float")}
+        columns = {"id": [f"{n:02d}" for n in range(12)], "label": label, **plain, **answers}
+        return pa.Table.from_pydict(columns, schema=PREDICTIONS_SCHEMA)
+
+    counts = {"none": (12, 2), "jpeg": (6, 12), "stl": (12, 9)}
+    scores = scored(
+        {
+            (name, attack): right_on(n)
+            for name, pair in counts.items()
+            for attack, n in zip(("clean", "bim"), pair, strict=True)
+        },
+        retrained=["stl"],
+    )
+    p = {6: 2 / 2**6, 10: 2 / 2**10, 0: 1.0, 7: 2 / 2**7}  # images that only one of the two has right
+    expected = {
+        ("vanilla", "jpeg", "bim"): p[10] * 4, ("vanilla", "stl", "bim"): p[7] * 3, ("vanilla", "jpeg", "clean"): p[6] * 2,
+        ("vanilla", "stl", "clean"): 1.0, ("retrained", "stl", "bim"): p[7] * 2, ("retrained", "stl", "clean"): 1.0,
+    }  # fmt: skip
+    found = {
+        (c["setting"], c["defense"], c["attack"]): c["versus_none"]["p_adjusted"]
+        for c in scores["cells"]
+        if c["versus_none"]
+    }
+    assert found == {key: pytest.approx(value, rel=1e-12) for key, value in expected.items()}
 
 
 def test_identity_only_the_defenses_that_it_was_retrained_for_are_in_that_setting(tables):

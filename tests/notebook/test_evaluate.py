@@ -64,7 +64,7 @@ def test_certificate_frames_say_what_the_predictions_are(result, labels, images)
     compared = {(c["defense"], c["attack"]): c["versus_none"] for c in result.scores["cells"]}
     for row in scores[scores.defense == "jpeg"].to_dict("records"):
         own = compared["jpeg", row["attack"]]
-        names = ("difference", "difference_low", "difference_high", "p")
+        names = ("difference", "difference_low", "difference_high", "p", "p_adjusted")
         assert [row[name] for name in names] == [own[name.removeprefix("difference_")] for name in names]
     assert scores[scores.defense == "none"].difference.isna().all() and "setting" not in scores
     assert (predictions.prediction_float == predictions.prediction).any()

@@ -1,5 +1,6 @@
 """Several classifiers in one experiment: each has a block of its own; every shard made here instead of in an actor."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from stl_ray.cli import main
 from stl_ray.config import ReportConfig
 from stl_ray.errors import ConfigError, IncompleteRunError, RunIdentityError
 from stl_ray.images import to_tensor
@@ -141,6 +143,7 @@ def test_identity_a_block_for_each_scored_classifier_and_a_set_once_for_each_vic
     assert rows(own, "attack/first/alone") != rows(own, "attack/second/alone")
     _scores(own)
     _report(own, str(tmp_path / "report"))
+    _compared(own, str(tmp_path / "compared.csv"))
 
 
 def _scores(own) -> None:
@@ -175,6 +178,51 @@ def _report(own, out: str) -> None:
         assert f'id="vanilla-{name}"' in page and f'id="tiers-{name}"' in page and f'id="gallery-{name}"' in page
     assert 'id="vanilla-surrogate"' not in page and "surrogate (small_cnn), 30 epochs" in page
     assert len(set(paths.figures)) == len(paths.figures)
+
+
+def _compared(own, file: str) -> None:
+    """Two rows of one experiment, compared, are what the scores say of them."""
+    assert main(["compare", own.root, own.root, "--defenses", "none", "jpeg", "--output", file]) == 0
+    lines = list(csv.DictReader(Path(file).read_text().splitlines()))
+    assert len(lines) == 2 * 2 * 6
+    for name in ("first", "second"):
+        for cell in (cell for cell in scores_of(own, name)["cells"] if cell["defense"] == "jpeg"):
+            key = (name, cell["setting"], cell["attack"])
+            (line,) = (one for one in lines if (one["classifier"], one["setting"], one["attack"]) == key)
+            found = {column: float(line[column]) for column in ("difference", "low", "high", "p")}
+            assert found.items() <= cell["versus_none"].items()
+
+
+def test_identity_two_experiments_compared_are_their_stored_predictions(made, run_here, tmp_path, capsys):
+    """Others of everything in the second: the weights of `second`, an attack's budget, and the seventh image set aside."""
+    one = made(sets=SETS[:2])
+    weaker = {**SETS[0], "dissimilarity": 0.01}
+    other = made(TWO[1:], [weaker, SETS[1]], root=str(tmp_path / "other"), seed=1)
+    for own in (one, other):
+        run_here(attack.plan(own), own)
+    run_here(evaluate.plan(one), one)
+    run_here(evaluate.plan(other), other, **{"evaluate/second/jpeg-on-clean": "id-6"})
+    assert main(["compare", one.root, other.root, "--output", str(tmp_path / "out.csv")]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"attack.sets.alone.dissimilarity +0.03 +0.01\n", said) and re.search(r"\n +seed +0 +1\n", said)
+    assert "classifiers.first" in said and "Left out: 0 to 1 images of A, of whose id and label" in said
+    # A seed is a setting.
+    assert "not the same in A and B: alone (other settings) and retrained (other settings)." in " ".join(said.split())
+    lines = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    settings = [("vanilla", ["none", "jpeg", "mild"]), ("retrained", ["jpeg"])]
+    assert [(line["classifier"], line["setting"], line["defense_a"], line["attack"]) for line in lines] == [
+        ("second", setting, defense, name)
+        for setting, defenses in settings
+        for defense in defenses
+        for name in ("clean", "alone", "retrained")
+    ]
+    for line in lines:
+        folder = f"evaluate/second/{line['defense_a']}-on-{line['attack']}"
+        found = [{row["id"]: row[line["setting"]] == row["label"] for row in rows(own, folder)} for own in (one, other)]
+        shared = found[0].keys() & found[1].keys()
+        assert len(shared) == int(line["images"]) == 8 - (folder == "evaluate/second/jpeg-on-clean")
+        for letter, right in zip("ab", found, strict=True):
+            assert float(line[f"accuracy_{letter}"]) == sum(right[name] for name in shared) / len(shared)
 
 
 def test_certificate_every_block_is_judged_by_its_own_networks(made, run_here):

@@ -61,6 +61,21 @@ def test_certificate_differences_are_bold_where_the_interval_excludes_0(measured
     assert table.rows[1][2].note.endswith("p < 0.001")
 
 
+def test_identity_differences_show_the_adjusted_p_and_say_so(measured):
+    def versus(cell, **changes):
+        none = cell.versus_none
+        return cell.model_copy(update={"versus_none": none and none.model_copy(update=changes)})
+
+    cells = tuple(versus(cell, p=0.001, p_adjusted=0.012) for cell in measured.cells)
+    table = difference_table(measured.model_copy(update={"cells": cells}), "vanilla")
+    assert all(cell.note.endswith("p = 0.012") for row in table.rows for cell in row[1:])
+    assert "adjusted by Holm's method for the 12 comparisons of this table" in table.footnote
+    older = tuple(versus(cell, p=0.25, p_adjusted=None) for cell in measured.cells)
+    table = difference_table(measured.model_copy(update={"cells": older}), "vanilla")
+    assert all(cell.note.endswith("p = 0.250") for row in table.rows for cell in row[1:])
+    assert "No correction for the number of comparisons: these scores are of an earlier version" in table.footnote
+
+
 def test_certificate_the_verdict_holds_only_if_every_interval_is_above_0(measured):
     stl, cluster = verdict(measured, "vanilla", ["stl", "stl_cluster"])
     assert stl.startswith("Vanilla classifier, STL: above no defense under FGSM-0.08 (+0.150 [")

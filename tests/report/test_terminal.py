@@ -31,7 +31,7 @@ def test_invariant_a_row_is_a_line_whatever_its_texts(text):
     said = portrait_text(Portrait({"file": f"file {text}"}, (table,), ()))
     facts, _, rest = said.partition("\n\n")
     assert facts.startswith("file  file")
-    assert len(rest.split("\n")) == 5
+    assert len(rest.split("\n")) == 4
     assert all(plain(line) == line for line in said.split("\n"))
 
 
