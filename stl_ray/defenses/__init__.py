@@ -46,7 +46,6 @@ __all__ = [
     "APPLIED",
     "DEFENSES",
     "DIVERGED",
-    "NO_VERDICT",
     "ArtifactRecipe",
     "Calibration",
     "Decisions",

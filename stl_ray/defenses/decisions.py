@@ -14,7 +14,7 @@ from stl_ray.models import Victim
 class Decisions:
     """Verdicts of a defended model on stored images, one entry per image."""
 
-    prediction: Tensor  # (B,) int64 class, or NO_VERDICT
+    prediction: Tensor  # (B,) int64 class, or `rightness.NO_VERDICT`
     status: list[str]  # how the defense ended
     views: tuple[Purified, ...]  # what the classifier was shown, before rounding
     rejected: Tensor  # (B,) bool, whether a detector refused the image; no: there is none

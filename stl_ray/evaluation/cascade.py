@@ -12,12 +12,13 @@ from typing import Any
 from torch import Tensor
 
 from stl_ray.attacks import Attack, AttackResult, Budget
-from stl_ray.defenses import NO_VERDICT, DefendedModel
+from stl_ray.defenses import DefendedModel
 from stl_ray.evaluation.budget_usage import budget_usage
 from stl_ray.evaluation.defended import DefendedClassifier
 from stl_ray.evaluation.tiers import OUT_OF_TIME, survivors
 from stl_ray.images import snapped
 from stl_ray.models import Victim
+from stl_ray.rightness import NO_VERDICT
 from stl_ray.threats import ThreatTier
 
 CLEAN_STATUS = "clean"

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from stl_ray.defenses import NO_VERDICT
 from stl_ray.errors import InputError
+from stl_ray.rightness import NO_VERDICT
 
 TABLES_VERSION = 2
 """Of the tables of predictions, verdicts and probes; in the identity of their runs. 2: they say what was refused."""
@@ -58,7 +58,8 @@ def aligned(tables: Mapping[Cell, pa.Table], classes: int) -> dict[Cell, dict[st
                 "predictions of different images: none is in all tables",
                 item="/".join(cell), expected=f"images of {'/'.join(first)}", got=f"{len(arrays['id'])} others",
             )  # fmt: skip
-    columns = {cell: _rows(arrays, np.isin(arrays["id"], common)) for cell, arrays in whole.items()}
+    # Both are sorted; np.isin would compare every id with every other.
+    columns = {cell: _rows(arrays, np.searchsorted(arrays["id"], common)) for cell, arrays in whole.items()}
     for cell, arrays in columns.items():
         other = arrays["label"] != columns[first]["label"]
         if other.any():
@@ -71,8 +72,8 @@ def aligned(tables: Mapping[Cell, pa.Table], classes: int) -> dict[Cell, dict[st
     return columns
 
 
-def _rows(columns: Mapping[str, np.ndarray], wanted: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: values[wanted] for name, values in columns.items()}
+def _rows(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: values[rows] for name, values in columns.items()}
 
 
 def _sorted_columns(table: pa.Table, item: str, classes: int) -> dict[str, np.ndarray]:

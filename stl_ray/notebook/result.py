@@ -74,9 +74,9 @@ class Evaluation:
         return blocks_text(self._blocks())
 
     def _repr_html_(self) -> str:
-        png = charts.to_png(charts.accuracy_chart, self._record, _SETTING, worst_case=True)
         caption = "Accuracy with its 95 % interval; the dotted line is chance."
-        return fragment([*self._blocks(), blocks.Figure("accuracy", caption, png)])
+        chart = charts.chart("accuracy", caption, charts.accuracy_chart, self._record, _SETTING, worst_case=True)
+        return fragment([*self._blocks(), chart])
 
     def _blocks(self) -> list[blocks.Block]:
         record = self._record

@@ -22,7 +22,11 @@ pictures     the filter atlas, the images of the clusters, the gallery
 gallery      the gallery's figures, and the same in words
 provenance   timings, quarantine, versions and digests
 sections     the page's sections, in order
-page         HTML and Markdown from the sections; `build_report`
+tidy         every prediction as one table
+robustbench  worst cases as entries in the manner of RobustBench's
+latex        a table as LaTeX
+comma_separated  a table as CSV
+page         HTML and Markdown from the sections, and what lies beside them; `build_report`
 terminal     a portrait, and blocks of the page, as plain text
 
 and of two experiments

@@ -26,6 +26,7 @@ def accuracy_table(scores: Scores, setting: str) -> Table:
     defenses, attacks = unique(defense for defense, _ in cells), unique(attack for _, attack in cells)
     strong = {key for attack in attacks for key in _separated_best([c for c in cells.values() if c.attack == attack])}
     return Table(
+        name=f"accuracy-{setting}",
         caption=f"{SETTINGS[setting]} ({scores.classifier}), this experiment",
         columns=("Defense", *map(attack_label, attacks)),
         rows=tuple(
@@ -38,6 +39,7 @@ def accuracy_table(scores: Scores, setting: str) -> Table:
         footnote=f"Accuracy [95 % Wilson interval] on {scores.scored}; chance is {scores.chance:.3g}. "
         "Bold: the best of its column, where the paired 95 % interval of its difference from no defense excludes 0 "
         f"(no defense: where that of every defense does).{_of_detectors(scores)}",
+        notes="interval",
     )
 
 
@@ -51,6 +53,7 @@ def difference_table(scores: Scores, setting: str) -> Table:
     cells = {key: cell for key, cell in cells_of(scores, setting).items() if cell.versus_none is not None}
     defenses, attacks = unique(defense for defense, _ in cells), unique(attack for _, attack in cells)
     return Table(
+        name=f"difference-{setting}",
         caption="Difference from no defense, paired on the same images",
         columns=("Defense", *map(attack_label, attacks)),
         rows=tuple(
@@ -60,6 +63,7 @@ def difference_table(scores: Scores, setting: str) -> Table:
         footnote="Difference of accuracies [95 % interval, Newcombe's method 10], p of the exact McNemar test"
         f"{_correction([cell.versus_none for cell in cells.values()])} Bold where the interval excludes 0: of each comparison "
         "by itself.",
+        notes="interval and p",
     )
 
 
@@ -73,6 +77,7 @@ def _correction(comparisons: Sequence[Comparison | None]) -> str:
 def paper_table(table: PaperTable) -> Table:
     """A table of the paper's, labelled as such."""
     return Table(
+        name=f"paper-{table.number}",
         caption=table.title,
         columns=("Defense", *(column.label for column in table.columns)),
         rows=tuple((Cell(name), *map(_published, values)) for name, values in table.rows),

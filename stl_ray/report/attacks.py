@@ -11,6 +11,7 @@ def attack_blocks(attacks: Mapping[str, AttackSummary]) -> tuple[Block, ...]:
     """The table of what every attack set achieved, and a caveat for each with images that it could not attack."""
     shown = [*_STATUSES, *(name for name in _OTHER if any(item.statuses.get(name) for item in attacks.values()))]
     table = Table(
+        name="attacks",
         caption="What every attack set achieved on what it was crafted on",
         columns=(
             "Attack",

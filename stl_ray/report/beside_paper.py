@@ -33,6 +33,7 @@ def beside_paper(table: PaperTable, experiment: Experiment, scores: Scores) -> T
     rows = tuple(_row(table, name, values, experiment, scores, reasons) for name, values in table.rows)
     missing = "".join(f" {what}: {why}." for what, why in reasons.items())
     return Table(
+        f"beside-paper-{table.number}",
         f"{table.title}; ours: {scores.classifier} ({scores.architecture})",
         ("Defense", *(column.label for column in table.columns)),
         rows,

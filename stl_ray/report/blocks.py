@@ -31,22 +31,35 @@ EMPTY = Cell("–")  # noqa: RUF001 - an en dash, as tables have it
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first column names the rows. `folded`: the reader opens it."""
+    """A table; the first column names the rows.
 
+    Attributes:
+        name: its path in tables/ without the extension.
+        caption: what it shows.
+        columns: their headings.
+        rows: of as many cells as there are columns.
+        footnote: how to read it.
+        folded: whether the reader opens it.
+        notes: what the notes of its cells are, in a word.
+    """
+
+    name: str
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     footnote: str = ""
     folded: bool = False
+    notes: str = "note"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture, as PNG bytes; `name` is its path in figures/ without the extension."""
+    """A picture, as PNG bytes, a chart as SVG too; `name` is its path in figures/ without the extension."""
 
     name: str
     caption: str
     png: bytes
+    svg: bytes | None = None
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,17 @@
-"""The plots: accuracies, PSNR, learning curves, numbers of clusters. Records in, PNG bytes out; no global state."""
+"""The plots: accuracies, PSNR, learning curves, numbers of clusters. Records in, a figure out; no global state."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from math import nan
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from stl_ray.report import blocks
 from stl_ray.report.accuracy import cells_of
 from stl_ray.report.lettering import for_figure, lettering
 from stl_ray.report.names import SETTINGS, attack_label, classifier_label, defense_label, dictionary_label, unique
@@ -42,21 +43,39 @@ STYLE: dict[Any, Any] = {
     "grid.linewidth": 0.6,
     "axes.titlesize": 10.0,
     "legend.frameon": False,
+    # Text stays text, and elements have the same names every time.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "stl-ray",
 }
+
+
+def chart(
+    name: str, caption: str, draw: Callable[Arguments, Figure], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> blocks.Figure:
+    """The block of the chart that `draw` makes of the arguments; the same chart gives the same bytes."""
+    with mpl.rc_context(STYLE | lettering()):
+        figure = draw(*args, **kwargs)
+        return blocks.Figure(name, caption, _saved(figure, "png"), _saved(figure, "svg"))
 
 
 def to_png(draw: Callable[Arguments, Figure], *args: Arguments.args, **kwargs: Arguments.kwargs) -> bytes:
     """PNG bytes of the figure that `draw` makes of the arguments; the same figure gives the same bytes."""
     with mpl.rc_context(STYLE | lettering()):
-        buffer = io.BytesIO()
-        draw(*args, **kwargs).savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-        return buffer.getvalue()
+        return _saved(draw(*args, **kwargs), "png")
 
 
 def drawn(draw: Callable[Arguments, Figure], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
     """The figure that `draw` makes of the arguments, in the style of the report."""
     with mpl.rc_context(STYLE | lettering()):
         return draw(*args, **kwargs)
+
+
+def _saved(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
+    """The figure as a file, which says neither when nor by what it was written."""
+    unsaid = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=DPI, metadata=unsaid)
+    return buffer.getvalue()
 
 
 def accuracy_chart(scores: Scores, setting: str, *, worst_case: bool = False) -> Figure:

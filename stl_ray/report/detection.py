@@ -14,6 +14,7 @@ def detection_table(scores: Scores, setting: str) -> Table | None:
         return None
     attacked = {key: cell for key, cell in cells.items() if key[1] != CLEAN}
     return Table(
+        name=f"detection-{setting}",
         caption="What detectors refused",
         columns=("Defense", "Attack", "Refused, clean", "Refused, attacked", "Right among the accepted", "AUROC"),
         rows=tuple(_row(cell, cells[defense, CLEAN]) for (defense, _), cell in (attacked or cells).items()),
@@ -21,6 +22,7 @@ def detection_table(scores: Scores, setting: str) -> Table | None:
         "right, of those that were not refused. AUROC: area under the ROC curve of the detector's score, this set against the "
         "clean images [95 % interval by Hanley and McNeil's variance, Newcombe's method 5, which takes the two for independent]; "
         "it says nothing of an attack that knows of the detector, unless the set is one.",
+        notes="interval",
     )
 
 

@@ -38,6 +38,7 @@ def in_words(rows: Sequence[GalleryRow], class_names: tuple[str, ...]) -> Table:
     by_key, any_of = {(row.id, row.defense): row for row in rows}, {row.id: row for row in rows}
     attack = attack_label(rows[0].attack)
     return Table(
+        f"gallery-{rows[0].attack}",
         f"{attack}: the images and classes of the figure, in words",
         ("Image", attack, *map(defense_label, defenses), "Clean"),
         tuple(

@@ -17,16 +17,18 @@ from stl_ray.report.records import (
     Curves,
     GalleryRow,
     Manifest,
+    Method,
     Record,
     Scores,
     Session,
     TrainingEpoch,
+    VerdictsRun,
 )
 from stl_ray.report.space import read_space
 from stl_ray.report.spaces import ShownSpace, read_loaded, used_spaces
 from stl_ray.store import Layout, Storage
 from stl_ray.store.layout import RETRAINED
-from stl_ray.store.runs import MANIFEST
+from stl_ray.store.runs import MANIFEST, RUN
 from stl_ray.store.shards import table_from_bytes
 from stl_ray.store.spaces import RECORD
 
@@ -35,11 +37,19 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 @dataclass(frozen=True)
 class ScoredClassifier:
-    """The scores of one classifier behind every defense, and the images that are shown of it."""
+    """The scores of one classifier behind every defense, and the images that are shown of it.
+
+    Attributes:
+        name: of the classifier.
+        scores: its block.
+        gallery: the images; None: not there yet.
+        methods: by defense, the attacks of the tiers on it as they were asked for, of those that are on record.
+    """
 
     name: str
     scores: Scores
     gallery: tuple[GalleryRow, ...] | None
+    methods: dict[str, tuple[Method, ...]]
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,15 @@ class Inputs:
     classifiers: dict[str, ClassifierRecord]
     sessions: tuple[Session, ...]
     manifests: tuple[Manifest, ...]
+
+    @property
+    def predicted(self) -> bool:
+        """Whether the predictions of every cell of the scores are there, whole."""
+        there, layout = {f"{manifest.stage}/{manifest.name}" for manifest in self.manifests}, Layout("")
+        cells = {
+            layout.predictions(block.name, c.defense, c.attack) for block in self.blocks for c in block.scores.cells
+        }
+        return bool(cells) and cells <= there
 
 
 def read_inputs(root: str) -> Inputs:
@@ -88,15 +107,15 @@ def _read_blocks(storage: Storage, layout: Layout, experiment: Experiment | None
     there = storage.names("evaluate")
     if experiment is not None:
         there = [item.name for item in experiment.classifiers if item.scored]
-    return tuple(
-        ScoredClassifier(
-            name,
-            _parse(storage, layout.scores(name), Scores),
-            _read_gallery(storage, layout.gallery(name)),
-        )
-        for name in there
-        if storage.exists(layout.scores(name))
-    )
+    return tuple(_read_block(storage, layout, name) for name in there if storage.exists(layout.scores(name)))
+
+
+def _read_block(storage: Storage, layout: Layout, name: str) -> ScoredClassifier:
+    scores = _parse(storage, layout.scores(name), Scores)
+    defenses = [row.defense for row in scores.tiers.rows] if scores.tiers else []
+    runs = {defense: _read_one(storage, f"{layout.verdicts(name, defense)}/{RUN}", VerdictsRun) for defense in defenses}
+    methods = {defense: run.identity.attacks for defense, run in runs.items() if run is not None}
+    return ScoredClassifier(name, scores, _read_gallery(storage, layout.gallery(name)), methods)
 
 
 def _read_spaces(storage: Storage, experiment: Experiment | None) -> tuple[ShownSpace, ...]:

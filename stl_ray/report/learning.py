@@ -59,12 +59,11 @@ def _curves(curves: Curves) -> list[Figure]:
     """The learning curves of a space."""
     figures = []
     if curves.autoencoder:
-        png = charts.to_png(charts.autoencoder_chart, curves.autoencoder)
-        figures.append(Figure("autoencoder", "The denoising autoencoder, whose latents route the images.", png))
+        caption = "The denoising autoencoder, whose latents route the images."
+        figures.append(charts.chart("autoencoder", caption, charts.autoencoder_chart, curves.autoencoder))
     if curves.dictionaries:
-        png = charts.to_png(charts.dictionary_chart, curves.dictionaries)
         caption = f"Dictionary learning, universal and per cluster.{_convergence(curves.dictionaries)}"
-        figures.append(Figure("dictionaries", caption, png))
+        figures.append(charts.chart("dictionaries", caption, charts.dictionary_chart, curves.dictionaries))
     return figures
 
 
@@ -75,9 +74,8 @@ def curve_blocks(inputs: Inputs) -> tuple[Block, ...]:
         if experiment is not None and not any(item.trained or item.retrain for item in experiment.classifiers):
             return (Text("No classifier is trained here: all are used as they are."),)
         return (missing("train/CLASSIFIER/metrics.jsonl", "train"),)
-    png = charts.to_png(charts.training_chart, inputs.training)
     caption = f"The classifiers, vanilla and retrained.{_validation(inputs.training)}"
-    return (Figure("curves-classifiers", caption, png),)
+    return (charts.chart("curves-classifiers", caption, charts.training_chart, inputs.training),)
 
 
 def _validation(classifiers: Mapping[str, Sequence[TrainingEpoch]]) -> str:

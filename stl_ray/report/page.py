@@ -1,4 +1,4 @@
-"""The page: sections to one self-contained HTML file and one Markdown file, and the figures beside them."""
+"""The page: sections to one self-contained HTML file and one Markdown file, and what lies beside them."""
 
 import re
 from base64 import b64encode
@@ -8,14 +8,19 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stl_ray.config import ReportConfig
-from stl_ray.report.blocks import Block, Figure, Section
+from stl_ray.report.blocks import Block, Figure, Section, Table
 from stl_ray.report.charts import DPI
+from stl_ray.report.comma_separated import comma_separated
 from stl_ray.report.inputs import read_inputs
+from stl_ray.report.latex import latex_table
+from stl_ray.report.robustbench import entries_of
 from stl_ray.report.sections import build_sections
+from stl_ray.report.tidy import write_predictions
 from stl_ray.store import Storage
 from stl_ray.text import plain
 
-HTML, MARKDOWN, FRAGMENT, FIGURES = "report.html", "report.md", "fragment.html", "figures"
+HTML, MARKDOWN, FRAGMENT, TABLE = "report.html", "report.md", "fragment.html", "table.md"
+FIGURES, TABLES, ENTRIES = "figures", "tables", "robustbench"
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,12 @@ def build_report(root: str, out: str, config: ReportConfig) -> ReportPaths:
 
     Args:
         root: path or URI of the experiment. What it does not hold yet is said to be missing.
-        out: folder to write report.html, report.md and figures/ into.
+        out: folder to write into: report.html and report.md, and figures/, tables/, robustbench/ and predictions.parquet.
         config: the report section of the configuration.
 
     Raises:
-        ArtifactError: if an input is there but unreadable, altered, or of another version.
+        ArtifactError: if an input is there but unreadable, altered, or of another version, or scores and predictions differ.
+        AuditError: if predictions were altered.
         StorageError: if `out` cannot be written to.
     """
     inputs = read_inputs(root)
@@ -44,9 +50,20 @@ def build_report(root: str, out: str, config: ReportConfig) -> ReportPaths:
     title = " ".join(config.title.split())  # YAML may have it on several lines
     sections = build_sections(inputs, paper=config.paper)
     storage = Storage.open(out)
-    figures = [block for section in sections for block in section.blocks if isinstance(block, Figure)]
+    shown = [block for section in sections for block in section.blocks]
+    figures = [block for block in shown if isinstance(block, Figure)]
     for figure in figures:
         storage.write(f"{FIGURES}/{figure.name}.png", figure.png)
+        if figure.svg is not None:
+            storage.write(f"{FIGURES}/{figure.name}.svg", figure.svg)
+    for table in (block for block in shown if isinstance(block, Table)):
+        for ending, made in {"csv": comma_separated, "tex": latex_table, "md": markdown_table}.items():
+            storage.write(f"{TABLES}/{table.name}.{ending}", made(table).encode())
+    for block in inputs.blocks:
+        if entries := entries_of(inputs, block):
+            storage.write_json(f"{ENTRIES}/{block.name}.json", entries)
+    if inputs.predicted:
+        write_predictions(inputs, Storage.open(root), storage)
     for template in (HTML, MARKDOWN):
         storage.write(template, render(template, title=title, name=name, sections=sections).encode())
     return ReportPaths(
@@ -64,6 +81,11 @@ def render(template: str, *, title: str, name: str, sections: Sequence[Section])
 def fragment(blocks: Sequence[Block]) -> str:
     """Blocks as a piece of HTML within another page, such as a notebook."""
     return _templates().get_template(FRAGMENT).render(blocks=blocks)
+
+
+def markdown_table(table: Table) -> str:
+    """A table as Markdown, as it stands on the page."""
+    return _templates().get_template(TABLE).render(block=table)
 
 
 def _templates() -> Environment:

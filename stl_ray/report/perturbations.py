@@ -52,7 +52,9 @@ def _table(rows: Sequence[Perturbation]) -> Table:
         f"[quartiles] over {_counts(rows)} images. Smaller: share of images whose perturbation is smaller behind the defense [95 % "
         "Wilson interval]. Cluster kept: share of images that are routed as when clean."
     )
-    return Table("Perturbations before and behind each defense", columns, tuple(map(_row, rows)), footnote)
+    return Table(
+        "perturbations", "Perturbations before and behind each defense", columns, tuple(map(_row, rows)), footnote
+    )
 
 
 def _counts(rows: Sequence[Perturbation]) -> str:
@@ -92,4 +94,4 @@ def _spectra(rows: Sequence[Perturbation]) -> Iterator[Figure]:
                 f"{attack_label(attack)}: the perturbation before any defense and behind each, mean squared length by spatial "
                 "frequency."
             )
-            yield Figure(f"spectrum-{attack}", caption, charts.to_png(spectrum_chart, spectra))
+            yield charts.chart(f"spectrum-{attack}", caption, spectrum_chart, spectra)

@@ -87,7 +87,7 @@ def candidate_figure(candidates: Sequence[Candidate], chosen: int) -> Figure:
         "farther apart (of a random sample where there are many images); on the training latents. This space has "
         f"{chosen} (dotted line)."
     )
-    return Figure("candidates", caption, charts.to_png(charts.candidates_chart, candidates, chosen))
+    return charts.chart("candidates", caption, charts.candidates_chart, candidates, chosen)
 
 
 def candidate_table(candidates: Sequence[Candidate], chosen: int) -> Table:
@@ -104,7 +104,7 @@ def candidate_table(candidates: Sequence[Candidate], chosen: int) -> Table:
     )
     columns = ("M", "Inertia", "Silhouette", "Smallest cluster", "Largest cluster")
     footnote = "Inertia: mean squared distance of a training latent to its centroid. Clusters in training images."
-    return Table("Numbers of clusters", columns, rows, footnote)
+    return Table("candidates", "Numbers of clusters", columns, rows, footnote)
 
 
 def dictionary_table(dictionaries: dict[str, DictionaryRecord]) -> Table:
@@ -114,7 +114,7 @@ def dictionary_table(dictionaries: dict[str, DictionaryRecord]) -> Table:
     held = {record.holdout for record in dictionaries.values() if record.holdout is not None}
     on = f"{' or '.join(f'{count:,}' for count in sorted(held))} held-out images" if held else "held-out images"
     footnote = f"Objective, share of non-zero coefficients and PSNR of the projection: means over {on}."
-    return Table("Dictionaries", columns, rows, footnote)
+    return Table("dictionaries", "Dictionaries", columns, rows, footnote)
 
 
 def _learned(record: DictionaryRecord) -> tuple[Cell, ...]:

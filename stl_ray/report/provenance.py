@@ -18,7 +18,7 @@ def timings(inputs: Inputs) -> tuple[Block, ...]:
     rows = tuple(_timing(session) for session in inputs.sessions)
     total = sum(session.seconds for session in inputs.sessions)
     columns = ("Job", "Outcome", "Started", "Time", "Images", "Images/s", "CPUs", "GPUs", "Machine")
-    return (Table("Sessions", columns, rows, footnote=f"Together {_duration(total)}."),)
+    return (Table("sessions", "Sessions", columns, rows, footnote=f"Together {_duration(total)}."),)
 
 
 def _timing(session: Session) -> tuple[Cell, ...]:
@@ -62,7 +62,7 @@ def quarantine(inputs: Inputs) -> tuple[Block, ...]:
     return (
         Text(f"Images set aside: {total}."),
         *(Text(latest.text, kind="caveat" if latest.in_both else "plain") for latest in counted[-1:]),
-        Table("Finished datasets", ("Dataset", "Rows", "Quarantined", "Reasons"), rows, folded=True),
+        Table("datasets", "Finished datasets", ("Dataset", "Rows", "Quarantined", "Reasons"), rows, folded=True),
     )
 
 
@@ -74,7 +74,7 @@ def provenance(inputs: Inputs) -> tuple[Block, ...]:
     digests = _digests(inputs)
     if digests:
         rows = tuple((Cell(name), Cell(digest[:16])) for name, digest in digests.items())
-        blocks.append(Table("Digests (first 16 digits of SHA-256)", ("What", "Digest"), rows, folded=True))
+        blocks.append(Table("digests", "Digests (first 16 digits of SHA-256)", ("What", "Digest"), rows, folded=True))
     if inputs.experiment is not None:
         blocks.append(Listing("Resolved configuration", inputs.experiment.model_dump_json(indent=2)))
     return tuple(blocks)
@@ -108,13 +108,15 @@ def _sessions(inputs: Inputs) -> list[Block]:
         for job in JOBS
         if job in latest
     )
-    blocks.append(Table("Last session of every job", ("Job", "Finished", "Configuration", "Commit"), jobs))
+    blocks.append(
+        Table("last-sessions", "Last session of every job", ("Job", "Finished", "Configuration", "Commit"), jobs)
+    )
     packages = unique(name for session in sessions for name in session.versions)
     versions = tuple(
         (Cell(name), Cell(", ".join(unique(s.versions[name] for s in sessions if name in s.versions))))
         for name in packages
     )
-    blocks.append(Table("Versions", ("Package", "Version"), versions))
+    blocks.append(Table("versions", "Versions", ("Package", "Version"), versions))
     return blocks
 
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from stl_ray.config.base import Name
+from stl_ray.config.base import Name, OptionValue
 
 
 class Record(BaseModel):
@@ -188,6 +188,27 @@ class TierScores(Record):
     knowledge: dict[str, str] = Field(description="what each tier knows, in the order of the tiers")
     grey_box: tuple[str, ...] = Field(description="tiers that are no claim of robustness")
     rows: tuple[TierRow, ...]
+
+
+class Method(Record):
+    """An attack of the tiers as it was asked for."""
+
+    name: str
+    attack: str = Field(description="in the registry of the engine")
+    engine: str
+    options: dict[str, OptionValue]
+
+
+class Identity(Record):
+    """The identity of verdicts, as far as it says by what methods they were attacked."""
+
+    attacks: tuple[Method, ...] = ()
+
+
+class VerdictsRun(Record):
+    """evaluate/CLASSIFIER/DEFENSE-under-attack/run.json."""
+
+    identity: Identity
 
 
 class Scores(Record):

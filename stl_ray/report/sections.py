@@ -56,8 +56,18 @@ def build_sections(inputs: Inputs, *, paper: bool = False) -> tuple[Section, ...
         *_for_each(inputs, lambda block: (Section("psnr", "PSNR and routing", _psnr(block.scores)),)),
         Section("timings", "Timings", timings(inputs)),
         Section("quarantine", "Quarantine", quarantine(inputs)),
-        Section("provenance", "Provenance", provenance(inputs)),
+        Section("provenance", "Provenance", (*provenance(inputs), Text(_beside(inputs)))),
     )
+
+
+def _beside(inputs: Inputs) -> str:
+    """What lies beside the page."""
+    kept = ["every table in tables/ (CSV, LaTeX, Markdown)", "every figure in figures/ (PNG, charts as SVG too)"]
+    if any(block.scores.tiers is not None for block in inputs.blocks):
+        kept.append("the worst cases in robustbench/ (JSON)")
+    if inputs.predicted:
+        kept.append("every prediction in predictions.parquet")
+    return f"Beside this page: {listed(kept)}."
 
 
 def _for_each(inputs: Inputs, sections: Callable[[ScoredClassifier], Iterable[Section]]) -> Iterator[Section]:
@@ -69,7 +79,7 @@ def _for_each(inputs: Inputs, sections: Callable[[ScoredClassifier], Iterable[Se
 
 def _named_after(section: Section, classifier: str) -> Section:
     blocks = tuple(
-        replace(block, name=f"{classifier}/{block.name}") if isinstance(block, Figure) else block
+        replace(block, name=f"{classifier}/{block.name}") if isinstance(block, Figure | Table) else block
         for block in section.blocks
     )
     return Section(f"{section.anchor}-{classifier}", f"{section.title} ({classifier})", blocks)
@@ -147,10 +157,12 @@ def _accuracy(inputs: Inputs, scores: Scores | None, setting: str, *, paper: boo
     published = () if paper else _paper(inputs, setting)
     if scores is None:
         return (missing("evaluate/CLASSIFIER/scores.json", "evaluate"), *published)
-    figure = Figure(
+    figure = charts.chart(
         f"accuracy-{setting}",
         f"{SETTINGS[setting]}: accuracy with its 95 % interval; the dotted line is chance.",
-        charts.to_png(charts.accuracy_chart, scores, setting),
+        charts.accuracy_chart,
+        scores,
+        setting,
     )
     sentences = verdict(scores, setting, _stl_names(inputs))
     return (
@@ -172,7 +184,7 @@ def _roc(scores: Scores) -> tuple[Figure, ...]:
         "ROC curves of the detectors' scores, with the classifier that is deployed behind each: the share of attacked images "
         "above a threshold, against that of clean ones. Dots: the detector's own threshold."
     )
-    return (Figure("roc", caption, charts.to_png(charts.roc_chart, scores)),)
+    return (charts.chart("roc", caption, charts.roc_chart, scores),)
 
 
 def _paper(inputs: Inputs, setting: str) -> tuple[Table, ...]:
@@ -252,14 +264,8 @@ def _gallery(block: ScoredClassifier) -> tuple[Block, ...]:
 def _psnr(scores: Scores) -> tuple[Block, ...]:
     blocks: list[Block] = []
     if any(cell.psnr is not None for cell in scores.cells):
-        png = charts.to_png(charts.psnr_chart, scores)
-        blocks.append(
-            Figure(
-                "psnr",
-                "Mean PSNR of what the classifier sees against the clean image, over the images that differ from it.",
-                png,
-            )
-        )
+        caption = "Mean PSNR of what the classifier sees against the clean image, over the images that differ from it."
+        blocks.append(charts.chart("psnr", caption, charts.psnr_chart, scores))
     rows = [_measured(cell) for cell in scores.cells]
     columns = ["Defense", "Images", "Tier", "Setting", "Correct", "PSNR, dB", "Cluster changed", "Float disagrees"]
     footnote = (
@@ -274,7 +280,7 @@ def _psnr(scores: Scores) -> tuple[Block, ...]:
             " Not converged: images whose solve ended otherwise; one at its max iterations is scored as it came out, a "
             "diverged one counts as wrong."
         )
-    blocks.append(Table("Every cell of the tables", tuple(columns), tuple(rows), footnote, folded=True))
+    blocks.append(Table("cells", "Every cell of the tables", tuple(columns), tuple(rows), footnote, folded=True))
     return tuple(blocks)
 
 

@@ -140,8 +140,8 @@ def _figure(
         names = [name for _, name in sweep.entries]
         caption = f"{title}: accuracy over {sweep.key}, of {', '.join(names)}. Bands: 95 % intervals. Dotted: chance"
         undefended = ", and no defense under the same attack" if levels else ""
-        png = charts.to_png(sweep_chart, sweep.key, drawn, levels, chance)
-        yield Figure(f"sweep-{setting}-{names[0]}-{sweep.key}", f"{caption}{undefended}.", png)
+        figure = f"sweep-{setting}-{names[0]}-{sweep.key}"
+        yield charts.chart(figure, f"{caption}{undefended}.", sweep_chart, sweep.key, drawn, levels, chance)
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

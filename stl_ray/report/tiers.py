@@ -23,6 +23,7 @@ def tier_blocks(tiers: TierScores) -> tuple[Block, ...]:
 def worst_case(tiers: TierScores, used: Sequence[str]) -> Table:
     """Rows defenses, columns the tiers as they add up; the last is the headline."""
     return Table(
+        name="worst-case",
         caption=f"Accuracy under everything up to a tier, and the worst case ({_classifiers(tiers)}, "
         f"{budget_text(tiers)})",
         columns=("Defense", "Clean", *(f"+ {tier}" for tier in used if tier != "T0"), "Worst case", "Flags"),
@@ -44,6 +45,7 @@ def worst_case(tiers: TierScores, used: Sequence[str]) -> Table:
         f"{tiers.rows[0].images} images, the same for all. Verdicts are from cold solves on the stored images. Flags: checks "
         "that are raised, each of which voids the row's claim to robustness; a row in bold has none."
         f"{_refused(tiers)}{_incomplete(tiers)}",
+        notes="interval",
     )
 
 
@@ -53,6 +55,7 @@ def tier_table(tiers: TierScores, tier: str) -> Table:
     grey = " These rows are no claim of robustness." if tier in tiers.grey_box else ""
     tried = "the survivors of the attacks before it" if tiers.cascade else "all images"
     return Table(
+        name=f"tier-{tier}",
         caption=f"{tier}: {tiers.knowledge[tier]}",
         columns=("Defense", *map(attack_label, names)),
         rows=tuple(
@@ -135,6 +138,7 @@ def _checks(tiers: TierScores) -> tuple[Block, ...]:
     checks = [(flag.check, flag.title) for flag in rows[0].flags]
     flags = {(row.defense, flag.check): flag for row in rows for flag in row.flags}
     table = Table(
+        name="checks",
         caption=f"The sanity checks ({tiers.sanity})",
         columns=("Check", *(defense_label(row.defense) for row in rows)),
         rows=tuple(
@@ -147,6 +151,7 @@ def _checks(tiers: TierScores) -> tuple[Block, ...]:
         footnote="docs/evaluation.md says when each is raised, and what that means.",
     )
     findings = Table(
+        name="findings",
         caption="What the checks found",
         columns=("Defense", "Check", "State", "Finding"),
         rows=tuple(

@@ -3,10 +3,14 @@
 pyarrow has no conditional writes: `create` looks first and then writes. One driver at a time is up to the user there.
 """
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -73,11 +77,12 @@ class ArrowFiles:
 
     def write(self, path: str, data: bytes) -> None:
         """Put a whole file in place; object stores show it when its stream is closed."""
-        full_path = self._full_path(path)
-        with self._explained(path):
-            self._files.create_dir(full_path.rpartition("/")[0], recursive=True)
-            with self._files.open_output_stream(full_path) as stream:
-                stream.write(data)
+        self._write(path, BytesIO(data))
+
+    def write_file(self, path: str, source: Path) -> None:
+        """Put a whole file in place with the bytes of a file on this machine."""
+        with source.open("rb") as data:
+            self._write(path, data)
 
     def create(self, path: str, data: bytes) -> bool:
         """Put a whole file in place unless there is one; two simultaneous callers may both write it."""
@@ -91,6 +96,13 @@ class ArrowFiles:
         if self.exists(path):
             with self._explained(path):
                 self._files.delete_file(self._full_path(path))
+
+    def _write(self, path: str, data: BinaryIO) -> None:
+        full_path = self._full_path(path)
+        with self._explained(path):
+            self._files.create_dir(full_path.rpartition("/")[0], recursive=True)
+            with self._files.open_output_stream(full_path) as stream:
+                shutil.copyfileobj(data, stream)
 
     @property
     def _files(self) -> fs.FileSystem:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from stl_ray.errors import AuditError, StlRayError
 from stl_ray.store.datasets import Dataset
 from stl_ray.store.filesystem import Storage
-from stl_ray.store.runs import MANIFEST, Run
+from stl_ray.store.runs import MANIFEST, RUN, Run
 from stl_ray.store.shards import ids_and_schema, ids_of, sha256, table_from_bytes
 from stl_ray.store.unique import Keys, doubled, first_of, keys_of
 
@@ -35,7 +35,7 @@ def verify(folder: str, advance: Callable[[int, int], object] = lambda rows, tot
         AuditError: if anything disagrees; the message lists all that does.
     """
     storage = Storage.open(folder)
-    if storage.exists("run.json") and not storage.exists(MANIFEST):
+    if storage.exists(RUN) and not storage.exists(MANIFEST):
         Run(storage, "", "").complete()
     dataset = Dataset.open(folder)
     count = _Count()
@@ -81,7 +81,7 @@ def orphans_of(storage: Storage) -> list[str]:
 
 def runs_below(root: Storage) -> list[str]:
     """The folders, relative to a root, of the runs at or below it, finished or not; "" for the root itself."""
-    names = {MANIFEST, "run.json"}
+    names = {MANIFEST, RUN}
     folders = {file.path.rpartition("/")[0] for file in root.walk() if file.path.rpartition("/")[2] in names}
     return sorted(folders)
 

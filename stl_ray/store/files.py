@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 
@@ -55,6 +56,10 @@ class Files(Protocol):
 
     def write(self, path: str, data: bytes) -> None:
         """Put a whole file in place."""
+        ...
+
+    def write_file(self, path: str, source: Path) -> None:
+        """Put a whole file in place with the bytes of a file on this machine, which are never all in memory."""
         ...
 
     def create(self, path: str, data: bytes) -> bool:

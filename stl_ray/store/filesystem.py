@@ -132,6 +132,14 @@ class Storage:
         """
         self.files.write(path, data)
 
+    def write_file(self, path: str, source: Path) -> None:
+        """`write` of the bytes of a file on this machine, which are never all in memory.
+
+        Raises:
+            StorageError: as for `write`.
+        """
+        self.files.write_file(path, source)
+
     def create(self, path: str, data: bytes) -> bool:
         """Put a whole file in place unless one of the same name exists; whether this call did it.
 

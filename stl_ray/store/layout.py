@@ -22,7 +22,7 @@ evaluate/CLASSIFIER/            the block of a classifier: scores.json, gallery.
   DEFENSE-on-SET/               predictions (a run)
   DEFENSE-under-attack/         verdicts under the attacks of the tiers (a run)
   DEFENSE-under-checks/         the probes that the sanity checks read (a run)
-report/                         report.html, report.md, figures/
+report/                         report.html, report.md, figures/, tables/, robustbench/, predictions.parquet
 jobs/JOB/                       one file for each session of a job: times, versions
 status/JOB.json                 how far a job is, or how its last session ended
 

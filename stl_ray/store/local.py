@@ -3,12 +3,15 @@
 import errno
 import os
 import posixpath
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from stl_ray.errors import StorageError
 from stl_ray.store.files import FileInfo
@@ -63,12 +66,17 @@ class LocalFiles:
 
     def write(self, path: str, data: bytes) -> None:
         """Put a whole file in place."""
-        self._publish(path, data, Path.replace)
+        self._publish(path, BytesIO(data), Path.replace)
+
+    def write_file(self, path: str, source: Path) -> None:
+        """Put a whole file in place with the bytes of a file on this machine."""
+        with _explained(source), source.open("rb") as data:
+            self._publish(path, data, Path.replace)
 
     def create(self, path: str, data: bytes) -> bool:
         """Put a whole file in place unless there is one; whether this call did it."""
         try:
-            self._publish(path, data, _link)
+            self._publish(path, BytesIO(data), _link)
         except _TakenError:
             return False
         return True
@@ -82,14 +90,14 @@ class LocalFiles:
         with _explained(self.root / path):
             return (self.root / path).is_dir()
 
-    def _publish(self, path: str, data: bytes, move: Callable[[Path, Path], object]) -> None:
+    def _publish(self, path: str, data: BinaryIO, move: Callable[[Path, Path], object]) -> None:
         final = self.root / path
         temporary = final.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")
         with _explained(final):
             final.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with temporary.open("xb") as file:
-                    file.write(data)
+                    shutil.copyfileobj(data, file)
                     file.flush()
                     os.fsync(file.fileno())
                 move(temporary, final)

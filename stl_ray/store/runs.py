@@ -28,7 +28,7 @@ from stl_ray.store.receipts import QUARANTINE_SCHEMA, QuarantinedRow, Receipt
 from stl_ray.store.shards import ids_of, sha256, table_to_bytes
 from stl_ray.store.unique import doubled, first_of, keys_of
 
-MANIFEST = "MANIFEST.json"
+RUN, MANIFEST = "run.json", "MANIFEST.json"
 VERSION = 2
 
 # Receipts and ids are read side by side: in an object store each costs a round trip.
@@ -62,12 +62,12 @@ class Draft:
             RunIdentityError: if the folder holds a run of another identity; the difference is shown.
         """
         storage, full = self.run.storage, {**self.identity, **made}
-        if not storage.exists("run.json"):
+        if not storage.exists(RUN):
             storage.write(plans.FILE, self.file)
             record = {"version": VERSION, "identity": full, "environment": dict(environment)}
-            if storage.create("run.json", to_json(record)):
+            if storage.create(RUN, to_json(record)):
                 return
-        require_same(storage.read_json("run.json")["identity"], full, storage.root)
+        require_same(storage.read_json(RUN)["identity"], full, storage.root)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Run:
         """
         file, digest = plan_file(plan, notes)
         full = {"stage": self.stage, "name": self.name, **identity, "plan_digest": digest}
-        stored = self.storage.read_json("run.json")["identity"] if self.storage.exists("run.json") else None
+        stored = self.storage.read_json(RUN)["identity"] if self.storage.exists(RUN) else None
         if stored is not None:
             require_same({key: value for key, value in stored.items() if key not in made}, full, self.storage.root)
         return Draft(self, file, full, stored)
@@ -127,7 +127,7 @@ class Run:
         Raises:
             StorageError: there is none.
         """
-        return dict(self.storage.read_json("run.json")["identity"])
+        return dict(self.storage.read_json(RUN)["identity"])
 
     def require(self, identity: Mapping[str, Any]) -> None:
         """Check that the run was made with these entries of its identity, whatever the others are.
@@ -136,7 +136,7 @@ class Run:
             IncompleteRunError: if there is no run.
             RunIdentityError: with the entries that differ.
         """
-        if not self.storage.exists("run.json"):
+        if not self.storage.exists(RUN):
             raise IncompleteRunError(f"there is no run; run `stl-ray {self.stage}` first", item=self.storage.root)
         stored = self.identity
         require_same({key: stored.get(key) for key in identity}, identity, self.storage.root)

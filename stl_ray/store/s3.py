@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import boto3
@@ -129,6 +130,15 @@ class S3Files:
     def write(self, path: str, data: bytes) -> None:
         """Put a whole object in place."""
         self._ask(path, lambda client: client.put_object(Bucket=self.bucket, Key=self._key(path), Body=data))
+
+    def write_file(self, path: str, source: Path) -> None:
+        """Put a whole object in place with the bytes of a file on this machine."""
+
+        def put(client: Any) -> None:
+            with source.open("rb") as data:
+                client.put_object(Bucket=self.bucket, Key=self._key(path), Body=data)
+
+        self._ask(path, put)
 
     def create(self, path: str, data: bytes) -> bool:
         """Put a whole object in place unless there is one; whether this call did it."""

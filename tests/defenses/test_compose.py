@@ -9,7 +9,6 @@ from torch import Tensor
 from stl_ray.csc import Dictionary, tolerances
 from stl_ray.defenses import (
     DIVERGED,
-    NO_VERDICT,
     Defended,
     Defense,
     Purified,
@@ -21,6 +20,7 @@ from stl_ray.defenses.stl import StlOptions
 from stl_ray.errors import GradientError, TensorError
 from stl_ray.images import quantize
 from stl_ray.models import Victim, build_classifier, in_loop, seeded
+from stl_ray.rightness import NO_VERDICT
 from stl_ray.space import Autoencoder, QuasiNaturalSpace, Router, encode, fit_clusters, hash_ids, thumbnails
 from tests.victims import Linear, cotangent
 

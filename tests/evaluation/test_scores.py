@@ -7,10 +7,9 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from stl_ray.config import AttackedConfig
-from stl_ray.defenses import NO_VERDICT
 from stl_ray.errors import InputError
 from stl_ray.evaluation import PREDICTIONS_SCHEMA, score
-from stl_ray.rightness import right
+from stl_ray.rightness import NO_VERDICT, right
 from stl_ray.statistics import paired_difference, wilson
 
 CLASSES = ["a", "b", "c"]

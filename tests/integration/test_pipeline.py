@@ -13,6 +13,7 @@ from stl_ray.images import to_tensor
 from stl_ray.pipeline.batches import pixels_of
 from stl_ray.statistics import wilson
 from stl_ray.store import Dataset
+from tests.recount import require_recounted
 
 pytestmark = pytest.mark.ray
 
@@ -153,6 +154,20 @@ def test_report_stands_alone(tiny):
     figures = [path.name for path in (tiny / "report" / "figures").iterdir()]
     assert any("filters" in name for name in figures)
     assert any("gallery" in name for name in figures)
+
+
+def test_agrees_the_report_s_numbers_are_recounted_from_its_predictions(tiny):
+    require_recounted(tiny / "report" / "predictions.parquet", tiny / "evaluate" / "vanilla" / "scores.json")
+
+
+def test_identity_every_defense_has_an_entry_of_its_worst_case(tiny):
+    entries = json.loads((tiny / "report" / "robustbench" / "vanilla.json").read_text())
+    rows = json.loads((tiny / "evaluate" / "vanilla" / "scores.json").read_text())["tiers"]["rows"]
+    assert [entry["defense"] for entry in entries] == [row["defense"] for row in rows]
+    for entry, row in zip(entries, rows, strict=True):
+        assert entry["external"] == f"{100 * row['worst']['accuracy']:.2f}"
+        methods = [attack["name"] for attack in entry["attacks"] if attack["method"]]
+        assert methods and set(methods) <= {step["attack"] for step in row["steps"]}
 
 
 def test_invariant_running_everything_again_changes_nothing(tiny, write_config, tmp_path, capsys):

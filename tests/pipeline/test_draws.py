@@ -11,7 +11,6 @@ from torch import Tensor
 from stl_ray.defenses import (
     DEFENSES,
     DIVERGED,
-    NO_VERDICT,
     DefenseOptions,
     Purified,
     Transformation,
@@ -31,6 +30,7 @@ from stl_ray.pipeline.evaluate.gallery import write_gallery
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.pipeline.train.job import input_transform_of
 from stl_ray.pipeline.train.plan import plan as trainings_of
+from stl_ray.rightness import NO_VERDICT
 from stl_ray.store import Dataset, Layout, Run, Storage
 from stl_ray.store.shards import table_from_bytes
 from stl_ray.training import ImagesInMemory, Share

@@ -1,5 +1,8 @@
 import io
+import subprocess
+import sys
 import warnings
+from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
@@ -11,6 +14,7 @@ from stl_ray.report.charts import (
     accuracy_chart,
     autoencoder_chart,
     candidates_chart,
+    chart,
     psnr_chart,
     to_png,
 )
@@ -80,9 +84,32 @@ def test_agrees_the_noisy_images_are_drawn_where_they_were_measured():
 
 def test_invariant_drawing_leaves_no_trace_and_repeats_itself(measured):
     before = dict(mpl.rcParams)
-    first, second = (to_png(psnr_chart, measured) for _ in range(2))
-    assert first == second
+    one, two = (chart("psnr", "A caption", psnr_chart, measured) for _ in range(2))
+    assert one == two
+    first = to_png(psnr_chart, measured)
+    assert one.png == first
     assert dict(mpl.rcParams) == before
     width, height = psnr_chart(measured).get_size_inches()
     with Image.open(io.BytesIO(first)) as image:
         assert image.size == (round(width * DPI), round(height * DPI))
+
+
+def test_certificate_a_chart_is_vectors_with_its_text_as_text(measured):
+    """Also where names have letters that are markup, or that no font has."""
+    cells = [cell.model_copy(update={"defense": f"{cell.defense}<&\x1b猫"}) for cell in measured.cells]
+    svg = chart("psnr", "", psnr_chart, measured.model_copy(update={"cells": tuple(cells)})).svg
+    texts = [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert {"Clean", "FGSM-0.08", "PSNR against the clean image, dB", r"jpeg<&\x1b\u732b"} <= set(texts)
+    assert b"<image" not in svg and b"matplotlib.org" not in svg and b"dc:date" not in svg
+
+
+def test_identity_charts_in_the_same_style_are_the_same_in_another_process(measured, tmp_path):
+    """Hashes of Python, which differ from process to process, have no part in the names of an SVG's elements."""
+    (tmp_path / "scores.json").write_text(measured.model_dump_json())
+    code = (
+        "import sys, pathlib; from stl_ray.report.charts import chart, psnr_chart; from stl_ray.report.records import Scores; "
+        "scores = Scores.model_validate_json(pathlib.Path(sys.argv[1]).read_bytes()); "
+        "sys.stdout.buffer.write(chart('psnr', '', psnr_chart, scores).svg)"
+    )
+    there = subprocess.run([sys.executable, "-c", code, tmp_path / "scores.json"], capture_output=True, check=True)
+    assert there.stdout == chart("psnr", "", psnr_chart, measured).svg

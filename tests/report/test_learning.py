@@ -11,7 +11,10 @@ from stl_ray.report.learning import curve_blocks, space_blocks
 @pytest.fixture
 def inputs(experiment_root, monkeypatch):
     """What the experiment holds; figures are not drawn, which takes most of the time."""
-    monkeypatch.setattr(charts, "to_png", lambda draw, *args, **kwargs: draw.__name__.encode())
+    monkeypatch.setattr(charts, "to_png", lambda draw, *args: draw.__name__.encode())
+    monkeypatch.setattr(
+        charts, "chart", lambda name, caption, draw, *args: Figure(name, caption, draw.__name__.encode())
+    )
     return read_inputs(str(experiment_root))
 
 

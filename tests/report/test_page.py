@@ -1,3 +1,4 @@
+import csv
 import json
 import re
 import shutil
@@ -73,6 +74,10 @@ def test_certificate_page_needs_nothing_but_itself(built):
     assert [f"figures/{path.name}" for path in figures] == re.findall(r"!\[[^\n]*\]\(([^)]*)\)", markdown)
     assert len(figures) == len({path.name for path in figures}) == 11
     assert "Not here yet" not in html
+    charts = {path.stem for path in figures if path.with_suffix(".svg").exists()}
+    assert {path.stem for path in figures} - charts == {"space-natural-filters"} | {
+        f"gallery-{attack}" for attack in ("fgsm-0.08", "fgsm-0.04", "bim-0.03")
+    }
 
 
 def test_invariant_two_classifiers_have_sections_and_figures_of_their_own(experiment_root, tmp_path):
@@ -91,6 +96,9 @@ def test_invariant_two_classifiers_have_sections_and_figures_of_their_own(experi
     assert len(anchors) == len(set(anchors)) and {"vanilla-net", "vanilla-0.08-net", "gallery-net"} <= set(anchors)
     assert set(re.findall(r'href="#([^"]*)"', html)) <= set(anchors)
     assert len(figures) == len(set(figures)) and all(path.exists() for path in figures)
+    tables = {path.relative_to(tmp_path / "report") for path in (tmp_path / "report" / "tables").rglob("*.csv")}
+    assert {Path("tables/net/accuracy-vanilla.csv"), Path("tables/0.08-net/attacks.csv")} <= tables
+    assert len(tables) == markdown.count("\n| ---")
     loaded = [b64decode(source.removeprefix("data:image/png;base64,")) for source in Page(html).loaded]
     assert loaded == [path.read_bytes() for path in figures]
     linked = re.findall(r"!\[[^\n]*\]\((figures/[^)]*)\)", markdown)
@@ -122,8 +130,27 @@ def test_invariant_same_inputs_give_the_same_bytes(built, finished, tmp_path):
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         for folder in (built[2][0].parents[1], tmp_path)
     )
-    assert len(one) == 13
+    assert len(one) == 13 + 7 + 3 * 16
     assert one == two
+
+
+def test_certificate_every_table_of_the_page_is_beside_it(built):
+    """As Markdown word for word, as CSV cell by cell, and as LaTeX."""
+    html, markdown, figures = built
+    folder = figures[0].parents[1] / "tables"
+    names = {path.stem for path in folder.iterdir()}
+    assert {f"{name}.{ending}" for name in names for ending in ("csv", "tex", "md")} == {
+        p.name for p in folder.iterdir()
+    }
+    assert len(names) == 16 and {"accuracy-vanilla", "difference-retrained", "gallery-bim-0.03", "attacks"} <= names
+    assert all((folder / f"{name}.md").read_text() in markdown for name in names)
+    assert sum((folder / f"{name}.md").read_text().count("\n|") for name in names) == markdown.count("\n|")
+    with (folder / "accuracy-vanilla.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0][:5] == ["Defense", "Clean", "Clean interval", "FGSM-0.08", "FGSM-0.08 interval"]
+    shown = [[row[0], *map("".join, zip(row[1::2], row[2::2], strict=True))] for row in rows[1:]]
+    assert all(row in Page(html).rows for row in shown)
+    assert (folder / "accuracy-vanilla.tex").read_text().count(" \\\\\n") == len(rows)
 
 
 def test_invariant_an_empty_experiment_states_what_is_missing(tmp_path):

@@ -65,7 +65,7 @@ class Found(HTMLParser):
 
 def _page(template: str, text: str) -> str:
     table = Table(
-        text, (text, text), ((Cell(text), Cell(text, note="note")), (Cell("0.5", strong=True), Cell(text))), text
+        "odd", text, (text, text), ((Cell(text), Cell(text, note="note")), (Cell("0.5", strong=True), Cell(text))), text
     )
     blocks = (
         Text(f"about {text}"),

@@ -10,7 +10,7 @@ from stl_ray.text import plain
 
 def test_identity_columns_are_aligned_and_long_facts_wrapped():
     rows = ((Cell("a"), Cell("1.5")), (Cell("longer", note="chosen"), Cell("12.25")))
-    table = Table("Things", ("Name", "Value"), rows, footnote="What it is.")
+    table = Table("things", "Things", ("Name", "Value"), rows, footnote="What it is.")
     facts = {"one": "short", "another": "word " * 40}
     lines = portrait_text(Portrait(facts, (table,), ())).splitlines()
     assert lines[0] == "one      short"
@@ -27,7 +27,7 @@ def test_identity_columns_are_aligned_and_long_facts_wrapped():
 
 @given(st.text(st.characters(exclude_categories=())))
 def test_invariant_a_row_is_a_line_whatever_its_texts(text):
-    table = Table(text, ("Name", text), ((Cell(text, note=text), Cell("1")), (Cell("a"), Cell("2"))))
+    table = Table("odd", text, ("Name", text), ((Cell(text, note=text), Cell("1")), (Cell("a"), Cell("2"))))
     said = portrait_text(Portrait({"file": f"file {text}"}, (table,), ()))
     facts, _, rest = said.partition("\n\n")
     assert facts.startswith("file  file")
@@ -37,8 +37,14 @@ def test_invariant_a_row_is_a_line_whatever_its_texts(text):
 
 BLOCKS = [
     Text("word " * 40, kind="caveat"),
-    Table("Things <i>", ("Name", "Value"), ((Cell("a", strong=True), Cell("1.5", note="[1, 2]")),), footnote="All."),
-    Table("More", ("Name",), ((Cell("b"),),), folded=True),
+    Table(
+        "things",
+        "Things <i>",
+        ("Name", "Value"),
+        ((Cell("a", strong=True), Cell("1.5", note="[1, 2]")),),
+        footnote="All.",
+    ),
+    Table("more", "More", ("Name",), ((Cell("b"),),), folded=True),
     Figure("picture", "A picture", b"\x89PNG\r\n\x1a\n" + bytes(20)),
 ]
 

@@ -16,9 +16,10 @@ def files(monkeypatch) -> ArrowFiles:
     return ArrowFiles("mock:///bucket/x")
 
 
-def test_roundtrip_bytes_names_and_ranges(files):
+def test_roundtrip_bytes_names_and_ranges(files, tmp_path):
     files.write("a/b", b"0123456789")
-    files.write("a/c/d", b"1")
+    (tmp_path / "source").write_bytes(b"1")
+    files.write_file("a/c/d", tmp_path / "source")
     assert (files.read("a/b"), files.read("a/b", 2, 3), files.size("a/b")) == (b"0123456789", b"234", 10)
     assert files.names("a") == ["b", "c"]
     assert files.names("nowhere") == []

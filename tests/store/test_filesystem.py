@@ -17,6 +17,18 @@ def test_roundtrip_bytes_and_names(tmp_path):
     assert storage.names("nowhere") == []
 
 
+def test_roundtrip_a_file_of_this_machine(tmp_path):
+    (tmp_path / "source").write_bytes(bytes(range(256)) * 5000)
+    storage = Storage.open(str(tmp_path / "storage"))
+    storage.write("x/y.bin", b"one")
+    storage.write_file("x/y.bin", tmp_path / "source")
+    assert storage.read("x/y.bin") == (tmp_path / "source").read_bytes()
+    assert [path.name for path in (tmp_path / "storage" / "x").iterdir()] == ["y.bin"]
+    with pytest.raises(StorageError, match="absent: there is no such file"):
+        storage.write_file("x/y.bin", tmp_path / "absent")
+    assert storage.size("x/y.bin") == 1_280_000
+
+
 def test_identity_folders_by_name_and_files_by_path(tmp_path):
     storage = Storage.open(str(tmp_path))
     for path in ("b/1", "b c/1", "a", "b.d/1", "z/.tmp-1"):

@@ -32,9 +32,10 @@ def fresh_client():
     _client.cache_clear()
 
 
-def test_roundtrip_bytes_names_and_ranges(storage):
+def test_roundtrip_bytes_names_and_ranges(storage, tmp_path):
     storage.write("x/y.bin", b"one")
-    storage.write("x/y.bin", b"0123456789")
+    (tmp_path / "source").write_bytes(b"0123456789")
+    storage.write_file("x/y.bin", tmp_path / "source")
     storage.write("x/folder/z", b"")
     storage.write("top", b"t")
     assert storage.read("x/y.bin") == b"0123456789"

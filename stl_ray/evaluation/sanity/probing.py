@@ -10,7 +10,7 @@ from torch import Tensor
 from stl_ray.attacks import AttackStatus, Budget
 from stl_ray.attacks.geometry import rescaled, steepest
 from stl_ray.attacks.losses import cross_entropy, slope_of
-from stl_ray.defenses import NO_VERDICT, Defended
+from stl_ray.defenses import Defended
 from stl_ray.evaluation.budget_usage import budget_usage
 from stl_ray.evaluation.sanity.attacks import Crafted, Subject, attack_all
 from stl_ray.evaluation.sanity.checks import OVER_ALLOWED, UNDER_ALLOWED
@@ -18,6 +18,7 @@ from stl_ray.evaluation.sanity.table import Measure, Probe, ProbeAnswers
 from stl_ray.images import snapped
 from stl_ray.metrics import l2_norm
 from stl_ray.models import check_classes
+from stl_ray.rightness import NO_VERDICT
 from stl_ray.seeding import seed_of
 
 FINITE_DIFFERENCES = 8
