@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 
-from stl_ray.statistics import mcnemar, paired_difference, wilson
+from stl_ray.statistics import holm, mcnemar, paired_difference, wilson
 
 _CELLS = """
     WITH p AS (SELECT * FROM read_parquet(?) WHERE classifier = ? AND scored)
@@ -52,6 +52,10 @@ def recounted(parquet: Path, classifier: str) -> list[dict[str, Any]]:
                 "accepted": accepted,
             }
         )
+    for setting in {cell["setting"] for cell in cells}:
+        pairs = [cell["versus_none"] for cell in cells if cell["setting"] == setting and cell["versus_none"]]
+        for pair, adjusted in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
+            pair["p_adjusted"] = adjusted
     return cells
 
 

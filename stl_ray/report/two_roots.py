@@ -138,7 +138,7 @@ def compare_roots(first: str, second: str, defenses: tuple[str, str] | None = No
     }
     for root in roots:
         planned = [pair for pair, state in states.items() if state[root.place] != UNPLANNED]
-        if all(states[pair][root.place] != THERE for pair in planned):
+        if planned and all(states[pair][root.place] != THERE for pair in planned):
             raise root.without_predictions(planned)
     both = [pair for pair, state in states.items() if state == (THERE, THERE)]
     if not both:

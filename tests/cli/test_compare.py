@@ -213,6 +213,8 @@ def test_refuses_roots_that_share_no_image(made, capsys):
 def test_refuses_roots_that_share_no_cell(made, capsys):
     text = text_of(capsys, made("before", BEFORE), made("after", BEFORE, classifiers=[{**OWN, "name": "b"}]), code=1)
     assert "no cell is in both; expected a scored classifier of the same name" in text
+    none = made("none", {}, classifiers=[])
+    assert "no cell is in both" in text_of(capsys, none, none, code=1)
 
 
 def test_refuses_altered_predictions(made, capsys):
