@@ -40,7 +40,6 @@ from stl_ray.defenses.purified import APPLIED, DIVERGED, Purified, record_of
 from stl_ray.defenses.registry import DEFENSES, check_clusters, is_transformation, make_defense, options_of, row_of
 from stl_ray.defenses.robust_classifier import RobustClassifier
 from stl_ray.defenses.stl import SparseTransformation
-from stl_ray.rightness import NO_VERDICT
 
 __all__ = [
     "APPLIED",
