@@ -1,8 +1,7 @@
 """When an answer of a defended classifier is right: the one rule of scores, worst cases, checks and galleries.
 
 A clean image must be accepted and its class found. An attack must neither change the class nor be refused by the detector,
-where there is one; where it is refused, it has failed. A solve that diverged leaves no answer, which is wrong. No torch: what
-reads stored predictions asks it too.
+where there is one; where it is refused, it has failed. A solve that diverged leaves no answer, which is wrong. No torch.
 """
 
 import numpy as np

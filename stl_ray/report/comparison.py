@@ -61,6 +61,7 @@ def to_csv(comparison: Comparison) -> str:
 def _roots(comparison: Comparison) -> Table:
     defenses = comparison.defenses or ("", "")
     return Table(
+        name="compared",
         caption="What is compared",
         columns=("", "Experiment", "Root", *["Defense"] * bool(comparison.defenses)),
         rows=tuple(
@@ -74,6 +75,7 @@ def _differences(comparison: Comparison) -> Block:
     if not comparison.differences:
         return Text("The configurations are the same.")
     return Table(
+        name="configuration",
         caption="Keys of the configuration that differ",
         columns=("Key", "A", "B"),
         rows=tuple(tuple(map(Cell, (item.key, item.first, item.second))) for item in comparison.differences),
@@ -82,6 +84,7 @@ def _differences(comparison: Comparison) -> Block:
 
 def _results(comparison: Comparison, classifier: str, setting: str, cells: Sequence[Compared]) -> Table:
     return Table(
+        name=f"{classifier}-{setting}",
         caption=f"{SETTINGS[setting]} ({classifier})",
         columns=("Cell", "Images", "A", "B", "B - A", "95 % interval", "", "p", "Holm"),
         rows=tuple(tuple(map(Cell, _row(cell))) for cell in cells),
@@ -147,6 +150,7 @@ def _lacking(comparison: Comparison) -> Table:
     for pair, states in comparison.lacking:
         lines.setdefault((pair.classifier, pair.setting, pair.row, *states), []).append(pair.attack)
     return Table(
+        name="not-compared",
         caption="Cells that are not compared",
         columns=("Classifier", "Setting", "Defense", "A", "B", "Sets"),
         rows=tuple(tuple(map(Cell, (*line, ", ".join(sets)))) for line, sets in lines.items()),

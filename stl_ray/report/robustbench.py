@@ -4,9 +4,9 @@ Keys and their types are RobustBench's, percents as text with two decimals among
 venue, additional_data, number_forward_passes, what others report) is null. Keys of ours come after them.
 """
 
+from importlib.metadata import version
 from typing import Any
 
-from stl_ray import __version__
 from stl_ray.report.inputs import Inputs, ScoredClassifier
 from stl_ray.report.names import UNDEFENDED, listed
 from stl_ray.report.records import Method, TierBudget, TierRow, TierScores, TierStep
@@ -42,7 +42,7 @@ def _entry(inputs: Inputs, block: ScoredClassifier, tiers: TierScores, row: Tier
         "external": _percent(row.worst.accuracy),
         "footnote": _footnote(tiers, row, auto),
         "unreliable": bool(row.raised) if row.flags else None,
-        "source": f"stl-ray {__version__}",
+        "source": f"stl-ray {version('stl-ray')}",
         "classifier": block.name,
         "defense": row.defense,
         "retrained": row.defense in tiers.retrained,

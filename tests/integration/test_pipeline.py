@@ -28,10 +28,11 @@ def _table(folder) -> pa.Table:
 def test_every_dataset_is_whole(tiny, capsys):
     assert main(["verify", str(tiny)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    # Ingested splits, thumbnails, latents and samples of the fit, purified splits, attacks, predictions, verdicts, probes.
+    # Ingested splits, thumbnails, latents and samples of the fit, purified splits, attacks, predictions, verdicts, probes,
+    # perturbations.
     assert len(lines) == 2 + 3 + 2 * len(DEFENSES[1:]) + 2 + len(DEFENSES) * len(SETS) + len(DEFENSES) + len(
         DEFENSES[1:]
-    )
+    ) + len(DEFENSES[1:]) * len(SETS[1:])
     assert all(line.endswith("0 quarantined, sound") for line in lines)
 
 
