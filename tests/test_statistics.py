@@ -2,7 +2,7 @@ from math import comb
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
@@ -57,6 +57,7 @@ def test_identity_holm_by_hand():
     assert holm([0.6, 0.5]) == [1, 1]
 
 
+@settings(deadline=None)
 @given(P_VALUES)
 def test_agrees_holm_with_statsmodels(values):
     multitest = pytest.importorskip("statsmodels.stats.multitest")
@@ -64,6 +65,7 @@ def test_agrees_holm_with_statsmodels(values):
     np.testing.assert_allclose(holm(values), theirs, rtol=1e-12, atol=0)
 
 
+@settings(deadline=None)
 @given(P_VALUES, st.randoms())
 def test_invariant_holm_is_monotone_and_the_order_is_nothing_to_it(values, random):
     adjusted = holm(values)
