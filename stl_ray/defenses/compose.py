@@ -33,6 +33,7 @@ from stl_ray.defenses.base import (
 )
 from stl_ray.defenses.decisions import Decisions
 from stl_ray.defenses.detector import Detector
+from stl_ray.defenses.ensemble import Ensemble
 from stl_ray.defenses.joint import joint_logits, joint_logits_and_vjp
 from stl_ray.defenses.purified import Purified, record_of
 from stl_ray.defenses.views import View, logits_and_vjp, mean_softmax, seeds_of_views
@@ -80,6 +81,13 @@ class Defended:
             require_gradient(self.through or self.defense, self.gradient)
         if self.samples < 1:
             raise TensorError("samples out of range", expected="at least 1", got=self.samples)
+
+    @property
+    def bare(self) -> Victim:
+        """What stands behind the defense, by itself: of an ensemble whose members have networks, all of these on the image."""
+        if isinstance(self.defense, Ensemble) and self.defense.networks:
+            return Defended(self.classifier, self.defense.bare())
+        return self.classifier
 
     def decide(self, images: Tensor, ids: Sequence[str], *, views: Sequence[Purified] | None = None) -> Decisions:
         """See `DefendedModel`.

@@ -17,6 +17,7 @@ from pydantic import Field, Strict
 from stl_ray.defenses.base import Defense, Transformation
 from stl_ray.defenses.crops import Crop
 from stl_ray.defenses.options import DefenseOptions
+from stl_ray.defenses.undefended import Undefended
 from stl_ray.errors import ConfigError
 from stl_ray.models import Victim
 
@@ -112,6 +113,10 @@ class Ensemble(Defense):
     def network(self, classifier: Victim, seeds: Sequence[int], view: int = 0) -> Victim:
         """See `Defense.network`: the one of the member that the view is of."""
         return self.networks.get(self.members[view // self.repeats], classifier)
+
+    def bare(self) -> "Ensemble":
+        """Its networks side by side, each on the image itself."""
+        return replace(self, of=(Undefended(),) * len(self.of), crops=0)
 
     def certified(self) -> "Ensemble":
         """See `Defense.certified`."""

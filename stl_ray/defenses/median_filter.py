@@ -41,5 +41,10 @@ class MedianFilter(TransformationByAutograd):
 
     def transformed(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
         """See `TransformationByAutograd.transformed`; the derivative is that of the value taken, of equal ones that of one."""
-        upper = self.size**2 // 2 + 1
-        return in_parts(lambda part: windows(part, self.size).kthvalue(upper, dim=-1).values, images)
+        return in_parts(self._median, images)
+
+    def _median(self, images: Tensor) -> Tensor:
+        every, upper = windows(images, self.size), self.size**2 // 2
+        if images.is_cuda:  # where `kthvalue` takes any of equal values, and so passes a gradient on as chance has it
+            return every.sort(dim=-1, stable=True).values[..., upper]
+        return every.kthvalue(upper + 1, dim=-1).values

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from stl_ray.errors import TensorError
 
-_VALUES = 2**17
-"""Values of images that are filtered at once: what one pass over them leaves is still in the cache for the next."""
+_VALUES = {"cpu": 2**17, "cuda": 2**24}
+"""Values of images that are filtered at once, by device: on a CPU what one pass leaves is still in the cache for the next."""
 
 
 def in_parts(function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """function(images) for one that takes every image on its own, a few at a time."""
-    at_once = max(1, _VALUES // images[0].numel())
+    at_once = max(1, _VALUES[images.device.type] // images[0].numel())
     return torch.cat([function(part) for part in torch.split(images, at_once)])
 
 

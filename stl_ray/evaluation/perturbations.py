@@ -57,10 +57,11 @@ def perturbations(
     Args:
         model: a transformation, with the classifier that is deployed behind it.
         undefended: the classifier without a defense.
-        images: (B, 3, H, W) float32 in [0, 1], B >= 1, attacked, as they are stored.
+        images: (B, 3, H, W) float32 in [0, 1], B >= 1, attacked, as they are stored; they are rounded to 8 bits, as for a verdict.
         clean: (B, 3, H, W), the images that they were made from.
         ids: of the images.
     """
+    images = undefended.rounding(images)
     behind, clean_behind = (record_of(model.purify(batch, ids)) for batch in (images, clean))
     seen, clean_seen = quantize(behind.images), quantize(clean_behind.images)
     columns = {
@@ -130,13 +131,14 @@ def spectrum(differences: Tensor, reference: Tensor) -> Tensor:
     height, width = differences.shape[-2:]
     vertical, horizontal = (torch.fft.fftfreq(side, dtype=torch.float64) for side in (height, width))
     radius = (vertical[:, None] ** 2 + horizontal**2).sqrt()
-    bins = (radius * 2 * BINS).long().clamp(max=BINS - 1).flatten().to(differences.device)
+    bins = (radius * 2 * BINS).long().clamp(max=BINS - 1).flatten()
     rows = []
     for difference, image in zip(differences.double(), reference.double(), strict=True):
         # One by one: what a transform of a batch rounds depends on the batch.
-        power = torch.fft.fft2(difference).abs().square().sum(0).flatten() / (height * width)
-        sums = torch.zeros(BINS, dtype=torch.float64, device=power.device).index_add_(0, bins, power)
-        length = image.square().sum()
+        # Added up on the CPU: on a GPU the order of the additions varies.
+        power = torch.fft.fft2(difference).abs().square().sum(0).flatten().cpu() / (height * width)
+        sums = torch.zeros(BINS, dtype=torch.float64).index_add_(0, bins, power)
+        length = float(image.square().sum())
         rows.append(sums / length if length > 0 else sums.zero_())
     return torch.stack(rows)
 

@@ -48,7 +48,7 @@ def cascade_attacks_on(
         if tier == ThreatTier.TRANSFER and substitute is None:
             continue
         if tier == ThreatTier.GREY_BOX_DEPLOYED:
-            victim: Any = defended.classifier
+            victim: Any = defended.victim("none").bare
         elif tier == ThreatTier.TRANSFER and substitute is not None:
             victim = substitute[name].victim(substitute[name].strongest, tiers.samples)
         else:

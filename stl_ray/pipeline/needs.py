@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from stl_ray.attacks import Universal, make_attack
 from stl_ray.config import ClassifierConfig, Experiment, NamedAttack, NamedDefense, classifier_of, space_of
 from stl_ray.defenses import FittedOptions, is_transformation, options_of
+from stl_ray.pipeline.classifiers import trained_for
 from stl_ray.pipeline.missing import (
     Missing,
     asked_for,
@@ -102,7 +103,7 @@ def _classifiers(experiment: Experiment, job: str) -> Iterator[tuple[ClassifierC
         for item in experiment.classifiers:
             if job == "train" or item.scored:
                 yield item, None
-                yield from ((item, chosen.name) for chosen in experiment.defenses if item.retrained_for(chosen.name))
+                yield from ((item, name) for name in trained_for(experiment, item))
     if job in ("attack", "evaluate"):
         for attack in experiment.attack.sets:
             yield from ((item, attack.victim.retrained_for) for item in crafted_on(experiment, attack))

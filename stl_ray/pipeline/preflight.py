@@ -143,7 +143,7 @@ def _require_one_network(experiment: Experiment, attack: NamedAttack, name: str)
     if attack.victim.defense != name and not is_transformation(chosen.defense):
         raise ConfigError(
             f"retrained for {name}, the classifier is a network for each member", item=attack.name,
-            expected=f"victim.defense: {name}, or one of the members", got=f"victim.defense: {attack.victim.defense}",
+            expected=f"victim.defense: {name}, or victim.retrained_for: one of its members", got=f"victim.defense: {attack.victim.defense}",
         )  # fmt: skip
 
 

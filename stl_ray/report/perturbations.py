@@ -30,7 +30,8 @@ def spectrum_chart(spectra: Mapping[str, Sequence[float]]) -> Drawing:
     ):
         centres = [(number + 0.5) / (2 * len(values)) for number in range(len(values))]
         axes.plot(centres, values, f"{marker}-", color=colour, markersize=3.5, linewidth=1.2, label=for_figure(label))
-    axes.set_yscale("log")
+    if any(value > 0 for values in spectra.values() for value in values):
+        axes.set_yscale("log")
     axes.set(xlabel="spatial frequency, cycles per pixel", ylabel="part of ||d||² / ||x||²", xlim=(0, 0.5))
     charts.add_legend(figure, axes, 4)
     return figure
@@ -92,6 +93,6 @@ def _spectra(rows: Sequence[Perturbation]) -> Iterator[Figure]:
         if own:
             caption = (
                 f"{attack_label(attack)}: the perturbation before any defense and behind each, mean squared length by spatial "
-                "frequency."
+                "frequency; the last bin has the corners of the plane too, beyond half a cycle."
             )
             yield charts.chart(f"spectrum-{attack}", caption, spectrum_chart, spectra)

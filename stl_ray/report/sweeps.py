@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from stl_ray.config import Experiment, space_of
 from stl_ray.report import charts
-from stl_ray.report.accuracy import cells_of
+from stl_ray.report.accuracy import RULE, cells_of
 from stl_ray.report.blocks import Figure
 from stl_ray.report.lettering import for_figure
 from stl_ray.report.names import SETTINGS, STL_DEFENSES, UNDEFENDED, attack_label, defense_label
@@ -51,10 +51,15 @@ def sweeps(entries: Mapping[str, Mapping[str, Any]]) -> tuple[Sweep, ...]:
         alike: dict[frozenset[Any], dict[float, str]] = {}
         for name, entry in entries.items():
             if isinstance(value := entry.get(key), int | float) and not isinstance(value, bool):
-                rest = frozenset((other, repr(own)) for other, own in entry.items() if other != key)
+                rest = frozenset((other, _text(own)) for other, own in entry.items() if other != key)
                 alike.setdefault(rest, {}).setdefault(float(value), name)
         found += [Sweep(key, tuple(sorted(names.items()))) for names in alike.values() if len(names) >= FEWEST]
     return tuple(found)
+
+
+def _text(value: object) -> str:
+    """Equal numbers alike, whichever type they were written as."""
+    return repr(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
 
 
 def defense_sweeps(experiment: Experiment) -> tuple[Sweep, ...]:
@@ -76,6 +81,7 @@ def attack_sweeps(experiment: Experiment) -> tuple[Sweep, ...]:
 
 def sweep_figures(experiment: Experiment, scores: Scores) -> Iterator[Figure]:
     """A chart for every sweep and setting: of defenses a curve for each attack, of attack sets one for each defense."""
+    rule = f" {RULE}" if any(cell.detection is not None for cell in scores.cells) else ""
     for setting, title in SETTINGS.items():
         cells = cells_of(scores, setting)
         for sweep in defense_sweeps(experiment):
@@ -87,7 +93,7 @@ def sweep_figures(experiment: Experiment, scores: Scores) -> Iterator[Figure]:
             levels = {
                 attack_label(attack): cell.accuracy for (name, attack), cell in cells.items() if name == UNDEFENDED
             }
-            yield from _figure(setting, title, sweep, curves, levels, scores.chance)
+            yield from _figure(f"{setting}-defenses", title, sweep, curves, levels, scores.chance)
         for sweep in attack_sweeps(experiment):
             names = {name for _, name in sweep.entries}
             points = [*([(0.0, CLEAN)] if sweep.key in BUDGETS else []), *sweep.entries]
@@ -95,7 +101,7 @@ def sweep_figures(experiment: Experiment, scores: Scores) -> Iterator[Figure]:
                 defense_label(defense): [(value, cells.get((defense, attack))) for value, attack in points]
                 for defense in dict.fromkeys(defense for defense, attack in cells if attack in names)
             }
-            yield from _figure(setting, title, sweep, curves, {}, scores.chance)
+            yield from _figure(f"{setting}-sets", title, sweep, curves, {}, scores.chance, rule)
 
 
 def sweep_chart(
@@ -126,12 +132,13 @@ def sweep_chart(
 
 
 def _figure(
-    setting: str,
+    kind: str,
     title: str,
     sweep: Sweep,
     curves: Mapping[str, Sequence[tuple[float, ScoreCell | None]]],
     levels: Mapping[str, float],
     chance: float,
+    rule: str = "",
 ) -> Iterator[Figure]:
     """The chart of the curves that have enough points."""
     there = {label: [(value, cell) for value, cell in points if cell is not None] for label, points in curves.items()}
@@ -140,8 +147,8 @@ def _figure(
         names = [name for _, name in sweep.entries]
         caption = f"{title}: accuracy over {sweep.key}, of {', '.join(names)}. Bands: 95 % intervals. Dotted: chance"
         undefended = ", and no defense under the same attack" if levels else ""
-        figure = f"sweep-{setting}-{names[0]}-{sweep.key}"
-        yield charts.chart(figure, f"{caption}{undefended}.", sweep_chart, sweep.key, drawn, levels, chance)
+        figure = f"sweep-{kind}-{names[0]}-{sweep.key}"
+        yield charts.chart(figure, f"{caption}{undefended}.{rule}", sweep_chart, sweep.key, drawn, levels, chance)
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

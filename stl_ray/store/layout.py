@@ -20,6 +20,7 @@ calibrations/CLASSIFIER/SET/    a set's common radius or universal vector (an ar
 detectors/CLASSIFIER/DEFENSE/   what a detector was calibrated to with a classifier (an artifact); CLASSIFIER as below train/
 evaluate/CLASSIFIER/            the block of a classifier: scores.json, gallery.parquet, and
   DEFENSE-on-SET/               predictions (a run)
+  DEFENSE-against-SET/          perturbations before and behind a defense (a run)
   DEFENSE-under-attack/         verdicts under the attacks of the tiers (a run)
   DEFENSE-under-checks/         the probes that the sanity checks read (a run)
 report/                         report.html, report.md, figures/, tables/, robustbench/, predictions.parquet

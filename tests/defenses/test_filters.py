@@ -43,6 +43,13 @@ def test_agrees_the_gaussian_with_scipy_s(images, sigma):
     torch.testing.assert_close(filtered("gaussian_filter", images, sigma=sigma).double(), expected, rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize("name", ["median_filter", "mean_filter", "gaussian_filter"])
+def test_invariant_images_are_filtered_a_few_at_a_time_and_each_by_itself(natural_images, name):
+    large = quantize(torch.nn.functional.interpolate(natural_images[:3], 224, mode="bilinear"))
+    together = filtered(name, large)
+    assert torch.equal(together, torch.cat([filtered(name, image[None]) for image in large]))
+
+
 def test_identity_of_an_even_window_the_pixel_is_the_lower_right_and_the_median_the_upper():
     image = torch.zeros(1, 3, 8, 8)
     image[0, :, 3, 4] = 1.0

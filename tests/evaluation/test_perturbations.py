@@ -67,6 +67,13 @@ def test_certificate_by_hand_of_a_linear_defense(models, clean, attacked):
         assert found["cluster"] == found["clean_cluster"] == -1
 
 
+def test_identity_of_images_in_float32_the_rounding_is_no_part_of_the_defense(models, clean):
+    """Less than half a level is nothing to the deployed pipeline, with or without a defense."""
+    undefended = models[1]
+    (row, *_) = perturbations(undefended, undefended, (clean + 0.4 / 255).clamp(0, 1), clean, IDS)
+    assert row["image_before"] == row["image_behind"] == row["features_before"] == row["features_behind"] == 0
+
+
 def test_invariant_a_row_does_not_depend_on_the_batch(models, clean, attacked):
     whole = perturbations(*models, attacked, clean, IDS)
     assert perturbations(*models, attacked[3:5], clean[3:5], IDS[3:5]) == whole[3:5]

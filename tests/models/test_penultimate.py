@@ -30,5 +30,25 @@ def test_invariant_features_of_an_image_do_not_depend_on_its_batch(natural_image
     assert torch.equal(penultimate(classifier, natural_images[5:9]), whole[5:9])
 
 
+class Gated(NoLinear):
+    """A linear layer with as many outputs as there are classes, which does not give the logits; tokens pass it one by one."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(3, 3)
+        self.tokens = tokens
+
+    def logits(self, images):
+        with torch.no_grad():
+            means = images.flatten(2)[:, :, : self.tokens].transpose(1, 2).reshape(-1, 3)
+            gates = self.gate(means).sigmoid().view(len(images), -1, 3).mean(1)
+            return super().logits(images) * gates
+
+
+def test_identity_a_layer_that_does_not_give_the_logits_is_none(natural_images):
+    for tokens in (1, 4):
+        assert penultimate(Gated(tokens).eval(), natural_images) is None
+
+
 def test_identity_a_network_without_a_last_linear_layer_has_none(natural_images):
     assert penultimate(NoLinear().eval(), natural_images) is None

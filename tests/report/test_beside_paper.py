@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from stl_ray.config import Experiment
+from stl_ray.attacks import budget_of
+from stl_ray.config import Experiment, NamedAttack
 from stl_ray.report.beside_paper import beside_paper
 from stl_ray.report.inputs import read_inputs
 from stl_ray.report.paper import TABLES
@@ -21,15 +22,24 @@ def experiment(**sections) -> Experiment:
         {"name": "few-crops", "defense": "crop_ensemble", "options": {"of": ["none", "smooth"]}},
         {"name": "patches", "defense": "d3", "options": {"sparsity": 4}},
         {"name": "ours", "defense": "stl"},
+        {"name": "coded", "defense": "robust_classifier", "options": {"classifier": "thermometer"}},
         {"name": "robust", "defense": "robust_classifier", "options": {"classifier": "adversarial"}},
+    ]
+    classifiers = [
+        {"name": "adversarial", "architecture": "cifar_resnet20"},
+        {"name": "thermometer", "architecture": "thermometer_resnet20"},
     ]
     sets = [
         {"name": "mean", "attack": "fgsm", "dissimilarity": 0.08, "budget": "dataset_mean"},
         {"name": "through", "attack": "fgsm", "dissimilarity": 0.08, "victim": {"defense": "ours"}},
+        {"name": "retrained", "attack": "fgsm", "dissimilarity": 0.08, "victim": {"retrained_for": "ours"}},
+        {"name": "other", "attack": "fgsm", "dissimilarity": 0.08, "victim": {"classifier": "adversarial"}},
+        {"name": "standardized", "attack": "fgsm", "dissimilarity": 0.08, "space": "standardized"},
         {"name": "large", "attack": "fgsm", "dissimilarity": 0.08},
         {"name": "vector", "attack": "uap", "dissimilarity": 0.08},
     ]
-    values = {"name": "e", "root": "runs/e", "spaces": [{"name": "s"}], "defenses": defenses, "attack": {"sets": sets}}
+    values = {"name": "e", "root": "runs/e", "spaces": [{"name": "s"}], "classifiers": classifiers, "defenses": defenses,
+              "attack": {"sets": sets}}  # fmt: skip
     return Experiment.model_validate({**values, **sections}, strict=False)
 
 
@@ -47,6 +57,7 @@ def test_certificate_rows_and_columns_are_the_paper_s_and_ours_stand_where_both_
     found = beside_paper(
         BY_NUMBER["6a"], experiment(),
         scored("vanilla", ("none", "clean", 180), ("none", "large", 40), ("none", "mean", 60), ("none", "through", 70),
+               ("none", "retrained", 61), ("none", "other", 62), ("none", "standardized", 63),
                ("smooth", "clean", 150), ("crops", "large", 90), ("few-crops", "large", 10), ("ours", "vector", 30)),
     )  # fmt: skip
     assert found.columns == ("Defense", "Clean", "FGSM-0.08", "FGSM-0.04", "BIM", "DeepFool", "CW")
@@ -84,6 +95,35 @@ def test_identity_a_retrained_table_takes_only_retrained_classifiers_and_wrapped
     assert shown(vanilla)["STL (cluster)"][0] != shown(retrained)["STL (cluster)"][0] == "0.100"
 
 
+def test_identity_of_two_defenses_of_one_kind_the_row_is_of_the_one_that_was_retrained():
+    two = experiment(defenses=[{"name": "first", "defense": "stl"}, {"name": "second", "defense": "stl"}])
+    found = beside_paper(BY_NUMBER["1"], two, scored("retrained", ("none", "clean", 180), ("second", "clean", 20)))
+    row = next(row for row in found.rows if row[0].text == "STL")
+    assert (row[0].note, row[1].text) == ("second", "0.100")
+
+
+def test_identity_te_is_a_thermometer_network_and_adversarial_training_is_none():
+    steps = [{"attack": "pgd", "tier": "T3", "attacked": 100, "held": 30, "refused": 0, "out_of_time": 0, "correct": 20,
+              "accuracy": 0.1, "low": 0.05, "high": 0.2}]  # fmt: skip
+    worst = {"correct": 1, "total": 200, "accuracy": 0.005, "low": 0.0, "high": 0.1}
+    rows = [
+        {
+            "defense": name,
+            "gradient": "exact",
+            "images": 100,
+            "steps": [{**steps[0], "held": held}],
+            "worst": worst,
+            "complete": True,
+            "flags": [],
+        }  # fmt: skip
+        for name, held in (("robust", 90), ("coded", 10))
+    ]
+    tiers = {"budget": {"kind": "linf", "size": 8 / 255, "space": "pixel", "store": "u8"}, "retrained": [], "cascade": False,
+             "sanity": "quick", "knowledge": {}, "grey_box": [], "rows": rows}  # fmt: skip
+    found = beside_paper(BY_NUMBER["4"], experiment(), scored("vanilla", ("none", "clean", 180), tiers=tiers))
+    assert shown(found)["TE"] == ["0.100"]
+
+
 def test_identity_the_d3_of_a_row_is_the_one_with_its_atoms():
     found = beside_paper(
         BY_NUMBER["3"], experiment(), scored("retrained", ("none", "clean", 180), ("patches", "clean", 60))
@@ -101,11 +141,19 @@ def test_identity_table_4_is_what_the_attacks_of_its_tier_leave_at_its_budget(ca
     worst = {"correct": 1, "total": 200, "accuracy": 0.005, "low": 0.0, "high": 0.1}
     row = {"defense": "ours", "gradient": "exact", "images": 200, "steps": [step, other], "worst": worst, "complete": True,
            "flags": []}  # fmt: skip
-    tiers = {"budget": {"kind": "linf", "size": 8, "space": "pixel", "store": "u8"}, "retrained": [], "cascade": cascade,
+    budget = budget_of(NamedAttack(name="a", attack="pgd", linf=8))
+    tiers = {"budget": {"kind": "linf", "size": budget.size, "space": "pixel", "store": "u8"}, "retrained": [], "cascade": cascade,
              "sanity": "quick", "knowledge": {}, "grey_box": [], "rows": [row]}  # fmt: skip
     found = beside_paper(BY_NUMBER["4"], experiment(), scored("vanilla", ("none", "clean", 180), tiers=tiers))
     assert shown(found)["STL"] == ["0.100" if cascade else "0.200"]
-    small = {**tiers, "budget": {**tiers["budget"], "size": 2}}
+    assert "on 200 images" in found.footnote
+    late = {**tiers, "rows": [{**row, "steps": [{**step, "out_of_time": 1}]}]}
+    found = beside_paper(BY_NUMBER["4"], experiment(), scored("vanilla", ("none", "clean", 180), tiers=late))
+    assert shown(found)["STL"] == ["–"]  # noqa: RUF001
+    deployed = {**tiers, "retrained": ["ours"]}
+    found = beside_paper(BY_NUMBER["4"], experiment(), scored("vanilla", ("none", "clean", 180), tiers=deployed))
+    assert shown(found)["STL"] == ["–"]  # noqa: RUF001
+    small = {**tiers, "budget": {**tiers["budget"], "size": 2 / 255}}
     found = beside_paper(BY_NUMBER["4"], experiment(), scored("vanilla", ("none", "clean", 180), tiers=small))
     assert shown(found)["STL"] == ["–"]  # noqa: RUF001
 

@@ -71,9 +71,9 @@ def test_certificate_what_differs_in_one_number_is_a_sweep_and_nothing_else():
 def test_agrees_curves_and_bands_with_the_cells(measured):
     scores = measured.model_copy(update={"cells": cells()})
     figures = {figure.name: figure for figure in sweep_figures(EXPERIMENT, scores)}
-    assert list(figures) == ["sweep-vanilla-q30-options.quality", "sweep-vanilla-weak-dissimilarity"]
-    assert "over options.quality, of q30, q50, q90" in figures["sweep-vanilla-q30-options.quality"].caption
-    with Image.open(io.BytesIO(figures["sweep-vanilla-q30-options.quality"].png)) as image:
+    assert list(figures) == ["sweep-vanilla-defenses-q30-options.quality", "sweep-vanilla-sets-weak-dissimilarity"]
+    assert "over options.quality, of q30, q50, q90" in figures["sweep-vanilla-defenses-q30-options.quality"].caption
+    with Image.open(io.BytesIO(figures["sweep-vanilla-defenses-q30-options.quality"].png)) as image:
         assert image.size[0] > 600
     by_name = {(cell.defense, cell.attack): cell for cell in cells()}
     points = {"Clean": [(float(q), by_name[f"q{q}", "clean"]) for q in (30, 50, 90)]}
@@ -97,7 +97,7 @@ def test_identity_a_security_curve_begins_with_the_clean_images(measured):
     assert before.keys() == after.keys()
     assert all(before[name] != after[name] for name in before)
     few = scores.model_copy(update={"cells": cells(attacks=ATTACKS[:2])})
-    assert [figure.name for figure in sweep_figures(EXPERIMENT, few)] == ["sweep-vanilla-q30-options.quality"]
+    assert [figure.name for figure in sweep_figures(EXPERIMENT, few)] == ["sweep-vanilla-defenses-q30-options.quality"]
 
 
 def test_identity_the_page_has_a_section_only_where_there_is_a_sweep(experiment_root):

@@ -110,8 +110,8 @@ def attack_all(
     ]
     crafted[Probe.SINGLE_STEP] = run(Probe.SINGLE_STEP, "fgsm", deployed, {})
     crafted[Probe.NOISE] = run(Probe.NOISE, "noise", deployed, {})
-    crafted[Probe.TRANSFER] = transfer = run(Probe.TRANSFER, "pgd", deployed.classifier, iterated())
-    answers.answers[Probe.BARE_CLASSIFIER] = predict(deployed.classifier, transfer.result.images).tolist()
+    crafted[Probe.TRANSFER] = transfer = run(Probe.TRANSFER, "pgd", deployed.bare, iterated())
+    answers.answers[Probe.BARE_CLASSIFIER] = predict(deployed.bare, transfer.result.images).tolist()
     if deployed.gradient != "bpda":
         crafted[Probe.BPDA] = run(Probe.BPDA, "pgd", replace(deployed, gradient="bpda"), iterated())
     crafted[Probe.OTHER_LOSS] = run(Probe.OTHER_LOSS, "pgd", deployed, iterated(loss="margin"))
