@@ -115,7 +115,7 @@ def test_identity_te_is_a_thermometer_network_and_adversarial_training_is_none()
             "worst": worst,
             "complete": True,
             "flags": [],
-        }  # fmt: skip
+        }
         for name, held in (("robust", 90), ("coded", 10))
     ]
     tiers = {"budget": {"kind": "linf", "size": 8 / 255, "space": "pixel", "store": "u8"}, "retrained": [], "cascade": False,
