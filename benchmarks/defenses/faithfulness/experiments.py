@@ -18,8 +18,6 @@ SPACE = "natural"
 
 THERMOMETER = "thermometer"
 
-RAY = {"actors": 1}
-
 
 def fit_experiment(part: Part, name: str, root: Path, data: Path) -> Experiment:
     """What a row is fitted with: the space that it projects onto, or its artifact."""
@@ -31,7 +29,6 @@ def fit_experiment(part: Part, name: str, root: Path, data: Path) -> Experiment:
         "ingest": {"train": _images(part, "train", data), "size": part.size, "shard_size": 2500},
         "spaces": [{"name": SPACE, **part.space}] if row.on_space else [],
         "defenses": [_defense(name, {})] if row.fitted else [],
-        "ray": RAY,
     }
     return Experiment.model_validate(values, strict=False)
 
@@ -91,7 +88,6 @@ def scored_experiment(key: str, part: Part, name: str, images: int, root: Path, 
             "gallery": 0,
             "tiers": {"budget": {"linf": LINF}, "attacks": [dict(item) for item in part.tiers], "cascade": False},
         },
-        "ray": RAY,
     }
     return Experiment.model_validate(values, strict=False)
 
