@@ -18,6 +18,9 @@ SPACE = "natural"
 
 THERMOMETER = "thermometer"
 
+CALIBRATED_ON = 5000
+"""Training images that a detector chooses from."""
+
 
 def fit_experiment(part: Part, name: str, root: Path, data: Path) -> Experiment:
     """What a row is fitted with: the space that it projects onto, or its artifact."""
@@ -76,10 +79,11 @@ def scored_experiment(key: str, part: Part, name: str, images: int, root: Path, 
     """
     names = [*ROWS[name].members, name]
     names = [item for item in names if item != "none"]
+    train = {"train": {**_images(part, "train", data), "limit": CALIBRATED_ON}} if ROWS[name].detects else {}
     values: dict[str, Any] = {
         "name": f"{key}-{images}",
         "root": str(root / f"{key}-{images}"),
-        "ingest": {"test": {**_images(part, "test", data), "limit": images}, "size": part.size, "shard_size": 100},
+        "ingest": {"test": {**_images(part, "test", data), "limit": images}, **train, "size": part.size, "shard_size": 100},
         "classifiers": _classifiers(part, name, root, data),
         "spaces": [_space(part, item, root, data) for item in names if ROWS[item].on_space],
         "defenses": [_defense(item, _loaded(part, item, root, data)) for item in names],

@@ -32,6 +32,11 @@ class Row:
         return isinstance(options_of(self.defense, self.options), FittedOptions)
 
     @property
+    def detects(self) -> bool:
+        """Whether it refuses images, and so is calibrated on training images."""
+        return options_of(self.defense, self.options).detects
+
+    @property
     def on_space(self) -> bool:
         """Whether it projects onto a space."""
         return "space" in options_of(self.defense, self.options).requires
