@@ -120,6 +120,17 @@ PARTS = {
         slow=_SLOW,
         space=_SPACE,
     ),
+    "cifar10-resnet20-found": Part(
+        "CIFAR-10 at 32 px, vanilla ResNet-20, minimum-norm attacks as they are found",
+        "5",
+        200,
+        "cifar10",
+        _RESNET20,
+        "cifar10",
+        rows=("jpeg", "stl", "magnet", "pixel-defend"),
+        space=_SPACE,
+        attacks=tuple({**attack, "options": {**attack["options"], "sized": "found"}} for attack in ATTACKS[3:]),
+    ),
     "cifar10-resnet56": Part(
         "CIFAR-10 at 32 px, vanilla ResNet-56",
         "5",
