@@ -63,7 +63,7 @@ ROWS = {
     # Published: 400 epochs. The paper compares the reformer alone.
     "magnet": Row("magnet", {"epochs": 120, "refuse": False}, paper="MagNet"),
     # Far smaller networks than the published ones, of a size that learns on a CPU.
-    "pixel-defend": Row("pixel_defend", {"side": 16, "epochs": 6}, paper="PixelDefend"),
+    "pixel-defend": Row("pixel_defend", {"side": 16, "epochs": 3}, paper="PixelDefend"),
     "diffusion": Row(
         "diffusion", {"width": 16, "levels": 150, "epochs": 6, "batch_size": 32, "learning_rate": 2e-3}
     ),
