@@ -18,7 +18,8 @@ SPACE = "natural"
 
 THERMOMETER = "thermometer"
 
-RAY = {"actors": 1}
+CALIBRATED_ON = 5000
+"""Training images that a detector chooses from."""
 
 
 def fit_experiment(part: Part, name: str, root: Path, data: Path) -> Experiment:
@@ -31,7 +32,6 @@ def fit_experiment(part: Part, name: str, root: Path, data: Path) -> Experiment:
         "ingest": {"train": _images(part, "train", data), "size": part.size, "shard_size": 2500},
         "spaces": [{"name": SPACE, **part.space}] if row.on_space else [],
         "defenses": [_defense(name, {})] if row.fitted else [],
-        "ray": RAY,
     }
     return Experiment.model_validate(values, strict=False)
 
@@ -79,10 +79,11 @@ def scored_experiment(key: str, part: Part, name: str, images: int, root: Path, 
     """
     names = [*ROWS[name].members, name]
     names = [item for item in names if item != "none"]
+    train = {"train": {**_images(part, "train", data), "limit": CALIBRATED_ON}} if ROWS[name].detects else {}
     values: dict[str, Any] = {
         "name": f"{key}-{images}",
         "root": str(root / f"{key}-{images}"),
-        "ingest": {"test": {**_images(part, "test", data), "limit": images}, "size": part.size, "shard_size": 100},
+        "ingest": {"test": {**_images(part, "test", data), "limit": images}, **train, "size": part.size, "shard_size": 100},
         "classifiers": _classifiers(part, name, root, data),
         "spaces": [_space(part, item, root, data) for item in names if ROWS[item].on_space],
         "defenses": [_defense(item, _loaded(part, item, root, data)) for item in names],
@@ -91,7 +92,6 @@ def scored_experiment(key: str, part: Part, name: str, images: int, root: Path, 
             "gallery": 0,
             "tiers": {"budget": {"linf": LINF}, "attacks": [dict(item) for item in part.tiers], "cascade": False},
         },
-        "ray": RAY,
     }
     return Experiment.model_validate(values, strict=False)
 

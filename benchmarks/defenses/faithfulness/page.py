@@ -27,7 +27,7 @@ def report(found: Mapping[str, Mapping[str, Done]]) -> str:
         "# The defenses beside the paper's tables of vanilla classifiers",
         _commands(found),
         f"{machine(('torch', 'torchvision', 'numpy', 'faiss-cpu'))}. Rows were made at {', '.join(commits) or 'no commit'}, "
-        "each an experiment by the package's own jobs on a local Ray with one actor of one CPU.",
+        "each an experiment by the package's own jobs on a local Ray.",
         *READING,
         _options(found),
     ]

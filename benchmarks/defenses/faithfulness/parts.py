@@ -35,11 +35,11 @@ TIERS: Sequence[Mapping[str, Any]] = (
     {"name": "exact-pgd", "tier": "T4", "attack": "pgd", "options": {"steps": 50}},
 )
 
-_ON_CIFAR = tuple(name for name in ROWS if name != "sap")
+_ON_CIFAR = tuple(name for name in ROWS if name not in ("sap", "lid"))
 
 _ON_PHOTOGRAPHS = (
     "jpeg", "median-filter", "resize-pad", "wavelet", "tvm", "pd-ens", "stl", "stl-cluster", "quilting", "crops", "d3-10k-5",
-    "crop-ens",
+    "crop-ens", "tvm-renormalised", "tvm-tighter",
 )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ _RESNET20, _RESNET56 = (_cifar(f"resnet{depth}", f"cifar10_resnet{depth}") for d
 
 _TEN = {"name": "mobilenet", "architecture": "benchmarks.defenses.faithfulness.networks:ten_classes"}
 
-_SLOW = {"tvm-quilting": 200, "crops": 200, "d3-10k-5": 200, "crop-ens": 40}
+_SLOW = {"crop-ens": 100, "diffusion": 300}
 
 
 def _ten_classes(size: int, paper: str, *, images: int, learned: int, slow: Mapping[str, int]) -> Part:
@@ -120,15 +120,26 @@ PARTS = {
         slow=_SLOW,
         space=_SPACE,
     ),
+    "cifar10-resnet20-found": Part(
+        "CIFAR-10 at 32 px, vanilla ResNet-20, minimum-norm attacks as they are found",
+        "5",
+        200,
+        "cifar10",
+        _RESNET20,
+        "cifar10",
+        rows=("jpeg", "stl", "magnet", "pixel-defend"),
+        space=_SPACE,
+        attacks=tuple({**attack, "options": {**attack["options"], "sized": "found"}} for attack in ATTACKS[3:]),
+    ),
     "cifar10-resnet56": Part(
         "CIFAR-10 at 32 px, vanilla ResNet-56",
         "5",
-        500,
+        1000,
         "cifar10",
         _RESNET56,
         "cifar10",
         rows=_ON_CIFAR,
-        slow={**_SLOW, "quilting": 200},
+        slow=_SLOW,
         space=_SPACE,
     ),
     "bpda": Part(
@@ -138,18 +149,18 @@ PARTS = {
         "cifar10",
         _RESNET20,
         "cifar10",
-        rows=("stl", "stl-cluster", "magnet", "thermometer", "sap"),
-        slow={"sap": 10},
+        rows=("stl", "stl-cluster", "magnet", "pixel-defend", "sap", "lid", "thermometer"),
+        slow={"sap": 100, "pixel-defend": 100, "lid": 100},
         space=_SPACE,
         attacks=({"name": "fgsm-linf", "attack": "fgsm", "linf": LINF},),
         tiers=TIERS,
     ),
-    "imagenet10-64": _ten_classes(64, "6a", images=32, learned=100, slow={"crops": 10, "crop-ens": 10}),
-    "imagenet10-128": _ten_classes(128, "6b", images=32, learned=40, slow={"crops": 10}),
+    "imagenet10-64": _ten_classes(64, "6a", images=200, learned=100, slow={"crops": 100, "crop-ens": 20}),
+    "imagenet10-128": _ten_classes(128, "6b", images=50, learned=40, slow={"crop-ens": 10}),
     "imagenet": Part(
         "ImageNet at 224 px, vanilla compressed ResNet-50",
         "7",
-        16,
+        40,
         "imagenet10",
         {
             "name": "resnet50",
@@ -158,7 +169,7 @@ PARTS = {
             "classes": "imagenet",
         },
         "imagenet10-224",
-        rows=("jpeg", "tvm", "pd-ens", "stl", "quilting"),
+        rows=("jpeg", "tvm", "pd-ens", "stl", "quilting", "tvm-tighter"),
         size=224,
         space={"load": str(authors_file(Path(), "basis_224"))},
         attacks=ATTACKS[:4],

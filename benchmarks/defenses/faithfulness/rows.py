@@ -32,6 +32,11 @@ class Row:
         return isinstance(options_of(self.defense, self.options), FittedOptions)
 
     @property
+    def detects(self) -> bool:
+        """Whether it refuses images, and so is calibrated on training images."""
+        return options_of(self.defense, self.options).detects
+
+    @property
     def on_space(self) -> bool:
         """Whether it projects onto a space."""
         return "space" in options_of(self.defense, self.options).requires
@@ -57,12 +62,18 @@ ROWS = {
     "crop-ens": Row("crop_ensemble", {"of": ["none", "tvm", "quilting"]}, paper="Crop-Ens"),
     # Published: 400 epochs. The paper compares the reformer alone.
     "magnet": Row("magnet", {"epochs": 120, "refuse": False}, paper="MagNet"),
+    # Far smaller networks than the published ones, of a size that learns on a CPU.
+    "pixel-defend": Row("pixel_defend", {"side": 16, "epochs": 3}, paper="PixelDefend"),
+    "diffusion": Row(
+        "diffusion", {"width": 16, "levels": 150, "epochs": 6, "batch_size": 32, "learning_rate": 2e-3}
+    ),
     # What the published parameters cost at 32 px: variants that are no published ones.
     "tvm-renormalised": Row("tvm", {"border": "renormalised"}),
     "tvm-tighter": Row("tvm", {"border": "renormalised", "weight": 0.003, "tolerance": 1e-3}),
     "pd-ens-4": Row("pixel_deflection", {"deflections": 4}),
     # As Athalye et al. 2018 attacked it, which is what Table 4's figure is of.
     "sap": Row("sap", {"where": "convolution", "draws": 2.0, "passes": 1}, paper="SAP"),
+    "lid": Row("lid", paper="LID"),
     "thermometer": Row("robust_classifier", {"classifier": "thermometer"}, paper="TE"),
 }
 """In the order of the tables, cheap ones first."""
