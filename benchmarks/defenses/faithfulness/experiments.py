@@ -83,7 +83,12 @@ def scored_experiment(key: str, part: Part, name: str, images: int, root: Path, 
     values: dict[str, Any] = {
         "name": f"{key}-{images}",
         "root": str(root / f"{key}-{images}"),
-        "ingest": {"test": {**_images(part, "test", data), "limit": images}, **train, "size": part.size, "shard_size": 100},
+        "ingest": {
+            "test": {**_images(part, "test", data), "limit": images},
+            **train,
+            "size": part.size,
+            "shard_size": 100,
+        },
         "classifiers": _classifiers(part, name, root, data),
         "spaces": [_space(part, item, root, data) for item in names if ROWS[item].on_space],
         "defenses": [_defense(item, _loaded(part, item, root, data)) for item in names],

@@ -64,9 +64,7 @@ ROWS = {
     "magnet": Row("magnet", {"epochs": 120, "refuse": False}, paper="MagNet"),
     # Far smaller networks than the published ones, of a size that learns on a CPU.
     "pixel-defend": Row("pixel_defend", {"side": 16, "epochs": 3}, paper="PixelDefend"),
-    "diffusion": Row(
-        "diffusion", {"width": 16, "levels": 150, "epochs": 6, "batch_size": 32, "learning_rate": 2e-3}
-    ),
+    "diffusion": Row("diffusion", {"width": 16, "levels": 150, "epochs": 6, "batch_size": 32, "learning_rate": 2e-3}),
     # What the published parameters cost at 32 px: variants that are no published ones.
     "tvm-renormalised": Row("tvm", {"border": "renormalised"}),
     "tvm-tighter": Row("tvm", {"border": "renormalised", "weight": 0.003, "tolerance": 1e-3}),
