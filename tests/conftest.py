@@ -108,4 +108,5 @@ def s3(ceph, monkeypatch) -> str:
     """The URI of a new, empty bucket, with the environment that its clients need."""
     for name, value in ceph.environment().items():
         monkeypatch.setenv(name, value)
+    _client.cache_clear()  # one that another test made has the environment of that test
     return f"s3://{ceph.bucket()}"
