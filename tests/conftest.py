@@ -106,6 +106,8 @@ def ceph():
 @pytest.fixture
 def s3(ceph, monkeypatch) -> str:
     """The URI of a new, empty bucket, with the environment that its clients need."""
+    from stl_ray.store.s3 import _client
+
     for name, value in ceph.environment().items():
         monkeypatch.setenv(name, value)
     _client.cache_clear()  # one that another test made has the environment of that test
