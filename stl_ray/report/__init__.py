@@ -3,6 +3,7 @@
 records      the files that it reads, one model each
 inputs       reading them; a missing file is said to be missing
 blocks       the blocks of a page
+intervals    numbers with their intervals, as cells
 accuracy     the accuracy tables and the sentence that says what they show
 detection    what the detectors of defenses refused
 threats      what the attackers behind these tables knew

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from stl_ray.report.blocks import EMPTY, Cell, Table
+from stl_ray.report.intervals import interval_cell
 from stl_ray.report.names import SETTINGS, UNDEFENDED, attack_label, defense_label, listed, unique
 from stl_ray.report.paper import PaperTable
 from stl_ray.report.records import Comparison, ScoreCell, Scores
@@ -139,7 +140,7 @@ def _signed(comparison: Comparison) -> str:
 def _accuracy(cell: ScoreCell | None, strong: bool) -> Cell:
     if cell is None:
         return EMPTY
-    return Cell(f"{cell.accuracy:.3f}", note=f"[{cell.low:.3f}, {cell.high:.3f}]", strong=strong)
+    return interval_cell(cell.accuracy, cell.low, cell.high, strong=strong)
 
 
 def _difference(cell: ScoreCell | None) -> Cell:

@@ -2,8 +2,9 @@
 
 from stl_ray.report.accuracy import RULE, cells_of
 from stl_ray.report.blocks import EMPTY, Cell, Table
+from stl_ray.report.intervals import interval_cell, share_cell
 from stl_ray.report.names import attack_label, defense_label
-from stl_ray.report.records import Area, ScoreCell, Scores, Share
+from stl_ray.report.records import Area, ScoreCell, Scores
 from stl_ray.store.layout import CLEAN
 
 
@@ -34,18 +35,12 @@ def _row(cell: ScoreCell, clean: ScoreCell) -> tuple[Cell, ...]:
     return (
         Cell(defense_label(cell.defense)),
         Cell(attack_label(cell.attack)) if attacked else EMPTY,
-        _share(before.refused),
-        _share(own.refused) if attacked else EMPTY,
-        _share(own.accepted),
+        share_cell(before.refused),
+        share_cell(own.refused) if attacked else EMPTY,
+        share_cell(own.accepted),
         _area(own.auroc),
     )
 
 
-def _share(share: Share | None) -> Cell:
-    if share is None:
-        return EMPTY
-    return Cell(f"{share.share:.3f}", note=f"[{share.low:.3f}, {share.high:.3f}]")
-
-
 def _area(area: Area | None) -> Cell:
-    return EMPTY if area is None else Cell(f"{area.estimate:.3f}", note=f"[{area.low:.3f}, {area.high:.3f}]")
+    return EMPTY if area is None else interval_cell(area.estimate, area.low, area.high)

@@ -7,11 +7,10 @@ from matplotlib.figure import Figure as Drawing
 
 from stl_ray.report import charts
 from stl_ray.report.blocks import EMPTY, Block, Cell, Figure, Table
+from stl_ray.report.intervals import interval_cell, share_cell
 from stl_ray.report.lettering import for_figure
 from stl_ray.report.names import attack_label, defense_label, unique
-from stl_ray.report.records import Perturbation, Scores, Share
-
-BEFORE = "before"
+from stl_ray.report.records import Perturbation, Scores
 
 
 def perturbation_blocks(scores: Scores) -> tuple[Block, ...]:
@@ -69,25 +68,21 @@ def _row(row: Perturbation) -> tuple[Cell, ...]:
         Cell(attack_label(row.attack)),
         _quartiles(row.image_before),
         _quartiles(row.image_behind),
-        _share(row.smaller),
+        share_cell(row.smaller),
         _quartiles(row.features_before),
         _quartiles(row.features_behind),
-        _share(row.cluster_kept),
+        share_cell(row.cluster_kept),
     )
 
 
 def _quartiles(values: tuple[float, float, float] | None) -> Cell:
-    return EMPTY if values is None else Cell(f"{values[1]:.3f}", note=f"[{values[0]:.3f}, {values[2]:.3f}]")
-
-
-def _share(share: Share | None) -> Cell:
-    return EMPTY if share is None else Cell(f"{share.share:.3f}", note=f"[{share.low:.3f}, {share.high:.3f}]")
+    return EMPTY if values is None else interval_cell(values[1], values[0], values[2])
 
 
 def _spectra(rows: Sequence[Perturbation]) -> Iterator[Figure]:
     for attack in unique(row.attack for row in rows):
         own = [row for row in rows if row.attack == attack and row.spectrum_behind is not None]
-        labelled = [(BEFORE, row.spectrum_before) for row in own[:1]]
+        labelled = [("before", row.spectrum_before) for row in own[:1]]
         labelled += [(defense_label(row.defense), row.spectrum_behind) for row in own]
         spectra = {label: values for label, values in labelled if values is not None}
         if own:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from stl_ray.report.accuracy import RULE
 from stl_ray.report.blocks import EMPTY, Block, Cell, Table, Text
+from stl_ray.report.intervals import interval_cell
 from stl_ray.report.names import SETTINGS, UNDEFENDED, attack_label, defense_label, listed, unique
 from stl_ray.report.records import TierRow, TierScores, TierStep
 
@@ -177,7 +178,7 @@ def _cumulative(row: TierRow, tier: str) -> Cell:
     steps = [step for step in row.steps if step.tier == tier]
     if not steps:
         return EMPTY
-    return Cell(f"{steps[-1].accuracy:.3f}", note=f"[{steps[-1].low:.3f}, {steps[-1].high:.3f}]")
+    return interval_cell(steps[-1].accuracy, steps[-1].low, steps[-1].high)
 
 
 def _held(step: TierStep | None, row: TierRow) -> Cell:

@@ -30,13 +30,9 @@ SETS = [
     {"name": "retrained", "attack": "fgsm", "dissimilarity": 0.03, "victim": {"retrained_for": "jpeg"}},
     {"name": "through", "attack": "fgsm", "dissimilarity": 0.03, "victim": {"defense": "jpeg", "gradient": "bpda"}},
     {"name": "transfer", "attack": "fgsm", "dissimilarity": 0.03, "victim": {"classifier": "surrogate"}},
-    {
-        "name": "firsts",
-        "attack": "fgsm",
-        "dissimilarity": 0.03,
-        "victim": {"classifier": "first", "defense": "jpeg", "gradient": "bpda"},
-    },
-]
+    {"name": "firsts", "attack": "fgsm", "dissimilarity": 0.03,
+     "victim": {"classifier": "first", "defense": "jpeg", "gradient": "bpda"}},
+]  # fmt: skip
 TWO = [
     {"name": "first", "architecture": "small_cnn", "retrain": {}},
     {"name": "second", "architecture": "small_cnn", "retrain": {"defenses": ["jpeg"]}},

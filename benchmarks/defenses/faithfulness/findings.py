@@ -52,7 +52,7 @@ FINDINGS: dict[str, tuple[str, ...]] = {
     "bpda": (
         "T3 is PGD of 50 steps through the defense with the identity in place of its Jacobian; every attack sees every image. The "
         "paper names neither the steps nor what stood in the place of the Jacobian, so that why more is left there is not known. "
-        "Under the exact gradient nothing is left. H14 is raised by the number of images; H6, where it is, by the "
+        "Under the exact gradient, which pixel-defend does not have, nothing is left; its row is void by more checks than the others'. H14 is raised by the number of images; H6, where it is, by the "
         "margins that still move while every image is wrong already.",
     ),
     "cifar10-resnet20-found": (
@@ -61,13 +61,12 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         "made with decides the order of its rows.",
     ),
     "imagenet10-64": (
-        "The rows agree with the paper's under FGSM, where both attack alike: tvm, pd-ens and quilting give back about the paper's share "
-        "under FGSM-0.08 and FGSM-0.04. Under BIM, DeepFool and C&W, which leave next to nothing here, tvm, pd-ens and stl give back "
+        "Under FGSM, where both attack alike, tvm and pd-ens give back about the paper's share, quilting more. Under BIM, DeepFool and C&W, which leave next to nothing here, tvm, pd-ens and stl give back "
         "less, as on CIFAR-10, and quilting does not. What was looked at:",
         "\n".join(
             (
-                "- tvm costs far more on clean images than in the paper: half of it comes of the published code's border and of its "
-                "early stop, as the variants show, which are tvm-renormalised and tvm-tighter; the latter costs less than half as much. "
+                "- tvm costs far more on clean images than in the paper: a quarter of it comes of the published code's border "
+                "(tvm-renormalised), more than half of border, early stop and weight together (tvm-tighter). "
                 "The network sees images enlarged to 224 pixels and was not trained on such blur; the paper's VGG-16 was trained at 64.",
                 "- stl and stl-cluster cost 19 to 20 points on clean images (the paper's 7), and give back half of the paper's share under "
                 "FGSM. It is the same network that gains as little behind STL at 224 pixels "
