@@ -63,10 +63,10 @@ native-test: $(STAMP)
 	$(BIN)/cmake --build build/fuzz --parallel
 	build/fuzz/fuzz $(FUZZ_SECONDS)
 
-$(STAMP): pyproject.toml CMakeLists.txt $(filter-out native/fuzz.cpp,$(wildcard native/*))
+$(STAMP): pyproject.toml CMakeLists.txt deploy/install.py $(filter-out native/fuzz.cpp,$(wildcard native/*))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "python3 is older than 3.11; name another with PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python deploy/install.py dev
 	@$(BIN)/python -c 'import stl_ray.csc._native' 2>/dev/null || echo "The native core was not built: projections on the CPU will be slow. docs/installing.md says what it needs."
 	@touch $(STAMP)
 

@@ -6,5 +6,5 @@ python -m benchmarks.defenses.diffusion          time and memory of the gradient
 python -m benchmarks.defenses.pixel_defend       decoding by the whole network for every pixel
 python -m benchmarks.defenses.pixel_deflection   deflection pixel by pixel, scikit-image's wavelet denoising
 python -m benchmarks.defenses.quilting           the search for patches beside faiss; images a second
-python -m benchmarks.defenses.faithfulness       verdicts beside the paper's tables: results/defenses.md
+python -m benchmarks.defenses.faithfulness       verdicts beside the paper's tables: results/defenses.md and its pages
 """

@@ -2,15 +2,14 @@
 
     python -m benchmarks.defenses.faithfulness cifar10-resnet20 --root runs/faithfulness
     python -m benchmarks.defenses.faithfulness cifar10-resnet56 --root runs/faithfulness --rows stl magnet
-    python -m benchmarks.defenses.faithfulness --root runs/faithfulness --output benchmarks/results/defenses.md
+    python -m benchmarks.defenses.faithfulness bpda --root runs/faithfulness --rows --output benchmarks/results/defenses-bpda.md
 
-Each part is a table; the page is of every row that is done below the root. Stopped and started again with the same --root, it goes
-on where it was. Run it from the repository's root; it needs ../shared/data, or a folder like it.
+Each part is a table with a page of its own, of every row that is done below the root: the last command runs none. Stopped and started
+again with the same --root, it goes on where it was. Run it from the repository's root; it needs ../shared/data, or a folder like it.
 """
 
 import argparse
 import sys
-from itertools import product
 from pathlib import Path
 
 from benchmarks.common.command import command_parser
@@ -32,12 +31,12 @@ from stl_ray.cli.jobs import run_job
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the parts row by row, then print the page of all that is done, and write it where asked."""
+    """Run the part row by row, then print the page of what is done of it, and write it where asked."""
     options = _parser().parse_args(arguments)
-    root, progress = options.root.absolute(), Progress()
-    for key, name in product(options.parts, ROWS):
-        part = PARTS[key]
-        if name in part.rows and name in (options.rows or ROWS):
+    root, progress, key = options.root.absolute(), Progress(), options.part
+    part = PARTS[key]
+    for name in part.rows:
+        if options.rows is None or name in options.rows:
             images = min(part.images, part.slow.get(name, part.images), options.images or part.images)
             progress.tell(f"{key}: {name}, {images} images", now=True)
             _prepare(part, name, root, options.data)
@@ -45,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
             for job in ("ingest", "attack", "evaluate"):
                 run_job(job, experiment)
             keep(experiment, root, key, name)
-    publish(report(read_all(root)), options.output)
+    publish(report(key, read_all(key, root)), options.output)
     return 0
 
 
@@ -68,11 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         data="with cifar10/, imagenet10/, weights/ and reference/ (../shared/data)",
         needs_data=True,
     )
-    parser.add_argument(
-        "parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=f"to run: {', '.join(PARTS)} [none]"
-    )
+    parser.add_argument("part", choices=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--root", type=Path, required=True, help="folder of the experiments")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), metavar="ROW", help="of the parts [all]")
+    parser.add_argument("--rows", nargs="*", choices=list(ROWS), metavar="ROW", help="to run, of the part's [all]")
     parser.add_argument("--images", type=int, help="of a row at most")
     return parser
 

@@ -95,6 +95,7 @@ def scored_experiment(key: str, part: Part, name: str, images: int, root: Path, 
         "attack": {"sets": [dict(item) for item in part.attacks]},
         "evaluate": {
             "gallery": 0,
+            "perturbations": 0,
             "tiers": {"budget": {"linf": LINF}, "attacks": [dict(item) for item in part.tiers], "cascade": False},
         },
     }

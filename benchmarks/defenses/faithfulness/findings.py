@@ -18,8 +18,8 @@ _CIFAR10 = (
         (
             "- stl, stl-cluster: the share that comes back is the paper's under FGSM-0.08, more under FGSM-0.04, and less under BIM, "
             "DeepFool and C&W, which leave nearly nothing here and 0.1 to 0.2 there. The two are as near to each other as in the "
-            "paper. Under the images of DeepFool and C&W as they are found, which is the next part, the share is the paper's: what is "
-            "less here comes of enlarging them to 0.03. That the two cost a little more on clean images was not looked into: the "
+            "paper. Under the images of DeepFool and C&W as they are found ([defenses-cifar10-resnet20-found.md]"
+            "(defenses-cifar10-resnet20-found.md)) the share is the paper's: what is less here comes of enlarging them to 0.03. That the two cost a little more on clean images was not looked into: the "
             "networks differ, and the spaces.",
             "- magnet: next to nothing comes back of what was enlarged to 0.03 and of BIM, far less than in the paper. Of the images of "
             "DeepFool and C&W as they are found it gives back nine tenths, more than the paper's half to two thirds; so the paper's images "

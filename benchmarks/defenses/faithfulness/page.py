@@ -1,4 +1,4 @@
-"""What is done as Markdown: a section for each part, with what was looked at."""
+"""What is done of a part as Markdown, with what was looked at."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
@@ -20,51 +20,39 @@ from stl_ray.report.records import ScoreCell, Scores
 COMMAND = "python -m benchmarks.defenses.faithfulness"
 
 
-def report(found: Mapping[str, Mapping[str, Done]]) -> str:
-    """The page of all rows that are done."""
-    commits = sorted({done.commit for rows in found.values() for done in rows.values()})
+def report(key: str, rows: Mapping[str, Done]) -> str:
+    """The page of a part, from its rows that are done."""
+    part, scores = PARTS[key], {name: done.scores for name, done in rows.items()}
+    commits = sorted({done.commit for done in rows.values()})
     blocks = [
-        "# The defenses beside the paper's tables of vanilla classifiers",
-        _commands(found),
+        f"# The defenses beside the paper: {part.title}",
+        f"    {COMMAND} {key} --root runs/faithfulness --output benchmarks/results/defenses-{key}.md",
         f"{machine(('torch', 'torchvision', 'numpy', 'faiss-cpu'))}. Rows were made at {', '.join(commits) or 'no commit'}, "
         "each an experiment by the package's own jobs on a local Ray.",
-        *READING,
-        _options(found),
+        *(READING if part.paper else ()),
+        _options(rows),
+        *_fitted(part, rows),
+        *(adaptive_section(scores) if part.paper is None else _section(part, scores)),
     ]
-    for key, rows in found.items():
-        part, scores = PARTS[key], {name: done.scores for name, done in rows.items()}
-        blocks.append(f"## {part.title}")
-        blocks += _fitted(part, rows)
-        blocks += adaptive_section(scores) if part.paper is None else _section(part, scores)
-        missing = [name for name in part.rows if name not in rows]
-        if missing:
-            blocks.append(f"Not run: {', '.join(missing)}.")
-        blocks += FINDINGS.get(key, ())
-    return "\n\n".join(blocks) + "\n"
+    missing = [name for name in part.rows if name not in rows]
+    if missing:
+        blocks.append(f"Not run: {', '.join(missing)}.")
+    return "\n\n".join([*blocks, *FINDINGS.get(key, ())]) + "\n"
 
 
-def _options(found: Mapping[str, Mapping[str, Done]]) -> str:
+def _options(rows: Collection[str]) -> str:
     """What differs from the defaults of docs/defenses.md, row by row."""
-    done = {name for rows in found.values() for name in rows}
     lines = [
         f"- {name}: {row.defense}{''.join(f', {key} {_value(value)}' for key, value in row.options.items())}"
         for name, row in ROWS.items()
-        if name in done and row.options
+        if name in rows and row.options
     ]
-    said = "Rows have the defaults of [docs/defenses.md](../../docs/defenses.md), which are the published parameters, but for:"
-    return "\n".join([said, "", *lines]) if lines else "Rows have the defaults of docs/defenses.md."
+    said = "Rows have the defaults of [docs/defenses.md](../../docs/defenses.md), which are the published parameters"
+    return "\n".join([f"{said}, but for:", "", *lines]) if lines else f"{said}."
 
 
 def _value(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _commands(found: Mapping[str, Mapping[str, Done]]) -> str:
-    lines = [f"{COMMAND} {key} --root runs/faithfulness" for key in found]
-    return "\n".join(
-        f"    {line}"
-        for line in [*lines, f"{COMMAND} --root runs/faithfulness --output benchmarks/results/defenses.md"]
-    )
 
 
 def _fitted(part: Part, rows: Collection[str]) -> Iterator[str]:

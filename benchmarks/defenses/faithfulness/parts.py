@@ -35,7 +35,10 @@ TIERS: Sequence[Mapping[str, Any]] = (
     {"name": "exact-pgd", "tier": "T4", "attack": "pgd", "options": {"steps": 50}},
 )
 
-_ON_CIFAR = tuple(name for name in ROWS if name not in ("sap", "lid"))
+_LONG = ("crop-ens", "diffusion", "thermometer")
+"""Rows at 32 px that have a part of their own, with fewer images: a network is trained, or an image takes seconds."""
+
+_ON_CIFAR = tuple(name for name in ROWS if name not in ("sap", "lid", *_LONG))
 
 _ON_PHOTOGRAPHS = (
     "jpeg", "median-filter", "resize-pad", "wavelet", "tvm", "pd-ens", "stl", "stl-cluster", "quilting", "crops", "d3-10k-5",
@@ -85,9 +88,7 @@ def _cifar(network: str, weights: str) -> dict[str, Any]:
 
 _RESNET20, _RESNET56 = (_cifar(f"resnet{depth}", f"cifar10_resnet{depth}") for depth in (20, 56))
 
-_TEN = {"name": "mobilenet", "architecture": "benchmarks.defenses.faithfulness.networks:ten_classes"}
-
-_SLOW = {"crop-ens": 100, "diffusion": 300}
+_TEN = {"name": "mobilenet", "architecture": "benchmarks.common.ten_classes:ten_classes"}
 
 
 def _ten_classes(size: int, paper: str, *, images: int, learned: int, slow: Mapping[str, int]) -> Part:
@@ -117,7 +118,6 @@ PARTS = {
         _RESNET20,
         "cifar10",
         rows=_ON_CIFAR,
-        slow=_SLOW,
         space=_SPACE,
     ),
     "cifar10-resnet20-found": Part(
@@ -131,6 +131,17 @@ PARTS = {
         space=_SPACE,
         attacks=tuple({**attack, "options": {**attack["options"], "sized": "found"}} for attack in ATTACKS[3:]),
     ),
+    "cifar10-resnet20-long": Part(
+        "CIFAR-10 at 32 px, vanilla ResNet-20, rows that take long",
+        "5",
+        300,
+        "cifar10",
+        _RESNET20,
+        "cifar10",
+        rows=("stl", *_LONG),
+        slow={"crop-ens": 100},
+        space=_SPACE,
+    ),
     "cifar10-resnet56": Part(
         "CIFAR-10 at 32 px, vanilla ResNet-56",
         "5",
@@ -139,7 +150,6 @@ PARTS = {
         _RESNET56,
         "cifar10",
         rows=_ON_CIFAR,
-        slow=_SLOW,
         space=_SPACE,
     ),
     "bpda": Part(

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.common.pages import commit
-from benchmarks.defenses.faithfulness.parts import PARTS
 from benchmarks.defenses.faithfulness.rows import ROWS
 from stl_ray.config import Experiment
 from stl_ray.report.records import Scores
@@ -31,16 +30,14 @@ def keep(experiment: Experiment, root: Path, part: str, row: str) -> None:
     Storage.open(str(root)).write_json(_place(part, row), {"scores": made, "commit": commit()})
 
 
-def read_all(root: Path) -> Mapping[str, Mapping[str, Done]]:
-    """By part and row, what is done, in the order of the tables."""
+def read_all(part: str, root: Path) -> Mapping[str, Done]:
+    """By row, what is done of a part, in the order of the tables."""
     storage = Storage.open(str(root))
-    found: dict[str, dict[str, Done]] = {}
-    for part in PARTS:
-        for row in ROWS:
-            if storage.exists(_place(part, row)):
-                stored = storage.read_json(_place(part, row))
-                scores = Scores.model_validate(stored["scores"], strict=False)
-                found.setdefault(part, {})[row] = Done(scores, stored["commit"])
+    found = {}
+    for row in ROWS:
+        if storage.exists(_place(part, row)):
+            stored = storage.read_json(_place(part, row))
+            found[row] = Done(Scores.model_validate(stored["scores"], strict=False), stored["commit"])
     return found
 
 

@@ -74,7 +74,7 @@ def test_identity_the_page_has_what_is_done():
         "tvm": (5, 2, 4, 3, 5, 5), "pd-ens": (7, 2, 5, 3, 6, 6), "stl": (6, 5, 4, 4, 8, 6), "jpeg": (7, 2, 4, 1, 3, 2),
     }  # fmt: skip
     done = {name: Done(_scores(name, {"none": none, name: counts}), "abc") for name, counts in rows.items()}
-    page = report({"imagenet10-64": done})
+    page = report("imagenet10-64", done)
     assert page.count("| no defense | 10 | 0.800 [") == 1
     assert "| stl | 10 | 0.600 [" in page and "| stl | 10 | -0.200 [" in page
     assert "| stl, ours | 0.600 (-0.200) | 0.500 (+0.300, 50 %)" in page

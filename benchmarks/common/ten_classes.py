@@ -1,4 +1,4 @@
-"""A classifier of the ten classes of imagenet10 that takes images of any size: `benchmarks.defenses.faithfulness.networks:ten_classes`.
+"""A classifier of the ten classes of imagenet10 that takes images of any size: `benchmarks.common.ten_classes:ten_classes`.
 
 MobileNetV2 of the shared weights; images are enlarged to the 224 pixels that it was trained at, and it answers among ten of its
 thousand classes, as the paper's network of ImageNet-10 has ten.
