@@ -9,15 +9,25 @@ import duckdb
 from stl_ray.statistics import holm, mcnemar, paired_difference, wilson
 
 _CELLS = """
-    WITH p AS (SELECT * FROM read_parquet(?) WHERE classifier = ? AND scored)
+    WITH p AS (SELECT * FROM read_parquet(?) WHERE classifier = ? AND scored),
+        at_first AS (
+            SELECT id FROM p WHERE (setting, defense, attack) = ('vanilla', 'none', 'clean') AND correct
+        )
     SELECT setting, defense, attack, any_value(threat), count(*) FILTER (correct), count(*),
         avg(psnr::DOUBLE) FILTER (isfinite(psnr)),
         CASE WHEN bool_or(cluster >= 0) THEN avg((cluster <> clean_cluster)::INT) END,
         map_from_entries(list(DISTINCT {'k': status, 'v': (
             SELECT count(*) FROM p q WHERE (q.setting, q.defense, q.attack, q.status) = (p.setting, p.defense, p.attack, p.status)
         )})),
-        count(*) FILTER (rejected), count(*) FILTER (NOT rejected AND prediction = label)
+        count(*) FILTER (rejected), count(*) FILTER (NOT rejected AND prediction = label),
+        count(*) FILTER (correct AND id IN (SELECT id FROM at_first)), count(*) FILTER (id IN (SELECT id FROM at_first))
     FROM p GROUP BY setting, defense, attack ORDER BY ALL
+"""
+_CLUSTERS = """
+    WITH p AS (SELECT * FROM read_parquet(?) WHERE classifier = ? AND scored)
+    SELECT a.setting, a.defense, a.attack, a.clean_cluster, count(*) FILTER (a.correct), count(*) FILTER (b.correct), count(*)
+    FROM p a JOIN p b ON (a.setting, a.attack, a.id, b.defense) = (b.setting, b.attack, b.id, 'none')
+    WHERE a.clean_cluster >= 0 GROUP BY ALL ORDER BY ALL
 """
 _PAIRS = """
     WITH p AS (SELECT * FROM read_parquet(?) WHERE classifier = ? AND scored)
@@ -32,8 +42,12 @@ _PAIRS = """
 def recounted(parquet: Path, classifier: str) -> list[dict[str, Any]]:
     """The cells of a classifier, sorted, with what can be counted from the table."""
     pairs = {row[:3]: row[3:] for row in duckdb.execute(_PAIRS, [str(parquet), classifier]).fetchall()}
+    clusters: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for *key, cluster, defended, undefended, images in duckdb.execute(_CLUSTERS, [str(parquet), classifier]).fetchall():
+        both = {"defended": _share(defended, images), "undefended": _share(undefended, images)}
+        clusters.setdefault(tuple(key), []).append({"cluster": cluster, **both})
     cells = []
-    for *key, threat, correct, total, psnr, changed, statuses, refused, accepted in duckdb.execute(
+    for *key, threat, correct, total, psnr, changed, statuses, refused, accepted, kept, initially in duckdb.execute(
         _CELLS, [str(parquet), classifier]
     ).fetchall():
         pair = pairs.get(tuple(key))
@@ -47,6 +61,8 @@ def recounted(parquet: Path, classifier: str) -> list[dict[str, Any]]:
                 "psnr": psnr,
                 "cluster_changed": changed,
                 "statuses": statuses,
+                "initially_right": _share(kept, initially),
+                "by_cluster": clusters.get(tuple(key)),
                 "versus_none": None if pair is None else _difference(*pair),
                 "refused": refused,
                 "accepted": accepted,
@@ -81,6 +97,17 @@ def require_recounted(parquet: Path, scores: Path) -> None:
         assert cell == other, (cell["setting"], cell["defense"], cell["attack"])
 
 
+def _share(count: int, total: int) -> dict[str, float] | None:
+    if not total:
+        return None
+    return {"count": count, "total": total, **dict(zip(("share", "low", "high"), wilson(count, total), strict=True))}
+
+
 def _difference(*counts: int) -> dict[str, float]:
     difference = paired_difference(*counts)
-    return {**dict(zip(("difference", "low", "high"), difference, strict=True)), "p": mcnemar(counts[1], counts[2])}
+    changed = {"gained": counts[1], "lost": counts[2]}
+    return {
+        **changed,
+        **dict(zip(("difference", "low", "high"), difference, strict=True)),
+        "p": mcnemar(counts[1], counts[2]),
+    }

@@ -103,10 +103,11 @@ class Defended:
         views = self.purify(images, ids) if views is None else tuple(views)
         seeds = seeds_of_views(self.defense, deployed_seeds(self.seed, ids))
         record = record_of(views)
-        prediction = likeliest(mean_softmax([*map(self._answer, range(len(views)), views, seeds)]))
+        logits = mean_softmax([*map(self._answer, range(len(views)), views, seeds)])
         score = self._scores(images, views)
         return Decisions(
-            prediction=prediction.masked_fill(record.diverged, NO_VERDICT),
+            prediction=likeliest(logits).masked_fill(record.diverged, NO_VERDICT),
+            confidence=logits.softmax(1).amax(1).float().masked_fill(record.diverged, 0),
             status=record.status,
             views=tuple(views),
             rejected=(score > 1) & ~record.diverged,  # which has no verdict of any kind

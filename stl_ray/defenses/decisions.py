@@ -15,6 +15,7 @@ class Decisions:
     """Verdicts of a defended model on stored images, one entry per image."""
 
     prediction: Tensor  # (B,) int64 class, or `rightness.NO_VERDICT`
+    confidence: Tensor  # (B,) float32, softmax of that class, of several views their mean; 0 without a verdict
     status: list[str]  # how the defense ended
     views: tuple[Purified, ...]  # what the classifier was shown, before rounding
     rejected: Tensor  # (B,) bool, whether a detector refused the image; no: there is none

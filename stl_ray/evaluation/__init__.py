@@ -2,6 +2,8 @@
 
 predictions  the prediction table of one (defense, attack set); alignment of all tables on the same images
 scores       counts, intervals, paired comparisons: the content of scores.json
+shares       numbers of images among others, with intervals
+subgroups    scores of the images of each cluster
 judging      rows of predictions: the decisions on a batch
 attacks      summaries of attack sets
 batches      images of any sizes as batches of images of one size

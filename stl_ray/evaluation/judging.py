@@ -11,6 +11,9 @@ from stl_ray.defenses import Defended, record_of
 from stl_ray.images import quantize
 from stl_ray.metrics import psnr
 
+_KINDS = ("", "_float", "_confidence", "_rejected", "_score")
+"""Columns of a classifier, by what follows its name."""
+
 
 def judged(
     models: Mapping[str, Defended], images: Tensor, labels: Sequence[int], ids: Sequence[str], clean: Tensor
@@ -36,10 +39,11 @@ def judged(
     columns: dict[str, Tensor] = {}
     for name, model in models.items():
         if name != "vanilla" and model is deployed:
-            columns |= {name + kind: columns[f"vanilla{kind}"] for kind in ("", "_float", "_rejected", "_score")}
+            columns |= {name + kind: columns[f"vanilla{kind}"] for kind in _KINDS}
             continue
         decided = model.decide(images, ids, views=views)
-        columns |= {name: decided.prediction, f"{name}_rejected": decided.rejected, f"{name}_score": decided.score}
+        columns |= {name: decided.prediction, f"{name}_confidence": decided.confidence}
+        columns |= {f"{name}_rejected": decided.rejected, f"{name}_score": decided.score}
         unjudged = replace(model, rounded=False, detector=None)
         columns[f"{name}_float"] = unjudged.decide(images, ids, views=unrounded).prediction
     columns |= {"psnr": psnr(quantize(purified.images), clean), "cluster": purified.cluster}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stl_ray.defenses import Defended, record_of
 from stl_ray.evaluation.predictions import Cell
-from stl_ray.evaluation.scores import Share
+from stl_ray.evaluation.shares import Share
 from stl_ray.images import quantize
 from stl_ray.metrics import dissimilarity, l2_norm
 from stl_ray.models import penultimate

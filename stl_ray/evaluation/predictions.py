@@ -8,8 +8,8 @@ import pyarrow as pa
 from stl_ray.errors import InputError
 from stl_ray.rightness import NO_VERDICT
 
-TABLES_VERSION = 2
-"""Of the tables of predictions, verdicts and probes; in the identity of their runs. 2: they say what was refused."""
+TABLES_VERSION = 3
+"""Of the tables of predictions, verdicts and probes; in the identity of their runs. 2: they say what was refused; 3: how sure."""
 
 PREDICTIONS_SCHEMA = pa.schema(
     [
@@ -19,6 +19,8 @@ PREDICTIONS_SCHEMA = pa.schema(
         pa.field("retrained", pa.int64()),  # the defense's own classifier on it; for "none" the vanilla one
         pa.field("vanilla_float", pa.int64()),  # on T(x) without the rounding to 8 bits
         pa.field("retrained_float", pa.int64()),
+        pa.field("vanilla_confidence", pa.float32()),  # softmax of the deployed prediction, in [0, 1]; 0: it diverged
+        pa.field("retrained_confidence", pa.float32()),
         pa.field("vanilla_rejected", pa.bool_()),  # whether the defense's detector refused the image; no: there is none
         pa.field("retrained_rejected", pa.bool_()),
         pa.field("vanilla_score", pa.float32()),  # of the detector: above 1 the image is refused; 0: there is none

@@ -15,6 +15,8 @@ import pyarrow as pa
 from stl_ray.config import AttackedConfig
 from stl_ray.errors import InputError
 from stl_ray.evaluation.predictions import Cell, aligned
+from stl_ray.evaluation.shares import Share
+from stl_ray.evaluation.subgroups import ClusterScore, by_cluster
 from stl_ray.rightness import right
 from stl_ray.statistics import Interval, auroc, holm, paired, roc_points, wilson
 from stl_ray.store.layout import CLEAN
@@ -30,30 +32,13 @@ Setting = Literal["vanilla", "retrained"]
 class Comparison:
     """Accuracy of a defense minus the accuracy without a defense, on the same images."""
 
+    gained: int  # images that are right behind the defense alone
+    lost: int  # images that are right without it alone
     difference: float
     low: float
     high: float
     p: float  # exact two-sided McNemar test
     p_adjusted: float  # by Holm's method, over all such comparisons of the classifier in its setting
-
-
-@dataclass(frozen=True)
-class Share:
-    """A number of images among others, with the 95 % Wilson interval of its share."""
-
-    count: int
-    total: int
-    share: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, chosen: np.ndarray) -> "Share | None":
-        """The share of the chosen images (N,) bool; None of no image."""
-        if not len(chosen):
-            return None
-        interval = wilson(int(chosen.sum()), len(chosen))
-        return cls(int(chosen.sum()), len(chosen), *interval)
 
 
 @dataclass(frozen=True)
@@ -92,6 +77,8 @@ class Score:
     cluster_changed: float | None  # share of images whose cluster differs from the clean image's; None: no clusters
     statuses: dict[str, int]  # images by status of the defense's solve
     detection: Detection | None  # None without a detector
+    initially_right: Share | None  # right here, of the images that the vanilla classifier alone has right when clean
+    by_cluster: list[ClusterScore] | None  # None without clusters
     versus_none: Comparison | None  # None for the row without a defense
 
 
@@ -189,6 +176,10 @@ def _score(
         cluster_changed=_changed(table["cluster"], columns[defense, CLEAN]["cluster"]),
         statuses=dict(sorted(Counter(table["status"].tolist()).items())),
         detection=_detection(table, columns[defense, CLEAN], setting, attack) if detecting else None,
+        initially_right=Share.of(held[_right(columns[UNDEFENDED, CLEAN], "vanilla", CLEAN)]),
+        by_cluster=by_cluster(
+            held, _right(columns[UNDEFENDED, attack], setting, attack), columns[defense, CLEAN]["cluster"]
+        ),
         versus_none=versus_none,
     )
 
@@ -203,15 +194,16 @@ def _versus_none(
 ) -> dict[Cell, Comparison]:
     """Every defense compared with none: one table of a classifier, whose p-values are adjusted together."""
     held = {(defense, attack): _right(columns[defense, attack], setting, attack) for defense, attack in cells}
-    compared = {
-        (defense, attack): paired(own, held[UNDEFENDED, attack])
+    pairs = {
+        (defense, attack): (own, held[UNDEFENDED, attack])
         for (defense, attack), own in held.items()
         if defense != UNDEFENDED
     }
-    adjusted = holm([p for _, p in compared.values()])
+    compared = [paired(*pair) for pair in pairs.values()]
+    adjusted = holm([p for _, p in compared])
     return {
-        cell: Comparison(*interval, p, by_holm)
-        for (cell, (interval, p)), by_holm in zip(compared.items(), adjusted, strict=True)
+        cell: Comparison(int((own & ~bare).sum()), int((bare & ~own).sum()), *interval, p, by_holm)
+        for (cell, (own, bare)), (interval, p), by_holm in zip(pairs.items(), compared, adjusted, strict=True)
     }
 
 

@@ -96,13 +96,16 @@ def _cells(evaluation: Evaluation) -> pa.Table:
     for cell in evaluation.scores["cells"]:
         versus = cell["versus_none"] or {}
         detection = cell["detection"] or {}
-        nested = ("setting", "statuses", "detection", "versus_none")
+        nested = ("setting", "statuses", "detection", "initially_right", "by_cluster", "versus_none")
         rows.append(
             {
                 **{name: value for name, value in cell.items() if name not in nested},
                 **_figures("refused", detection.get("refused"), "share"),
                 **_figures("accepted", detection.get("accepted"), "share"),
                 **_figures("auroc", detection.get("auroc"), "estimate"),
+                **_figures("initially_right", cell["initially_right"], "share"),
+                "gained": versus.get("gained"),
+                "lost": versus.get("lost"),
                 "difference": versus.get("difference"),
                 "difference_low": versus.get("low"),
                 "difference_high": versus.get("high"),
@@ -124,7 +127,7 @@ def _predicted(evaluation: Evaluation) -> pa.Table:
     for (defense, attack), table in evaluation.predictions.items():
         names = {
             "vanilla": "prediction", "vanilla_float": "prediction_float", "vanilla_rejected": "rejected",
-            "vanilla_score": "score",
+            "vanilla_score": "score", "vanilla_confidence": "confidence",
         }  # fmt: skip
         kept = table.drop_columns([name for name in table.column_names if name.startswith("retrained")])
         kept = kept.rename_columns([names.get(name, name) for name in kept.column_names])

@@ -7,26 +7,34 @@ from stl_ray.report.blocks import EMPTY, Block, Cell, Figure, Table
 from stl_ray.report.names import attack_label, class_label, defense_label, unique
 from stl_ray.report.records import GalleryRow
 
+_KINDS = {
+    "spaced": ("gallery", ""),
+    "saved": ("saved", "Saved: right behind the defense alone, under the attack that is hardest for it. "),
+    "broken": ("broken", "Broken: clean images that are right without the defense alone. "),
+}
+"""What a kind's figures are named after, and what their captions begin with."""
+
 
 def gallery_blocks(rows: Sequence[GalleryRow], class_names: tuple[str, ...]) -> tuple[Block, ...]:
-    """Figure and table of every attack set."""
+    """Figure and table of every attack set, and of the images that the defense saves and breaks."""
     blocks: list[Block] = []
-    for attack in unique(row.attack for row in rows):
-        shown = [row for row in rows if row.attack == attack]
+    for attack, why in dict.fromkeys((row.attack, row.why) for row in rows):
+        shown = [row for row in rows if (row.attack, row.why) == (attack, why)]
+        name, said = _KINDS[why]
         caption = (
-            f"{attack_label(attack)}: adversarial, purified, clean. Under an adversarial image what the vanilla "
+            f"{said}{attack_label(attack)}: adversarial, purified, clean. Under an adversarial image what the vanilla "
             "classifier predicts, under a purified one what the retrained classifier predicts (the vanilla one where "
             "none was retrained), under a clean one its true class."
         )
         if any(row.refused_after for row in shown):
             caption += " Refused: by the defense's detector, which is right of an attacked image, as its class is."
         png = charts.to_png(pictures.gallery, shown, class_names)
-        blocks += [Figure(f"gallery-{attack}", caption, png), in_words(shown, class_names)]
+        blocks += [Figure(f"{name}-{attack}", caption, png), in_words(shown, class_names)]
     return tuple(blocks)
 
 
 def in_words(rows: Sequence[GalleryRow], class_names: tuple[str, ...]) -> Table:
-    """The classes under the images of one attack set, in a row for each image."""
+    """The classes under the images of one figure, in a row for each image."""
 
     def after(row: GalleryRow) -> Cell:
         before = f"{pictures.mark(row.right_after)} "
@@ -38,7 +46,7 @@ def in_words(rows: Sequence[GalleryRow], class_names: tuple[str, ...]) -> Table:
     by_key, any_of = {(row.id, row.defense): row for row in rows}, {row.id: row for row in rows}
     attack = attack_label(rows[0].attack)
     return Table(
-        f"gallery-{rows[0].attack}",
+        f"{_KINDS[rows[0].why][0]}-{rows[0].attack}",
         f"{attack}: the images and classes of the figure, in words",
         ("Image", attack, *map(defense_label, defenses), "Clean"),
         tuple(

@@ -16,6 +16,10 @@ class Record(BaseModel):
 class Comparison(Record):
     """Accuracy of a defense minus that of no defense on the same images, with its 95 % interval."""
 
+    gained: int | None = Field(
+        None, description="images that are right behind the defense alone; older files have none"
+    )
+    lost: int | None = Field(None, description="images that are right without it alone")
     difference: float
     low: float
     high: float
@@ -56,6 +60,14 @@ class Detection(Record):
     )
 
 
+class ClusterScore(Record):
+    """The images of one cluster, by where each of them is routed when clean."""
+
+    cluster: int
+    defended: Share
+    undefended: Share
+
+
 class ScoreCell(Record):
     """One classifier setting behind one defense on one set of images."""
 
@@ -77,6 +89,10 @@ class ScoreCell(Record):
     cluster_changed: float | None = Field(description="share of images routed to another cluster than when clean")
     statuses: dict[str, int] = Field({}, description="images by how the defense's solve ended; older files have none")
     detection: Detection | None = Field(description="none without a detector")
+    initially_right: Share | None = Field(
+        None, description="right here, of the images that the vanilla classifier alone has right when clean"
+    )
+    by_cluster: tuple[ClusterScore, ...] | None = Field(None, description="none without clusters")
     versus_none: Comparison | None
 
 
@@ -245,6 +261,9 @@ class GalleryRow(Record):
     id: str
     label: int
     attack: Name = Field(description="names the file of the figure too")
+    why: Literal["spaced", "saved", "broken"] = Field(
+        "spaced", description="of which kind it is one; older files: spaced"
+    )
     defense: str
     adversarial: bytes
     purified: bytes

@@ -19,6 +19,7 @@ from stl_ray.report.perturbations import perturbation_blocks
 from stl_ray.report.provenance import provenance, quarantine, timings
 from stl_ray.report.records import ScoreCell, Scores
 from stl_ray.report.spaces import used_spaces
+from stl_ray.report.subgroups import subgroup_blocks
 from stl_ray.report.sweeps import sweep_figures
 from stl_ray.report.threats import threat_sentences
 from stl_ray.report.tiers import tier_blocks
@@ -44,6 +45,7 @@ def build_sections(inputs: Inputs, *, paper: bool = False) -> tuple[Section, ...
                 *([_beside_paper(inputs, block.scores)] if paper else []),
                 *_accuracy_sections(inputs, block.scores, paper=paper),
                 *_sweeps(inputs, block.scores),
+                *_subgroups(block.scores),
             ),
         ),
         *_for_each(inputs, lambda block: (*_attacks(block.scores), *_perturbations(block.scores))),
@@ -221,6 +223,11 @@ def _tiers(scores: Scores) -> tuple[Section, ...]:
 def _perturbations(scores: Scores) -> tuple[Section, ...]:
     blocks = perturbation_blocks(scores)
     return (Section("perturbations", "What is left of perturbations", blocks),) if blocks else ()
+
+
+def _subgroups(scores: Scores) -> tuple[Section, ...]:
+    blocks = tuple(subgroup_blocks(scores))
+    return (Section("subgroups", "Behind the averages: images saved and broken", blocks),) if blocks else ()
 
 
 def _sweeps(inputs: Inputs, scores: Scores) -> Iterator[Section]:

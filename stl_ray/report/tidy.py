@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         pa.field("id", pa.string()),
         pa.field("label", pa.int64()),  # a class of the classifier, as in the scores' class_names
         pa.field("prediction", pa.int64()),  # of the deployed pipeline; -1: the solve diverged
+        pa.field("confidence", pa.float32()),  # softmax of the prediction, in [0, 1]; 0: the solve diverged
         pa.field("correct", pa.bool_()),  # by the one rule (`stl_ray.rightness`)
         pa.field("scored", pa.bool_()),  # whether the scores count the image: it is in every cell of its classifier
         pa.field("rejected", pa.bool_()),  # whether the defense's detector refused the image; no: there is none
@@ -142,7 +143,7 @@ class _Block:
         columns = {name: pa.repeat(value, table.num_rows) for name, value in (named | {"threat": cell.threat}).items()}
         columns |= {name: table[name] for name in ("id", "label", "psnr", "cluster", "status")}
         columns |= {"prediction": table[setting], "correct": correct, "scored": scored}
-        columns |= {name: table[f"{setting}_{name}"] for name in ("rejected", "score")}
+        columns |= {name: table[f"{setting}_{name}"] for name in ("confidence", "rejected", "score")}
         for other in (clean, self.measured.get(cell.attack)):
             columns |= {} if other is None else _of_the_same_ids(other, table["id"])
         absent = {field.name: pa.nulls(table.num_rows, field.type) for field in SCHEMA if field.name not in columns}

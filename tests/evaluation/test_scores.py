@@ -24,6 +24,7 @@ def predictions(vanilla, *, retrained=None, psnr=None, cluster=None, status=None
         "retrained": vanilla if retrained is None else retrained,
         "vanilla_float": vanilla,
         "retrained_float": vanilla if retrained is None else retrained,
+        **{f"{setting}_confidence": [0.9] * 6 for setting in ("vanilla", "retrained")},
         **{f"{setting}_rejected": [False] * 6 for setting in ("vanilla", "retrained")},
         **{f"{setting}_score": [0.0] * 6 for setting in ("vanilla", "retrained")},
         "psnr": [float("inf")] * 6 if psnr is None else psnr,
@@ -82,7 +83,8 @@ def test_identity_scores_by_hand(tables):
     ]
     interval = wilson(3, 6)
     versus = paired_difference(both=1, only_first=2, only_second=1, neither=2)
-    assert cell(scores, "vanilla", "stl", "fgsm") == {
+    subgroups = ("initially_right", "by_cluster")  # below
+    assert {name: one for name, one in cell(scores, "vanilla", "stl", "fgsm").items() if name not in subgroups} == {
         "setting": "vanilla",
         "defense": "stl",
         "attack": "fgsm",
@@ -98,6 +100,8 @@ def test_identity_scores_by_hand(tables):
         "statuses": {"converged": 4, "diverged": 1, "max_iterations": 1},
         "detection": None,
         "versus_none": {
+            "gained": 2,
+            "lost": 1,
             "difference": versus.estimate,
             "low": versus.low,
             "high": versus.high,
@@ -124,7 +128,8 @@ def test_identity_p_values_are_adjusted_over_the_comparisons_of_a_setting():
     def right_on(count: int) -> pa.Table:
         column = label[:count] + wrong[count:]
         plain = {name: [value] * 12 for name, value in (("cluster", -1), ("psnr", np.inf), ("status", "applied"))}
-        plain |= {f"{setting}_score": [0.0] * 12 for setting in ("vanilla", "retrained")}
+        both = ("vanilla", "retrained")
+        plain |= {f"{setting}_{kind}": [0.0] * 12 for setting in both for kind in ("score", "confidence")}
         plain |= {f"{setting}_rejected": [False] * 12 for setting in ("vanilla", "retrained")}
         answers = {f"{setting}{end}": column for setting in ("vanilla", "retrained") for end in ("", "_float")}
         columns = {"id": [f"{n:02d}" for n in range(12)], "label": label, **plain, **answers}
@@ -303,3 +308,29 @@ def test_identity_of_what_is_right(attacked):
     prediction, rejected = [0, 1, NO_VERDICT, 0, 1, NO_VERDICT], [False] * 3 + [True] * 3
     found = right(prediction, [0] * 6, rejected, attacked=attacked)
     assert found.tolist() == [True, False, False, attacked, attacked, False]
+
+
+def test_identity_images_that_are_right_to_begin_with_and_of_each_cluster_by_itself(tables):
+    scores = scored(tables)
+    # Right when clean without a defense: all but the last.
+    assert counted(cell(scores, "vanilla", "none", "clean")["initially_right"]) == (5, 5)
+    assert counted(cell(scores, "vanilla", "stl", "fgsm")["initially_right"]) == (3, 5)
+    assert counted(cell(scores, "retrained", "stl", "fgsm")["initially_right"]) == (5, 5)
+    assert cell(scores, "vanilla", "none", "fgsm")["by_cluster"] is None
+    # Where each is routed when clean, not under attack: images 0, 1, 4, 5 and 2, 3.
+    found = cell(scores, "vanilla", "stl", "fgsm")["by_cluster"]
+    assert [(one["cluster"], counted(one["defended"]), counted(one["undefended"])) for one in found] == [
+        (0, (2, 4), (2, 4)),
+        (1, (1, 2), (0, 2)),
+    ]
+
+
+def test_identity_images_saved_and_broken_are_counted_on_the_same_images(tables):
+    scores = scored(tables)
+    versus = {name: cell(scores, "vanilla", "stl", name)["versus_none"] for name in ("clean", "fgsm")}
+    assert {name: (pair["gained"], pair["lost"]) for name, pair in versus.items()} == {"clean": (0, 1), "fgsm": (2, 1)}
+
+
+def counted(share) -> tuple[int, int]:
+    assert (share["share"], share["low"], share["high"]) == pytest.approx(wilson(share["count"], share["total"]))
+    return share["count"], share["total"]

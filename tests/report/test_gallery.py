@@ -37,6 +37,16 @@ def test_identity_a_refused_image_is_said_to_be_so(bim_rows):
     assert said.count("✓ refused") == len(rows)
 
 
+def test_identity_images_saved_and_broken_have_figures_of_their_own(bim_rows):
+    whys = ("spaced", "saved", "broken")
+    rows = [row.model_copy(update={"why": why}) for why in whys for row in bim_rows]
+    blocks = gallery_blocks(rows, ("astronaut", "coffee", "chelsea"))
+    assert [block.name for block in blocks] == [
+        f"{n}-bim-0.03" for n in ("gallery", "saved", "broken") for _ in range(2)
+    ]
+    assert [block.caption[:5] for block in blocks[::2]] == ["BIM-0", "Saved", "Broke"]
+
+
 @pytest.mark.parametrize("attack", ["../up", "a/b", "", "a\nb", ".", "🦊"])
 def test_refuses_an_attack_that_cannot_name_a_file(bim_rows, attack):
     with pytest.raises(ValidationError, match="not a name"):

@@ -55,6 +55,7 @@ def some_predictions(draws: np.random.Generator, defense: str, attack: str) -> p
     rejected = {
         f"{name}_rejected": draws.random(IMAGES) < 0.3 * (defense == "lid") for name in ("vanilla", "retrained")
     }
+    sure = {f"{name}_confidence": draws.random(IMAGES).astype(np.float32) for name in ("vanilla", "retrained")}
     scores = {
         f"{name}_score": draws.random(IMAGES).astype(np.float32) * (defense == "lid")
         for name in ("vanilla", "retrained")
@@ -63,6 +64,7 @@ def some_predictions(draws: np.random.Generator, defense: str, attack: str) -> p
         "id": [f"test/{number:03d}" for number in order],
         "label": order % 3,
         **answers,
+        **sure,
         **rejected,
         **scores,
         "psnr": np.where(draws.random(IMAGES) < 0.2, np.inf, draws.uniform(15, 50, IMAGES)).astype(np.float32),

@@ -1,9 +1,13 @@
-"""The images that the report shows: adversarial | purified | clean, evenly spaced over the test set, not picked.
+"""The images that the report shows: adversarial | purified | clean, evenly spaced over those of a kind, not picked.
+
+spaced    of all images, the same under every attack set
+saved     of those that are right behind the defense alone, under the set that is hardest for it
+broken    of those that are right without the defense alone, when clean
 
 An image that an attack or an evaluation set aside is not among them: all that is shown of an image is found by its id.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,7 @@ from stl_ray.pipeline.batches import STORED_PIXELS, rows_by_id
 from stl_ray.pipeline.defended import Block
 from stl_ray.rightness import right
 from stl_ray.store import Dataset, Layout, Storage
+from stl_ray.store.layout import CLEAN
 from stl_ray.store.shards import table_to_bytes
 
 _SCHEMA = pa.schema(
@@ -24,6 +29,7 @@ _SCHEMA = pa.schema(
         ("id", pa.string()),
         ("label", pa.int64()),
         ("attack", pa.string()),
+        ("why", pa.string()),  # spaced, saved, broken
         ("defense", pa.string()),
         ("adversarial", pa.binary()),
         ("purified", pa.binary()),
@@ -44,25 +50,24 @@ def write_gallery(
     attacked: Mapping[str, Dataset],
     predictions: Mapping[tuple[str, str], pa.Table],
 ) -> None:
-    """Write the gallery of a block's last defense that has an image to show: every attack set on the same few images.
+    """Write the gallery of a block's last defense that has an image to show.
 
     Args:
-        experiment: root and number of images.
+        experiment: root, and number of images of a kind.
         block: the classifier with its defenses.
         clean: the clean test images.
         attacked: the adversarial sets by name.
-        predictions: the tables of (none, set) and (defense, set).
+        predictions: the tables of (none, set) and (defense, set), the clean images' among them.
     """
     *_, defense_name = (name for name, item in block.defended.items() if isinstance(item.defense, Transformation))
     model = block.models(defense_name)["retrained"]
-    before = {name: _answers(predictions[UNDEFENDED, name], "vanilla") for name in attacked}
-    after = {name: _answers(predictions[defense_name, name], "retrained") for name in attacked}
-    ids = _shown(experiment.evaluate.gallery, clean, attacked, [*before.values(), *after.values()])
-    originals = rows_by_id(clean, ids)
+    sets = {CLEAN: clean, **attacked}
+    before = {name: _answers(predictions[UNDEFENDED, name], "vanilla", name) for name in sets}
+    after = {name: _answers(predictions[defense_name, name], "retrained", name) for name in sets}
     labels = block.vanilla.classes.tolist()
     rows: list[dict[str, Any]] = []
-    for name, dataset in attacked.items():
-        adversarial = rows_by_id(dataset, ids)
+    for (name, why), ids in _shown(experiment.evaluate.gallery, sets, before, after).items():
+        adversarial, originals = rows_by_id(sets[name], ids), rows_by_id(clean, ids)
         for identifier in ids:
             row = adversarial[identifier]
             image = to_tensor([decode(row["image"]["bytes"], max_pixels=STORED_PIXELS)])
@@ -72,6 +77,7 @@ def write_gallery(
                     "id": identifier,
                     "label": labels[row["label"]],
                     "attack": name,
+                    "why": why,
                     "defense": defense_name,
                     "adversarial": row["image"]["bytes"],
                     "purified": encode_png(purified),
@@ -84,24 +90,42 @@ def write_gallery(
     Storage.open(experiment.root).write(Layout(experiment.root).gallery(block.name), table_to_bytes(table))
 
 
+_Answers = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""By set and id."""
+
+
 def _shown(
-    most: int, clean: Dataset, attacked: Mapping[str, Dataset], predictions: Iterable[Collection[str]]
-) -> list[str]:
-    """At most `most` of the ids that every dataset and every table of predictions has, in the order of the clean images."""
-    ids: list[str] = clean.column("id")
-    for others in (*(dataset.column("id") for dataset in attacked.values()), *predictions):
+    most: int, sets: Mapping[str, Dataset], before: _Answers, after: _Answers
+) -> dict[tuple[str, str], list[str]]:
+    """Ids by (set, why they are shown), of the images that every set and every table of predictions has.
+
+    Saved images are of the set under which the fewest are right behind the defense, broken ones are clean.
+    """
+    ids: list[str] = sets[CLEAN].column("id")
+    for others in (*(dataset.column("id") for dataset in sets.values()), *before.values(), *after.values()):
         kept = set(others)
         ids = [identifier for identifier in ids if identifier in kept]
+    attacked = [name for name in sets if name != CLEAN]
+    shown = {(name, "spaced"): ids for name in attacked}
+    if attacked:
+        hardest = min(attacked, key=lambda name: sum(after[name][identifier]["right"] for identifier in ids))
+        shown[hardest, "saved"] = [one for one in ids if after[hardest][one]["right"] > before[hardest][one]["right"]]
+    shown[CLEAN, "broken"] = [one for one in ids if after[CLEAN][one]["right"] < before[CLEAN][one]["right"]]
+    return {key: _spaced(found, most) for key, found in shown.items()}
+
+
+def _spaced(ids: Sequence[str], most: int) -> list[str]:
+    """At most `most` of the ids, evenly spaced."""
     positions = np.linspace(0, len(ids) - 1, min(most, len(ids))).round().astype(int).tolist()
     return [ids[position] for position in positions]
 
 
-def _answers(table: pa.Table, setting: str) -> dict[str, dict[str, Any]]:
-    """By id, what a setting predicts for an attacked image, whether it is refused, and whether that is right."""
+def _answers(table: pa.Table, setting: str, name: str) -> dict[str, dict[str, Any]]:
+    """By id, what a setting predicts for an image of a set, whether it is refused, and whether that is right."""
     ids, labels, predicted, rejected = (
         table.column(name).to_pylist() for name in ("id", "label", setting, f"{setting}_rejected")
     )
-    held = right(predicted, labels, rejected, attacked=True).tolist()
+    held = right(predicted, labels, rejected, attacked=name != CLEAN).tolist()
     return {
         identifier: {"pred": prediction, "refused": refused, "right": kept}
         for identifier, prediction, refused, kept in zip(ids, predicted, rejected, held, strict=True)

@@ -84,6 +84,7 @@ def test_invariant_an_image_stands_beside_its_own_clean_one_and_its_own_classes(
     written, by_attack, by_evaluation, left
 ):
     rows, stored = written(by_attack, by_evaluation)
+    rows = [row for row in rows if row["why"] == "spaced"]
     assert [(row["attack"], number_of(row["id"])) for row in rows] == [(name, n) for name in SETS for n in left]
     for row in rows:
         number = number_of(row["id"])
@@ -95,4 +96,13 @@ def test_invariant_an_image_stands_beside_its_own_clean_one_and_its_own_classes(
 
 def test_identity_images_are_spread_evenly_over_those_that_are_in_every_set(written):
     rows, _ = written({"near": {7}, "far": {0}}, {}, gallery=2)
-    assert [number_of(row["id"]) for row in rows] == [1, 6] * 2
+    assert [number_of(row["id"]) for row in rows if row["why"] == "spaced"] == [1, 6] * 2
+
+
+def test_identity_saved_under_the_hardest_set_and_broken_when_clean(written):
+    """Of a set, what is refused behind the defense is right there; without it and when clean, numbers 0 and 1 are."""
+    rows, stored = written({}, {"near": {0}})  # of the others, 3 and 6 are refused under both sets
+    shown = [(row["why"], row["attack"], number_of(row["id"])) for row in rows if row["why"] != "spaced"]
+    assert shown == [("saved", "near", 3), ("saved", "near", 6), ("broken", "clean", 1)]
+    assert all(row["adversarial"] == stored[row["attack"], row["id"]] for row in rows)
+    assert [(row["right_before"], row["right_after"]) for row in rows[-3:]] == [(False, True)] * 2 + [(True, False)]
