@@ -53,7 +53,8 @@ FINDINGS: dict[str, tuple[str, ...]] = {
         "T3 is PGD of 50 steps through the defense with the identity in place of its Jacobian; every attack sees every image. The "
         "paper names neither the steps nor what stood in the place of the Jacobian, so that why more is left there is not known. "
         "Under the exact gradient, which pixel-defend does not have, nothing is left; its row is void by more checks than the others'. H14 is raised by the number of images; H6, where it is, by the "
-        "margins that still move while every image is wrong already.",
+        "margins that still move while every image is wrong already. The thermometer network was trained for 8 epochs; its gradient goes "
+        "through the encoding by BPDA in either tier, so that both are one attack.",
     ),
     "cifar10-resnet20-found": (
         "Here the share that stl gives back is the paper's under both attacks, and jpeg and magnet give back as much or more: whatever "
