@@ -48,10 +48,13 @@ def test_invariant_verdicts_are_of_the_deployed_pipeline_and_of_the_image_alone(
         assert whole.prediction.tolist() == predict(classifier, seen).tolist()
     logits = model.verdict_logits(images, ids[:8])
     assert logits.argmax(1).tolist() == whole.prediction.tolist()
+    # At once or in tiles: sums of another order.
+    torch.testing.assert_close(whole.confidence, logits.softmax(1).amax(1), atol=1e-4, rtol=1e-3)
     for rows in ([5], [7, 3, 1, 0]):
         names = [ids[row] for row in rows]
         part = model.decide(images[rows], names)
         assert part.prediction.tolist() == whole.prediction[rows].tolist()
+        assert torch.equal(part.confidence, whole.confidence[rows])
         assert part.status == [whole.status[row] for row in rows]
         assert all(
             torch.equal(one.images, all_.images[rows]) for one, all_ in zip(part.views, whole.views, strict=True)

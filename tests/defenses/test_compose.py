@@ -241,6 +241,8 @@ def test_invariant_a_diverged_solve_has_finite_logits_no_gradient_and_no_verdict
         NO_VERDICT if row == 2 else int(prediction) for row, prediction in enumerate(expected_logits.argmax(1))
     ]
     assert decided.status[2] == DIVERGED
+    assert decided.confidence[2] == 0
+    torch.testing.assert_close(decided.confidence[others], expected_logits.softmax(1).amax(1)[others])
 
 
 def test_identity_expectation_over_transformation(linear, images):
