@@ -17,7 +17,7 @@ NUMERICAL := $(addprefix tests/,csc space attacks models defenses) \
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell \
   STL_RAY_MAX_CPU_ISA=avx2
 
-.PHONY: quickstart test test-all test-avx2 test-s3 test-slow ceph check format native-test clean
+.PHONY: quickstart test test-faults test-avx2 test-s3 test-slow ceph check format native-test clean
 
 quickstart: $(STAMP)
 	$(BIN)/stl-ray quickstart $(ARGS)
@@ -25,9 +25,8 @@ quickstart: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
-# What .ci/run runs: the faults too.
-test-all: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m "not slow and not gpu" $(ARGS)
+test-faults: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m "faults and not slow and not gpu" $(ARGS)
 
 test-avx2: $(STAMP)
 	env $(AVX2) $(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(NUMERICAL) $(ARGS)
