@@ -43,8 +43,10 @@ def _by_uv(target: Sequence[str]) -> bool:
     if not uv:
         return False
     pip = settings(subprocess.run([*_PIP, "config", "list"], capture_output=True, text=True, check=False).stdout)
-    # The native core is built again only where uv is told that its sources may have changed.
-    command = [uv, "pip", "install", "--python", sys.executable, "--reinstall-package", "stl-ray", *target]
+    # The native core is built again only where uv is told that its sources may have changed; and uv, unlike pip, compiles to
+    # bytecode only where it is told, without which every worker may compile PyTorch for itself (PYTHONDONTWRITEBYTECODE).
+    options = ["--python", sys.executable, "--compile-bytecode", "--reinstall-package", "stl-ray"]
+    command = [uv, "pip", "install", *options, *target]
     offline = ["--no-index"] if pip.get("no-index", "") in ("1", "true", "yes", "on") else []
     if subprocess.run([*command, *offline], env=environment(pip, os.environ), check=False).returncode:
         return False
