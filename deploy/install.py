@@ -2,7 +2,7 @@
 
     .venv/bin/python deploy/install.py dev
 
-uv takes a fifth of pip's time and says what it downloads. It is the one on the PATH, else the one that pip can fetch; without either,
+uv takes less than half of pip's time and says what it downloads. It is the one on the PATH, else the one that pip can fetch; without either,
 and where it fails, pip installs. uv reads none of pip's configuration, so that the indexes, constraints and certificates that pip has
 are handed to it.
 """

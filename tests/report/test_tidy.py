@@ -245,8 +245,8 @@ def test_refuses_a_machine_without_room_for_temporary_files(written, tmp_path, m
 
 @pytest.mark.s3
 def test_roundtrip_a_root_in_a_bucket_has_the_same_table(s3, parquet):
-    write_root(f"{s3}/root")
-    build_report(f"{s3}/root", f"{s3}/root/report", ReportConfig())
-    storage = Storage.open(f"{s3}/root/report")
+    write_root(f"{s3}/experiment")
+    build_report(f"{s3}/experiment", f"{s3}/experiment/report", ReportConfig())
+    storage = Storage.open(f"{s3}/experiment/report")
     assert storage.read("predictions.parquet") == parquet.read_bytes()
     assert {"figures", "predictions.parquet", "report.html", "report.md", "tables"} == set(storage.names())

@@ -66,8 +66,10 @@ def write_gallery(
     after = {name: _answers(predictions[defense_name, name], "retrained", name) for name in sets}
     labels = block.vanilla.classes.tolist()
     rows: list[dict[str, Any]] = []
-    for (name, why), ids in _shown(experiment.evaluate.gallery, sets, before, after).items():
-        adversarial, originals = rows_by_id(sets[name], ids), rows_by_id(clean, ids)
+    shown = _shown(experiment.evaluate.gallery, sets, before, after)
+    originals = rows_by_id(clean, {identifier for ids in shown.values() for identifier in ids})
+    for (name, why), ids in shown.items():
+        adversarial = rows_by_id(sets[name], ids)
         for identifier in ids:
             row = adversarial[identifier]
             image = to_tensor([decode(row["image"]["bytes"], max_pixels=STORED_PIXELS)])
