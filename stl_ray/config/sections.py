@@ -120,6 +120,10 @@ class EvaluateConfig(Section):
     """Scores: every defense x (clean and every attack) x (vanilla, retrained), on the same images."""
 
     gallery: int = Field(8, ge=0, le=64, description="images shown as adversarial | purified | clean")
+    draws: int = Field(
+        10, ge=0, description="further draws of a randomised defense on every image, besides the deployed one: how often one is right, "
+        "most are, all are; 0: none"
+    )  # fmt: skip
     perturbations: int = Field(
         64, ge=0, description="images on which the perturbations of attack sets are measured before and behind each defense; 0: none"
     )  # fmt: skip

@@ -8,6 +8,7 @@ judging      rows of predictions: the decisions on a batch
 attacks      summaries of attack sets
 batches      images of any sizes as batches of images of one size
 defended     a defense with a classifier behind it
+draws        a randomised defense, drawn again and again
 perturbations  perturbations before and behind a defense
 tiers        the verdict table of a defense, scores per attack, and the worst case
 budget_usage the share of its budget that an image uses
@@ -21,6 +22,7 @@ sanity       the checks H1 to H15: whether an evaluation is to be believed
 from stl_ray.evaluation.attacks import ATTACK_COLUMNS, attack_summaries
 from stl_ray.evaluation.cascade import CascadeAttack, CascadeSettings, run_cascade, verdict_rows
 from stl_ray.evaluation.defended import DefendedClassifier
+from stl_ray.evaluation.draws import DRAWS_SCHEMA, draw_scores, drawn
 from stl_ray.evaluation.judging import judged
 from stl_ray.evaluation.perturbations import PERTURBATIONS_SCHEMA, perturbation_scores, perturbations
 from stl_ray.evaluation.predictions import PREDICTIONS_SCHEMA, TABLES_VERSION
@@ -30,6 +32,7 @@ from stl_ray.evaluation.tiers import VERDICTS_SCHEMA, cascade_scores, fixed_ids,
 
 __all__ = [
     "ATTACK_COLUMNS",
+    "DRAWS_SCHEMA",
     "PERTURBATIONS_SCHEMA",
     "PREDICTIONS_SCHEMA",
     "TABLES_VERSION",
@@ -43,6 +46,8 @@ __all__ = [
     "Setting",
     "attack_summaries",
     "cascade_scores",
+    "draw_scores",
+    "drawn",
     "fixed_ids",
     "judged",
     "perturbation_scores",

@@ -189,6 +189,7 @@ def _require_folders_of_their_own(experiment: Experiment) -> None:
     own = [item.name for item in experiment.defenses]
     defenses, sets = [UNDEFENDED, *own], [CLEAN, *(item.name for item in experiment.attack.sets)]
     folders = [layout.predictions("", defense, name) for defense in defenses for name in sets]
+    folders += [layout.draws("", defense, name) for defense in own for name in sets]
     folders += [layout.perturbations("", defense, name) for defense in own for name in sets[1:]]
     folders += [folder("", defense) for defense in defenses for folder in (layout.verdicts, layout.probes)]
     folders += [layout.classifier(item.name) for item in experiment.classifiers]

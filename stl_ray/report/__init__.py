@@ -8,6 +8,7 @@ accuracy     the accuracy tables and the sentence that says what they show
 detection    what the detectors of defenses refused
 threats      what the attackers behind these tables knew
 attacks      what the attacks did, and where they missed the budget
+draws        randomised defenses over several draws
 perturbations  what defenses leave of perturbations
 tiers        every defense under attacks that know of it, and the checks on these
 sweeps       curves of accuracy over one number in which defenses or attack sets differ

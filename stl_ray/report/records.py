@@ -114,6 +114,19 @@ class AttackSummary(Record):
     linf_max: float = Field(description="in [0, 1] pixels")
 
 
+class DrawScore(Record):
+    """A randomised defense on one set of images, over several draws."""
+
+    setting: Literal["vanilla", "retrained"]
+    defense: str
+    attack: str = Field(description="`clean`, or the name of an attack set")
+    draws: int = Field(ge=1)
+    single: float = Field(ge=0, le=1, description="accuracy of one draw, the mean over the draws")
+    spread: float | None = Field(description="standard deviation of that from draw to draw; none of one draw")
+    majority: Share = Field(description="images on which the most frequent answer is right")
+    every: Share = Field(description="images on which all draws are right")
+
+
 class Perturbation(Record):
     """The perturbations of an attack set before a defense and behind it; measures are quartiles over images."""
 
@@ -243,6 +256,9 @@ class Scores(Record):
     chance: float
     cells: tuple[ScoreCell, ...]
     attacks: dict[str, AttackSummary] = Field({}, description="by attack set; older files have none")
+    draws: tuple[DrawScore, ...] = Field(
+        (), description="none without randomised defenses, where they were not asked for, and in older files"
+    )
     perturbations: tuple[Perturbation, ...] = Field(
         (), description="none where they were not asked for, and in older files"
     )

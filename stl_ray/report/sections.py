@@ -10,6 +10,7 @@ from stl_ray.report.attacks import attack_blocks
 from stl_ray.report.beside_paper import beside_paper
 from stl_ray.report.blocks import EMPTY, Block, Cell, Figure, Section, Table, Text, missing
 from stl_ray.report.detection import detection_table
+from stl_ray.report.draws import draw_blocks
 from stl_ray.report.gallery import gallery_blocks
 from stl_ray.report.inputs import Inputs, ScoredClassifier
 from stl_ray.report.learning import curve_blocks, space_blocks
@@ -45,6 +46,7 @@ def build_sections(inputs: Inputs, *, paper: bool = False) -> tuple[Section, ...
                 *([_beside_paper(inputs, block.scores)] if paper else []),
                 *_accuracy_sections(inputs, block.scores, paper=paper),
                 *_sweeps(inputs, block.scores),
+                *_draws(block.scores),
                 *_subgroups(block.scores),
             ),
         ),
@@ -223,6 +225,11 @@ def _tiers(scores: Scores) -> tuple[Section, ...]:
 def _perturbations(scores: Scores) -> tuple[Section, ...]:
     blocks = perturbation_blocks(scores)
     return (Section("perturbations", "What is left of perturbations", blocks),) if blocks else ()
+
+
+def _draws(scores: Scores) -> tuple[Section, ...]:
+    blocks = tuple(draw_blocks(scores))
+    return (Section("draws", "Randomised defenses, drawn again and again", blocks),) if blocks else ()
 
 
 def _subgroups(scores: Scores) -> tuple[Section, ...]:

@@ -20,6 +20,7 @@ calibrations/CLASSIFIER/SET/    a set's common radius or universal vector (an ar
 detectors/CLASSIFIER/DEFENSE/   what a detector was calibrated to with a classifier (an artifact); CLASSIFIER as below train/
 evaluate/CLASSIFIER/            the block of a classifier: scores.json, gallery.parquet, and
   DEFENSE-on-SET/               predictions (a run)
+  DEFENSE-drawn-on-SET/         further draws of a randomised defense (a run)
   DEFENSE-against-SET/          perturbations before and behind a defense (a run)
   DEFENSE-under-attack/         verdicts under the attacks of the tiers (a run)
   DEFENSE-under-checks/         the probes that the sanity checks read (a run)
@@ -123,6 +124,10 @@ class Layout:
     def probes(self, classifier: str, defense: str) -> str:
         """The probes of a block behind a defense, which its sanity checks read."""
         return f"{self.block(classifier)}/{defense}-under-checks"
+
+    def draws(self, classifier: str, defense: str, attack_set: str) -> str:
+        """Further draws of a randomised defense of a block on an attack set (or `clean`)."""
+        return f"{self.block(classifier)}/{defense}-drawn-on-{attack_set}"
 
     def perturbations(self, classifier: str, defense: str, attack_set: str) -> str:
         """The perturbations of an attack set of a block before and behind a defense."""

@@ -18,7 +18,6 @@ from stl_ray.errors import AuditError
 from stl_ray.evaluation import (
     ATTACK_COLUMNS,
     PREDICTIONS_SCHEMA,
-    TABLES_VERSION,
     attack_summaries,
     judged,
     score,
@@ -35,6 +34,8 @@ from stl_ray.pipeline.defended import Block, load_blocks
 from stl_ray.pipeline.defenses import make_defenses
 from stl_ray.pipeline.detectors import DetectorFit
 from stl_ray.pipeline.evaluate.adaptive import Context, headline, plan_checks, plan_tiers, stored_tier_scores
+from stl_ray.pipeline.evaluate.cells import Cell
+from stl_ray.pipeline.evaluate.draws import plan_draws, stored_draws
 from stl_ray.pipeline.evaluate.gallery import write_gallery
 from stl_ray.pipeline.evaluate.perturbations import plan_perturbations, stored_perturbations
 from stl_ray.pipeline.inputs import dataset_of, with_solver
@@ -46,8 +47,8 @@ from stl_ray.runtime.shard_task import ShardOutput, TableTask
 from stl_ray.store import Dataset, Layout, PlannedShard, Run, Storage, require_planned
 from stl_ray.store.layout import CLEAN
 
-Cell = tuple[str, str, str]
-"""Names of a classifier, a defense and an attack set."""
+CellName = tuple[str, str, str]
+"""Of a classifier, a defense and an attack set."""
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     """
     experiment = with_solver(experiment)
     cells = cells_of(experiment)
-    later = plan_perturbations(experiment), plan_tiers(experiment), plan_checks(experiment)
+    later = (plan(experiment) for plan in (plan_draws, plan_perturbations, plan_tiers, plan_checks))
     jobs = [_job(experiment, cells), *filter(None, later)]
     # What would be refused after hours of predictions is refused before any.
     drafts_of(jobs, experiment)
@@ -77,7 +78,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     return {**counts, "summary": f"{'; '.join(lines)}; "} if lines else counts
 
 
-def _write_block(context: Context, cells: Mapping[Cell, PlannedRun]) -> tuple[int, str]:
+def _write_block(context: Context, cells: Mapping[CellName, PlannedRun]) -> tuple[int, str]:
     """Write the scores and the gallery of a classifier; the number of its predictions, and its worst cases in words."""
     experiment, block = context.experiment, context.block
     layout, name = Layout(experiment.root), block.name
@@ -97,6 +98,8 @@ def _write_block(context: Context, cells: Mapping[Cell, PlannedRun]) -> tuple[in
     scores["attacks"] = attack_summaries(
         {item: pa.concat_tables(dataset.columns(*ATTACK_COLUMNS)) for item, dataset in attacked.items()}
     )
+    scored = set.intersection(*(set(table.column("id").to_pylist()) for table in predictions.values()))
+    scores["draws"] = stored_draws(experiment, block, scored)
     scores["perturbations"] = stored_perturbations(experiment, block)
     tiers = scores["tiers"] = stored_tier_scores(context, scores["chance"])
     Storage.open(experiment.root).write_json(layout.scores(name), scores)
@@ -144,13 +147,13 @@ def plan(experiment: Experiment, stand_ins: Mapping[str, Calibration] | None = N
 
 
 def _job(
-    experiment: Experiment, cells: dict[Cell, PlannedRun], stand_ins: Mapping[str, Calibration] | None = None
+    experiment: Experiment, cells: dict[CellName, PlannedRun], stand_ins: Mapping[str, Calibration] | None = None
 ) -> ShardJob:
     identities = {planned.folder: planned.identity for planned in cells.values()}
     return ShardJob("evaluate", list(cells.values()), partial(EvaluateTask, experiment, identities, stand_ins or {}))
 
 
-def cells_of(experiment: Experiment) -> dict[Cell, PlannedRun]:
+def cells_of(experiment: Experiment) -> dict[CellName, PlannedRun]:
     """One run of predictions for every (classifier, defense, attack set or clean)."""
     layout = Layout(experiment.root)
     clean = images_of(experiment, "", CLEAN)
@@ -169,12 +172,7 @@ def cells_of(experiment: Experiment) -> dict[Cell, PlannedRun]:
             }
             for attack_set in attack_sets(experiment):
                 dataset = images_of(experiment, block.name, attack_set)
-                identity = {
-                    **block.made_of(defense),
-                    "input": dataset.digest,
-                    "clean": clean.digest,
-                    "tables": TABLES_VERSION,
-                }
+                identity = Cell(block, defense, attack_set, dataset).identity(clean)
                 folder = layout.predictions(block.name, defense, attack_set)
                 cells[block.name, defense, attack_set] = PlannedRun(
                     folder, _plan_pairs(dataset, clean), identity, detectors

@@ -11,7 +11,6 @@ from stl_ray.config import Experiment
 from stl_ray.defenses import Transformation
 from stl_ray.evaluation import (
     PERTURBATIONS_SCHEMA,
-    TABLES_VERSION,
     UNDEFENDED,
     perturbation_scores,
     perturbations,
@@ -22,6 +21,7 @@ from stl_ray.pipeline.attack.sets import folder_of, sets_of
 from stl_ray.pipeline.batches import class_names, exact_pixels_of, pixels_of
 from stl_ray.pipeline.defended import Block, load_blocks
 from stl_ray.pipeline.evaluate.adaptive.verdicts import SHARD
+from stl_ray.pipeline.evaluate.cells import Cell
 from stl_ray.pipeline.evaluate.subset import plan_subset, rows_in, rows_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.concurrency import COMPUTE
@@ -59,31 +59,16 @@ def stored_perturbations(experiment: Experiment, block: Block) -> list[dict[str,
     )
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """A transformation of a block, and an attack set on it."""
-
-    block: Block
-    defense: str
-    attack: str
-    attacked: Dataset
-
-    def identity(self, clean: Dataset) -> dict[str, Any]:
-        """Whatever can change a row."""
-        made_of = self.block.made_of(self.defense)
-        return {**made_of, "input": self.attacked.digest, "clean": clean.digest, "tables": TABLES_VERSION}
-
-
-def _cells(experiment: Experiment, clean: Dataset, device: str) -> dict[str, _Cell]:
+def _cells(experiment: Experiment, clean: Dataset, device: str) -> dict[str, Cell]:
     """By folder."""
     blocks = load_blocks(experiment, class_names(clean), device).values()
     return {folder: cell for block in blocks for folder, cell in _cells_of(experiment, block).items()}
 
 
-def _cells_of(experiment: Experiment, block: Block) -> dict[str, _Cell]:
+def _cells_of(experiment: Experiment, block: Block) -> dict[str, Cell]:
     layout = Layout(experiment.root)
     return {
-        layout.perturbations(block.name, name, item.name): _Cell(
+        layout.perturbations(block.name, name, item.name): Cell(
             block, name, item.name, dataset_of(experiment.root, folder_of(item))
         )
         for name, defended in block.defended.items()
@@ -123,7 +108,7 @@ class PerturbationsTask(TableTask):
         """The perturbations of the set, image by image."""
         cell, ids = self._cells[run], table.column("id").to_pylist()
         rows: dict[int, dict[str, Any]] = {position: {"id": ids[position]} for position in range(len(ids))}
-        attacked = rows_in(cell.attacked, shard.source)
+        attacked = rows_in(cell.images, shard.source)
         pixels = dict(zip(attacked.column("id").to_pylist(), exact_pixels_of(attacked), strict=True))
         model, undefended = (cell.block.defended[name].victim("none") for name in (cell.defense, UNDEFENDED))
         there = [position for position, identifier in enumerate(ids) if identifier in pixels]
