@@ -47,6 +47,7 @@ def library_of(root: Path) -> np.ndarray:
     return smallest_keys(drawn, PATCHES)[1]
 
 
+@pytest.mark.faults
 def test_invariant_a_fit_whose_driver_dies_goes_on_to_the_same_library(local_ray, images_in_root, config):
     environment = {**os.environ, "RAY_ADDRESS": local_ray}
     died = subprocess.run([sys.executable, "-c", DRIVER, config], env=environment, capture_output=True)
@@ -73,6 +74,7 @@ def test_invariant_a_fit_whose_driver_dies_goes_on_to_the_same_library(local_ray
     ]
 
 
+@pytest.mark.faults
 def test_invariant_a_worker_that_dies_costs_nothing(local_ray, images_in_root, config, tmp_path, monkeypatch):
     marker = tmp_path / "died"
 

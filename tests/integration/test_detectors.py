@@ -55,6 +55,7 @@ def config(images_in_root, write_config, tmp_path) -> str:
     return path
 
 
+@pytest.mark.faults
 def test_invariant_detectors_are_calibrated_once_and_judge_with_every_classifier(
     config, images_in_root, monkeypatch, capsys
 ):

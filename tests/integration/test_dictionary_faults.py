@@ -134,6 +134,7 @@ def test_invariant_any_number_of_workers_learns_the_same_bits(hired, recipe, alo
     assert everything_free()
 
 
+@pytest.mark.faults
 def test_invariant_workers_that_die_at_any_question_cost_nothing(hired, recipe, alone, monkeypatch, tmp_path):
     questions = {0: "patches", 1: "code", 2: "local_filters", 3: "statistics", 4: "judge"}
 

@@ -52,6 +52,7 @@ def commanded(example) -> Path:
     return example / "runs" / "your-classifier"
 
 
+@pytest.mark.faults
 def test_the_commands_score_the_network_alone_and_behind_both_defenses(commanded):
     scores = _scores(commanded)
     accuracy = {(cell["defense"], cell["attack"]): cell["accuracy"] for cell in scores["cells"]}
@@ -67,6 +68,7 @@ def test_the_commands_score_the_network_alone_and_behind_both_defenses(commanded
     assert "mymodels:make" in (commanded / "report" / "report.md").read_text()
 
 
+@pytest.mark.faults
 def test_agrees_with_the_same_as_a_job_of_a_cluster_to_which_the_folder_travels(commanded, example, tmp_path):
     head = Head(Path(tempfile.mkdtemp(prefix="h", dir="/tmp")), bare=False)
     # Its attacks on the defenses would be those of `commanded`, made by workers that load the module as these do.

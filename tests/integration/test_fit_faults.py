@@ -131,6 +131,7 @@ def test_refuses_what_was_made_of_other_images(fitted, tmp_path):
         autoencoder.run(fitted, other)
 
 
+@pytest.mark.faults
 def test_invariant_a_worker_that_dies_within_an_epoch_costs_nothing(here, prepared, tmp_path, monkeypatch):
     marker, work = tmp_path / "died", autoencoder._work
 

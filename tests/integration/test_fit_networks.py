@@ -21,6 +21,7 @@ from stl_ray.training.defenses.networks import weights_of
 pytestmark = pytest.mark.ray
 
 
+@pytest.mark.faults
 def test_invariant_a_worker_that_dies_within_an_epoch_costs_nothing(
     images_in_root, write_config, tmp_path, monkeypatch, capfd
 ):

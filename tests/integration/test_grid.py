@@ -1,4 +1,4 @@
-"""A grid of twelve rows: killed twice it ends with every cell made once, and another value makes its own cells alone."""
+"""A sweep of 202 cells: killed twice it ends with every cell made once, and another value makes its own cells alone."""
 
 import os
 import shutil
@@ -16,11 +16,12 @@ from stl_ray.store import verify
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 LAMBDAS = [0.05, 0.1, 0.2, 0.4]
+QUALITIES = list(range(5, 93))
 SETS = ["clean", "fgsm"]
 
 
 def _written(folder: Path, tiny: Path, lambdas: list[float]) -> str:
-    """Three defenses at each of these lambdas, in front of a classifier that is used as it is."""
+    """JPEG at many qualities and three defenses at each of these lambdas, in front of a classifier that is used as it is."""
     values = {
         "name": "grid",
         "root": str(folder / "root"),
@@ -30,12 +31,13 @@ def _written(folder: Path, tiny: Path, lambdas: list[float]) -> str:
         "classifiers": [{"name": "given", "architecture": "small_cnn", "weights": str(tiny / "train" / "vanilla")}],
         "spaces": [{"name": "natural", "load": str(tiny / "spaces" / "natural")}],
         "defenses": [
+            {"name": "jpeg", "defense": "jpeg", "grid": {"quality": QUALITIES}},
             {"name": "stl", "defense": "stl", "grid": {"lmbda": lambdas}},
             {"name": "stl_cluster", "defense": "stl_cluster", "grid": {"lmbda": lambdas}},
             {"name": "fine", "defense": "stl", "options": {"accuracy": "reference"}, "grid": {"lmbda": lambdas}},
         ],
         "attack": {"sets": [{"name": "fgsm", "attack": "fgsm", "dissimilarity": 0.08}]},
-        "evaluate": {"tiers": {"attacks": []}},
+        "evaluate": {"perturbations": 0, "tiers": {"attacks": []}},
     }
     file = folder / "grid.yaml"
     file.write_text(yaml.safe_dump(values))
@@ -62,11 +64,12 @@ def _killed_after(receipts: int, config: str, root: Path, address: str) -> None:
 
 def test_invariant_every_cell_is_made_once(local_ray, tiny, tmp_path):
     root, rows = tmp_path / "root", [f"{name}-l{value}" for name in ("stl", "stl_cluster", "fine") for value in LAMBDAS]
+    rows += [f"jpeg-quality{value}" for value in QUALITIES]
     shutil.copytree(tiny / "ingest" / "test", root / "ingest" / "test")
     config = _written(tmp_path, tiny, LAMBDAS)
     assert main(["attack", config]) == 0
     kept: dict[str, int] = {}
-    for receipts in (6, 24):
+    for receipts in (50, 220):
         _killed_after(receipts, config, root, local_ray)
         found = _receipts(root)
         assert found.items() >= kept.items()
@@ -75,6 +78,7 @@ def test_invariant_every_cell_is_made_once(local_ray, tiny, tmp_path):
     assert main(["evaluate", config]) == 0
     done = _receipts(root)
     cells = {folder.name for folder in (root / "evaluate" / "given").iterdir() if folder.is_dir()}
+    assert len(cells) == 202
     assert cells == {f"{name}-on-{images}" for name in ("none", *rows) for images in SETS}
     assert len(done) == 2 * len(cells) and done.items() >= kept.items()
     for cell in cells:

@@ -164,6 +164,7 @@ def test_a_dry_run_of_fit_counts_what_other_defenses_are_made_of(ingested, write
     assert len(found.steps) == 6 and not (tmp_path / "root" / "artifacts").exists()
 
 
+@pytest.mark.faults
 def test_a_dry_run_of_evaluate_counts_the_attacks_of_the_tiers_and_their_checks(tiny, write_config, tmp_path, capsys):
     for folder in ("ingest", "spaces", "train", "attack"):
         shutil.copytree(tiny / folder, tmp_path / "root" / folder)
