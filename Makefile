@@ -17,7 +17,7 @@ NUMERICAL := $(addprefix tests/,csc space attacks models defenses) \
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell \
   STL_RAY_MAX_CPU_ISA=avx2
 
-.PHONY: quickstart test test-faults test-avx2 test-s3 test-slow ceph check format native-test clean
+.PHONY: quickstart test test-faults test-avx2 test-s3 test-slow ceph chromium check format native-test clean
 
 quickstart: $(STAMP)
 	$(BIN)/stl-ray quickstart $(ARGS)
@@ -45,6 +45,12 @@ ceph:
 	  echo "The tests of S3 need$$missing, which this installs only where there is apt-get (Debian, Ubuntu). Install Ceph's monitor, OSD and gateway by hand."; exit 1; \
 	fi; \
 	$(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(CEPH_PACKAGES)
+
+# Installs the browser in which the tests look at the report, unless it is there.
+chromium:
+	@if command -v chromium >/dev/null; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then echo "The tests of the report need chromium, which this installs only where there is apt-get."; exit 1; fi; \
+	$(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium
 
 check: $(STAMP)
 	$(BIN)/ruff format --check

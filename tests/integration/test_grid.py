@@ -64,7 +64,7 @@ def _killed_after(receipts: int, config: str, root: Path, address: str) -> None:
 
 def test_invariant_every_cell_is_made_once(local_ray, tiny, tmp_path):
     root, rows = tmp_path / "root", [f"{name}-l{value}" for name in ("stl", "stl_cluster", "fine") for value in LAMBDAS]
-    rows += [f"jpeg-quality{value}" for value in QUALITIES]
+    rows += [f"jpeg-q{value}" for value in QUALITIES]
     shutil.copytree(tiny / "ingest" / "test", root / "ingest" / "test")
     config = _written(tmp_path, tiny, LAMBDAS)
     assert main(["attack", config]) == 0

@@ -33,7 +33,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         attributes = dict(attrs)
-        assert tag not in ("script", "link", "iframe", "object")
+        assert tag not in ("link", "iframe", "object")
         if "src" in attributes:
             self.loaded.append(attributes["src"])
         if "href" in attributes:
