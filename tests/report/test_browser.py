@@ -35,6 +35,13 @@ def chromium() -> Iterator["sync_api.Browser"]:
         browser.close()
 
 
+def window(chromium: "sync_api.Browser", width: int = 1000, **options) -> "sync_api.Page":
+    """An empty page, which waits long: a busy machine may take a minute for it."""
+    page = chromium.new_page(viewport={"width": width, "height": 900}, **options)
+    page.set_default_timeout(180_000)
+    return page
+
+
 @pytest.fixture(scope="module")
 def html(finished, tmp_path_factory) -> str:
     """The page of the finished experiment, as a URL."""
@@ -43,7 +50,7 @@ def html(finished, tmp_path_factory) -> str:
 
 @pytest.fixture
 def page(chromium, html) -> Iterator["sync_api.Page"]:
-    opened = chromium.new_page(viewport={"width": 1000, "height": 900})
+    opened = window(chromium)
     opened.goto(html)
     opened.evaluate(OPEN)
     yield opened
@@ -53,7 +60,7 @@ def page(chromium, html) -> Iterator["sync_api.Page"]:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_certificate_nothing_fails_is_loaded_or_cut_off(chromium, html, width, scheme):
-    opened = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    opened = window(chromium, width, color_scheme=scheme)
     wrong: list[str] = []
     opened.on("pageerror", lambda error: wrong.append(str(error)))
     opened.on("console", lambda message: wrong.append(message.text))
@@ -78,7 +85,7 @@ def test_certificate_long_names_are_not_cut_off_either(chromium, finished, tmp_p
     for gallery in (tmp_path / "root" / "evaluate").glob("*/gallery.parquet"):
         gallery.unlink()
     for width in WIDTHS:
-        opened = chromium.new_page(viewport={"width": width, "height": 900})
+        opened = window(chromium, width)
         opened.goto(Path(build_report(str(tmp_path / "root"), str(tmp_path / "out"), ReportConfig()).html).as_uri())
         opened.evaluate(OPEN)
         assert long in opened.content()
@@ -121,18 +128,18 @@ def test_images_zoom_and_go_back(page):
 
 
 def test_certificate_all_of_it_is_there_without_scripts_and_when_printed(chromium, page, html):
-    bare = chromium.new_context(java_script_enabled=False).new_page()
+    bare = window(chromium, java_script_enabled=False)
     bare.goto(html)
     counts = [[one.locator(what).count() for what in ("table", "tbody tr", "img", "section")] for one in (bare, page)]
     assert counts[0] == counts[1] and min(counts[0]) > 0
     page.evaluate("document.querySelectorAll('details').forEach(folded => folded.open = false)")
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert page.locator("details:not([open])").count() == 0
-    bare.context.close()
+    bare.close()
 
 
 def test_the_table_of_contents_stays_in_sight_on_wide_screens(chromium, html):
-    opened = chromium.new_page(viewport={"width": 1400, "height": 900})
+    opened = window(chromium, 1400)
     opened.goto(html)
     opened.evaluate("window.scrollTo(0, document.body.scrollHeight / 2)")
     assert opened.locator("nav a").first.evaluate("e => e.getBoundingClientRect().top") > 0
