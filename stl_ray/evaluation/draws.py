@@ -17,7 +17,7 @@ from stl_ray.defenses import Defended
 from stl_ray.evaluation.predictions import Cell
 from stl_ray.evaluation.scores import Setting
 from stl_ray.evaluation.shares import Share
-from stl_ray.rightness import NO_VERDICT, right
+from stl_ray.rightness import right
 from stl_ray.seeding import seed_of
 from stl_ray.store.layout import CLEAN
 
@@ -29,14 +29,9 @@ DRAWS_SCHEMA = pa.schema(
         pa.field("label", pa.int64()),
         pa.field("vanilla", pa.list_(pa.int64())),  # by draw, what the deployed pipeline predicts
         pa.field("retrained", pa.list_(pa.int64())),
-        pa.field("vanilla_rejected", pa.list_(pa.bool_())),  # by draw, whether the detector refused the image
-        pa.field("retrained_rejected", pa.list_(pa.bool_())),
     ]
 )
-"""One row per image for one (defense, attack set)."""
-
-_REFUSED = NO_VERDICT - 1
-"""The vote of a draw whose detector refused the image."""
+"""One row per image for one (defense, attack set). No randomised defense has a detector, so nothing is refused."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ def drawn(
     Raises:
         TensorError: logits are not finite.
     """
-    answers: dict[str, list[list[Any]]] = {name: [] for name in DRAWS_SCHEMA.names[2:]}
+    answers: dict[str, list[list[int]]] = {setting: [] for setting in models}
     for number in range(draws):
         seeded = {
             setting: replace(model, seed=seed_of(model.seed, str(number), "evaluate.draws"))
@@ -88,14 +83,13 @@ def drawn(
         views = seeded["vanilla"].purify(images, ids)
         for setting, model in seeded.items():
             if setting == "vanilla" or models[setting] is not models["vanilla"]:
-                decided = model.decide(images, ids, views=views)
-            answers[setting].append(decided.prediction.tolist())
-            answers[f"{setting}_rejected"].append(decided.rejected.tolist())
+                predicted = model.decide(images, ids, views=views).prediction.tolist()
+            answers[setting].append(predicted)
     return [
         {
             "id": ids[row],
             "label": labels[row],
-            **{name: [values[row] for values in of_draws] for name, of_draws in answers.items()},
+            **{setting: [values[row] for values in of_draws] for setting, of_draws in answers.items()},
         }
         for row in range(len(ids))
     ]
@@ -122,16 +116,12 @@ def draw_scores(
 
 
 def _score(table: pa.Table, setting: Setting, defense: str, attack: str) -> DrawScore:
-    labels = table.column("label").to_numpy()[:, None]
-    predicted = np.array(table.column(setting).to_pylist())
-    rejected = np.array(table.column(f"{setting}_rejected").to_pylist())
+    labels, predicted = table.column("label").to_numpy(), np.array(table.column(setting).to_pylist())
     attacked = attack != CLEAN
-    held = right(predicted, labels, rejected, attacked=attacked)
-    votes = np.where(rejected & (predicted != NO_VERDICT), _REFUSED, predicted)
-    winner = np.array([_most_frequent(row) for row in votes])
-    refused = winner == _REFUSED
-    outcome = right(np.where(refused, labels[:, 0], winner), labels[:, 0], refused, attacked=attacked)
-    majority, every = Share.of(outcome), Share.of(np.all(held, axis=1))
+    held = right(predicted, labels[:, None], False, attacked=attacked)
+    winners = [_most_frequent(row) for row in predicted]
+    majority = Share.of(right(winners, labels, False, attacked=attacked))
+    every = Share.of(np.all(held, axis=1))
     if majority is None or every is None:
         raise AssertionError("scored tables have rows")
     by_draw = held.mean(0)

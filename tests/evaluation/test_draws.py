@@ -15,25 +15,20 @@ from stl_ray.rightness import NO_VERDICT
 from tests.victims import Linear
 
 
-def table(*rows: tuple[str, int, list[int], list[bool]]) -> pa.Table:
-    """Rows of (id, label, predictions, refusals), the same in both settings."""
-    names = DRAWS_SCHEMA.names
-    return pa.Table.from_pylist(
-        [dict(zip(names, (*row[:2], row[2], row[2], row[3], row[3]), strict=True)) for row in rows], schema=DRAWS_SCHEMA
-    )
-
-
-NO = [False] * 3
+def table(*rows: tuple[str, int, list[int]]) -> pa.Table:
+    """Rows of (id, label, predictions), the same in both settings."""
+    made = [dict(zip(DRAWS_SCHEMA.names, (*row, row[2]), strict=True)) for row in rows]
+    return pa.Table.from_pylist(made, schema=DRAWS_SCHEMA)
 
 
 def test_agrees_with_counts_by_hand():
     found = table(
-        ("a", 1, [1, 1, 1], NO),
-        ("b", 1, [1, 1, 0], NO),  # most are right
-        ("c", 1, [0, 0, 1], NO),  # one is
-        ("d", 1, [0, 1, 2], NO),  # as frequent: the lowest class
-        ("e", 0, [NO_VERDICT, NO_VERDICT, 0], NO),
-        ("left out", 1, [0, 0, 0], NO),
+        ("a", 1, [1, 1, 1]),
+        ("b", 1, [1, 1, 0]),  # most are right
+        ("c", 1, [0, 0, 1]),  # one is
+        ("d", 1, [0, 1, 2]),  # as frequent: the lowest class
+        ("e", 0, [NO_VERDICT, NO_VERDICT, 0]),
+        ("left out", 1, [0, 0, 0]),
     )
     (score,) = draw_scores({("noise", "set"): found}, scored=["a", "b", "c", "d", "e", "elsewhere"])
     assert (score["setting"], score["defense"], score["attack"], score["draws"]) == ("vanilla", "noise", "set", 3)
@@ -42,20 +37,8 @@ def test_agrees_with_counts_by_hand():
     assert (score["majority"]["count"], score["every"]["count"], score["every"]["total"]) == (2, 1, 5)
 
 
-@pytest.mark.parametrize(("attack", "majority"), [("set", 3), ("clean", 1)])
-def test_identity_refusals_vote_too(attack, majority):
-    found = table(
-        ("a", 1, [1, 1, 0], NO),
-        ("b", 1, [0, 0, 1], [True, True, False]),
-        ("c", 1, [0, 2, 0], [True, False, True]),
-        ("d", 1, [NO_VERDICT, NO_VERDICT, 1], [True, True, False]),  # no verdict of any kind
-    )
-    (score,) = draw_scores({("noise", attack): found}, scored=["a", "b", "c", "d"])
-    assert score["majority"]["count"] == majority
-
-
 def test_identity_settings_and_one_draw():
-    one = table(("a", 1, [1], [False]))
+    one = table(("a", 1, [1]))
     found = draw_scores({("noise", "clean"): one, ("other", "clean"): one}, scored=["a"], retrained=["other"])
     assert [(row["setting"], row["defense"]) for row in found] == [
         ("vanilla", "noise"),

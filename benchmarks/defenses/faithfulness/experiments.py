@@ -96,6 +96,7 @@ def scored_experiment(key: str, part: Part, name: str, images: int, root: Path, 
         "evaluate": {
             "gallery": 0,
             "perturbations": 0,
+            "draws": 0,
             "tiers": {"budget": {"linf": LINF}, "attacks": [dict(item) for item in part.tiers], "cascade": False},
         },
     }

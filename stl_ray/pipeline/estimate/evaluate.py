@@ -21,7 +21,7 @@ def evaluate_steps(experiment: Experiment) -> list[StepEstimate]:
     """
     steps, stand_ins = detector_steps(detectors_of(with_solver(experiment)))
     steps += shard_steps(plan(experiment, stand_ins), experiment)
-    for planned in (plan_draws, plan_perturbations):
-        if (job := planned(with_solver(experiment))) is not None:
+    for plan_more in (plan_draws, plan_perturbations):
+        if (job := plan_more(with_solver(experiment))) is not None:
             steps += shard_steps(job, experiment)
     return [*steps, *tier_steps(experiment, stand_ins)]

@@ -98,8 +98,8 @@ def _write_block(context: Context, cells: Mapping[CellName, PlannedRun]) -> tupl
     scores["attacks"] = attack_summaries(
         {item: pa.concat_tables(dataset.columns(*ATTACK_COLUMNS)) for item, dataset in attacked.items()}
     )
-    scored = set.intersection(*(set(table.column("id").to_pylist()) for table in predictions.values()))
-    scores["draws"] = stored_draws(experiment, block, scored)
+    common = set.intersection(*(set(table.column("id").to_pylist()) for table in predictions.values()))
+    scores["draws"] = stored_draws(experiment, block, common)
     scores["perturbations"] = stored_perturbations(experiment, block)
     tiers = scores["tiers"] = stored_tier_scores(context, scores["chance"])
     Storage.open(experiment.root).write_json(layout.scores(name), scores)

@@ -5,6 +5,9 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
+from stl_ray.defenses import Detecting
+from stl_ray.defenses.lid import LocalIntrinsicDimension
+from stl_ray.defenses.magnet import RefusingMagNet
 from stl_ray.errors import RunIdentityError
 from stl_ray.images import decode, encode_png, quantize, to_tensor, to_uint8
 from stl_ray.models import build_classifier, save_classifier
@@ -109,3 +112,9 @@ def test_identity_nothing_is_drawn_where_it_is_not_asked_for(made):
     assert plan_draws(own) is None and stored_draws(own, block, []) == []
     assert plan_draws(made(4, 6, defenses=NAMED[:1])) is None
     assert list(draw_blocks(Scores.model_validate(scores()))) == []
+
+
+def test_identity_no_randomised_defense_has_a_detector():
+    # LID leaves the image as it is; of another one the rows would have to say what it refuses.
+    assert set(Detecting.__subclasses__()) == {RefusingMagNet, LocalIntrinsicDimension}
+    assert RefusingMagNet.randomised is False
