@@ -50,7 +50,7 @@ def test_identity_settings_and_one_draw():
 
 @dataclass(frozen=True)
 class Noise(Transformation):
-    """Half of every image, and half noise by its seed."""
+    """A tenth of every image, and noise by its seed."""
 
     name = "noise"
     randomised = True
