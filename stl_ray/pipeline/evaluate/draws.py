@@ -11,15 +11,15 @@ from stl_ray.config import Experiment
 from stl_ray.evaluation import DRAWS_SCHEMA, draw_scores, drawn
 from stl_ray.evaluation.batches import by_size, in_order
 from stl_ray.pipeline.attack.sets import folder_of, sets_of
-from stl_ray.pipeline.batches import class_names, exact_pixels_of, plan_parts
-from stl_ray.pipeline.defended import Block, load_blocks
-from stl_ray.pipeline.evaluate.cells import Cell
+from stl_ray.pipeline.batches import exact_pixels_of, plan_parts
+from stl_ray.pipeline.defended import Block
+from stl_ray.pipeline.evaluate.cells import Cell, cells_of_blocks, clean_images
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
-from stl_ray.store import Dataset, Layout, PlannedShard, require_planned
+from stl_ray.store import Layout, PlannedShard, require_planned
 from stl_ray.store.layout import CLEAN
 
 
@@ -29,8 +29,8 @@ def plan_draws(experiment: Experiment) -> ShardJob | None:
     Raises:
         IncompleteRunError: if a job before this one is not done.
     """
-    draws, clean = experiment.evaluate.draws, _clean(experiment)
-    cells = _cells(experiment, clean, "cpu") if draws else {}
+    draws, clean = experiment.evaluate.draws, clean_images(experiment)
+    cells = cells_of_blocks(experiment, clean, "cpu", _cells_of) if draws else {}
     if not cells:
         return None
     runs = [
@@ -51,7 +51,7 @@ def stored_draws(experiment: Experiment, block: Block, scored: Collection[str]) 
     """
     if not experiment.evaluate.draws:
         return []
-    cells = _cells_of(experiment, block, _clean(experiment))
+    cells = _cells_of(experiment, block)
     tables = {
         (cell.defense, cell.attack): pa.concat_tables(dataset_of(experiment.root, folder).tables())
         for folder, cell in cells.items()
@@ -59,25 +59,15 @@ def stored_draws(experiment: Experiment, block: Block, scored: Collection[str]) 
     return draw_scores(tables, scored=scored, retrained=[name for name in block.defended if block.retrained(name)])
 
 
-def _cells(experiment: Experiment, clean: Dataset, device: str) -> dict[str, Cell]:
-    """By folder."""
-    blocks = load_blocks(experiment, class_names(clean), device).values()
-    return {folder: cell for block in blocks for folder, cell in _cells_of(experiment, block, clean).items()}
-
-
-def _cells_of(experiment: Experiment, block: Block, clean: Dataset) -> dict[str, Cell]:
+def _cells_of(experiment: Experiment, block: Block) -> dict[str, Cell]:
     layout = Layout(experiment.root)
     attacked = {item.name: dataset_of(experiment.root, folder_of(item)) for item in sets_of(experiment, block.name)}
     return {
         layout.draws(block.name, name, attack): Cell(block, name, attack, images)
         for name, defended in block.defended.items()
         if defended.defense.randomised
-        for attack, images in {CLEAN: clean, **attacked}.items()
+        for attack, images in {CLEAN: clean_images(experiment), **attacked}.items()
     }
-
-
-def _clean(experiment: Experiment) -> Dataset:
-    return dataset_of(experiment.root, Layout(experiment.root).ingested("test"))
 
 
 @dataclass
@@ -94,8 +84,8 @@ class DrawsTask(TableTask):
 
     def __post_init__(self) -> None:
         self._device, self._draws = device_of(self.experiment.ray), self.experiment.evaluate.draws
-        clean = _clean(self.experiment)
-        self._cells = _cells(self.experiment, clean, self._device)
+        clean = clean_images(self.experiment)
+        self._cells = cells_of_blocks(self.experiment, clean, self._device, _cells_of)
         for run, wanted in self.identities.items():
             require_planned(wanted, {**self._cells[run].identity(clean), "draws": self._draws}, run)
 

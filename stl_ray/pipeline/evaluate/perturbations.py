@@ -18,17 +18,17 @@ from stl_ray.evaluation import (
 from stl_ray.evaluation.batches import by_size, in_order
 from stl_ray.images import to_tensor
 from stl_ray.pipeline.attack.sets import folder_of, sets_of
-from stl_ray.pipeline.batches import class_names, exact_pixels_of, pixels_of
-from stl_ray.pipeline.defended import Block, load_blocks
+from stl_ray.pipeline.batches import exact_pixels_of, pixels_of
+from stl_ray.pipeline.defended import Block
 from stl_ray.pipeline.evaluate.adaptive.verdicts import SHARD
-from stl_ray.pipeline.evaluate.cells import Cell
+from stl_ray.pipeline.evaluate.cells import Cell, cells_of_blocks, clean_images
 from stl_ray.pipeline.evaluate.subset import plan_subset, rows_in, rows_of
 from stl_ray.pipeline.inputs import dataset_of
 from stl_ray.runtime.concurrency import COMPUTE
 from stl_ray.runtime.session import device_of
 from stl_ray.runtime.shard_runner import PlannedRun, ShardJob
 from stl_ray.runtime.shard_task import ShardOutput, TableTask
-from stl_ray.store import Dataset, Layout, PlannedShard, require_planned
+from stl_ray.store import Layout, PlannedShard, require_planned
 
 
 def plan_perturbations(experiment: Experiment) -> ShardJob | None:
@@ -37,8 +37,8 @@ def plan_perturbations(experiment: Experiment) -> ShardJob | None:
     Raises:
         IncompleteRunError: if a job before this one is not done.
     """
-    count, clean = experiment.evaluate.perturbations, _clean(experiment)
-    cells = _cells(experiment, clean, "cpu") if count else {}
+    count, clean = experiment.evaluate.perturbations, clean_images(experiment)
+    cells = cells_of_blocks(experiment, clean, "cpu", _cells_of) if count else {}
     if not cells:
         return None
     shards = plan_subset(clean, count, SHARD[device_of(experiment.ray)])
@@ -59,12 +59,6 @@ def stored_perturbations(experiment: Experiment, block: Block) -> list[dict[str,
     )
 
 
-def _cells(experiment: Experiment, clean: Dataset, device: str) -> dict[str, Cell]:
-    """By folder."""
-    blocks = load_blocks(experiment, class_names(clean), device).values()
-    return {folder: cell for block in blocks for folder, cell in _cells_of(experiment, block).items()}
-
-
 def _cells_of(experiment: Experiment, block: Block) -> dict[str, Cell]:
     layout = Layout(experiment.root)
     return {
@@ -75,10 +69,6 @@ def _cells_of(experiment: Experiment, block: Block) -> dict[str, Cell]:
         if name != UNDEFENDED and isinstance(defended.defense, Transformation)
         for item in sets_of(experiment, block.name)
     }
-
-
-def _clean(experiment: Experiment) -> Dataset:
-    return dataset_of(experiment.root, Layout(experiment.root).ingested("test"))
 
 
 @dataclass
@@ -95,8 +85,8 @@ class PerturbationsTask(TableTask):
 
     def __post_init__(self) -> None:
         self._device = device_of(self.experiment.ray)
-        self._clean = _clean(self.experiment)
-        self._cells = _cells(self.experiment, self._clean, self._device)
+        self._clean = clean_images(self.experiment)
+        self._cells = cells_of_blocks(self.experiment, self._clean, self._device, _cells_of)
         for run, wanted in self.identities.items():
             require_planned(wanted, self._cells[run].identity(self._clean), run)
 
